@@ -1,0 +1,1 @@
+"""What happens per job: a video comes in, tracked people go out. Knows no torch."""

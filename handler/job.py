@@ -1,0 +1,217 @@
+"""The request, the reply and the progress message, as the caller sees them. Knows nothing of RunPod.
+
+JSON Schema and TypeScript types are generated from these models (`python -m handler schema`).
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+ArtifactKind = Literal["result.json", "frames.jsonl.gz", "frames.json", "overlay.mp4"]
+Profile = Literal["params", "standard", "full"]
+
+
+class Strict(BaseModel):
+    """A border model: unknown fields are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class CameraIntrinsics(Strict):
+    """A camera the caller knows, in pixels of the upright frame."""
+
+    fx: float = Field(gt=0, description="Focal length along x, pixels of the upright frame.")
+    fy: float | None = Field(default=None, gt=0, description="Focal length along y; default fx.")
+    cx: float | None = Field(default=None, description="Principal point x, pixels; default width / 2.")
+    cy: float | None = Field(default=None, description="Principal point y, pixels; default height / 2.")
+
+
+class ChosenPerson(Strict):
+    """One person to keep: whoever is at a point, or overlaps a box most, at a time."""
+
+    time_s: float = Field(default=0.0, ge=0, description="Seconds since the video's first frame.")
+    point: tuple[float, float] | None = Field(
+        default=None, description="x, y in pixels of the upright frame."
+    )
+    box: tuple[float, float, float, float] | None = Field(
+        default=None, description="x1, y1, x2, y2 in pixels of the upright frame."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_point_and_box(self) -> "ChosenPerson":
+        if (self.point is None) == (self.box is None):
+            raise ValueError("give either point or box")
+        return self
+
+
+class TrackingOptions(Strict):
+    """PHALP's tracking options under PHALP's own dotted names, with PHALP's defaults."""
+
+    low_th_c: float = Field(
+        default=0.8,
+        ge=0,
+        lt=1,
+        alias="phalp.low_th_c",
+        description="People with a score above this are kept.",
+    )
+    small_w: float = Field(
+        default=50, ge=0, alias="phalp.small_w", description="Narrower boxes are dropped, pixels."
+    )
+    small_h: float = Field(
+        default=100, ge=0, alias="phalp.small_h", description="Lower boxes are dropped, pixels."
+    )
+    n_init: int = Field(
+        default=5, ge=1, le=60, alias="phalp.n_init", description="Matches before a track is confirmed."
+    )
+    max_age_track: int = Field(
+        default=50, ge=0, le=1000, alias="phalp.max_age_track", description="Frames a lost track is kept."
+    )
+    hungarian_th: float = Field(
+        default=100.0, gt=0, alias="phalp.hungarian_th", description="A match must not cost more than this."
+    )
+    alpha: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        alias="phalp.alpha",
+        description="Weight of new texture, times score squared.",
+    )
+    track_history: int = Field(
+        default=7, ge=3, le=60, alias="phalp.track_history", description="Observations kept per track."
+    )
+    detect_shots: bool = Field(
+        default=False, alias="phalp.detect_shots", description="Detect camera cuts while streaming."
+    )
+    upstream_quirks: bool = Field(
+        default=False, description="Reproduce the official packages' known bugs (docs/07-differences.md)."
+    )
+
+
+class Options(Strict):
+    """How the video is processed; every field has a default."""
+
+    start_s: float = Field(default=0.0, ge=0, description="Skip frames before this time, seconds.")
+    end_s: float | None = Field(
+        default=None, gt=0, description="Stop at this time, seconds; default the end."
+    )
+    stride: int = Field(default=1, ge=1, le=1000, description="Keep every n-th frame.")
+    max_people: int | None = Field(
+        default=None, ge=1, le=1000, description="At most so many people per frame, highest scores first."
+    )
+    person: ChosenPerson | None = Field(default=None, description="Keep one chosen person only.")
+    camera: CameraIntrinsics | None = Field(
+        default=None, description="Known intrinsics; without them the focal length is PHALP's assumption."
+    )
+    profile: Profile = Field(default="standard", description="How much each person's record holds.")
+    masks: bool = Field(default=False, description="Add each person's mask as COCO RLE (profile full).")
+    artifacts: tuple[Literal["frames.json", "overlay.mp4"], ...] = Field(
+        default=(), description="Extra files beside result.json and frames.jsonl.gz."
+    )
+    include_predicted: bool = Field(
+        default=True, description="Also write lost people where the tracker expects them."
+    )
+    tracking: TrackingOptions = Field(default_factory=TrackingOptions)
+
+    @model_validator(mode="after")
+    def _end_after_start(self) -> "Options":
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise ValueError("end_s must be after start_s")
+        return self
+
+
+class BucketOutput(Strict):
+    """Results go to a bucket with the worker's own credentials."""
+
+    bucket: str | None = Field(
+        default=None, min_length=3, max_length=63, description="Default: the worker's BUCKET_NAME."
+    )
+    prefix: str = Field(
+        default="", max_length=512, description="Keys are {prefix}/{job_id}/{file}; checked for safety."
+    )
+
+
+class PresignedOutput(Strict):
+    """Results go to presigned PUT URLs, one per artifact."""
+
+    put_urls: dict[ArtifactKind, SecretStr] = Field(
+        description="Presigned PUT URL per artifact; result.json and frames.jsonl.gz are required."
+    )
+
+    @model_validator(mode="after")
+    def _has_the_two_files(self) -> "PresignedOutput":
+        missing = {"result.json", "frames.jsonl.gz"} - set(self.put_urls)
+        if missing:
+            raise ValueError(f"put_urls lacks {', '.join(sorted(missing))}")
+        return self
+
+
+class JobInput(Strict):
+    """The `input` of a job."""
+
+    video_url: SecretStr = Field(
+        min_length=1,
+        max_length=8192,
+        description="Presigned https URL of the video.",
+    )
+    output: BucketOutput | PresignedOutput = Field(
+        default_factory=BucketOutput, description="Where the results go."
+    )
+    options: Options = Field(default_factory=Options)
+
+
+class Artifact(Strict):
+    """One uploaded file."""
+
+    kind: ArtifactKind
+    key: str | None = Field(description="Object key in the bucket; null for presigned uploads.")
+    bytes: int
+    sha256: str
+    content_type: str
+    encoding: str | None = None
+
+
+class JobWarning(Strict):
+    """Something odd that did not fail the job."""
+
+    code: str
+    message: str
+    frame: int | None = None
+
+
+class Reply(Strict):
+    """What a finished job returns: pointers and the summary's head, never the data."""
+
+    status: Literal["completed"] = "completed"
+    job_id: str
+    bucket: str | None
+    artifacts: tuple[Artifact, ...]
+    frames: int
+    people: int = Field(description="Confirmed identities.")
+    duration_s: float
+    fps: float = Field(description="Frames processed per second of processing time.")
+    models: str
+    warnings: tuple[JobWarning, ...] = ()
+    reused: bool = Field(default=False, description="A complete result of the same input was already there.")
+
+
+class ErrorReply(Strict):
+    """What a failed job returns; `error` is a string because the platform needs one."""
+
+    error: str = Field(description="CODE: message")
+    error_code: str
+    retryable: bool
+    stage: str | None = None
+    job_id: str
+    refresh_worker: bool | None = None
+
+
+class ProgressMessage(Strict):
+    """One progress update."""
+
+    stage: str
+    frames_done: int
+    frames_total: int | None
+    time_s: float = Field(description="Position in the video, seconds.")
+    fps: float
+    eta_s: float | None
+    people: int = Field(description="People in the newest frame.")

@@ -1,0 +1,1 @@
+"""RunPod's endpoint on one machine: job API, durable queue, storage."""

@@ -1,0 +1,1 @@
+"""Answers go out: documents, files, uploads, the overlay."""

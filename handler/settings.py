@@ -1,0 +1,115 @@
+"""Every limit and address of the handler, read from the environment once. Knows nothing of jobs."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class IntakeSettings(BaseSettings):
+    """What a source video may be and how it may be fetched."""
+
+    model_config = SettingsConfigDict(env_prefix="VIDEO_", frozen=True)
+
+    allow_http: bool = Field(default=False, description="Accept http:// URLs.")
+    allow_private_addresses: bool = Field(
+        default=False, description="Accept URLs that resolve to private addresses (one machine only)."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="If set, only these hosts (and their subdomains) are accepted."
+    )
+    allowed_ports: tuple[int, ...] = Field(default=(443, 80), description="Ports accepted; empty = any.")
+    max_bytes: int = Field(default=20 * 1024**3, gt=0, description="Largest video, bytes.")
+    max_duration_seconds: float = Field(
+        default=6 * 3600, gt=0, description="Longest video part to process, seconds."
+    )
+    max_frames: int = Field(default=2_000_000, gt=0, description="Most frames to process.")
+    max_pixels: int = Field(default=7680 * 4320, gt=0, description="Most pixels in a frame.")
+    max_fps: float = Field(default=1000.0, gt=0, description="Highest frame rate.")
+    max_streams: int = Field(default=32, gt=0, description="Most streams in a container.")
+    connect_seconds: float = Field(default=10.0, gt=0, description="Limit for a connection.")
+    read_seconds: float = Field(default=30.0, gt=0, description="Limit for silence while downloading.")
+    download_seconds: float = Field(default=3600.0, gt=0, description="Limit for the whole download.")
+    min_bytes_per_second: float = Field(
+        default=16 * 1024, ge=0, description="Slowest download accepted, over a window of min_rate_seconds."
+    )
+    min_rate_seconds: float = Field(default=30.0, gt=0, description="Window of the slowest rate.")
+    download_attempts: int = Field(
+        default=5, ge=1, description="Attempts, resuming where the last one stopped."
+    )
+    max_redirects: int = Field(default=5, ge=0, description="Redirects followed, each one checked.")
+    reserve_disk_bytes: int = Field(default=1024**3, ge=0, description="Disk space left free.")
+
+
+class BucketSettings(BaseSettings):
+    """Where results go; the names that RunPod's own helpers use, and two more."""
+
+    model_config = SettingsConfigDict(env_prefix="BUCKET_", frozen=True)
+
+    endpoint_url: str | None = Field(default=None, description="S3 endpoint; default AWS.")
+    access_key_id: SecretStr | None = Field(default=None, description="Access key.")
+    secret_access_key: SecretStr | None = Field(default=None, description="Secret key.")
+    name: str | None = Field(default=None, description="Default bucket.")
+    region: str | None = Field(default=None, description="Region; `auto` for R2.")
+    root_prefix: str = Field(default="", description="Every key lies under this prefix.")
+    addressing_style: Literal["auto", "path", "virtual"] | None = Field(
+        default=None, description="Default: path with a custom endpoint, auto on AWS."
+    )
+    part_bytes: int = Field(default=16 * 1024**2, ge=5 * 1024**2, description="Multipart part size, bytes.")
+    attempts: int = Field(default=5, ge=1, description="boto3's own retries.")
+    connect_seconds: float = Field(default=10.0, gt=0, description="Limit for a connection.")
+    read_seconds: float = Field(default=60.0, gt=0, description="Limit for an answer.")
+    upload_seconds: float = Field(default=1800.0, gt=0, description="Limit for all uploads of a job.")
+
+
+class WorkerSettings(BaseSettings):
+    """How jobs are run."""
+
+    model_config = SettingsConfigDict(env_prefix="WORKER_", frozen=True)
+
+    scratch: Path = Field(default=Path("/tmp/hmr2-jobs"), description="Folder of the jobs' temporary files.")  # noqa: S108 - per-job folders inside are 0700
+    batch_frames: int = Field(default=8, ge=1, le=256, description="Frames per perception batch.")
+    decode_queue_frames: int = Field(default=16, ge=1, description="Decoded frames that may wait.")
+    perceive_ahead_batches: int = Field(
+        default=2, ge=1, description="Perceived batches that may wait for tracking."
+    )
+    time_budget_seconds: float = Field(
+        default=6 * 3600 - 60,
+        gt=0,
+        description="A job ends itself after this; keep it below the endpoint's timeout.",
+    )
+    stall_seconds: float = Field(default=300.0, gt=0, description="A job without progress for so long fails.")
+    progress_interval_seconds: float = Field(default=1.0, gt=0, description="Shortest time between updates.")
+    progress_drain_seconds: float = Field(default=10.0, gt=0, description="Longest wait for the last update.")
+    recycle_after_jobs: int = Field(
+        default=0, ge=0, description="Ask for a new worker after so many jobs; 0 = never."
+    )
+    recycle_growth_bytes: int = Field(
+        default=4 * 1024**3, ge=0, description="Ask for a new worker when memory grew by so much; 0 = never."
+    )
+    shutdown_seconds: float = Field(
+        default=8.0, gt=0, description="Time to stop cleanly after SIGTERM when busy."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Log level.")
+
+
+class ClearCacheSettings(BaseSettings):
+    """When unused device memory is given back."""
+
+    model_config = SettingsConfigDict(env_prefix="CLEAR_CACHE_", frozen=True)
+
+    every_frames: int = Field(
+        default=1, ge=0, description="Clear the device cache after every so many frames; 0 = never."
+    )
+
+
+class Settings(BaseSettings):
+    """All of them."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    intake: IntakeSettings = Field(default_factory=IntakeSettings)
+    bucket: BucketSettings = Field(default_factory=BucketSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    clear_cache: ClearCacheSettings = Field(default_factory=ClearCacheSettings)

@@ -1,0 +1,1 @@
+"""What is loaded once per worker: weights, networks, perception. Knows no job."""

@@ -1,0 +1,35 @@
+"""What can go wrong with loaded models and their weight files.
+
+Knows nothing of jobs: `handler` translates these into coded errors.
+
+ModelError
+├─ WeightsMissing        a file an engine needs is not in the store
+├─ WeightsInvalid        a file is not what it should be (wrong hash, wrong keys, wrong kind)
+├─ DeviceOutOfMemory     one frame alone does not fit on the device
+├─ DeviceFault           the device is in a state that only a new process cures
+└─ ModelOutputInvalid    a network gave NaN or infinity
+"""
+
+
+class ModelError(Exception):
+    """Base of everything `model_cache` raises on purpose."""
+
+
+class WeightsMissing(ModelError):
+    """A file that the chosen engine needs is not there; the message says which and where to get it."""
+
+
+class WeightsInvalid(ModelError):
+    """A file is there, but it is not what it should be."""
+
+
+class DeviceOutOfMemory(ModelError):
+    """A batch of one frame does not fit on the device."""
+
+
+class DeviceFault(ModelError):
+    """The device failed in a way that stays until the process ends (a sticky CUDA error)."""
+
+
+class ModelOutputInvalid(ModelError):
+    """A network gave numbers that are not finite."""

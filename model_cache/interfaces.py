@@ -1,0 +1,264 @@
+"""What loaded networks promise: arrays in, arrays out. Knows nothing of torch, devices or jobs.
+
+Everything that crosses from `model_cache` to `handler` is declared here. `handler` imports this file
+and `errors.py`, nothing else of the package, so it can be tested without torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from numpy import ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detections:
+    """People found in one image, in detector order (official: descending score), before any size filter.
+
+    Attributes:
+        bbox_xyxy: x1, y1, x2, y2 in continuous pixels of the upright image, neither padded nor clipped.
+        scores: 0 to 1.
+        masks: full-image instance masks.
+    """
+
+    bbox_xyxy: Float32[ndarray, "n 4"]
+    scores: Float32[ndarray, " n"]
+    masks: Bool[ndarray, "n h w"]
+
+
+class Detector(Protocol):
+    """Finds people. Lives in `model_cache`; `Perception` is what `handler` sees."""
+
+    def detect(
+        self, images_bgr: Sequence[UInt8[ndarray, "h w 3"]], frame_indices: Sequence[int]
+    ) -> list[Detections]:
+        """People (class person only) of each image, down to the detector's own score floor.
+
+        Args:
+            images_bgr: upright frames, not necessarily of one size.
+            frame_indices: 0-based decode index of each; only a replaying detector needs it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerceptionOptions:
+    """Per-job choices of perception, PHALP's names and defaults (spec 3.1) where it has them.
+
+    Attributes:
+        score_threshold: people with `score > score_threshold` are kept (`phalp.low_th_c`).
+        small_w: unpadded boxes narrower than this are dropped, pixels (`phalp.small_w`).
+        small_h: unpadded boxes lower than this are dropped, pixels (`phalp.small_h`).
+        max_people: at most so many people per frame, the highest scores; None for all.
+        masks: also give each person's mask as COCO RLE.
+        appearance: also give PHALP's `appe` vector; the tracker does not need it.
+    """
+
+    score_threshold: float = 0.8
+    small_w: float = 50.0
+    small_h: float = 100.0
+    max_people: int | None = None
+    masks: bool = False
+    appearance: bool = False
+
+
+class Texture(Protocol):
+    """Opaque handle to one person's UV texture map, kept where the models keep it (device or host).
+
+    Only a `TextureModel` opens it. Drop the reference to free the memory.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeopleInImage:
+    """What perception knows about the people of one image; n may be 0. Plain numpy but for `textures`.
+
+    Attributes:
+        detection_index: index of each person among the detections that passed the score filter, before
+            the size filter (PHALP's `extra_data`), so it may have gaps.
+        bbox_xyxy: unpadded detector box, pixels of the upright image.
+        scores: detector scores, 0 to 1.
+        global_orient: root rotation matrix, camera frame (x right, y down, z forward).
+        body_pose: joint rotation matrices relative to the parent joint.
+        betas: shape coefficients.
+        crop_cam: weak camera of the crop (s, tx, ty), HMR2's `pred_cam`, crop units.
+        joints_3d: HMR2's 44 joints (25 OpenPose BODY_25 + 19 extra), metres, body frame without translation.
+        smpl_joints_3d: SMPL's own 24 posed joints, metres, body frame without translation.
+        textures: one opaque handle per person.
+        mask_rle: COCO compressed RLE `counts` of each full-image mask, or None if not asked for.
+        appearance: PHALP's 4096-vector `appe`, or None if not asked for.
+    """
+
+    detection_index: Int64[ndarray, " n"]
+    bbox_xyxy: Float32[ndarray, "n 4"]
+    scores: Float32[ndarray, " n"]
+    global_orient: Float32[ndarray, "n 1 3 3"]
+    body_pose: Float32[ndarray, "n 23 3 3"]
+    betas: Float32[ndarray, "n 10"]
+    crop_cam: Float32[ndarray, "n 3"]
+    joints_3d: Float32[ndarray, "n 44 3"]
+    smpl_joints_3d: Float32[ndarray, "n 24 3"]
+    textures: tuple[Texture, ...]
+    mask_rle: tuple[str, ...] | None = None
+    appearance: Float32[ndarray, "n 4096"] | None = None
+
+
+class Perception(Protocol):
+    """Detector, crops, HMR2, texture and appearance as one device pass over a batch of frames."""
+
+    def perceive(
+        self,
+        images_bgr: Sequence[UInt8[ndarray, "h w 3"]],
+        frame_indices: Sequence[int],
+        options: PerceptionOptions,
+    ) -> list[PeopleInImage]:
+        """One record per image, in order. People are batched across the images.
+
+        Out of memory halves the batch and goes on from the same frame.
+
+        Raises:
+            DeviceOutOfMemory: one image alone does not fit.
+            DeviceFault: the device needs a new process.
+            ModelOutputInvalid: a network gave numbers that are not finite.
+        """
+        ...
+
+
+class TextureModel(Protocol):
+    """Compares and mixes textures where they lie."""
+
+    def distance(
+        self, tracks: Sequence[Texture], detections: Sequence[Texture], pairs: Int64[ndarray, "p 2"]
+    ) -> Float64[ndarray, " p"]:
+        """PHALP's `r_texture` (spec 3.4) of the given (track, detection) index pairs; 0 is identical."""
+        ...
+
+    def mix(self, track: Texture, detection: Texture, score: float) -> Texture:
+        """The track's texture after seeing the detection (spec 3.6, alpha = 0.1 score^2).
+
+        May reuse the memory of `track`, which must not be used afterwards; `detection` is left as it is.
+        """
+        ...
+
+    def copy(self, texture: Texture) -> Texture:
+        """An independent copy, for a new track's first sample."""
+        ...
+
+
+class PosePredictor(Protocol):
+    """PHALP's pose transformer (spec 3.8)."""
+
+    @property
+    def frame_length(self) -> int:
+        """Time slots of the transformer (official 125)."""
+        ...
+
+    def predict_next(
+        self,
+        poses: Float32[ndarray, "b t 229"],
+        times: Int64[ndarray, "b t"],
+        time_to_predict: Int64[ndarray, " b"],
+        *,
+        upstream_quirks: bool = False,
+    ) -> Float32[ndarray, "b 229"]:
+        """The pose vector `time_to_predict + 1` frames after each history's last frame.
+
+        Args:
+            poses: the last t pose vectors of each track, oldest first: global orientation 9, body pose 207
+                (row-major rotation matrices), betas 10, camera with z / 200.
+            times: their frame indices.
+            time_to_predict: frames each track has been lost for, 0 for tracks matched in this frame.
+            upstream_quirks: read every row at the time slot of the first track, as the official code does.
+        """
+        ...
+
+
+class BodyModel(Protocol):
+    """SMPL's skinned mesh, for overlays and for the joints of predicted people."""
+
+    @property
+    def faces(self) -> Int64[ndarray, "f 3"]:
+        """Vertex indices of the triangles."""
+        ...
+
+    def vertices(
+        self,
+        global_orient: Float32[ndarray, "n 1 3 3"],
+        body_pose: Float32[ndarray, "n 23 3 3"],
+        betas: Float32[ndarray, "n 10"],
+    ) -> Float32[ndarray, "n v 3"]:
+        """Posed vertices, metres, body frame without translation."""
+        ...
+
+    def joints(
+        self,
+        global_orient: Float32[ndarray, "n 1 3 3"],
+        body_pose: Float32[ndarray, "n 23 3 3"],
+        betas: Float32[ndarray, "n 10"],
+    ) -> tuple[Float32[ndarray, "n 44 3"], Float32[ndarray, "n 24 3"]]:
+        """HMR2's 44 joints and SMPL's own 24, metres, body frame without translation."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """One weight file behind a loaded model: what it is for, its name and its SHA-256."""
+
+    role: str
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsDescription:
+    """What a result says about the models that made it.
+
+    Attributes:
+        models: `official` or `lite`.
+        engine: `native` (our own inference) or `upstream` (the official packages).
+        detector: name of the detector.
+        backbone: name of HMR2's backbone (`vit`, `blazepose`).
+        body_model: name of the body (`smpl` or the free body).
+        precision: `fp32` or `bf16`.
+        device: `cpu`, or the name of the GPU.
+        files: the weight files with their hashes.
+        notice: a plain sentence about accuracy or licence that every result carries; may be empty.
+    """
+
+    models: str
+    engine: str
+    detector: str
+    backbone: str
+    body_model: str
+    precision: str
+    device: str
+    files: tuple[ModelFile, ...]
+    notice: str
+
+
+class Models(Protocol):
+    """Everything a worker has loaded. Holds nothing of any job."""
+
+    @property
+    def perception(self) -> Perception: ...  # noqa: D102 - the promise's own docstring says it
+
+    @property
+    def texture(self) -> TextureModel: ...  # noqa: D102 - as above
+
+    @property
+    def pose_predictor(self) -> PosePredictor: ...  # noqa: D102 - as above
+
+    @property
+    def body(self) -> BodyModel: ...  # noqa: D102 - as above
+
+    @property
+    def description(self) -> ModelsDescription: ...  # noqa: D102 - as above
+
+    def clear_cache(self) -> None:
+        """Give unused device memory back (`torch.cuda.empty_cache`); cheap and harmless on the CPU."""
+        ...
+
+    def peak_device_bytes(self) -> int | None:
+        """Most device memory held since the last call of this method; None without a GPU."""
+        ...

@@ -1,0 +1,1 @@
+"""Our own torch modules for HMR2 and PHALP, one idea a file."""
