@@ -89,7 +89,8 @@ class Frame:
     is_corrupt: bool = False
 
     def __repr__(self) -> str:
-        return f"Frame(frame_index={self.frame_index}, pts_seconds={self.pts_seconds:.3f}, {self.image_bgr.shape})"
+        shape = "x".join(map(str, self.image_bgr.shape))
+        return f"Frame(frame_index={self.frame_index}, pts_seconds={self.pts_seconds:.3f}, image_bgr={shape})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
