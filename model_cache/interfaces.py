@@ -78,6 +78,8 @@ class PeopleInImage:
         detection_index: index of each person among the detections that passed the score filter, before
             the size filter (PHALP's `extra_data`), so it may have gaps.
         bbox_xyxy: unpadded detector box, pixels of the upright image.
+        bbox_padded_xyxy: the same box grown to the crop's aspect ratio of 192:256, not clipped; its centre and
+            larger side are the crop's centre and scale.
         scores: detector scores, 0 to 1.
         global_orient: root rotation matrix, camera frame (x right, y down, z forward).
         body_pose: joint rotation matrices relative to the parent joint.
@@ -92,6 +94,7 @@ class PeopleInImage:
 
     detection_index: Int64[ndarray, " n"]
     bbox_xyxy: Float32[ndarray, "n 4"]
+    bbox_padded_xyxy: Float32[ndarray, "n 4"]
     scores: Float32[ndarray, " n"]
     global_orient: Float32[ndarray, "n 1 3 3"]
     body_pose: Float32[ndarray, "n 23 3 3"]
