@@ -6,7 +6,7 @@ and `errors.py`, nothing else of the package, so it can be tested without torch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from numpy import ndarray
@@ -27,11 +27,12 @@ class Detections:
     masks: Bool[ndarray, "n h w"]
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Finds people. Lives in `model_cache`; `Perception` is what `handler` sees."""
 
     def detect(
-        self, images_bgr: Sequence[UInt8[ndarray, "h w 3"]], frame_indices: Sequence[int]
+        self, images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]], frame_indices: Sequence[int]
     ) -> list[Detections]:
         """People (class person only) of each image, down to the detector's own score floor.
 
@@ -63,6 +64,7 @@ class PerceptionOptions:
     appearance: bool = False
 
 
+@runtime_checkable
 class Texture(Protocol):
     """Opaque handle to one person's UV texture map, kept where the models keep it (device or host).
 
@@ -78,8 +80,8 @@ class PeopleInImage:
         detection_index: index of each person among the detections that passed the score filter, before
             the size filter (PHALP's `extra_data`), so it may have gaps.
         bbox_xyxy: unpadded detector box, pixels of the upright image.
-        bbox_padded_xyxy: the same box grown to the crop's aspect ratio of 192:256, not clipped; its centre and
-            larger side are the crop's centre and scale.
+        bbox_padded_xyxy: the same box grown to the crop's aspect ratio of 192:256, not clipped; its
+            centre and larger side are the crop's centre and scale.
         scores: detector scores, 0 to 1.
         global_orient: root rotation matrix, camera frame (x right, y down, z forward).
         body_pose: joint rotation matrices relative to the parent joint.
@@ -107,12 +109,13 @@ class PeopleInImage:
     appearance: Float32[ndarray, "n 4096"] | None = None
 
 
+@runtime_checkable
 class Perception(Protocol):
     """Detector, crops, HMR2, texture and appearance as one device pass over a batch of frames."""
 
     def perceive(
         self,
-        images_bgr: Sequence[UInt8[ndarray, "h w 3"]],
+        images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
         frame_indices: Sequence[int],
         options: PerceptionOptions,
     ) -> list[PeopleInImage]:
@@ -128,6 +131,7 @@ class Perception(Protocol):
         ...
 
 
+@runtime_checkable
 class TextureModel(Protocol):
     """Compares and mixes textures where they lie."""
 
@@ -149,6 +153,7 @@ class TextureModel(Protocol):
         ...
 
 
+@runtime_checkable
 class PosePredictor(Protocol):
     """PHALP's pose transformer (spec 3.8)."""
 
@@ -177,6 +182,7 @@ class PosePredictor(Protocol):
         ...
 
 
+@runtime_checkable
 class BodyModel(Protocol):
     """SMPL's skinned mesh, for overlays and for the joints of predicted people."""
 
@@ -240,6 +246,7 @@ class ModelsDescription:
     notice: str
 
 
+@runtime_checkable
 class Models(Protocol):
     """Everything a worker has loaded. Holds nothing of any job."""
 

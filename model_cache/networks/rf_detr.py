@@ -1,0 +1,119 @@
+"""RF-DETR-Seg (transformers) behind the detector promise, with our own pre- and post-processing.
+
+Knows nothing of crops, bodies or tracks.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor, nn
+
+from model_cache.errors import WeightsInvalid, WeightsMissing
+from model_cache.networks.detector import Candidates
+
+COCO_PERSON = 1  # RF-DETR's 91 logits are indexed by COCO category id
+IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
+
+
+class RfDetrSegDetector:
+    """RF-DETR-Seg (transformers) with our own pre- and post-processing; instance masks, no NMS.
+
+    Args:
+        network: `RfDetrForInstanceSegmentation`, on its device, in eval mode.
+        image_size: side of the square that frames are squashed to, pixels.
+        score_floor: people below this score never leave the detector.
+    """
+
+    def __init__(self, network: nn.Module, *, image_size: int, score_floor: float) -> None:
+        self._network = network
+        self._score_floor = score_floor
+        self._size = image_size
+        parameter = next(network.parameters())
+        self._dtype = parameter.dtype
+        self._mean = torch.tensor(IMAGENET_MEAN_RGB, device=parameter.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(IMAGENET_STD_RGB, device=parameter.device).view(1, 3, 1, 1)
+
+    @torch.inference_mode()
+    def detect(
+        self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]], frame_indices: Sequence[int]
+    ) -> list[Candidates]:
+        """People of each frame, by descending score; one network pass over all frames."""
+        pixels = torch.cat([self._squash(frame) for frame in frames_bgr])
+        output = self._network(pixel_values=pixels)
+        return [
+            self._candidates(logits, boxes, masks, frame.shape[0], frame.shape[1])
+            for logits, boxes, masks, frame in zip(
+                output.logits, output.pred_boxes, output.pred_masks, frames_bgr, strict=True
+            )
+        ]
+
+    def _squash(self, frame_bgr: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "1 3 s s"]:
+        """RGB, square without letterbox, ImageNet statistics, as RF-DETR was trained."""
+        rgb = frame_bgr.permute(2, 0, 1).flip(0)[None].float() / 255
+        square = F.interpolate(rgb, (self._size, self._size), mode="bilinear", antialias=True)
+        return ((square - self._mean) / self._std).to(self._dtype)
+
+    def _candidates(
+        self,
+        logits: Float[Tensor, "q c"],
+        boxes_cxcywh: Float[Tensor, "q 4"],
+        mask_logits: Float[Tensor, "q s s"],
+        height: int,
+        width: int,
+    ) -> Candidates:
+        scores = logits[:, COCO_PERSON].float().sigmoid()
+        order = torch.argsort(scores, descending=True, stable=True)
+        order = order[scores[order] > self._score_floor]
+        centre, size = boxes_cxcywh[order, :2].float(), boxes_cxcywh[order, 2:].float()
+        scale = torch.tensor([width, height], device=scores.device)
+        bbox_xyxy = torch.cat([(centre - size / 2) * scale, (centre + size / 2) * scale], dim=1)
+        # keep the small logits of the kept queries only; the batch's tensor can go
+        kept = mask_logits[order].float()
+
+        def paint_masks(rows: Int64[Tensor, " k"]) -> Bool[Tensor, "k h w"]:
+            if not len(rows):
+                return torch.zeros((0, height, width), dtype=torch.bool, device=scores.device)
+            full = F.interpolate(kept[rows][None], (height, width), mode="bilinear", align_corners=False)
+            return full[0] > 0
+
+        return Candidates(bbox_xyxy=bbox_xyxy, scores=scores[order], paint_masks=paint_masks)
+
+
+def load_rf_detr(
+    folder: Path, *, device: torch.device, dtype: torch.dtype, score_floor: float
+) -> RfDetrSegDetector:
+    """RF-DETR-Seg of any size from a folder in the hub's layout; never from the network.
+
+    Raises:
+        WeightsMissing: the folder or one of its two files is not there.
+        WeightsInvalid: the files do not hold an RF-DETR-Seg of at least the person class.
+    """
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise WeightsMissing(f"the detector's {name} is not in {folder.name}")
+    from transformers import RfDetrForInstanceSegmentation  # slow import, only where it is used
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        network, report = RfDetrForInstanceSegmentation.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise WeightsInvalid(f"{folder.name} does not hold an RF-DETR-Seg checkpoint: {error}") from error
+    if report["missing_keys"] or report["mismatched_keys"]:
+        missing = sorted(report["missing_keys"])[:3]
+        raise WeightsInvalid(
+            f"{folder.name} lacks weights of RF-DETR-Seg, such as {', '.join(map(str, missing))}"
+        )
+    if network.config.num_labels <= COCO_PERSON:
+        raise WeightsInvalid(f"{folder.name} has no person class")
+    return RfDetrSegDetector(
+        network.to(device, dtype).eval(),
+        image_size=int(network.config.backbone_config.image_size),
+        score_floor=score_floor,
+    )

@@ -1,0 +1,38 @@
+"""Which models are loaded, from where and how, read from the environment once. Knows nothing of jobs."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ModelSettings(BaseSettings):
+    """The worker's models; every field is an environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, protected_namespaces=())
+
+    models: Literal["auto", "official", "lite"] = Field(
+        default="auto",
+        description="official: refuse to start without the official weights. lite: the bundled small models. "
+        "auto: official where its files are there, else lite.",
+    )
+    model_store: Path = Field(
+        default=Path.home() / ".cache" / "hmr2-phalp", description="Folder of the converted official weights."
+    )
+    model_device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    model_precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="Precision of the ViT and the detector; auto: bf16 on a GPU that has it, else fp32.",
+    )
+    model_threads: int = Field(
+        default=0, ge=0, description="CPU threads of the networks; 0: torch's default."
+    )
+    detector: str = Field(
+        default="rf-detr-seg-large",
+        description="Folder below the store (or an absolute one) that holds an RF-DETR-Seg checkpoint.",
+    )
+    detector_score_floor: float = Field(
+        default=0.3, ge=0, lt=1, description="Detections below this score never leave the detector."
+    )
+    max_batch_crops: int = Field(default=32, ge=1, le=512, description="Most person crops in one HMR2 batch.")

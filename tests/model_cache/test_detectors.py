@@ -1,0 +1,185 @@
+"""RF-DETR-Seg of a tiny random size, and replayed detections."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import RfDetrConfig, RfDetrForInstanceSegmentation
+from transformers.utils import logging
+
+from model_cache.errors import WeightsInvalid, WeightsMissing
+from model_cache.interfaces import Detections
+from model_cache.networks.detector import OnDevice
+from model_cache.networks.replay import ReplayDetector
+from model_cache.networks.rf_detr import RfDetrSegDetector, load_rf_detr
+
+SIZE = 96
+
+
+def tiny_config() -> RfDetrConfig:
+    """RF-DETR-Seg with 208 thousand parameters."""
+    return RfDetrConfig(
+        backbone_config={
+            "model_type": "rf_detr_dinov2",
+            "hidden_size": 48,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 3,
+            "image_size": SIZE,
+            "patch_size": 12,
+            "num_windows": 2,
+            "out_features": ["stage1", "stage2", "stage3", "stage4"],
+        },
+        d_model=32,
+        decoder_layers=2,
+        decoder_self_attention_heads=4,
+        decoder_cross_attention_heads=4,
+        decoder_n_points=2,
+        decoder_ffn_dim=64,
+        num_queries=20,
+        num_labels=91,
+        group_detr=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder in the hub's layout."""
+    logging.disable_progress_bar()
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("rf-detr")
+    RfDetrForInstanceSegmentation(tiny_config()).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def detector(folder: Path) -> RfDetrSegDetector:
+    """The tiny detector; its random scores are near 0.01, so nothing is cut."""
+    return load_rf_detr(folder, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.0)
+
+
+def frames(count: int, *, height: int = 90, width: int = 160) -> list[torch.Tensor]:
+    """Random upright frames."""
+    generator = torch.Generator().manual_seed(height)
+    shape = (height, width, 3)
+    return [torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(count)]
+
+
+def test_rf_detr_gives_the_networks_own_boxes_scores_and_masks(detector, folder):
+    """Boxes, person scores and masks are those of the plain network on a plainly prepared image."""
+    frame = frames(1)[0]
+    network = RfDetrForInstanceSegmentation.from_pretrained(folder).eval()
+    rgb = frame.numpy()[..., ::-1].copy()
+    square = torch.nn.functional.interpolate(
+        torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255, (SIZE, SIZE), mode="bilinear", antialias=True
+    )
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    with torch.inference_mode():
+        output = network(pixel_values=(square - mean) / std)
+    person = output.logits[0, :, 1].sigmoid()
+    best = int(person.argmax())
+    cx, cy, w, h = output.pred_boxes[0, best].tolist()
+    mask = torch.nn.functional.interpolate(output.pred_masks[:, best : best + 1], (90, 160), mode="bilinear")
+
+    found = detector.detect([frame], [0])[0]
+
+    assert len(found.scores) == 20
+    assert found.scores[0].item() == pytest.approx(person.max().item(), abs=1e-6)
+    expected = [(cx - w / 2) * 160, (cy - h / 2) * 90, (cx + w / 2) * 160, (cy + h / 2) * 90]
+    assert found.bbox_xyxy[0].tolist() == pytest.approx(expected, abs=1e-3)
+    assert torch.equal(mask[0, 0] > 0, found.paint_masks(torch.tensor([0]))[0])
+
+
+def test_rf_detr_orders_people_by_score(detector):
+    """Candidates come by descending score."""
+    scores = detector.detect(frames(1), [0])[0].scores
+
+    assert torch.equal(scores.sort(descending=True).values, scores)
+
+
+def test_rf_detr_keeps_only_people_above_the_floor(folder):
+    """Nothing at or below the score floor leaves the detector, and nobody is a valid answer."""
+    strict = load_rf_detr(folder, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.9)
+
+    found = strict.detect(frames(1), [0])[0]
+
+    assert found.scores.shape == (0,)
+    assert found.paint_masks(torch.zeros(0, dtype=torch.int64)).shape == (0, 90, 160)
+
+
+def test_rf_detr_batch_equals_single_frames(detector):
+    """A batch of frames of different sizes gives what each frame gives alone."""
+    batch = frames(2) + frames(1, height=120, width=64)
+
+    together = detector.detect(batch, [0, 1, 2])
+
+    for frame, found in zip(batch, together, strict=True):
+        alone = detector.detect([frame], [0])[0]
+        assert torch.allclose(alone.scores, found.scores, atol=1e-5)
+        assert torch.allclose(alone.bbox_xyxy[0], found.bbox_xyxy[0], atol=1e-2)
+
+
+def test_rf_detr_runs_in_bf16(folder):
+    """The bf16 detector gives finite float32 boxes near the fp32 ones (best box, within 3 % of the frame)."""
+    exact = load_rf_detr(folder, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.0)
+    half = load_rf_detr(folder, device=torch.device("cpu"), dtype=torch.bfloat16, score_floor=0.0)
+    frame = frames(1)
+
+    box = half.detect(frame, [0])[0].bbox_xyxy
+
+    assert box.dtype == torch.float32
+    distance = (exact.detect(frame, [0])[0].bbox_xyxy[None, :, :] - box[:1, None, :]).abs().amax(-1).min()
+    assert distance < 0.03 * 160
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_loading_a_detector_names_the_missing_file(folder, tmp_path, missing):
+    """A missing file of the checkpoint is named."""
+    for name in {"config.json", "model.safetensors"} - {missing}:
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+
+    with pytest.raises(WeightsMissing, match=missing):
+        load_rf_detr(tmp_path, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.0)
+
+
+def test_loading_a_detector_refuses_missing_weights(folder, tmp_path):
+    """A checkpoint that lacks tensors is refused instead of being filled with random numbers."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    dropped = sorted(tensors)[0]
+    del tensors[dropped]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+
+    with pytest.raises(WeightsInvalid, match="lacks weights"):
+        load_rf_detr(tmp_path, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.0)
+
+
+def test_replay_gives_each_frame_its_own_people():
+    """A recorded frame gives its people, any other frame nobody, and masks only of the rows asked for."""
+    masks = np.zeros((2, 90, 160), bool)
+    masks[0, :10], masks[1, 50:] = True, True
+    people = Detections(
+        bbox_xyxy=np.array([[0, 0, 50, 10], [0, 50, 160, 90]], np.float32),
+        scores=np.array([0.9, 0.95], np.float32),
+        masks=masks,
+    )
+    replay = OnDevice(ReplayDetector({7: people}))
+
+    nobody, both = replay.detect(frames(2), [6, 7])
+
+    assert len(nobody.scores) == 0
+    assert both.scores.tolist() == pytest.approx([0.9, 0.95])
+    assert torch.equal(torch.from_numpy(masks[1:]), both.paint_masks(torch.tensor([1])))
+
+
+def test_replay_refuses_masks_of_another_size():
+    """Recorded masks must be of the frame's size."""
+    people = Detections(
+        bbox_xyxy=np.zeros((1, 4), np.float32), scores=np.ones(1, np.float32), masks=np.ones((1, 5, 5), bool)
+    )
+
+    with pytest.raises(WeightsInvalid, match="recorded masks"):
+        ReplayDetector({0: people}).detect([np.zeros((90, 160, 3), np.uint8)], [0])
