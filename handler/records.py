@@ -111,7 +111,8 @@ class Person:
         joints_3d: PHALP's 45 joints (44 of HMR2 + the body origin), metres, without translation.
         joints_2d: the same 45, projected, 0 to 1 over the padded square canvas (PHALP's `2d_joints`).
         smpl_joints_3d: SMPL's own 24 joints, metres, without translation.
-        texture: opaque handle to the UV texture.
+        texture: opaque handle to the UV texture; None once the tracker has taken it, so that no result keeps
+            device memory.
         mask_rle: COCO compressed RLE of the full-frame mask, or None.
         appearance: PHALP's `appe`, or None.
     """
@@ -129,7 +130,7 @@ class Person:
     joints_3d: Float32[ndarray, "45 3"]
     joints_2d: Float32[ndarray, "45 2"]
     smpl_joints_3d: Float32[ndarray, "24 3"]
-    texture: Texture
+    texture: Texture | None = None
     mask_rle: str | None = None
     appearance: Float32[ndarray, "4096"] | None = None
 

@@ -141,8 +141,8 @@ class TextureModel(Protocol):
         """PHALP's `r_texture` (spec 3.4) of the given (track, detection) index pairs; 0 is identical."""
         ...
 
-    def mix(self, track: Texture, detection: Texture, score: float) -> Texture:
-        """The track's texture after seeing the detection (spec 3.6, alpha = 0.1 score^2).
+    def mix(self, track: Texture, detection: Texture, score: float, *, alpha: float = 0.1) -> Texture:
+        """The track's texture after seeing the detection (spec 3.6); new colours weigh `alpha * score**2`.
 
         May reuse the memory of `track`, which must not be used afterwards; `detection` is left as it is.
         """
