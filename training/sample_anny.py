@@ -57,18 +57,18 @@ def main() -> None:
 
 def phenotypes(rng: np.random.Generator) -> list[dict[str, float]]:
     """Adults: the average first, then independent draws that stay short of the model's extremes."""
-    average = dict(gender=0.5, age=0.67, muscle=0.5, weight=0.5, height=0.5, proportions=0.6)
+    average = {"gender": 0.5, "age": 0.67, "muscle": 0.5, "weight": 0.5, "height": 0.5, "proportions": 0.6}
     draws = [average]
     for _ in range(NUM_SAMPLES - 1):
         draws.append(
-            dict(
-                gender=float(rng.beta(0.6, 0.6)),
-                age=float(rng.uniform(0.6, 0.95)),
-                muscle=float(rng.uniform(0.15, 0.95)),
-                weight=float(rng.uniform(0.1, 0.95)),
-                height=float(rng.uniform(0.25, 0.75)),
-                proportions=float(rng.uniform(0.2, 1.0)),
-            )
+            {
+                "gender": float(rng.beta(0.6, 0.6)),
+                "age": float(rng.uniform(0.6, 0.95)),
+                "muscle": float(rng.uniform(0.15, 0.95)),
+                "weight": float(rng.uniform(0.1, 0.95)),
+                "height": float(rng.uniform(0.25, 0.75)),
+                "proportions": float(rng.uniform(0.2, 1.0)),
+            }
         )
     return draws
 

@@ -1,0 +1,127 @@
+"""The bundled detector: MoveNet finds people, BlazePose gives each one's mask.
+
+Knows nothing of HMR2. Its crop is BlazePose's own: upright, centred on the hips, with room around the body.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, UInt8
+from numpy import ndarray
+
+from model_cache.interfaces import Detections
+from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
+from model_cache.lite.movenet import MoveNet
+
+# MoveNet's own working point; mapped to PHALP's default threshold of 0.8, so that one setting fits all detectors.
+MOVENET_THRESHOLD = 0.2
+PHALP_THRESHOLD = 0.8
+PRESENCE_FLOOR = 0.3  # of BlazePose; below, MoveNet saw a pattern
+SURE_KEYPOINT = 0.15
+CROP_MARGIN = 2.7  # crop side over the largest distance from the hips to a key point: head top, feet, room
+LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ANKLE, RIGHT_ANKLE = 11, 12, 5, 6, 15, 16
+
+
+class LiteDetector:
+    """`Detector` on the CPU by onnxruntime; holds nothing of any image.
+
+    Args:
+        num_threads: threads inside one network operation; 0 lets onnxruntime choose.
+        score_floor: people below this score are not returned.
+    """
+
+    def __init__(self, num_threads: int = 0, score_floor: float = 0.3) -> None:
+        self._movenet = MoveNet(num_threads)
+        self._blazepose = BlazePose(num_threads)
+        self._score_floor = score_floor
+
+    def detect(
+        self, images_bgr: Sequence[UInt8[ndarray, "h w 3"]], frame_indices: Sequence[int]
+    ) -> list[Detections]:
+        """People of each image, by descending score."""
+        return [self._detect_one(image) for image in images_bgr]
+
+    def _detect_one(self, image_bgr: UInt8[ndarray, "h w 3"]) -> Detections:
+        poses = self._movenet.find(image_bgr)
+        scores, masks, feet = [], [], []
+        for score, keypoints in zip(poses.scores, poses.keypoints, strict=True):
+            calibrated = calibrate(float(score))
+            if calibrated < self._score_floor:
+                continue
+            to_crop = upright_crop(keypoints)
+            crop = self._blazepose.run(_cut(image_bgr, to_crop))
+            if crop.presence < PRESENCE_FLOOR:
+                continue
+            mask = cv2.warpAffine(
+                crop.mask_logits,
+                to_crop,
+                image_bgr.shape[1::-1],
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_CONSTANT,
+                borderValue=-10.0,
+            )
+            scores.append(calibrated)
+            masks.append(mask > 0)
+            feet.append(float(keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max()))
+        return _detections(image_bgr.shape[:2], scores, masks, feet)
+
+
+def calibrate(score: float) -> float:
+    """MoveNet's score on PHALP's scale: the working point goes to 0.8, both sides linear."""
+    if score < MOVENET_THRESHOLD:
+        return PHALP_THRESHOLD * score / MOVENET_THRESHOLD
+    return PHALP_THRESHOLD + (1 - PHALP_THRESHOLD) * (score - MOVENET_THRESHOLD) / (1 - MOVENET_THRESHOLD)
+
+
+def upright_crop(keypoints: Float32[ndarray, "17 3"]) -> Float64[ndarray, "2 3"]:
+    """The affine map from image pixels to BlazePose's crop: hips in the middle, shoulders above them."""
+    points = keypoints[:, :2].astype(np.float64)
+    hips = (points[LEFT_HIP] + points[RIGHT_HIP]) / 2
+    shoulders = (points[LEFT_SHOULDER] + points[RIGHT_SHOULDER]) / 2
+    sure = keypoints[:, 2] > SURE_KEYPOINT
+    reach = np.linalg.norm(points[sure] - hips, axis=1) if sure.any() else np.zeros(1)
+    side = CROP_MARGIN * max(float(reach.max()), float(np.linalg.norm(shoulders - hips)), 8.0)
+    up = shoulders - hips
+    angle = np.arctan2(up[0], -up[1])  # 0 for an upright person
+    cosine, sine = np.cos(angle) * INPUT_SIZE / side, np.sin(angle) * INPUT_SIZE / side
+    rotation = np.array([[cosine, sine], [-sine, cosine]])
+    shift = INPUT_SIZE / 2 - rotation @ hips
+    return np.concatenate([rotation, shift[:, None]], axis=1)
+
+
+def _cut(
+    image_bgr: UInt8[ndarray, "h w 3"], to_crop: Float64[ndarray, "2 3"]
+) -> Float32[ndarray, "256 256 3"]:
+    crop = cv2.warpAffine(image_bgr, to_crop, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(crop[..., ::-1], np.float32) / 255
+
+
+def _detections(
+    size: tuple[int, int], scores: list[float], masks: list[Bool[ndarray, "h w"]], feet: list[float]
+) -> Detections:
+    """Give each pixel to one person, then box what is left of each mask."""
+    _share_out(masks, feet)
+    boxes = np.zeros((len(masks), 4), np.float32)
+    kept = []
+    for i, mask in enumerate(masks):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows) > 1 and len(columns) > 1:
+            kept.append(i)
+            boxes[i] = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    return Detections(
+        bbox_xyxy=boxes[kept],
+        scores=np.array(scores, np.float32)[kept],
+        masks=np.stack([masks[i] for i in kept]) if kept else np.zeros((0, *size), bool),
+    )
+
+
+def _share_out(masks: list[Bool[ndarray, "h w"]], feet: list[float]) -> None:
+    """Where masks overlap, the person whose feet are lowest in the image stands nearest and keeps the pixel."""
+    taken: Bool[ndarray, "h w"] | None = None
+    for i in sorted(range(len(masks)), key=lambda i: -feet[i]):
+        if taken is None:
+            taken = masks[i].copy()
+        else:
+            masks[i] &= ~taken
+            taken |= masks[i]
