@@ -1,9 +1,10 @@
-"""Make `model_cache/lite/uv_map.npz`: for each texel of a 256 x 256 map, a face of the free body and a point on it.
+"""Make `model_cache/lite/uv_map.npz`: which face and point of the free body each texel of 256 x 256 shows.
 
 Knows nothing about images. The layout is MakeHuman's (CC0): each texel's point on the source mesh is carried
 to the closest point of the thinned mesh.
 
-    python -m training.make_uv_map build/anny_samples.npz model_cache/lite/body.npz model_cache/lite/uv_map.npz
+    python -m training.make_uv_map build/anny_samples.npz model_cache/lite/body.npz \
+        model_cache/lite/uv_map.npz
 """
 
 import sys
@@ -34,9 +35,7 @@ def main() -> None:
 
     inside, points = texel_points(source["uv"].astype(np.float64), source["uv_quads"], mean, source["quads"])
     face, bary, distance = closest_points(points, body["v_template"].astype(np.float64), body["faces"])
-    print(
-        f"{inside.sum()} texels ({100 * inside.mean():.0f} %), carried {1000 * distance.mean():.2f} mm on average"
-    )
+    print(f"{inside.sum()} texels ({100 * inside.mean():.0f} %), carried {1000 * distance.mean():.2f} mm")
     fmap = np.full((SIZE, SIZE), -1, np.int16)
     bmap = np.zeros((SIZE, SIZE, 3), np.float16)
     fmap[inside], bmap[inside] = face, bary

@@ -14,7 +14,7 @@ from model_cache.interfaces import Detections
 from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
 from model_cache.lite.movenet import MoveNet
 
-# MoveNet's own working point; mapped to PHALP's default threshold of 0.8, so that one setting fits all detectors.
+# MoveNet's own working point is mapped to PHALP's default threshold, so that one setting fits all detectors.
 MOVENET_THRESHOLD = 0.2
 PHALP_THRESHOLD = 0.8
 PRESENCE_FLOOR = 0.3  # of BlazePose; below, MoveNet saw a pattern
@@ -117,7 +117,7 @@ def _detections(
 
 
 def _share_out(masks: list[Bool[ndarray, "h w"]], feet: list[float]) -> None:
-    """Where masks overlap, the person whose feet are lowest in the image stands nearest and keeps the pixel."""
+    """Where masks overlap, the person whose feet are lowest in the image stands nearest and keeps it."""
     taken: Bool[ndarray, "h w"] | None = None
     for i in sorted(range(len(masks)), key=lambda i: -feet[i]):
         if taken is None:
