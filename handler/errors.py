@@ -7,7 +7,8 @@ JobError(code, message, retryable, refresh_worker)
 ├─ SourceError    the video
 ├─ ComputeError   the models and their device
 ├─ ResultError    the upload
-└─ WorkerError    this worker and its limits
+├─ WorkerError    this worker and its limits
+└─ EndpointError  the endpoint on one machine, about a job whose worker gave no usable answer
 """
 
 from typing import ClassVar, Literal
@@ -97,9 +98,20 @@ class WorkerError(JobError):
     }
 
 
+class EndpointError(JobError):
+    """No worker gave an answer that the endpoint on one machine could keep."""
+
+    codes: ClassVar = {
+        "WORKER_LOST": (True, False),
+        "EXECUTION_TIMEOUT": (True, False),
+        "RESULT_INVALID": (False, False),
+        "RESULT_TOO_LARGE": (False, False),
+    }
+
+
 def all_codes() -> dict[str, tuple[bool, bool]]:
     """Every code with (retryable, refresh_worker), for the docs and their test."""
     codes: dict[str, tuple[bool, bool]] = {}
-    for kind in (InputError, SourceError, ComputeError, ResultError, WorkerError):
+    for kind in (InputError, SourceError, ComputeError, ResultError, WorkerError, EndpointError):
         codes.update(kind.codes)
     return codes
