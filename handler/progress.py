@@ -1,0 +1,130 @@
+"""What a caller sees of a running job: throttled, in order, sent before the reply. Knows nothing of RunPod.
+
+Whoever starts a job hands in a callable that sends one message and returns when it has arrived.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+
+import structlog
+
+from handler.errors import Stage
+from handler.job import ProgressMessage
+from handler.records import TrackedFrame
+
+Send = Callable[[ProgressMessage], None]
+
+log = structlog.get_logger(__name__)
+
+
+class ProgressPump:
+    """One thread per job that sends the newest message and nothing else.
+
+    A context manager: after a clean exit the newest message has been sent; after an exception it is
+    dropped. Either way the thread is joined, for at most `drain_seconds`, so that no update can
+    overtake the reply.
+
+    Args:
+        send: delivers one message; may be slow, may raise.
+        interval_seconds: shortest time between two messages.
+        drain_seconds: longest wait for the last one.
+    """
+
+    def __init__(self, send: Send, *, interval_seconds: float, drain_seconds: float) -> None:
+        self._send = send
+        self._interval_seconds = interval_seconds
+        self._drain_seconds = drain_seconds
+        self._changed = threading.Condition()
+        self._newest: ProgressMessage | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def put(self, message: ProgressMessage) -> None:
+        """Replace what will be sent next; never blocks on the network, never raises."""
+        with self._changed:
+            if not self._closed:
+                self._newest = message
+                self._changed.notify()
+
+    def __enter__(self) -> "ProgressPump":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._closed = True
+            if kind is not None:
+                self._newest = None
+            self._changed.notify()
+        self._thread.join(self._drain_seconds)
+        if self._thread.is_alive():
+            log.warning("a progress update is still under way", waited_seconds=self._drain_seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._newest is not None or self._closed)
+                message, self._newest = self._newest, None
+            if message is None:
+                return
+            try:
+                self._send(message)
+            except Exception as error:  # noqa: BLE001 - progress must never fail a job
+                log.warning("a progress update was lost", error=repr(error))
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, timeout=self._interval_seconds)
+
+
+class Report:
+    """Turns the stages of a job and its stream of frames into progress messages.
+
+    Args:
+        publish: takes each message; must not block (`ProgressPump.put`).
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self, publish: Callable[[ProgressMessage], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._publish = publish
+        self._clock = clock
+        self._message = ProgressMessage(
+            stage="download", frames_done=0, frames_total=None, time_s=0.0, fps=0.0, eta_s=None, people=0
+        )
+
+    def stage(self, stage: Stage) -> None:
+        """Say that a stage begins."""
+        self._put(stage=stage, eta_s=None)
+
+    def count(self, frames: Iterable[TrackedFrame], frames_total: int | None) -> Iterator[TrackedFrame]:
+        """The same frames; each one moves the progress on.
+
+        Args:
+            frames: tracked frames in order.
+            frames_total: how many are expected; None if unknown. A stream that proves longer corrects it.
+        """
+        start = self._clock()
+        for num_done, frame in enumerate(frames, start=1):
+            yield frame
+            fps = num_done / max(self._clock() - start, 1e-6)
+            total = None if frames_total is None else max(frames_total, num_done)
+            self._put(
+                stage="track",
+                frames_done=num_done,
+                frames_total=total,
+                time_s=round(frame.pts_seconds, 3),
+                fps=round(fps, 2),
+                eta_s=None if total is None else round((total - num_done) / fps, 1),
+                people=len(frame.people),
+            )
+
+    def _put(self, **changes: object) -> None:
+        self._message = self._message.model_copy(update=changes)
+        self._publish(self._message)

@@ -1,0 +1,75 @@
+"""The folder of a job's temporary files: private, removed always, swept after a crash.
+
+Knows nothing of what is in it.
+
+Each worker process owns one folder under the scratch folder and holds a lock on it for life, so that several
+workers can share a machine and a killed worker's files are found and removed by the next one.
+"""
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+LOCK_NAME = "in-use"
+
+
+class Scratch:
+    """This process's share of the scratch folder.
+
+    Opening it removes what dead workers left there.
+
+    Args:
+        root: the scratch folder; made if it is not there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root / ".lock"):
+            self.swept = sweep(root)
+            self.folder = Path(tempfile.mkdtemp(prefix="worker-", dir=root))  # 0700
+            self._lock: IO[bytes] = (self.folder / LOCK_NAME).open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    @contextmanager
+    def job(self) -> Iterator[Path]:
+        """A new folder (0700) for one job, removed with everything in it on the way out."""
+        for leftover in self.folder.iterdir():
+            if leftover.name != LOCK_NAME:
+                shutil.rmtree(leftover, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix="job-", dir=self.folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove this process's folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+
+def sweep(root: Path) -> int:
+    """Remove the folders of workers that are gone; returns how many there were."""
+    num_swept = 0
+    for folder in root.glob("worker-*"):
+        try:
+            with (folder / LOCK_NAME).open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue  # its worker lives
+        except OSError:
+            pass  # no lock file: its worker died before it had one
+        shutil.rmtree(folder, ignore_errors=True)
+        num_swept += 1
+    return num_swept
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
