@@ -1,0 +1,207 @@
+"""Test clips made by code: every frame carries its own number and shows which way is up.
+
+Knows nothing of the handler. The number is drawn as 16 black or white cells over the upper half of
+the picture, most significant bit first; the lower half is dark on the left and bright on the right.
+Whole cells survive lossy coding, so order, drops and rotation can be proved from pixels alone.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.stream import Disposition
+
+NUM_CELLS = 16
+DARK, BRIGHT = 60, 190
+TICKS_PER_SECOND = 90_000
+
+Picture = np.ndarray
+Size = tuple[int, int]  # (width, height)
+
+
+def draw_frame(index: int, size: Size = (128, 96)) -> Picture:
+    """The upright BGR picture number `index` (0 to 65535)."""
+    width, height = size
+    image = np.empty((height, width, 3), np.uint8)
+    edges = np.linspace(0, width, NUM_CELLS + 1).round().astype(int)
+    for cell in range(NUM_CELLS):
+        bit = index >> (NUM_CELLS - 1 - cell) & 1
+        image[: height // 2, edges[cell] : edges[cell + 1]] = 255 * bit
+    image[height // 2 :, : width // 2] = DARK
+    image[height // 2 :, width // 2 :] = BRIGHT
+    return image
+
+
+def read_index(image_bgr: Picture) -> int:
+    """The number drawn by `draw_frame`; ValueError if the picture is not upright or not one of ours."""
+    height, width = image_bgr.shape[:2]
+    grey = image_bgr.mean(axis=2)
+    lower = grey[height // 2 + height // 8 : height - height // 8]
+    left, right = (
+        lower[:, width // 8 : width * 3 // 8].mean(),
+        lower[:, width * 5 // 8 : width * 7 // 8].mean(),
+    )
+    if not (abs(left - DARK) < 35 and abs(right - BRIGHT) < 35):
+        raise ValueError(f"the picture is not upright: lower half is {left:.0f} | {right:.0f}")
+    row = grey[height // 8 : height * 3 // 8].mean(axis=0)
+    centres = ((np.arange(NUM_CELLS) + 0.5) * width / NUM_CELLS).astype(int)
+    return int("".join("1" if row[centre] > 127 else "0" for centre in centres), 2)
+
+
+def make_video(
+    path: Path,
+    *,
+    num_frames: int = 30,
+    fps: Fraction | int = 30,
+    size: Size = (128, 96),
+    times: Sequence[float] | None = None,
+    variable_rate: bool = False,
+    rotation: int = 0,
+    mirrored: bool = False,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    gop: int = 12,
+    b_frames: int = 2,
+    first_index: int = 0,
+    truncated: float | None = None,
+    audio: bool = False,
+    aspect: Fraction | None = None,
+    transfer: int | None = None,
+    draw: Callable[[int, Size], Picture] = draw_frame,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Write a clip and return its path; the suffix of the path chooses the container.
+
+    Args:
+        path: where to write.
+        num_frames: frames, numbered from `first_index`.
+        fps: constant rate, used where no `times` are given.
+        size: upright (width, height).
+        times: presentation time of each frame, seconds; makes the rate variable.
+        variable_rate: the second half runs at 2/5 of `fps`.
+        rotation: counter-clockwise degrees that a player must apply; the pixels are stored turned back.
+        mirrored: the player must also mirror the picture left to right; the pixels are stored mirrored.
+        codec: FFmpeg encoder.
+        pixel_format: FFmpeg pixel format.
+        options: encoder options; default keeps x264 quick and near lossless.
+        gop: distance of key frames.
+        b_frames: B-frames in a row.
+        first_index: number drawn into the first frame.
+        truncated: keep only this share of the file's bytes (of a file with its index in front).
+        audio: add a silent audio track.
+        aspect: sample aspect ratio.
+        transfer: colour transfer, 16 = PQ, 18 = HLG.
+        draw: picture by (number, upright size), BGR.
+        container_options: muxer options.
+    """
+    rate = Fraction(fps)
+    if variable_rate:
+        half = num_frames // 2
+        steps = [1 / rate] * half + [Fraction(5, 2) / rate] * (num_frames - half)
+        times = [float(sum(steps[:index])) for index in range(num_frames)]
+    muxer = {"movflags": "+faststart"} if path.suffix in (".mp4", ".mov", ".m4v") else {}
+    with av.open(str(path), "w", options=muxer | (container_options or {})) as container:
+        stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.VideoStream)
+        quarter_turn = rotation % 180 == 90
+        stream.width, stream.height = size[::-1] if quarter_turn else size
+        stream.pix_fmt = pixel_format
+        context = stream.codec_context
+        context.time_base = 1 / rate if times is None else Fraction(1, TICKS_PER_SECOND)
+        context.gop_size = gop
+        if codec.startswith("libx26"):
+            context.max_b_frames = b_frames
+        context.options = options if options is not None else _quick(codec)
+        if aspect is not None:
+            context.sample_aspect_ratio = aspect
+        if transfer is not None:
+            context.color_trc = transfer
+        if rotation or mirrored:
+            stream.set_display_rotation(rotation, hflip=mirrored)
+        if audio:
+            _add_silence(container, seconds=float(num_frames / rate))
+        for offset in range(num_frames):
+            image = _stored(draw(first_index + offset, size), rotation, mirrored)
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=pixel_format)
+            frame.time_base = context.time_base
+            frame.pts = offset if times is None else round(times[offset] * TICKS_PER_SECOND)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    if truncated is not None:
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * truncated)])
+    return path
+
+
+def _quick(codec: str) -> dict[str, str]:
+    if codec == "libx264":
+        return {"preset": "ultrafast", "crf": "12", "x264-params": "threads=1:open-gop=0"}
+    if codec == "libx265":
+        return {"preset": "ultrafast", "crf": "12", "x265-params": "log-level=none:pools=1:frame-threads=1"}
+    if codec in ("libvpx", "libvpx-vp9"):
+        return {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "1M"}
+    if codec == "libsvtav1":
+        return {"preset": "13", "crf": "20", "svtav1-params": "lp=1"}
+    return {}
+
+
+def _stored(upright: Picture, rotation: int, mirrored: bool) -> Picture:
+    """The pixels that become `upright` when a player first rotates and then mirrors them."""
+    image = upright[:, ::-1] if mirrored else upright
+    return np.ascontiguousarray(np.rot90(image, k=-(rotation // 90)))
+
+
+def _add_silence(container: av.container.OutputContainer, *, seconds: float) -> None:
+    stream = container.add_stream("aac", rate=8000, layout="mono")
+    assert isinstance(stream, av.AudioStream)
+    for start in range(0, int(seconds * 8000), 1024):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 8000, start
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def make_audio(path: Path, *, seconds: float = 1.0, cover: bool = False) -> Path:
+    """Write an audio file without video; with `cover`, a picture rides along as album art (.mp4 only)."""
+    with av.open(str(path), "w") as container:
+        if cover:
+            art = container.add_stream("mjpeg", rate=1)
+            assert isinstance(art, av.VideoStream)
+            art.width, art.height, art.pix_fmt = 64, 64, "yuvj420p"
+            art.disposition = Disposition.attached_pic
+        _add_silence(container, seconds=seconds)
+        if cover:
+            frame = av.VideoFrame.from_ndarray(draw_frame(0, (64, 64)), format="bgr24")
+            frame.pts = 0
+            container.mux(art.encode(frame.reformat(format="yuvj420p")))
+            container.mux(art.encode(None))
+    return path
+
+
+def make_still(path: Path, *, size: Size = (128, 96)) -> Path:
+    """Write one picture; the suffix chooses the format, as OpenCV does (.png, .jpg, .webp)."""
+    if not cv2.imwrite(str(path), draw_frame(0, size)):
+        raise OSError(f"could not write {path.name}")
+    return path
+
+
+def damage(path: Path, *, start: float, end: float, num_bytes: int = 200, seed: int = 0) -> Path:
+    """Overwrite random bytes between two shares of the file, the same ones for the same seed."""
+    data = bytearray(path.read_bytes())
+    source = random.Random(seed)
+    first, last = int(len(data) * start), int(len(data) * end)
+    for _ in range(num_bytes):
+        data[source.randrange(first, last)] = source.randrange(256)
+    path.write_bytes(data)
+    return path
+
+
+def join(path: Path, *parts: Path) -> Path:
+    """Concatenate files byte by byte, which is how MPEG transport streams are spliced."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
