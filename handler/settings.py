@@ -105,7 +105,7 @@ class ClearCacheSettings(BaseSettings):
 
 
 class ServeSettings(BaseSettings):
-    """The endpoint on one machine (`python -m handler serve`); RunPod's own figures where it publishes them."""
+    """The endpoint on one machine (`python -m handler serve`), with RunPod's figures where it gives them."""
 
     model_config = SettingsConfigDict(env_prefix="SERVE_", frozen=True)
 
