@@ -1,0 +1,156 @@
+"""Which URLs and which network addresses this worker may talk to. Knows nothing of HTTP or of jobs.
+
+A URL in a job is written by a stranger. Without these checks it could point the worker at its own
+network: the cloud's metadata service, a database, another container.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+
+import httpx2
+
+from handler.settings import IntakeSettings
+
+Resolve = Callable[[str, int], list[str]]
+
+MAX_URL_LENGTH = 8192
+DEFAULT_PORTS = {"https": 443, "http": 80}
+
+# Written out because `ipaddress.is_global` has changed between Python patch releases.
+_NOT_PUBLIC_V4 = [
+    ipaddress.IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this host
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # carrier-grade NAT; some clouds' metadata
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # a cloud's host agent on a public-looking address
+        "169.254.0.0/16",  # link-local; most clouds' metadata
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # IETF protocols; one cloud's metadata
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved and broadcast
+    )
+]
+_PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")  # the only block given out for global unicast
+_NOT_PUBLIC_V6 = [
+    ipaddress.IPv6Network(network)
+    for network in (
+        "2001::/23",  # IETF protocols, Teredo among them
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4: an IPv4 address in disguise
+        "3fff::/20",  # documentation
+    )
+]
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # the last 32 bits are the IPv4 address really reached
+
+# What `allow_private_addresses` opens: one's own machine and network, never metadata services.
+_OWN_NETWORKS: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = [
+    ipaddress.ip_network(network)
+    for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+]
+_METADATA_V6 = ipaddress.IPv6Address("fd00:ec2::254")
+
+
+class AddressRefused(ValueError):
+    """A URL or an address is not allowed; the message may be shown and holds no part of the URL."""
+
+
+def check_url(url: str, settings: IntakeSettings) -> httpx2.URL:
+    """The parsed URL, if its form is allowed; where its host leads is checked when connecting.
+
+    Raises:
+        AddressRefused: wrong scheme, user name in the URL, port or host not on the list, too long.
+    """
+    url = url.strip()  # a line break sticks to many a copied link
+    if len(url) > MAX_URL_LENGTH:
+        raise AddressRefused(f"the URL is longer than {MAX_URL_LENGTH} characters")
+    try:
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, UnicodeError, ValueError):
+        # `from None`: the parser's message quotes the URL.
+        raise AddressRefused("the URL cannot be parsed") from None
+    schemes = ("https", "http") if settings.allow_http else ("https",)
+    if parsed.scheme not in schemes:
+        raise AddressRefused(f"the URL must start with {' or '.join(f'{s}://' for s in schemes)}")
+    if not parsed.host:
+        raise AddressRefused("the URL has no host")
+    if parsed.userinfo:
+        raise AddressRefused("the URL must not hold a user name or password")
+    port = DEFAULT_PORTS[parsed.scheme] if parsed.port is None else parsed.port
+    if not 0 < port < 65536:
+        raise AddressRefused("the URL's port is not a port number")
+    if settings.allowed_ports and port not in settings.allowed_ports:
+        raise AddressRefused(f"port {port} is not allowed")
+    if settings.allowed_hosts and not any(_is_within(parsed.host, name) for name in settings.allowed_hosts):
+        raise AddressRefused("the URL's host is not on this worker's list")
+    return parsed
+
+
+def _is_within(host: str, name: str) -> bool:
+    host, name = host.lower().rstrip("."), name.lower().strip(".")
+    return host == name or host.endswith("." + name)
+
+
+def resolve_host(host: str, port: int) -> list[str]:
+    """Every address of a host, as the system resolves it.
+
+    Raises:
+        OSError: the name cannot be resolved.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def allowed_addresses(
+    host: str, port: int, settings: IntakeSettings, resolve: Resolve = resolve_host
+) -> list[str]:
+    """The addresses to connect to. One address that is not allowed refuses the host as a whole.
+
+    Raises:
+        AddressRefused: an address is not allowed.
+        OSError: the name cannot be resolved.
+    """
+    addresses = resolve(host, port)
+    if not addresses:
+        raise OSError("the host has no address")
+    for address in addresses:
+        if not (is_public(address) or (settings.allow_private_addresses and _is_own(address))):
+            raise AddressRefused("the URL leads to an address that is not public")
+    return addresses
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet; text that is no address does not."""
+    ip = _delivered_to(address)
+    if ip is None:
+        return False
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not any(ip in network for network in _NOT_PUBLIC_V4)
+    return ip in _PUBLIC_V6 and not any(ip in network for network in _NOT_PUBLIC_V6)
+
+
+def _is_own(address: str) -> bool:
+    ip = _delivered_to(address)
+    return ip is not None and ip != _METADATA_V6 and any(ip in network for network in _OWN_NETWORKS)
+
+
+def _delivered_to(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address the network would deliver to: an IPv4 one inside an IPv6 one is taken out."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return ip.ipv4_mapped
+        if ip in _NAT64:
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip
