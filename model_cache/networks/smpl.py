@@ -1,0 +1,219 @@
+"""SMPL's skinned body: shape and joint rotations in, vertices and joints out.
+
+Knows nothing of files, images or cameras.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from numpy import ndarray
+from torch import Tensor, nn
+
+NUM_JOINTS = 24
+NUM_BETAS = 10
+NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
+
+# The 21 vertices that smplx (0.1.28, vertex_ids.py, "smplh") appends to the joints: nose, eyes, ears, three
+# per foot, five fingertips per hand.
+EXTRA_JOINT_VERTEX_IDS = (
+    *(332, 6260, 2800, 4071, 583),
+    *(3216, 3226, 3387, 6617, 6624, 6787),
+    *(2746, 2319, 2445, 2556, 2673),
+    *(6191, 5782, 5905, 6016, 6133),
+)
+# OpenPose's BODY_25 picked from those 24 + 21 (4D-Humans, hmr2/models/smpl_wrapper.py).
+OPENPOSE_FROM_SMPL = (
+    *(24, 12, 17, 19, 21, 16, 18, 20, 0, 2, 5, 8, 1, 4, 7),
+    *(25, 26, 27, 28, 29, 30, 31, 32, 33, 34),
+)
+# BODY_25 indices: right hip, left hip, mid hip.
+_RIGHT_HIP, _LEFT_HIP, _MID_HIP = 9, 12, 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyData:
+    """What a body of SMPL's structure is made of.
+
+    Attributes:
+        v_template: mean body at rest, metres, y up.
+        faces: vertex indices of the triangles.
+        shapedirs: vertex offset per unit of each shape coefficient.
+        posedirs: vertex offset per unit of each pose feature (rotations 1..23 minus identity, row-major),
+            or None for a body without them.
+        joint_regressor: SMPL's 24 joints as weights over the shaped vertices.
+        joint_regressor_extra: 19 more joints as weights over the posed vertices.
+        parents: parent of each joint, -1 for the root, always smaller than the joint's own index.
+        lbs_weights: how much each vertex follows each joint.
+        extra_joint_vertex_ids: vertices that count as joints 24..44.
+    """
+
+    v_template: Float32[ndarray, "v 3"]
+    faces: Int64[ndarray, "f 3"]
+    shapedirs: Float32[ndarray, "v 3 10"]
+    posedirs: Float32[ndarray, "v 3 207"] | None
+    joint_regressor: Float32[ndarray, "24 v"]
+    joint_regressor_extra: Float32[ndarray, "19 v"]
+    parents: Int64[ndarray, " 24"]
+    lbs_weights: Float32[ndarray, "v 24"]
+    extra_joint_vertex_ids: Int64[ndarray, " 21"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PosedBody:
+    """A body in a pose, metres, without translation.
+
+    Attributes:
+        vertices: the skin.
+        joints: HMR2's 44 joints: 25 of OpenPose's BODY_25, then 19 extra.
+        smpl_joints: SMPL's own 24.
+    """
+
+    vertices: Float[Tensor, "b v 3"]
+    joints: Float[Tensor, "b 44 3"]
+    smpl_joints: Float[Tensor, "b 24 3"]
+
+
+class Smpl(nn.Module):
+    """Linear blend skinning with shape and pose blend shapes.
+
+    Loper et al., SMPL: A Skinned Multi-Person Linear Model, SIGGRAPH Asia 2015; joints as in HMR2.
+
+    Args:
+        data: the body.
+        update_hips: move the two BODY_25 hips as 4D-Humans' option of that name does (off there too).
+    """
+
+    v_template: Tensor
+    shapedirs: Tensor
+    posedirs: Tensor
+    joint_regressor: Tensor
+    joint_regressor_extra: Tensor
+    lbs_weights: Tensor
+    extra_joint_vertex_ids: Tensor
+    openpose_from_smpl: Tensor
+
+    def __init__(self, data: BodyData, *, update_hips: bool = False) -> None:
+        super().__init__()
+        self.update_hips = update_hips
+        self.faces = data.faces
+        num_vertices = len(data.v_template)
+        # Blend shapes as (coefficients, 3 v) matrices: one matrix product each, read in memory order.
+        shapedirs = data.shapedirs.reshape(num_vertices * 3, NUM_BETAS).T
+        self._register("v_template", data.v_template.reshape(-1))
+        self._register("shapedirs", shapedirs)
+        # A product with zeros only would cost most of the whole body; leaving it out changes nothing.
+        self.has_posedirs = data.posedirs is not None and bool(data.posedirs.any())
+        if data.posedirs is not None and self.has_posedirs:
+            self._register("posedirs", data.posedirs.reshape(num_vertices * 3, NUM_POSE_FEATURES).T)
+        self._register("joint_regressor", data.joint_regressor)
+        self._register("joint_regressor_extra", data.joint_regressor_extra)
+        self._register("lbs_weights", data.lbs_weights)
+        self._register("extra_joint_vertex_ids", data.extra_joint_vertex_ids)
+        self._register("openpose_from_smpl", np.array(OPENPOSE_FROM_SMPL))
+        self.parents = [int(parent) for parent in data.parents]
+
+    def _register(self, name: str, array: ndarray) -> None:
+        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array).copy()))
+
+    def forward(
+        self,
+        global_orient: Float[Tensor, "b 1 3 3"],
+        body_pose: Float[Tensor, "b 23 3 3"],
+        betas: Float[Tensor, "b 10"],
+    ) -> PosedBody:
+        """The body with the given rotation matrices (each relative to the parent joint) and shape."""
+        rotations = torch.cat((global_orient, body_pose), dim=1)
+        batch = len(betas)
+        shaped = torch.addmm(self.v_template, betas, self.shapedirs)  # (b, 3 v)
+        rest_joints = self.joint_regressor @ shaped.view(batch, -1, 3)
+        posed = shaped
+        if self.has_posedirs:
+            identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
+            posed = torch.addmm(shaped, (body_pose - identity).reshape(batch, -1), self.posedirs)
+        world, smpl_joints = self._pose_joints(rotations, rest_joints)
+        offsets = smpl_joints - (world @ rest_joints[..., None])[..., 0]
+        transforms = torch.cat((world, offsets[..., None]), dim=-1)  # (b, 24, 3, 4)
+        skinned = (self.lbs_weights @ transforms.view(batch, NUM_JOINTS, 12)).view(batch, -1, 3, 4)
+        vertices = (skinned[..., :3] @ posed.view(batch, -1, 3, 1))[..., 0] + skinned[..., 3]
+        return PosedBody(
+            vertices=vertices, joints=self._joints(vertices, smpl_joints), smpl_joints=smpl_joints
+        )
+
+    def _pose_joints(
+        self, rotations: Float[Tensor, "b 24 3 3"], rest_joints: Float[Tensor, "b 24 3"]
+    ) -> tuple[Float[Tensor, "b 24 3 3"], Float[Tensor, "b 24 3"]]:
+        """World rotation and position of each joint, down the tree."""
+        world = [rotations[:, 0]]
+        position = [rest_joints[:, 0]]
+        for joint, parent in enumerate(self.parents[1:], start=1):
+            bone = (rest_joints[:, joint] - rest_joints[:, parent])[..., None]
+            position.append((world[parent] @ bone)[..., 0] + position[parent])
+            world.append(world[parent] @ rotations[:, joint])
+        return torch.stack(world, dim=1), torch.stack(position, dim=1)
+
+    def _joints(
+        self, vertices: Float[Tensor, "b v 3"], smpl_joints: Float[Tensor, "b 24 3"]
+    ) -> Float[Tensor, "b 44 3"]:
+        all_45 = torch.cat((smpl_joints, vertices[:, self.extra_joint_vertex_ids]), dim=1)
+        openpose = all_45[:, self.openpose_from_smpl]
+        if self.update_hips:
+            openpose = _update_hips(openpose)
+        return torch.cat((openpose, self.joint_regressor_extra @ vertices), dim=1)
+
+
+def _update_hips(openpose: Float[Tensor, "b 25 3"]) -> Float[Tensor, "b 25 3"]:
+    """Hips a quarter further apart and halfway up to the mid hip, both from their old places."""
+    right, left, middle = (openpose[:, joint] for joint in (_RIGHT_HIP, _LEFT_HIP, _MID_HIP))
+    lift = 0.5 * (middle - 0.5 * (right + left))
+    openpose = openpose.clone()
+    openpose[:, _RIGHT_HIP] = right + 0.25 * (right - left) + lift
+    openpose[:, _LEFT_HIP] = left + 0.25 * (left - right) + lift
+    return openpose
+
+
+class SmplBody:
+    """`BodyModel`: the same body, arrays in and arrays out.
+
+    Args:
+        smpl: the loaded body, on any device.
+    """
+
+    def __init__(self, smpl: Smpl) -> None:
+        self._smpl = smpl
+
+    @property
+    def faces(self) -> Int64[ndarray, "f 3"]:
+        """Vertex indices of the triangles."""
+        return self._smpl.faces
+
+    def vertices(
+        self,
+        global_orient: Float32[ndarray, "n 1 3 3"],
+        body_pose: Float32[ndarray, "n 23 3 3"],
+        betas: Float32[ndarray, "n 10"],
+    ) -> Float32[ndarray, "n v 3"]:
+        """Posed vertices, metres, body frame without translation."""
+        return self._pose(global_orient, body_pose, betas).vertices.cpu().numpy()
+
+    def joints(
+        self,
+        global_orient: Float32[ndarray, "n 1 3 3"],
+        body_pose: Float32[ndarray, "n 23 3 3"],
+        betas: Float32[ndarray, "n 10"],
+    ) -> tuple[Float32[ndarray, "n 44 3"], Float32[ndarray, "n 24 3"]]:
+        """HMR2's 44 joints and SMPL's own 24, metres, body frame without translation."""
+        posed = self._pose(global_orient, body_pose, betas)
+        return posed.joints.cpu().numpy(), posed.smpl_joints.cpu().numpy()
+
+    @torch.inference_mode()
+    def _pose(self, global_orient: ndarray, body_pose: ndarray, betas: ndarray) -> PosedBody:
+        device = self._smpl.v_template.device
+        posed: PosedBody = self._smpl(
+            *(
+                torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(device)
+                for array in (global_orient, body_pose, betas)
+            )
+        )
+        return posed

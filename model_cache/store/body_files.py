@@ -1,0 +1,202 @@
+"""SMPL bodies from the files they come in: `.pkl` of Python 2, `.npz`, and this store's safetensors.
+
+Knows nothing of poses. chumpy and scipy objects in the official pickles are read by their fields, so
+neither package is needed and nothing in the file runs.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from torch import Tensor
+
+from model_cache.errors import WeightsInvalid, WeightsMissing
+from model_cache.networks.smpl import (
+    EXTRA_JOINT_VERTEX_IDS,
+    NUM_BETAS,
+    NUM_JOINTS,
+    NUM_POSE_FEATURES,
+    BodyData,
+)
+from model_cache.store.pickles import BROKEN_PICKLE, Inert, describe_content, read_pickle
+
+NUM_EXTRA_REGRESSED_JOINTS = 19
+SMPL_ADDRESS = "https://smpl.is.tue.mpg.de"  # where the operator registers, accepts the licence, downloads
+
+
+def read_body(path: Path, joint_regressor_extra: np.ndarray | None = None) -> BodyData:
+    """The body in a `.pkl`, `.npz` or `.safetensors` file.
+
+    Args:
+        path: the file.
+        joint_regressor_extra: HMR2's 19 extra joints (SMPL_to_J19.pkl), which SMPL's own files lack.
+
+    Raises:
+        WeightsMissing: no such file.
+        WeightsInvalid: broken, or not a body of SMPL's structure.
+    """
+    if not path.is_file():
+        raise WeightsMissing(f"{path.name}: there is no such body model file. SMPL is at {SMPL_ADDRESS}")
+    fields = _read_fields(path)
+    if joint_regressor_extra is not None:
+        fields["joint_regressor_extra"] = joint_regressor_extra
+    return _body(fields, path.name)
+
+
+def read_joint_regressor(path: Path) -> np.ndarray:
+    """The 19 extra joints as weights over the vertices, (19, v) float32, of SMPL_to_J19.pkl.
+
+    Raises:
+        WeightsInvalid: broken or of another shape.
+    """
+    regressor = plain_array(read_pickle(path), path.name)
+    if regressor.ndim != 2 or len(regressor) != NUM_EXTRA_REGRESSED_JOINTS:
+        raise WeightsInvalid(f"{path.name}: a (19, vertices) array is needed, this is {regressor.shape}")
+    return regressor.astype(np.float32)
+
+
+def body_tensors(body: BodyData) -> dict[str, Tensor]:
+    """The body as the tensors of `smpl.safetensors`, named as `BodyData`'s fields."""
+    arrays = {name: getattr(body, name) for name in BodyData.__dataclass_fields__}
+    return {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
+
+
+def plain_array(value: object, source: str) -> np.ndarray:
+    """A numpy array out of an array, or of a chumpy or scipy object that was kept inert.
+
+    Raises:
+        WeightsInvalid: something else.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, Inert) and isinstance(value.state, Mapping):
+        kind = type(value).class_name
+        state = value.state
+        if kind.startswith("chumpy.") and "x" in state:  # chumpy.ch.Ch: an array and its derivatives
+            return plain_array(state["x"], source)
+        if kind.startswith("chumpy.") and {"a", "idxs"} <= state.keys():  # chumpy.reordering.Select
+            picked = np.take(plain_array(state["a"], source), plain_array(state["idxs"], source))
+            return picked.reshape(state.get("preferred_shape", picked.shape))
+        if kind.startswith("scipy.sparse") and kind.endswith(("csc_matrix", "csr_matrix")):
+            return _dense(state, by_column=kind.endswith("csc_matrix"), source=source)
+    name = type(value).class_name if isinstance(value, Inert) else type(value).__name__
+    raise WeightsInvalid(f"{source}: an array is needed where the file has a {name}")
+
+
+def _dense(state: Mapping[str, Any], *, by_column: bool, source: str) -> np.ndarray:
+    """A compressed sparse matrix written out."""
+    shape = state.get("_shape", state.get("shape"))
+    if shape is None or not {"data", "indices", "indptr"} <= state.keys():
+        raise WeightsInvalid(f"{source}: a sparse matrix without its parts")
+    major = np.repeat(np.arange(len(state["indptr"]) - 1), np.diff(state["indptr"]))
+    row, column = (state["indices"], major) if by_column else (major, state["indices"])
+    dense = np.zeros(shape)
+    np.add.at(dense, (row, column), state["data"])  # repeated entries add up, as scipy has it
+    return dense
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    if path.suffix == ".pkl":
+        content = read_pickle(path)
+        if not isinstance(content, Mapping):
+            raise WeightsInvalid(f"{path.name}: a body model is a dictionary, not a {type(content).__name__}")
+        return {str(key): value for key, value in content.items()}
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        with np.load(path, allow_pickle=False) as data:
+            return _without_objects(data)
+    except (*BROKEN_PICKLE, SafetensorError) as error:
+        raise WeightsInvalid(f"{path.name}: {describe_content(path)} ({error})") from error
+
+
+def _without_objects(data: Any) -> dict[str, Any]:
+    """The plain arrays of an `.npz`; SMPL's also hold notes as pickled objects, which nobody needs."""
+    fields = {}
+    for name in data.files:
+        try:
+            fields[name] = data[name]
+        except ValueError:
+            continue
+    return fields
+
+
+def _body(fields: Mapping[str, Any], source: str) -> BodyData:
+    """`fields` under SMPL's names or ours, checked for shape, range and finiteness."""
+    v_template = _field(fields, ("v_template",), source).astype(np.float32)
+    if v_template.ndim != 2 or v_template.shape[1] != 3:
+        raise WeightsInvalid(f"{source}: `v_template` is {v_template.shape}, (vertices, 3) is needed")
+    num = len(v_template)
+    shapedirs = _field(fields, ("shapedirs",), source)
+    if shapedirs.shape[:2] != (num, 3) or shapedirs.shape[-1] < NUM_BETAS:
+        raise WeightsInvalid(f"{source}: `shapedirs` is {shapedirs.shape}, ({num}, 3, 10 or more) is needed")
+    posedirs = _field(fields, ("posedirs",), source) if "posedirs" in fields else None
+    shapes = {
+        ("J_regressor", "joint_regressor"): (NUM_JOINTS, num),
+        ("joint_regressor_extra",): (NUM_EXTRA_REGRESSED_JOINTS, num),
+        ("weights", "lbs_weights"): (num, NUM_JOINTS),
+    }
+    arrays = {names: _field(fields, names, source) for names in shapes}
+    for names, shape in shapes.items():
+        if arrays[names].shape != shape:
+            raise WeightsInvalid(f"{source}: `{names[0]}` is {arrays[names].shape}, {shape} is needed")
+    if posedirs is not None and posedirs.shape != (num, 3, NUM_POSE_FEATURES):
+        raise WeightsInvalid(f"{source}: `posedirs` is {posedirs.shape}, ({num}, 3, 207) is needed")
+    regressor, extra, weights = (array.astype(np.float32) for array in arrays.values())
+    body = BodyData(
+        v_template=v_template,
+        faces=_field(fields, ("f", "faces"), source).astype(np.int64),
+        shapedirs=np.ascontiguousarray(shapedirs[..., :NUM_BETAS], dtype=np.float32),
+        posedirs=None if posedirs is None else posedirs.astype(np.float32),
+        joint_regressor=regressor,
+        joint_regressor_extra=extra,
+        parents=_parents(fields, source),
+        lbs_weights=weights,
+        extra_joint_vertex_ids=np.asarray(
+            fields.get("extra_joint_vertex_ids", EXTRA_JOINT_VERTEX_IDS), dtype=np.int64
+        ),
+    )
+    _check(body, source)
+    return body
+
+
+def _field(fields: Mapping[str, Any], names: tuple[str, ...], source: str) -> np.ndarray:
+    for name in names:
+        if name in fields:
+            return plain_array(fields[name], source)
+    if names == ("joint_regressor_extra",):
+        raise WeightsMissing(f"{source}: HMR2's extra joints are needed too: give SMPL_to_J19.pkl with it")
+    raise WeightsInvalid(f"{source}: `{names[0]}` is missing, so this is not an SMPL body model")
+
+
+def _parents(fields: Mapping[str, Any], source: str) -> np.ndarray:
+    """Parents of the joints, -1 for the root (in the official files 2^32 - 1, an overflow)."""
+    if "kintree_table" in fields:
+        table = plain_array(fields["kintree_table"], source)
+        if table.ndim != 2 or len(table) != 2:
+            raise WeightsInvalid(f"{source}: `kintree_table` is {table.shape}, (2, joints) is needed")
+        parents = table[0]
+    else:
+        parents = _field(fields, ("parents",), source)
+    return np.concatenate(([-1], parents[1:])).astype(np.int64)
+
+
+def _check(body: BodyData, source: str) -> None:
+    num = len(body.v_template)
+    in_order = all(0 <= parent < joint for joint, parent in enumerate(body.parents[1:], start=1))
+    if body.parents.shape != (NUM_JOINTS,) or not in_order:
+        raise WeightsInvalid(f"{source}: not SMPL's tree of 24 joints (is this SMPL-H or SMPL-X?)")
+    if body.faces.ndim != 2 or body.faces.shape[1] != 3:
+        raise WeightsInvalid(f"{source}: `f` is {body.faces.shape}, (faces, 3) is needed")
+    indices = np.concatenate((body.faces.ravel(), body.extra_joint_vertex_ids))
+    if body.extra_joint_vertex_ids.shape != (len(EXTRA_JOINT_VERTEX_IDS),) or not (
+        indices.min() >= 0 and indices.max() < num
+    ):
+        raise WeightsInvalid(f"{source}: vertex indices outside of the {num} vertices")
+    for name, tensor in body_tensors(body).items():
+        if not bool(tensor.isfinite().all()):
+            raise WeightsInvalid(f"{source}: `{name}` holds numbers that are not finite")

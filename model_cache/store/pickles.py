@@ -1,0 +1,220 @@
+"""Pickled data read without running it: arrays and plain containers come alive, all else stays inert.
+
+Knows nothing of which model a file belongs to.
+"""
+
+import codecs
+import io
+import pickle
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.lib import format as npy_format
+
+from model_cache.errors import WeightsInvalid
+
+# What reading a broken, cut or hostile pickle can raise; the C unpickler gives no common base class.
+BROKEN_PICKLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    AttributeError,
+    ImportError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
+
+# Modules that no data needs. Standing in for them would be harmless, but a file that names them was
+# made to attack its reader, and the operator should hear of it.
+_HOSTILE_MODULES = frozenset(
+    (
+        *("asyncio", "commands", "ctypes", "importlib", "marshal", "nt", "os", "pdb", "posix", "pty"),
+        *("runpy", "shutil", "socket", "subprocess", "sys", "webbrowser"),
+    )
+)
+_SAFE_BUILTINS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (bool, bytearray, bytes, complex, dict, float, frozenset, int, list, object, set, slice, str)
+} | {"tuple": tuple, "range": range, "long": int, "unicode": str, "xrange": range}
+
+
+class Inert:
+    """Stand-in for an object whose class is not loaded: keeps what the pickle tells of it, does nothing.
+
+    Attributes:
+        class_name: dotted name of the class it stands for.
+        arguments: what the class would have been called with.
+        state: what its `__setstate__` would have been given.
+    """
+
+    class_name: ClassVar[str] = ""
+
+    def __new__(cls, *arguments: object, **_: object) -> "Inert":  # noqa: D102 - as pickle calls it
+        self = object.__new__(cls)
+        self.arguments = arguments
+        self.state = None
+        return self
+
+    arguments: tuple[object, ...]
+    state: Any
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+    def append(self, value: object) -> None:
+        """A list's item, dropped."""
+
+    def extend(self, values: object) -> None:
+        """A list's items, dropped."""
+
+    def add(self, value: object) -> None:
+        """A set's item, dropped."""
+
+
+def _reconstructor(cls: type, _base: object, _state: object) -> object:
+    """`copyreg._reconstructor`, for stand-ins alone."""
+    if not issubclass(cls, Inert):
+        raise pickle.UnpicklingError(f"cannot rebuild a {cls.__name__}")
+    return cls()
+
+
+def _latin1(text: str, encoding: str = "latin1") -> bytes:
+    """`_codecs.encode`, as pickles of protocol 2 spell bytes; no other codec."""
+    if codecs.lookup(encoding).name != "iso8859-1":
+        raise pickle.UnpicklingError(f"unexpected encoding {encoding}")
+    return text.encode("latin1")
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): defaultdict,
+    ("copyreg", "_reconstructor"): _reconstructor,
+    ("_codecs", "encode"): _latin1,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch", "Size"): torch.Size,
+}
+# The function that numpy's own pickles call, under the package's name before and since numpy 2.
+_rebuild_array = np.empty(0).__reduce__()[0]
+_rebuild_scalar = np.float64(0).__reduce__()[0]
+for _package in ("numpy.core.multiarray", "numpy._core.multiarray"):
+    _ALLOWED[_package, "_reconstruct"] = _rebuild_array
+    _ALLOWED[_package, "scalar"] = _rebuild_scalar
+_PYTHON2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "UserDict": "collections"}
+
+
+class DataUnpickler(pickle.Unpickler):
+    """Unpickles arrays, tensors and plain containers. No other class or function is ever imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What `module.name` stands for: a known data type, or an inert stand-in.
+
+        Raises:
+            WeightsInvalid: the file asks for something that only an attack needs.
+        """
+        module = _PYTHON2_MODULES.get(module, module)
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[module, name]
+        if module == "builtins" and name in _SAFE_BUILTINS:
+            return _SAFE_BUILTINS[name]
+        if module == "builtins" or module.split(".")[0] in _HOSTILE_MODULES:
+            raise WeightsInvalid(
+                f"it asks to run `{module}.{name}`, which no data needs: nothing was run. "
+                "Do not use this file; get it again from its official source"
+            )
+        return type(name.rpartition(".")[2], (Inert,), {"class_name": f"{module}.{name}"})
+
+
+def _load(file: IO[bytes], **options: Any) -> Any:
+    return DataUnpickler(file, **options).load()
+
+
+# torch.load takes a module in pickle's place: this is all of it that torch uses.
+TORCH_PICKLE_MODULE = SimpleNamespace(
+    __name__="model_cache.store.pickles", Unpickler=DataUnpickler, load=_load
+)
+
+
+def read_guarded(path: Path, read: Callable[[], Any]) -> Any:
+    """What `read` returns; any failure becomes a sentence about the file.
+
+    Raises:
+        WeightsInvalid: always with the file's name in front.
+    """
+    try:
+        return read()
+    except WeightsInvalid as error:
+        raise WeightsInvalid(f"{path.name}: {error}") from error
+    except BROKEN_PICKLE as error:
+        raise WeightsInvalid(
+            f"{path.name}: {describe_content(path)} ({type(error).__name__}: {str(error)[:160]})"
+        ) from error
+
+
+def describe_content(path: Path) -> str:
+    """Why a file that could not be read may be what it is, as far as its first bytes tell."""
+    head = path.read_bytes()[:256] if path.stat().st_size < 1024 else _head(path)
+    if not head:
+        return "the file is empty; download it again"
+    if head.lstrip()[:1] == b"<":
+        return "this is a web page, not the file: the link led to a login or an error page"
+    if head.startswith(b"version https://git-lfs"):
+        return "this is a Git LFS pointer, not the file: run `git lfs pull` or download the file itself"
+    return "the file cannot be read; it may be cut short or of another kind, so download it again"
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(256)
+
+
+def read_pickle(path: Path) -> Any:
+    """A pickled object, also of Python 2, whose classes may not exist here.
+
+    Raises:
+        WeightsInvalid: broken, cut, or made to run code.
+    """
+
+    def read() -> Any:
+        with path.open("rb") as file:
+            return _load(file, encoding="latin1")  # Python 2 strings hold array bytes
+
+    return read_guarded(path, read)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """A `.npy` file, also one that holds an array of objects.
+
+    Raises:
+        WeightsInvalid: broken, cut, or made to run code.
+    """
+
+    def read() -> np.ndarray:
+        content = io.BytesIO(path.read_bytes())
+        version = npy_format.read_magic(content)
+        header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+        _, _, dtype = header(content)
+        if dtype.hasobject:
+            return np.asarray(_load(content, encoding="latin1"))
+        content.seek(0)
+        return npy_format.read_array(content, allow_pickle=False)
+
+    return read_guarded(path, read)  # type: ignore[no-any-return]  # read_guarded passes through
