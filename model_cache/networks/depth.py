@@ -1,0 +1,137 @@
+"""Draws depth maps of meshes, in plain torch. Knows nothing of people, textures or weights.
+
+The camera, the inside test and the depth are those of neural_renderer as HMAR uses it: every triangle is
+two-sided, pixel centres lie at half pixels, edges belong to the triangle, the nearest surface wins.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+MAP_SIZE = 256  # pixels of HMR2's crop
+FOCAL_LENGTH_PX = 5000.0  # HMR2's crop camera
+NEAR_DEPTH = 0.1  # neural_renderer's defaults, metres
+FAR_DEPTH = 100.0  # also the value of the background
+PIXEL_SLACK = 1e-3  # px; boxes are widened by it so that rounding never loses a pixel on an edge
+CANDIDATES_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 22}  # (triangle, pixel) pairs of 100 bytes: a cache, a GPU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triangles:
+    """Triangles that may cover a pixel centre, of all meshes of a batch, ready to be filled.
+
+    The edge functions are affine in the offset from the box's corner (column, row), so their numbers stay
+    small and neighbours agree on a shared edge: `constant + by_column * column + by_row * row`, one for each
+    corner's opposite edge, positive inside whatever the winding.
+
+    Attributes:
+        mesh: index in the batch.
+        corner: first column and row of the pixel box.
+        size: columns and rows of the pixel box, at least 1.
+        constant: edge functions at the box's corner, square pixels.
+        by_column: their growth per column.
+        by_row: their growth per row.
+        inverse_depth: 1 / camera z of the corners, 1/m.
+    """
+
+    mesh: Int64[Tensor, " t"]
+    corner: Int64[Tensor, "t 2"]
+    size: Int64[Tensor, "t 2"]
+    constant: Float32[Tensor, "t 3"]
+    by_column: Float32[Tensor, "t 3"]
+    by_row: Float32[Tensor, "t 3"]
+    inverse_depth: Float32[Tensor, "t 3"]
+
+
+Fill = Callable[[Triangles, Float32[Tensor, "b 256 256"]], None]
+"""Lowers the given depth maps, which start at `FAR_DEPTH`, in place."""
+
+
+def depth_maps(
+    vertices: Float32[Tensor, "b v 3"], faces: Int64[Tensor, "f 3"], *, fill: Fill | None = None
+) -> Float32[Tensor, "b 256 256"]:
+    """Camera z of the nearest surface at each crop pixel, metres; `FAR_DEPTH` where there is none.
+
+    Vertices that are not finite or not between the near and the far plane draw nothing. Memory is bounded by
+    `CANDIDATES_AT_ONCE` however large the triangles are.
+
+    Args:
+        vertices: metres, camera frame of the crop (x right, y down, z forward).
+        faces: triangles of all meshes.
+        fill: how triangles become pixels; by default `fill_in_torch`.
+    """
+    maps = vertices.new_full((len(vertices), MAP_SIZE, MAP_SIZE), FAR_DEPTH)
+    (fill or fill_in_torch)(find_triangles(vertices, faces), maps)
+    return maps
+
+
+def find_triangles(vertices: Float32[Tensor, "b v 3"], faces: Int64[Tensor, "f 3"]) -> Triangles:
+    """Projects the meshes and keeps the triangles whose box holds a pixel centre and whose depth counts."""
+    z = vertices[..., 2:]
+    pixels = vertices[..., :2] / z * FOCAL_LENGTH_PX + (MAP_SIZE - 1) / 2  # whole numbers at pixel centres
+    points = torch.cat([pixels, z], dim=-1)
+    corners = points.index_select(1, faces.reshape(-1)).view(len(points), len(faces), 3, 3)
+    lowest, highest = corners.amin(2), corners.amax(2)
+    first = torch.ceil(lowest[..., :2] - PIXEL_SLACK).clamp(min=0)
+    last = torch.floor(highest[..., :2] + PIXEL_SLACK).clamp(max=MAP_SIZE - 1)
+    in_depth = (highest[..., 2] > NEAR_DEPTH) & (lowest[..., 2] < FAR_DEPTH)
+    mesh, face = torch.nonzero((last >= first).all(-1) & in_depth, as_tuple=True)
+
+    corners, first, last = corners[mesh, face], first[mesh, face], last[mesh, face]
+    relative = corners[..., :2] - first[:, None]
+    start, end = relative.roll(-1, dims=1), relative.roll(-2, dims=1)
+    edge = end - start
+    constant = edge[..., 1] * start[..., 0] - edge[..., 0] * start[..., 1]
+    doubled_area = constant.sum(1, keepdim=True)
+    winding = torch.where(doubled_area < 0, -1.0, 1.0)
+    return Triangles(
+        mesh=mesh,
+        corner=first.long(),
+        size=(last - first + 1).long(),
+        constant=constant * winding,
+        by_column=-edge[..., 1] * winding,
+        by_row=edge[..., 0] * winding,
+        inverse_depth=1 / corners[..., 2],
+    )
+
+
+def fill_in_torch(triangles: Triangles, maps: Float32[Tensor, "b 256 256"]) -> None:
+    """Lists every pixel of every triangle's box, keeps those inside, and lets the nearest win.
+
+    Waits for the device thrice a part: for the numbers of pixels to list (in all, of the part) and inside.
+    """
+    ends = triangles.size.prod(1).cumsum(0)
+    total = int(ends[-1]) if len(ends) else 0
+    at_once = CANDIDATES_AT_ONCE[maps.device.type]
+    wanted = torch.arange(1, total // at_once + 1, device=ends.device) * at_once
+    cuts = [0, *torch.searchsorted(ends, wanted).add(1).tolist()]
+    for first, last in zip(cuts, [*cuts[1:], len(ends)], strict=True):
+        if last > first:
+            _fill_part(triangles, slice(first, last), maps)
+
+
+def _fill_part(triangles: Triangles, part: slice, maps: Float32[Tensor, "b 256 256"]) -> None:
+    """Fills some of the triangles."""
+    size = triangles.size[part]
+    num_pixels = size.prod(1)
+    ends = num_pixels.cumsum(0)
+    triangle = torch.repeat_interleave(num_pixels, output_size=int(ends[-1]))
+    place = torch.arange(len(triangle), device=maps.device) - (ends - num_pixels)[triangle]
+    columns = size[triangle, 0]
+    row = place // columns
+    column = place - row * columns
+
+    edges = triangles.constant[part][triangle]
+    edges.addcmul_(triangles.by_column[part][triangle], column[:, None].float())
+    edges.addcmul_(triangles.by_row[part][triangle], row[:, None].float())
+    inside = torch.nonzero(edges.amin(1) >= 0)[:, 0]
+    edges, triangle, row, column = edges[inside], triangle[inside], row[inside], column[inside]
+    # perspective-correct: 1/z is the mean of the corners' 1/z with the edge functions as weights
+    z = edges.sum(1) / (edges * triangles.inverse_depth[part][triangle]).sum(1)
+    z = torch.where((z > NEAR_DEPTH) & (z < FAR_DEPTH), z, FAR_DEPTH)  # also drops triangles without area
+    corner = triangles.corner[part][triangle]
+    mesh_row = triangles.mesh[part][triangle] * MAP_SIZE + corner[:, 1] + row
+    maps.view(-1).scatter_reduce_(0, mesh_row * MAP_SIZE + corner[:, 0] + column, z, "amin")
