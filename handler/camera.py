@@ -52,7 +52,8 @@ def canvas_translation(
         crop_cam: weak camera (s, tx, ty) of each crop.
         center_px: centre of each padded box, pixels of the upright frame.
         scale_px: larger side of each padded box, pixels.
-        width, height: size of the upright frame.
+        width: of the upright frame, pixels.
+        height: of the upright frame, pixels.
 
     Source: PHALP's `get_3d_parameters` and its caller.
     """
@@ -61,7 +62,10 @@ def canvas_translation(
     scale = scale_px.astype(np.float64) * ratio
     depth = 2 * CANVAS_FOCAL_LENGTH / (crop_cam[:, 0] * scale + DEPTH_GUARD)
     shift = (center - CANVAS_SIZE / 2) * (depth / CANVAS_FOCAL_LENGTH)[:, None]
-    return np.concatenate([crop_cam[:, 1:] + shift, depth[:, None]], axis=1).astype(np.float32)
+    cam_t: Float32[ndarray, "n 3"] = np.empty(crop_cam.shape, np.float32)
+    cam_t[:, :2] = crop_cam[:, 1:] + shift
+    cam_t[:, 2] = depth
+    return cam_t
 
 
 def project_to_canvas(
@@ -76,12 +80,17 @@ def project_to_canvas(
     moved = points + cam_t[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):  # a point in the camera's plane has no image
         image = moved[..., :2] / moved[..., 2:]
-    return (CANVAS_FOCAL_LENGTH / CANVAS_SIZE * image + 0.5).astype(np.float32)
+    on_canvas: Float32[ndarray, "n j 2"] = (CANVAS_FOCAL_LENGTH / CANVAS_SIZE * image + 0.5).astype(
+        np.float32
+    )
+    return on_canvas
 
 
 def canvas_to_pixels(points_2d: Float[ndarray, "... 2"], width: int, height: int) -> Float[ndarray, "... 2"]:
     """Canvas coordinates (0 to 1 over the padded square) as pixels of the upright frame."""
-    return points_2d * np.float32(max(width, height)) - np.float32(canvas_offset_px(width, height))
+    offset = np.array(canvas_offset_px(width, height), points_2d.dtype)
+    pixels: Float[ndarray, "... 2"] = points_2d * max(width, height) - offset
+    return pixels
 
 
 def assumed_intrinsics(width: int, height: int) -> Intrinsics:
@@ -136,4 +145,5 @@ def project(points: Float[ndarray, "... 3"], intrinsics: Intrinsics) -> Float[nd
     """Points in the camera frame (x right, y down, z forward) as pixels of the upright frame."""
     focal = np.array([intrinsics.fx, intrinsics.fy], points.dtype)
     center = np.array([intrinsics.cx, intrinsics.cy], points.dtype)
-    return points[..., :2] / points[..., 2:] * focal + center
+    pixels: Float[ndarray, "... 2"] = points[..., :2] / points[..., 2:] * focal + center
+    return pixels

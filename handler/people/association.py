@@ -50,12 +50,13 @@ class Association:
 def squared_distances(a: Float32[ndarray, "t k"], b: Float32[ndarray, "d k"]) -> Float32[ndarray, "t d"]:
     """Squared Euclidean distances, rounded as PHALP rounds them.
 
-    The order of the float32 operations is PHALP's: for a person who hardly moved the result is a difference of
-    1e-7 whose root enters an exponential, so another order moves the cost by up to 1 %.
+    The order of the float32 operations is PHALP's: for a person who hardly moved the result is a difference
+    of 1e-7 whose root enters an exponential, so another order moves the cost by up to 1 %.
     """
     squares_a = np.square(a).sum(axis=1)
     squares_b = np.square(b).sum(axis=1)
-    return np.maximum((-2 * (a @ b.T) + squares_a[:, None]) + squares_b, 0)
+    distances: Float32[ndarray, "t d"] = np.maximum((-2 * (a @ b.T) + squares_a[:, None]) + squares_b, 0)
+    return distances
 
 
 def cost_factors(
@@ -64,7 +65,9 @@ def cost_factors(
     poses: Float32[ndarray, "d 229"],
     locations: Float32[ndarray, "d 99"],
 ) -> tuple[Float64[ndarray, "t d"], Float64[ndarray, "t d"]]:
-    """The pose factor, and the product of the location and depth factors; each at least 1, or NaN or infinite.
+    """The pose factor, and the product of the location and depth factors.
+
+    Each is at least 1, or infinite, or NaN where a depth is not positive.
 
     Args:
         expected_poses: pose vectors expected of the tracks in this frame.
@@ -100,7 +103,8 @@ def pair_costs(
     whatever its textures are, and they are not compared.
 
     Args:
-        pose_factor, place_factor: from `cost_factors`.
+        pose_factor: from `cost_factors`.
+        place_factor: from `cost_factors`.
         texture_distance: `r_texture` of (track, detection) index pairs.
         threshold: a match must not cost more (`phalp.hungarian_th`).
         upstream_quirks: a cost that is not a number is 0, the best of all, as in the official code; otherwise
@@ -114,8 +118,8 @@ def pair_costs(
             texture_factor = 1 + TEXTURE_WEIGHT * texture_distance(open_pairs)
             cost[rows, columns] = texture_factor * pose_factor[rows, columns] * place_factor[rows, columns]
     cost[np.isnan(cost)] = 0 if upstream_quirks else np.inf
-    cost[cost > threshold] = threshold + REJECTED
-    return cost
+    clamped: Float64[ndarray, "t d"] = np.where(cost > threshold, threshold + REJECTED, cost)
+    return clamped
 
 
 def assign(cost: Float64[ndarray, "t d"], threshold: float) -> Association:

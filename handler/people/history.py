@@ -53,7 +53,8 @@ class Histories:
 
         Args:
             rows: which tracks, ascending.
-            poses, locations: what was seen of each.
+            poses: seen of each.
+            locations: seen of each.
             time: frame index.
             shot: a new shot begins here, so that older places say nothing: all of them become this one.
         """
@@ -69,7 +70,7 @@ class Histories:
             self.locations[chosen] = locations[:, None]
 
     def add(self, poses: Float32[ndarray, "m 229"], locations: Float32[ndarray, "m 99"], time: int) -> None:
-        """Append rows for new tracks: the first observation fills the history and is what is expected next."""
+        """Append rows for new tracks: the first observation fills the history and is expected again."""
         shape = (len(poses), self._span)
         self.poses = np.concatenate([self.poses, np.broadcast_to(poses[:, None], (*shape, 229))])
         self.locations = np.concatenate([self.locations, np.broadcast_to(locations[:, None], (*shape, 99))])

@@ -1,4 +1,4 @@
-"""The life of one track: tentative, confirmed, lost, gone. Knows nothing of how it is matched or predicted."""
+"""The life of one track: tentative, confirmed, lost, gone. Knows nothing of matching or prediction."""
 
 from dataclasses import dataclass, field
 

@@ -1,8 +1,8 @@
 """Where PHALP expects tracked bodies in the next frame. Knows nothing of track life, poses or detections.
 
-PHALP fits three straight lines per track by ridge regression over its last observations: the canvas x and y of
-the body's origin and the logarithm of its depth. The official code builds scikit-learn models for it; the two
-parameters of each line have a closed form, evaluated here for all tracks at once.
+PHALP fits three straight lines per track by ridge regression over its last observations: the canvas x and y
+of the body's origin and the logarithm of its depth. The official code builds scikit-learn models for it; the
+two parameters of each line have a closed form, evaluated here for all tracks at once.
 """
 
 from functools import cache
@@ -33,8 +33,8 @@ def predict_locations(
     """Location vectors expected one frame from now.
 
     Entries 0..87 are those of the last observation, 88 and 89 the expected origin on the canvas (0 to 1),
-    90..92 the expected `cam_t`. Entries 93, 94, 95 are the half widths of the prediction intervals of x, y and
-    depth (as a factor), divided by one more than the number of equal neighbours in `times`.
+    90..92 the expected `cam_t`. Entries 93, 94, 95 are the half widths of the prediction intervals of x, y
+    and depth (as a factor), divided by one more than the number of equal neighbours in `times`.
 
     Args:
         locations: the last t location vectors of each track, oldest first.
@@ -42,7 +42,7 @@ def predict_locations(
         time_since_update: frames since the last observation, 0 if it is of this frame.
 
     Returns:
-        NaN where no line can be fitted (a depth that is not positive), and in 93..95 where all times are equal.
+        NaN where no line fits (a depth that is not positive), and in 93..95 where all times are equal.
 
     Source: PHALP's `get_prediction_interval` and `forward_for_tracking` for "L".
     """

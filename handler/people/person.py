@@ -1,4 +1,4 @@
-"""Measured people as records, and records as the vectors PHALP compares. Knows nothing of tracks or models."""
+"""Measured people as records, and as the vectors PHALP compares. Knows nothing of tracks or models."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,8 @@ def people_from_image(image: PeopleInImage, width: int, height: int) -> tuple[Pe
 
     Args:
         image: what perception found.
-        width, height: size of the upright frame, pixels.
+        width: of the upright frame, pixels.
+        height: of the upright frame, pixels.
     """
     top_left, bottom_right = image.bbox_padded_xyxy[:, :2], image.bbox_padded_xyxy[:, 2:]
     center = (top_left + bottom_right) / 2
