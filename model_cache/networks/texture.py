@@ -1,0 +1,137 @@
+"""Unwraps a person's pixels onto the body's UV map. Knows nothing of tracks, frames or files."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, Integer
+from numpy import ndarray
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from model_cache.errors import WeightsInvalid
+from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, Fill, depth_maps
+from model_cache.networks.depth_compiled import compiled_fill
+
+GRID_SCALE = 2 * FOCAL_LENGTH_PX / MAP_SIZE  # x / z to -1..1 between the crop's borders
+VISIBILITY_SLACK = 1e-4  # metres behind the depth map that still count as seen, HMAR's value
+COLOUR_DIVISOR = 5.0  # HMAR's: brings normalised colours to about -0.5..0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UvMap:
+    """Which point of the body's surface each texel shows.
+
+    Attributes:
+        barycentric: weights of a triangle's three corners, official `bmap_256.npy`.
+        face_index: the triangle, negative where the texel shows nothing, official `fmap_256.npy`.
+    """
+
+    barycentric: Float32[ndarray, "u v 3"]
+    face_index: Integer[ndarray, "u v"]
+
+
+class TextureSampler:
+    """HMAR's texture sampler: a texel gets the colour of its surface point in the crop, if it is seen there.
+
+    Everything runs in float32. Whether a texel is seen hangs on 0.1 mm of depth, so the same vertices serve
+    the texels and the depth map.
+
+    Args:
+        uv_map: texels of the body model.
+        faces: the body model's triangles.
+        device: where to sample.
+        compiled: on the CPU, fill the depth maps with numba where it is installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        uv_map: UvMap,
+        faces: Int64[ndarray, "f 3"],
+        device: torch.device | str = "cpu",
+        compiled: bool = True,
+    ) -> None:
+        seen = uv_map.face_index >= 0
+        if not seen.any() or int(uv_map.face_index.max()) >= len(faces):
+            raise WeightsInvalid("the UV map does not fit the body model's triangles")
+        self.device = torch.device(device)
+        self._faces = torch.from_numpy(faces).to(self.device)
+        self._map_shape = seen.shape
+        self._texels = torch.from_numpy(np.flatnonzero(seen)).to(self.device)
+        texel_faces = faces[uv_map.face_index[seen].astype(np.int64)]
+        self._texel_vertices = torch.from_numpy(texel_faces).to(self.device)  # (n, 3)
+        weights = uv_map.barycentric[seen].astype(np.float32)
+        self._texel_weights = torch.from_numpy(weights).to(self.device)  # (n, 3)
+        self._fill: Fill | None = compiled_fill() if compiled and self.device.type == "cpu" else None
+
+    @torch.inference_mode()
+    def sample(
+        self, crops: Float32[Tensor, "b 4 256 256"], vertices: Float32[Tensor, "b v 3"]
+    ) -> Float32[Tensor, "b 4 u v"]:
+        """PHALP's `uv` of each person: three colours (zero where unseen) and a mask of -1 and 1.
+
+        Args:
+            crops: normalised R, G, B and a mask that is above zero on the person.
+            vertices: metres, camera frame of the crop (HMR2's vertices moved by its crop translation).
+        """
+        corners = vertices[:, self._texel_vertices.reshape(-1)].reshape(len(vertices), -1, 3, 3)
+        points = (corners * self._texel_weights[..., None]).sum(2)  # (b, n, 3)
+        grid = points[..., :2] / points[..., 2:] * GRID_SCALE
+        depth = depth_maps(vertices, self._faces, fill=self._fill)
+        look = look_up(crops, depth, grid, points[..., 2])
+        return self.unwrap(look)
+
+    def unwrap(self, texels: "SampledTexels") -> Float32[Tensor, "b 4 u v"]:
+        """Lays sampled texels out as PHALP's `uv`."""
+        num_people = len(texels.colours)
+        shown = (texels.mask > 0) & texels.visible
+        colours = torch.where(shown[:, None], texels.colours / COLOUR_DIVISOR, 0)
+        rows, columns = self._map_shape
+        textures = colours.new_zeros((num_people, 4, rows * columns))
+        textures[:, 3] = -1
+        textures[:, :3, self._texels] = colours
+        textures[:, 3, self._texels] = torch.where(shown, 1.0, -1.0)
+        return textures.view(num_people, 4, rows, columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledTexels:
+    """What the crop and the depth map say at each texel's place, texels in row-major order of the UV map.
+
+    Attributes:
+        colours: normalised R, G, B.
+        mask: the person's mask, 0 to 1.
+        surface_depth: camera z of the nearest surface, metres; mixed with the background at silhouettes.
+        visible: whether the texel's point is that surface.
+    """
+
+    colours: Float32[Tensor, "b 3 n"]
+    mask: Float32[Tensor, "b n"]
+    surface_depth: Float32[Tensor, "b n"]
+    visible: Bool[Tensor, "b n"]
+
+
+def look_up(
+    crops: Float32[Tensor, "b 4 256 256"],
+    depth: Float32[Tensor, "b 256 256"],
+    grid: Float32[Tensor, "b n 2"],
+    texel_depth: Float32[Tensor, "b n"],
+) -> SampledTexels:
+    """Reads crop and depth map bilinearly at the texels' places; outside the crop everything is 0.
+
+    Args:
+        crops: normalised R, G, B and mask.
+        depth: `depth_maps`, metres.
+        grid: places in the crop, x right, y down, its borders at -1 and 1.
+        texel_depth: camera z of the texels' points, metres.
+    """
+    layers = torch.cat([crops, depth[:, None]], dim=1)
+    found = grid_sample(layers, grid[:, None], mode="bilinear", padding_mode="zeros", align_corners=False)
+    colours, mask, surface_depth = found[:, :3, 0], found[:, 3, 0], found[:, 4, 0]
+    return SampledTexels(
+        colours=colours,
+        mask=mask,
+        surface_depth=surface_depth,
+        visible=texel_depth <= surface_depth + VISIBILITY_SLACK,
+    )
