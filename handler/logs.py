@@ -45,7 +45,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may log while its own thread holds it
         self._known: dict[str, int] = {}
         self._add(secrets)
 

@@ -1,9 +1,10 @@
 """Every limit and address of the handler, read from the environment once. Knows nothing of jobs."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -104,6 +105,14 @@ class ClearCacheSettings(BaseSettings):
     )
 
 
+class PlatformSettings(BaseSettings):
+    """What RunPod itself puts into a worker's environment; the SDK reads the rest."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNPOD_", frozen=True)
+
+    ai_api_key: SecretStr | None = Field(default=None, description="Key of the job queue; only ever hidden.")
+
+
 class ServeSettings(BaseSettings):
     """The endpoint on one machine (`python -m handler serve`), with RunPod's figures where it gives them."""
 
@@ -141,12 +150,26 @@ class ServeSettings(BaseSettings):
     webhook_timeout_seconds: float = Field(default=10, gt=0, description="Longest wait for its answer.")
 
 
-class Settings(BaseSettings):
-    """All of them."""
+def quiet_platform_logs() -> None:
+    """Make RunPod's SDK log at INFO unless told otherwise; its own default, DEBUG, prints whole jobs.
 
-    model_config = SettingsConfigDict(frozen=True)
+    Must run before `import runpod`; child processes inherit it.
+    """
+    os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")  # noqa: TID251 - this file is the place for it
+
+
+class Settings(BaseModel):
+    """All of them. A plain model: variables called BUCKET or WORKER mean nothing here."""
+
+    model_config = ConfigDict(frozen=True)
 
     intake: IntakeSettings = Field(default_factory=IntakeSettings)
     bucket: BucketSettings = Field(default_factory=BucketSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     clear_cache: ClearCacheSettings = Field(default_factory=ClearCacheSettings)
+    platform: PlatformSettings = Field(default_factory=PlatformSettings)
+
+    def secrets(self) -> set[str]:
+        """Values that must never be shown."""
+        kept = (self.bucket.access_key_id, self.bucket.secret_access_key, self.platform.ai_api_key)
+        return {secret.get_secret_value() for secret in kept if secret is not None}

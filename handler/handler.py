@@ -1,0 +1,268 @@
+"""One job from dict to dict: validates, runs the work in the one compute thread, replies. Never raises.
+
+Knows nothing of RunPod's SDK, which calls `Handler.handle`, and nothing of what the work is.
+"""
+
+import asyncio
+import contextvars
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from handler.control import JobControl
+from handler.errors import InputError, JobError, WorkerError
+from handler.job import ErrorReply, JobInput, ProgressMessage, Reply
+from handler.logs import Redactor, job_context, job_secrets
+from handler.progress import ProgressPump, Report
+from handler.scratch import Scratch
+from handler.settings import WorkerSettings
+
+Job = Mapping[str, Any]
+
+MAX_REPORTED_PROBLEMS = 8  # of an invalid input
+MAX_REPLY_WARNINGS = 50
+MAX_REPLY_BYTES = 256 * 1024  # the platform drops results over about 20 MB; ours are pointers
+# Outcomes without an answer: the caller has cancelled, or the queue gives the job to another worker.
+UNANSWERED = ("CANCELLED", "SHUTTING_DOWN")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One valid job, and what it needs to run.
+
+    Attributes:
+        job_id: the idempotency key.
+        request: the validated input.
+        input_sha256: of the input as it came, canonical JSON.
+        folder: private and empty; removed afterwards.
+        control: must be checked at least once per frame.
+        report: takes the progress.
+    """
+
+    job_id: str
+    request: JobInput
+    input_sha256: str
+    folder: Path
+    control: JobControl
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    input_sha256: str
+    control: JobControl
+    task: asyncio.Task[dict[str, Any] | None]
+
+
+class Handler:
+    """Runs jobs one at a time. Lives as long as the worker process; keeps nothing of a job that is over.
+
+    Args:
+        run: does the work of one job, in the compute thread; raises JobError.
+        settings: limits.
+        scratch: where the job's folder is made.
+        redactor: takes secrets out of error messages.
+        send_progress: delivers one progress message of a job and returns when it has arrived.
+        memory_bytes: how much memory this process holds.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Work], Reply],
+        *,
+        settings: WorkerSettings,
+        scratch: Scratch,
+        redactor: Redactor,
+        send_progress: Callable[[Job, ProgressMessage], None] = lambda job, message: None,
+        memory_bytes: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._run = run
+        self._settings = settings
+        self._scratch = scratch
+        self._redactor = redactor
+        self._send_progress = send_progress
+        self._memory_bytes = memory_bytes
+        self._memory_at_start = memory_bytes()
+        self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")  # its queue is the device's lock
+        self._running: dict[str, _Running] = {}
+        self._num_done = 0
+        self.leaving: str | None = None
+
+    async def handle(self, job: Job) -> dict[str, Any]:
+        """The reply to one job: the fields of `Reply` or of `ErrorReply`, small and strictly JSON.
+
+        The same id twice at the same time runs once, and both calls get its reply.
+
+        Raises:
+            asyncio.CancelledError: the job was cancelled, or this worker is shutting down. Nothing may
+                be posted then: a cancelled job has its status already, and a job without an answer goes
+                back to the queue when its worker is gone.
+        """
+        job_id = str(job.get("id", "unknown"))
+        with job_context(job_id):
+            try:
+                if self.leaving:
+                    raise WorkerError("SHUTTING_DOWN", "this worker takes no more jobs")
+                return await self._answer(job, job_id)
+            except Exception as error:  # noqa: BLE001 - the one place where every error becomes a reply
+                return self._error_reply(error, job_id)
+
+    def stop(self, code: str, message: str) -> None:
+        """Ask every running job to end with this WorkerError, within a frame."""
+        for running in list(self._running.values()):
+            running.control.stop(code, message)
+
+    async def _answer(self, job: Job, job_id: str) -> dict[str, Any]:
+        request, input_sha256 = parse(job)
+        running = self._running.get(job_id)
+        if running is None:
+            control = JobControl(time_budget_seconds=self._settings.time_budget_seconds)
+            work = self._work(job, job_id, request, input_sha256, control)
+            running = _Running(input_sha256=input_sha256, control=control, task=asyncio.create_task(work))
+            self._running[job_id] = running
+            running.task.add_done_callback(lambda _: self._forget(job_id, running))
+        elif running.input_sha256 != input_sha256:
+            raise InputError("DUPLICATE_JOB", "a job with this id and another input is running")
+        try:
+            reply = await asyncio.shield(running.task)
+        except asyncio.CancelledError:
+            running.control.stop("CANCELLED", "the job was cancelled")
+            self._forget(job_id, running)  # a retry of the same id must not join a run that is ending
+            raise
+        if reply is None:
+            raise asyncio.CancelledError
+        return dict(reply)
+
+    def _forget(self, job_id: str, running: _Running | None) -> None:
+        if self._running.get(job_id) is running:
+            del self._running[job_id]
+
+    async def _work(
+        self, job: Job, job_id: str, request: JobInput, input_sha256: str, control: JobControl
+    ) -> dict[str, Any] | None:
+        """The reply, or None if there must be none. Ends with the compute thread, or without it if stuck."""
+
+        def compute() -> Reply:
+            pump = ProgressPump(
+                lambda message: self._send_progress(job, message),
+                interval_seconds=self._settings.progress_interval_seconds,
+                drain_seconds=self._settings.progress_drain_seconds,
+            )
+            with self._scratch.job() as folder, pump:
+                control.check()
+                work = Work(
+                    job_id=job_id,
+                    request=request,
+                    input_sha256=input_sha256,
+                    folder=folder,
+                    control=control,
+                    report=Report(pump.put),
+                )
+                try:
+                    return self._run(work)
+                except SystemExit as error:  # a library's, which would end the SDK's loop
+                    raise RuntimeError("the work called sys.exit") from error
+
+        with self._redactor.hiding(job_secrets(request)):
+            context = contextvars.copy_context()
+            done = asyncio.get_running_loop().run_in_executor(self._compute, context.run, compute)
+            try:
+                reply = self._success(await self._watch(done, control))
+            except Exception as error:  # noqa: BLE001 - as above; here the job's secrets are still known
+                if isinstance(error, JobError) and error.code in UNANSWERED:
+                    log.info("job ended without an answer", reason=error.code)
+                    return None
+                reply = self._error_reply(error, job_id)
+        return reply
+
+    async def _watch(self, done: asyncio.Future[Reply], control: JobControl) -> Reply:
+        limit = self._settings.stall_seconds
+        while True:
+            await asyncio.wait({done}, timeout=min(1.0, limit / 4))
+            if done.done():
+                return done.result()
+            if control.silence_seconds() > limit:
+                control.stop("STALLED", "given up")  # should the thread ever wake up, it ends at once
+                done.add_done_callback(lambda future: future.exception())  # nobody will ask for it
+                raise WorkerError("STALLED", f"no progress for {limit:.0f} s")
+
+    def _success(self, reply: Reply) -> dict[str, Any]:
+        body = reply.model_dump(mode="json")
+        for warning in body["warnings"]:
+            warning["message"] = self._redactor(warning["message"])
+        body["warnings"] = body["warnings"][:MAX_REPLY_WARNINGS]
+        if len(json.dumps(body, allow_nan=False)) > MAX_REPLY_BYTES:
+            raise RuntimeError("the reply is too large")
+        self._num_done += 1
+        if reason := self._worn_out():
+            self.leaving = reason
+            body["refresh_worker"] = True
+        log.info(
+            "job completed", frames=reply.frames, people=reply.people, fps=reply.fps, reused=reply.reused
+        )
+        return body
+
+    def _worn_out(self) -> str | None:
+        settings = self._settings
+        if settings.recycle_after_jobs and self._num_done >= settings.recycle_after_jobs:
+            return f"{self._num_done} jobs done"
+        growth = self._memory_bytes() - self._memory_at_start
+        if settings.recycle_growth_bytes and growth > settings.recycle_growth_bytes:
+            return f"memory grew by {growth >> 20} MiB"
+        return None
+
+    def _error_reply(self, error: Exception, job_id: str) -> dict[str, Any]:
+        if isinstance(error, JobError):
+            log.warning("job failed", error_code=error.code, error=error.message, stage=error.stage)
+        else:
+            log.error("job failed unexpectedly", exc_info=error)
+            error = WorkerError("INTERNAL", f"unexpected error; the worker's log has it under job {job_id}")
+        if error.code in UNANSWERED:
+            raise asyncio.CancelledError
+        if error.refresh_worker:
+            self.leaving = error.code
+        return ErrorReply(
+            error=self._redactor(f"{error.code}: {error.message}"),
+            error_code=error.code,
+            retryable=error.retryable,
+            stage=error.stage,
+            job_id=self._redactor(job_id),
+            refresh_worker=True if error.refresh_worker else None,
+        ).model_dump(mode="json", exclude_none=True)
+
+
+def parse(job: Job) -> tuple[JobInput, str]:
+    """The valid request in a job, and the SHA-256 of its input as canonical JSON.
+
+    Raises:
+        InputError: INPUT_INVALID, with the path of each wrong field and the reason, never its value.
+    """
+    raw = job.get("input")
+    try:
+        request = JobInput.model_validate(raw)
+        canonical = json.dumps(raw, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValidationError as error:
+        raise InputError("INPUT_INVALID", _problems(error), stage="validate") from None
+    except (TypeError, ValueError, RecursionError):
+        raise InputError("INPUT_INVALID", "the input is not plain JSON", stage="validate") from None
+    return request, hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _problems(error: ValidationError) -> str:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = [
+        f"{'.'.join(str(part)[:64] for part in problem['loc']) or 'input'}: {problem['msg'][:200]}"
+        for problem in problems[:MAX_REPORTED_PROBLEMS]
+    ]
+    if len(problems) > MAX_REPORTED_PROBLEMS:
+        lines.append(f"and {len(problems) - MAX_REPORTED_PROBLEMS} more")
+    return "; ".join(lines)

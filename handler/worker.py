@@ -1,0 +1,145 @@
+"""A RunPod worker: loads the models, checks that it is fit, then lets RunPod's SDK feed the handler.
+
+Knows nothing of what a job does. Everything that leans on the SDK's inside is in this file.
+"""
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import structlog
+
+from handler import logs
+from handler.fitness import Unfit, checks
+from handler.handler import Handler, Job, Work
+from handler.job import ProgressMessage, Reply
+from handler.lifecycle import Lifecycle
+from handler.scratch import Scratch
+from handler.settings import Settings, quiet_platform_logs
+from model_cache.errors import ModelError
+from model_cache.interfaces import Models
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+SDK_PROGRESS_THREAD = "(_thread_target)"  # how Python names the threads of the SDK's progress_update
+
+log = structlog.get_logger(__name__)
+
+
+def start(load: Callable[[], Models], settings: Settings) -> None:
+    """Load the models, then take jobs until told to stop. Does not return before that.
+
+    Models are loaded before the first job is taken: a job is never queued behind a cold start on this
+    worker. A worker without its weights reports itself unhealthy and ends.
+
+    Args:
+        load: gives the loaded and warmed models.
+        settings: everything the handler may know.
+    """
+    # As a container's first process, Python would ignore SIGTERM until the SDK installs its own handler.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    redactor = prepare(settings)
+    try:
+        models = load()
+    except ModelError as error:
+        log.error("the models cannot be loaded", error=str(error))
+        reason = str(error)
+
+        def weights_are_there() -> None:
+            raise Unfit(reason)
+
+        take_jobs(_refuse, [weights_are_there], settings, redactor)
+        return
+    from handler import pipeline
+
+    run = partial(pipeline.run, models=models, settings=settings)
+    take_jobs(run, checks(models, settings), settings, redactor)
+
+
+def prepare(settings: Settings) -> logs.Redactor:
+    """Import the SDK with its logs turned down, and take over the root logger from it."""
+    quiet_platform_logs()
+    import_module("runpod")  # 2.5 s, and a plain-text handler on the root logger
+    redactor = logs.Redactor(settings.secrets())
+    logs.configure(settings.worker.log_level, redactor)
+    return redactor
+
+
+def take_jobs(
+    run: Callable[[Work], Reply],
+    fitness: Sequence[Callable[[], None]],
+    settings: Settings,
+    redactor: logs.Redactor,
+) -> None:
+    """Give the SDK one job at a time to run, until the process is told to end.
+
+    Args:
+        run: does one job.
+        fitness: checks; the first that raises ends the worker as unhealthy.
+        settings: limits.
+        redactor: hides secrets.
+    """
+    import runpod.serverless
+    from runpod.serverless.modules.worker_state import JobsProgress
+
+    os.register_at_fork(after_in_child=_die_with_parent)
+    scratch = Scratch(settings.worker.scratch)
+    if scratch.swept:
+        log.warning("removed files of workers that died", num_workers=scratch.swept)
+    handler = Handler(
+        run,
+        settings=settings.worker,
+        scratch=scratch,
+        redactor=redactor,
+        send_progress=send_progress,
+        memory_bytes=resident_bytes,
+    )
+    lifecycle = Lifecycle(
+        handler,
+        num_jobs=JobsProgress().get_job_count,
+        shutdown_seconds=settings.worker.shutdown_seconds,
+        clean_up=scratch.close,
+    )
+    for check in fitness:
+        runpod.serverless.register_fitness_check(check)
+    log.info("worker is ready", fitness_checks=[check.__name__ for check in fitness])
+    try:
+        runpod.serverless.start({"handler": handler.handle, "concurrency_modifier": lifecycle.concurrency})
+    finally:
+        scratch.close()
+
+
+def send_progress(job: Job, message: ProgressMessage) -> None:
+    """Post one update and wait until it has arrived.
+
+    The SDK posts each update in a thread of its own, so that it could overtake an earlier update, or arrive
+    after the result and re-open the job. Joining the SDK's threads restores the order.
+    """
+    import runpod.serverless
+
+    runpod.serverless.progress_update(dict(job), message.model_dump(mode="json"))
+    for thread in threading.enumerate():
+        if thread.name.endswith(SDK_PROGRESS_THREAD):
+            thread.join()
+
+
+def resident_bytes() -> int:
+    """Memory this process holds now; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _die_with_parent() -> None:
+    """Let the SDK's heartbeat process end with a killed worker, which it would otherwise report as alive."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def _refuse(work: Work) -> Reply:
+    raise AssertionError("an unfit worker takes no job")

@@ -1,0 +1,183 @@
+"""A tiny RunPod job queue: exactly the calls that the real SDK's worker loop makes, each one recorded.
+
+Knows nothing of the handler. Answers follow what the SDK understands, see the SDK's rp_job, rp_http, rp_ping.
+"""
+
+import asyncio
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+HOLD_SECONDS = 20.0  # the SDK expects long polls
+
+
+@dataclass
+class Event:
+    """One call of the worker."""
+
+    kind: str  # take, progress, done, ping
+    job_id: str
+    body: Any
+    seconds: float = field(default_factory=time.monotonic)
+
+
+class FakeQueue:
+    """A server on loopback in a thread of its own; every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.done_statuses: dict[str, list[int]] = defaultdict(list)  # answers to come, then 200
+        self.progress_delay_seconds = 0.0
+        self.open_takes = 0
+        self._jobs: list[dict[str, Any]] = []
+        self._stops: list[str] = []
+        self._changed = threading.Condition()
+        self._loop = asyncio.new_event_loop()
+        self._wake = asyncio.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._started = threading.Event()
+        self.port = 0
+
+    def __enter__(self) -> "FakeQueue":
+        self._thread.start()
+        self._started.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join(10)
+
+    def environment(self, worker_id: str = "worker1") -> dict[str, str]:
+        """What RunPod puts into a worker's environment."""
+        base = f"http://127.0.0.1:{self.port}/v2/ep"
+        return {
+            "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID?gpu=x",
+            "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=x",
+            "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=x",
+            "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID?gpu=x",
+            "RUNPOD_AI_API_KEY": "queue-key-0123456789",
+            "RUNPOD_POD_ID": worker_id,
+            "RUNPOD_ENDPOINT_ID": "ep",
+            "RUNPOD_PING_INTERVAL": "1000",
+            "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
+            "RUNPOD_SKIP_GPU_CHECK": "true",
+        }
+
+    def submit(self, job_id: str, job_input: Any) -> None:
+        """Put a job into the queue."""
+        self._jobs.append({"id": job_id, "input": job_input})
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    def stop(self, job_id: str) -> None:
+        """Tell the worker to stop a job, as a cancel or a timeout does."""
+        self._stops.append(job_id)
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    @property
+    def waiting(self) -> list[str]:
+        """Jobs that no worker has taken."""
+        return [job["id"] for job in self._jobs]
+
+    def wait(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+        """Block until the condition holds."""
+        with self._changed:
+            if not self._changed.wait_for(condition, seconds):
+                raise TimeoutError(f"still waiting after {seconds} s; seen: {self.events}")
+
+    def result(self, job_id: str, seconds: float = 20.0) -> dict[str, Any]:
+        """The body that the worker posts for a job."""
+        self.wait(lambda: self.of(job_id, "done"), seconds)
+        body = self.of(job_id, "done")[-1].body
+        assert isinstance(body, dict)
+        return body
+
+    def of(self, job_id: str, kind: str) -> list[Event]:
+        """Calls of one kind for one job."""
+        return [event for event in list(self.events) if event.job_id == job_id and event.kind == kind]
+
+    def _record(self, kind: str, job_id: str, body: Any = None) -> None:
+        with self._changed:
+            self.events.append(Event(kind, job_id, body))
+            self._changed.notify_all()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._main())
+        self._loop.close()
+
+    async def _main(self) -> None:
+        self._closing = asyncio.Event()
+        app = web.Application(client_max_size=64 * 1024**2)
+        app.add_routes(
+            [
+                web.get("/v2/ep/job-take/{worker}", self._take),
+                web.get("/v2/ep/job-stop/{worker}", self._stop),
+                web.post("/v2/ep/job-done/{worker}/{job}", self._done),
+                web.get("/v2/ep/ping/{worker}", self._ping),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        self._started.set()
+        await self._closing.wait()
+        await runner.cleanup()
+
+    async def _hold(self, ready: Callable[[], object]) -> bool:
+        deadline = self._loop.time() + HOLD_SECONDS
+        while not ready() and not self._closing.is_set():
+            left = deadline - self._loop.time()
+            if left <= 0:
+                return False
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), min(left, 0.2))
+            except TimeoutError:
+                continue
+        return bool(ready())
+
+    async def _take(self, request: web.Request) -> web.Response:
+        self.open_takes += 1
+        try:
+            self._record("poll", "")
+            if not await self._hold(lambda: self._jobs):
+                return web.Response(status=204)
+            job = self._jobs.pop(0)
+        finally:
+            self.open_takes -= 1
+        self._record("take", job["id"])
+        return web.json_response(job)
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        if not await self._hold(lambda: self._stops):
+            return web.Response(status=204)
+        stops, self._stops = self._stops, []
+        return web.json_response({"jobsToStop": stops})
+
+    async def _done(self, request: web.Request) -> web.Response:
+        job_id = request.match_info["job"]
+        text = await request.text()
+        body = json.loads(text, parse_constant=_refuse_constant)
+        if body.get("status") == "IN_PROGRESS":
+            await asyncio.sleep(self.progress_delay_seconds)
+            self._record("progress", job_id, body)
+            return web.Response()
+        self._record("done", job_id, body)
+        statuses = self.done_statuses[job_id]
+        return web.Response(status=statuses.pop(0) if statuses else 200)
+
+    async def _ping(self, request: web.Request) -> web.Response:
+        self._record("ping", request.query.get("job_id", ""), dict(request.query))
+        return web.Response()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

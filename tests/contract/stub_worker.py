@@ -1,0 +1,80 @@
+"""The real worker around a stand-in for the work: the video's path says how the job goes.
+
+Runs as `python -m tests.contract.stub_worker` against a fake queue. Knows nothing of videos.
+"""
+
+import time
+from urllib.parse import urlsplit
+
+from handler import worker
+from handler.errors import ComputeError, SourceError
+from handler.handler import Work
+from handler.job import JobWarning, Reply
+from handler.records import TrackedFrame
+from handler.settings import Settings
+
+STAGES = ("download", "probe", "decode", "perceive", "track", "write", "overlay", "upload")
+
+
+def run(work: Work) -> Reply:
+    """`/frames/N`: N frames of progress. `/slow/SECONDS/STAGE`: that long in a stage. Others raise."""
+    what, *arguments = urlsplit(work.request.video_url.get_secret_value()).path.strip("/").split("/")
+    num_frames = 1
+    (work.folder / "video").write_bytes(b"x")
+    match what:
+        case "frames":
+            num_frames = int(arguments[0])
+            for _ in work.report.count(_frames(work, num_frames), num_frames):
+                pass
+        case "slow":
+            work.report.stage(arguments[1])  # type: ignore[arg-type]  # a word of the test's URL
+            end = time.monotonic() + float(arguments[0])
+            while time.monotonic() < end:
+                work.control.check()
+                time.sleep(0.01)
+        case "stuck":
+            time.sleep(float(arguments[0]))  # deaf: no check
+        case "gone":
+            raise SourceError(
+                "DOWNLOAD_NOT_FOUND", f"no such video: {work.request.video_url.get_secret_value()}"
+            )
+        case "fault":
+            raise ComputeError("GPU_FAULT", "an illegal memory access")
+        case "crash":
+            raise RuntimeError(f"unexpected, with {work.request.video_url.get_secret_value()}")
+        case "exit":
+            raise SystemExit(3)
+    return Reply(
+        job_id=work.job_id,
+        bucket=None,
+        artifacts=(),
+        frames=num_frames,
+        people=0,
+        duration_s=num_frames / 25,
+        fps=25.0,
+        models="fake",
+        warnings=(
+            JobWarning(code="NO_PEOPLE", message=f"nobody in {work.request.video_url.get_secret_value()}"),
+        ),
+    )
+
+
+def _frames(work: Work, num: int):
+    for index in range(num):
+        work.control.check()
+        time.sleep(0.005)
+        yield TrackedFrame(
+            frame_index=index,
+            source_index=index,
+            pts=index,
+            pts_seconds=index / 25,
+            width=64,
+            height=48,
+            people=(),
+            num_detected=0,
+        )
+
+
+if __name__ == "__main__":
+    settings = Settings()
+    worker.take_jobs(run, [], settings, worker.prepare(settings))

@@ -1,0 +1,188 @@
+"""The real SDK's loop in a process of its own, our handler in it, a fake queue around it."""
+
+import json
+import time
+
+from tests.contract.conftest import WorkerProcess
+from tests.contract.fake_queue import FakeQueue
+
+SIGNATURE = "5ecret0f0the0url"
+
+
+def url(path: str) -> dict[str, str]:
+    """A job's input whose presigned URL has a secret."""
+    return {"video_url": f"https://user:pa55word99@example.com/{path}?X-Amz-Signature={SIGNATURE}&part=1"}
+
+
+def test_worker_answers_a_job_with_the_reply(queue: FakeQueue, worker: WorkerProcess) -> None:
+    """A finished job is posted once, as an output without an error."""
+    queue.submit("good", url("frames/3"))
+
+    body = queue.result("good")
+
+    assert {"output"} == set(body)
+    assert tuple(body["output"][key] for key in ("status", "job_id", "frames")) == ("completed", "good", 3)
+    assert len(queue.of("good", "done")) == 1
+    assert worker.jobs_left() == []
+
+
+def test_worker_sends_progress_in_order_and_before_the_result(
+    queue: FakeQueue, worker: WorkerProcess
+) -> None:
+    """Updates arrive in order, the last one says all frames, and none comes after the result."""
+    queue.progress_delay_seconds = 0.15  # slower than the frames: only a joined pump keeps the order
+    try:
+        queue.submit("watched", url("frames/120"))
+        queue.result("watched")
+        time.sleep(0.5)
+    finally:
+        queue.progress_delay_seconds = 0.0
+
+    kinds = [event.kind for event in queue.events if event.job_id == "watched" and event.kind != "ping"]
+    done = [event.body["output"]["frames_done"] for event in queue.of("watched", "progress")]
+    assert ["take", *["progress"] * len(done), "done"] == kinds
+    assert sorted(set(done)) == done
+    assert len(done) >= 2
+    assert done[-1] == 120
+
+
+def test_worker_answers_a_failed_job_with_a_coded_string(queue: FakeQueue, worker: WorkerProcess) -> None:
+    """An error is a string, its code and retry flag ride beside it, and the signature is nowhere."""
+    queue.submit("gone", url("gone"))
+
+    body = queue.result("gone")
+
+    assert body["error"].startswith("DOWNLOAD_NOT_FOUND: no such video: https://example.com/gone")
+    assert body["output"] == {"error_code": "DOWNLOAD_NOT_FOUND", "retryable": False, "job_id": "gone"}
+    assert SIGNATURE not in json.dumps(body)
+
+
+def test_worker_survives_a_crash_and_says_nothing_of_it(queue: FakeQueue, worker: WorkerProcess) -> None:
+    """An unexpected exception, sys.exit included, is INTERNAL without its text, and the next job runs."""
+    for job_id in ("crash", "exit"):
+        queue.submit(job_id, url(job_id))
+        body = queue.result(job_id)
+        assert body["output"]["error_code"] == "INTERNAL"
+        assert f"INTERNAL: unexpected error; the worker's log has it under job {job_id}" == body["error"]
+    queue.submit("after", url("frames/1"))
+    assert "output" in queue.result("after")
+
+
+def test_worker_refuses_garbage_with_a_code(queue: FakeQueue, worker: WorkerProcess) -> None:
+    """An input that is no object still gets a coded reply."""
+    for job_id, job_input in [
+        ("null", None),
+        ("list", [1]),
+        ("nan", {"video_url": "x", "options": {"start_s": -1}}),
+    ]:
+        queue.submit(job_id, job_input)
+        assert queue.result(job_id)["output"]["error_code"] == "INPUT_INVALID"
+
+
+def test_worker_stops_a_cancelled_job_in_each_stage(queue: FakeQueue, worker: WorkerProcess) -> None:
+    """A stopped job is never answered, leaves no file, and the worker takes the next job at once."""
+    for stage in ("download", "perceive", "upload"):
+        job_id = f"cancel-{stage}"
+        queue.submit(job_id, url(f"slow/30/{stage}"))
+        queue.wait(lambda job_id=job_id: queue.of(job_id, "progress"))
+        queue.stop(job_id)
+        queue.submit(f"after-{stage}", url("frames/1"))
+
+        queue.result(f"after-{stage}")
+
+        assert queue.of(job_id, "done") == []
+        assert worker.jobs_left() == []
+
+
+def test_worker_goes_on_when_the_result_is_refused(queue: FakeQueue, worker: WorkerProcess) -> None:
+    """Answers of 500 are tried again until one is accepted; a 400 is final; the next job runs after both."""
+    queue.done_statuses["flaky"] = [500]
+    queue.done_statuses["refused"] = [400]
+    queue.submit("flaky", url("frames/1"))
+    queue.wait(lambda: len(queue.of("flaky", "done")) == 2)
+    queue.submit("refused", url("frames/1"))
+    queue.result("refused")
+    queue.submit("next", url("frames/1"))
+    queue.result("next")
+
+    first, second = queue.of("flaky", "done")
+    assert first.body == second.body
+    assert len(queue.of("refused", "done")) == 1
+
+
+def test_worker_logs_json_lines_with_ids_and_without_secrets(queue: FakeQueue, worker: WorkerProcess) -> None:
+    """Every line of a worker is JSON with the platform's keys, and no secret of any job is in any of them."""
+    queue.submit("logged", url("crash"))
+    queue.result("logged")
+
+    text = worker.output.read_text()
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert [line for line in text.splitlines() if not line.startswith(("{", "---"))] == []
+    assert all({"requestId", "message", "level"} <= set(line) for line in lines)
+    (crash,) = [line for line in lines if line["requestId"] == "logged" and line["level"] == "ERROR"]
+    assert "RuntimeError: unexpected, with https://example.com/crash?[hidden]" in crash["exception"]
+    for secret in (SIGNATURE, "pa55word99", queue.environment()["RUNPOD_AI_API_KEY"]):
+        assert secret not in text
+    assert SIGNATURE not in json.dumps([event.body for event in queue.events])
+
+
+def test_idle_worker_leaves_at_once_and_takes_no_job_along(own_worker: WorkerProcess) -> None:
+    """SIGTERM while waiting for a job ends the process within a second; a job sent then stays queued."""
+    own_worker.terminate()
+    start = time.monotonic()
+    assert own_worker.exit_code() == 0
+    own_worker.queue.submit("late", url("frames/1"))
+    time.sleep(0.3)
+
+    assert time.monotonic() - start < 5
+    assert own_worker.queue.waiting == ["late"]
+    assert own_worker.queue.of("late", "take") == []
+
+
+def test_busy_worker_finishes_a_short_job_after_sigterm(own_worker: WorkerProcess) -> None:
+    """A job that ends within the grace is answered before the process ends; no other job is taken."""
+    queue = own_worker.queue
+    queue.submit("short", url("slow/0.5/track"))
+    queue.wait(lambda: queue.of("short", "progress"))
+    own_worker.terminate()
+    queue.submit("late", url("frames/1"))
+
+    assert own_worker.exit_code() == 0
+    assert queue.result("short")["output"]["status"] == "completed"
+    assert queue.waiting == ["late"]
+
+
+def test_busy_worker_gives_a_long_job_back_after_sigterm(own_worker: WorkerProcess) -> None:
+    """A job that outlasts the grace is stopped, cleaned up and left unanswered, so that the queue re-runs it."""
+    queue = own_worker.queue
+    queue.submit("long", url("slow/60/track"))
+    queue.wait(lambda: queue.of("long", "progress"))
+    own_worker.terminate()
+
+    assert own_worker.exit_code(10) == 0
+    assert queue.of("long", "done") == []
+    assert list(own_worker.scratch.glob("worker-*")) == []
+
+
+def test_worker_is_replaced_after_a_device_fault(own_worker: WorkerProcess) -> None:
+    """The reply asks the platform to stop the pod, and the process ends before it takes another job."""
+    queue = own_worker.queue
+    queue.submit("fault", url("fault"))
+    body = queue.result("fault")
+    queue.submit("late", url("frames/1"))
+
+    assert True is body["stopPod"]
+    assert (body["output"]["error_code"], body["output"]["retryable"]) == ("GPU_FAULT", True)
+    assert own_worker.exit_code() == 0
+    assert queue.waiting == ["late"]
+
+
+def test_stuck_job_is_answered_and_the_worker_replaced(own_worker: WorkerProcess) -> None:
+    """Work that never comes back fails as STALLED, and the process ends although its thread does not."""
+    queue = own_worker.queue
+    queue.submit("stuck", url("stuck/60"))
+
+    body = queue.result("stuck")
+
+    assert (body["output"]["error_code"], body["stopPod"]) == ("STALLED", True)
+    assert own_worker.exit_code() == 0
