@@ -1,4 +1,4 @@
-"""Is this worker fit to take jobs? Each check returns, or raises Unfit with a reason. Knows nothing of RunPod."""
+"""Is this worker fit to take jobs? Each check returns, or raises Unfit. Knows nothing of RunPod."""
 
 import shutil
 import tempfile

@@ -18,7 +18,8 @@ STAGES = ("download", "probe", "decode", "perceive", "track", "write", "overlay"
 
 def run(work: Work) -> Reply:
     """`/frames/N`: N frames of progress. `/slow/SECONDS/STAGE`: that long in a stage. Others raise."""
-    what, *arguments = urlsplit(work.request.video_url.get_secret_value()).path.strip("/").split("/")
+    url = work.request.video_url.get_secret_value()
+    what, *arguments = urlsplit(url).path.strip("/").split("/")
     num_frames = 1
     (work.folder / "video").write_bytes(b"x")
     match what:
@@ -35,13 +36,11 @@ def run(work: Work) -> Reply:
         case "stuck":
             time.sleep(float(arguments[0]))  # deaf: no check
         case "gone":
-            raise SourceError(
-                "DOWNLOAD_NOT_FOUND", f"no such video: {work.request.video_url.get_secret_value()}"
-            )
+            raise SourceError("DOWNLOAD_NOT_FOUND", f"no such video: {url}")
         case "fault":
             raise ComputeError("GPU_FAULT", "an illegal memory access")
         case "crash":
-            raise RuntimeError(f"unexpected, with {work.request.video_url.get_secret_value()}")
+            raise RuntimeError(f"unexpected, with {url}")
         case "exit":
             raise SystemExit(3)
     return Reply(
@@ -53,9 +52,7 @@ def run(work: Work) -> Reply:
         duration_s=num_frames / 25,
         fps=25.0,
         models="fake",
-        warnings=(
-            JobWarning(code="NO_PEOPLE", message=f"nobody in {work.request.video_url.get_secret_value()}"),
-        ),
+        warnings=(JobWarning(code="NO_PEOPLE", message=f"nobody in {url}"),),
     )
 
 

@@ -153,7 +153,7 @@ def test_busy_worker_finishes_a_short_job_after_sigterm(own_worker: WorkerProces
 
 
 def test_busy_worker_gives_a_long_job_back_after_sigterm(own_worker: WorkerProcess) -> None:
-    """A job that outlasts the grace is stopped, cleaned up and left unanswered, so that the queue re-runs it."""
+    """A job that outlasts the grace is stopped, cleaned up and left unanswered: the queue re-runs it."""
     queue = own_worker.queue
     queue.submit("long", url("slow/60/track"))
     queue.wait(lambda: queue.of("long", "progress"))
