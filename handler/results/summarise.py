@@ -1,11 +1,10 @@
 """The summary document and the reply from what a job has gathered. Knows nothing of where they go."""
 
-import hashlib
 from collections.abc import Iterable
 
 import orjson
 
-from handler.job import Artifact, BucketOutput, JobInput, JobWarning, Options, Reply
+from handler.job import Artifact, JobWarning, Options, Reply
 from handler.records import VideoFacts, Warn
 from handler.results.document import (
     Conventions,
@@ -22,15 +21,6 @@ from model_cache.interfaces import ModelsDescription
 MAX_BYTES = 100_000  # a browser or a queue can take it whole
 MAX_WARNINGS = 50
 MAX_REPLY_WARNINGS = 20
-
-
-def input_hash(job: JobInput) -> str:
-    """SHA-256 of everything a caller can choose, secrets included; equal input, equal hash."""
-    content = job.model_dump(mode="json", by_alias=True)
-    content["video_url"] = job.video_url.get_secret_value()
-    if not isinstance(job.output, BucketOutput):
-        content["output"] = {kind: url.get_secret_value() for kind, url in job.output.put_urls.items()}
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def summarise(
@@ -50,7 +40,7 @@ def summarise(
 
     Args:
         job_id: as the platform gave it.
-        input_sha256: `input_hash` of the job's input.
+        input_sha256: hash of the job's input.
         options: the job's options.
         facts: what the probe found.
         written: what `write` gave.

@@ -1,0 +1,47 @@
+"""Results in a folder of this machine, for jobs that run without an endpoint. Knows nothing of S3."""
+
+import shutil
+from pathlib import Path
+
+from handler.job import Artifact
+from handler.results.store import Check, LocalFile
+from handler.results.write import disk_full_is_coded
+
+
+class Folder:
+    """A folder as a store; made if it is not there."""
+
+    bucket = None
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def put(self, file: LocalFile, check: Check) -> Artifact:
+        """Copy a file in; it appears complete or not at all.
+
+        Raises:
+            WorkerError: DISK_FULL.
+        """
+        check()
+        target = self._path / file.kind
+        part = self._path / f".{file.kind}.part"
+        try:
+            with disk_full_is_coded("upload"):
+                self._path.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file.path, part)
+                part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return file.artifact(key=file.kind)
+
+    def summary(self, check: Check) -> bytes | None:
+        """The `result.json` in the folder."""
+        check()
+        path = self._path / "result.json"
+        return path.read_bytes() if path.is_file() else None
+
+    def holds(self, artifact: Artifact, check: Check) -> bool:
+        """Whether a file of that name and length is there."""
+        check()
+        path = self._path / artifact.kind
+        return path.is_file() and path.stat().st_size == artifact.bytes

@@ -1,0 +1,144 @@
+"""Finished files go out, the summary last: its presence means that everything else is there.
+
+Knows nothing of what the files hold, but that an earlier summary can be the answer.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from handler.errors import ResultError
+from handler.job import Artifact, BucketOutput, PresignedOutput, Reply
+from handler.results.bucket import Bucket
+from handler.results.document import ResultDocument
+from handler.results.folder import Folder
+from handler.results.keys import key_prefix
+from handler.results.presigned import PresignedUrls
+from handler.results.store import Check, LocalFile, Store, local_file
+from handler.results.summarise import document_bytes, reply_of
+from handler.results.write import disk_full_is_coded
+from handler.settings import BucketSettings, IntakeSettings
+
+SUMMARY_NAME = "result.json"
+
+
+def open_store(
+    output: BucketOutput | PresignedOutput,
+    job_id: str,
+    *,
+    bucket: BucketSettings,
+    intake: IntakeSettings,
+    folder: Path | None = None,
+) -> Store:
+    """Where a job's results go. Opens no connection.
+
+    Args:
+        output: the caller's wish.
+        job_id: keys lie under it.
+        bucket: the worker's bucket and credentials.
+        intake: which addresses upload URLs may lead to.
+        folder: if given, results go there and nowhere else (the command line's `--out`).
+
+    Raises:
+        InputError: INPUT_INVALID (the prefix), URL_NOT_ALLOWED.
+        ResultError: OUTPUT_NOT_ALLOWED, this worker has no bucket and the job brings no URLs.
+    """
+    if folder is not None:
+        return Folder(folder)
+    if isinstance(output, PresignedOutput):
+        return PresignedUrls(output.put_urls, intake=intake, bucket=bucket)
+    name = output.bucket or bucket.name
+    if name is None or bucket.access_key_id is None or bucket.secret_access_key is None:
+        raise ResultError(
+            "OUTPUT_NOT_ALLOWED",
+            "this worker has no bucket of its own (BUCKET_NAME and keys); send output.put_urls",
+            stage="validate",
+        )
+    return Bucket(bucket, bucket=name, prefix=key_prefix(bucket.root_prefix, output.prefix, job_id))
+
+
+def upload(store: Store, files: Sequence[LocalFile], *, check: Check, seconds: float) -> tuple[Artifact, ...]:
+    """Store the data files, in order.
+
+    Args:
+        store: where to.
+        files: everything but the summary.
+        check: called all along; what it raises ends the upload.
+        seconds: limit for all of them.
+
+    Raises:
+        ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
+    """
+    check = _limited(check, seconds)
+    return tuple(store.put(file, check) for file in files)
+
+
+def commit(store: Store, document: ResultDocument, *, into: Path, check: Check, seconds: float) -> Reply:
+    """Store the summary and answer; call it once, after everything else is there.
+
+    Args:
+        store: where to.
+        document: names the files that are there already.
+        into: a local folder for the file.
+        check: as in `upload`.
+        seconds: limit.
+
+    Raises:
+        ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
+        WorkerError: DISK_FULL.
+    """
+    path = into / SUMMARY_NAME
+    with disk_full_is_coded("upload"):
+        path.write_bytes(document_bytes(document))
+    artifact = store.put(local_file("result.json", path), _limited(check, seconds))
+    return reply_of(document, bucket=store.bucket, artifacts=(*document.artifacts, artifact))
+
+
+def find_complete(store: Store, *, job_id: str, input_sha256: str, into: Path, check: Check) -> Reply | None:
+    """The answer of an earlier run of the same job with the same input, if all its files are still there.
+
+    Args:
+        store: where to look.
+        job_id: the idempotency key.
+        input_sha256: hash of the job's input.
+        into: a local folder for a file.
+        check: as in `upload`.
+
+    Raises:
+        ResultError: UPLOAD_DENIED, UPLOAD_FAILED: the store would not take the results either.
+    """
+    content = store.summary(check)
+    if content is None:
+        return None
+    try:
+        document = ResultDocument.model_validate_json(content)
+    except ValidationError:
+        return None  # of another version, or not ours
+    if (document.job_id, document.input_sha256) != (job_id, input_sha256):
+        return None
+    if not all(store.holds(artifact, check) for artifact in document.artifacts):
+        return None
+    path = into / SUMMARY_NAME
+    path.write_bytes(content)
+    summary = local_file("result.json", path)
+    key = None if store.bucket is None else _beside(document.artifacts, SUMMARY_NAME)
+    artifacts = (*document.artifacts, summary.artifact(key))
+    return reply_of(document, bucket=store.bucket, artifacts=artifacts, reused=True)
+
+
+def _beside(artifacts: Sequence[Artifact], name: str) -> str | None:
+    keys = [artifact.key for artifact in artifacts if artifact.key is not None]
+    return keys[0].rpartition("/")[0] + "/" + name if keys else None
+
+
+def _limited(check: Check, seconds: float) -> Check:
+    deadline = time.monotonic() + seconds
+
+    def check_all() -> None:
+        check()
+        if time.monotonic() > deadline:
+            raise ResultError("UPLOAD_FAILED", f"the upload took longer than {seconds:.0f} s", stage="upload")
+
+    return check_all
