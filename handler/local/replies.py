@@ -1,0 +1,62 @@
+"""JSON answers of the endpoint, errors among them. Knows nothing of jobs or workers."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+
+import orjson
+import structlog
+from aiohttp import web
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger(__name__)
+
+
+class Refused(Exception):
+    """A request that cannot be served, and why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def answer(document: object, *, status: int = 200) -> web.Response:
+    """A document as JSON."""
+    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
+
+
+async def read_json(request: web.Request, *, max_bytes: int) -> object:
+    """The body of a request as strict JSON.
+
+    Raises:
+        Refused: 413 too large, 400 not JSON (NaN and Infinity are not).
+    """
+    if request.content_length is not None and request.content_length > max_bytes:
+        raise Refused(413, f"the body is larger than {max_bytes} bytes")
+    body = bytearray()
+    async for part in request.content.iter_chunked(1 << 16):
+        body += part
+        if len(body) > max_bytes:
+            raise Refused(413, f"the body is larger than {max_bytes} bytes")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Refused(400, "the body is not JSON") from None
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handle: Handle) -> web.StreamResponse:
+    """Every error is `{"error": ...}`; what nobody foresaw is logged and told apart by its status only."""
+    try:
+        return await handle(request)
+    except Refused as refused:
+        return answer({"error": refused.reason}, status=refused.status)
+    except web.HTTPException as error:
+        return answer({"error": error.reason}, status=error.status)
+    except sqlite3.OperationalError as error:  # a full disk, mostly; workers try again on a 5xx
+        log.error("the queue cannot be written", error=str(error))
+        return answer({"error": "the queue cannot be written now"}, status=503)
+    except Exception:
+        log.exception("a request failed", method=request.method, route=str(request.match_info.route.resource))
+        return answer({"error": "internal error"}, status=500)
