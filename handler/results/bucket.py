@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 import boto3
 from botocore.config import Config
@@ -17,12 +17,13 @@ from botocore.exceptions import (
 )
 
 from handler.errors import JobError, ResultError
-from handler.job import Artifact
+from handler.job import Artifact, ArtifactKind
 from handler.results.store import Check, Interrupt, LocalFile, Section
 from handler.settings import BucketSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 MAX_PARTS = 10_000  # S3's limit
 MAX_SUMMARY_BYTES = 1_000_000
@@ -46,6 +47,10 @@ class Bucket:
         self._part_bytes = settings.part_bytes
         self._client = _client(settings)
 
+    def key(self, kind: ArtifactKind) -> str:
+        """The object key of a file."""
+        return self._prefix + kind
+
     def put(self, file: LocalFile, check: Check) -> Artifact:
         """Upload a file and ask for its length afterwards; in parts if it is larger than one.
 
@@ -54,7 +59,7 @@ class Bucket:
         Raises:
             ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
         """
-        key = self._prefix + file.kind
+        key = self.key(file.kind)
         with _coded(), file.path.open("rb") as stream:
             check()
             if file.size_bytes <= self._part_bytes:
@@ -75,11 +80,10 @@ class Bucket:
     def _put_in_parts(self, key: str, file: LocalFile, stream: IO[bytes], check: Check) -> None:
         client, name = self._client, self._name
         size = max(self._part_bytes, -(-file.size_bytes // MAX_PARTS))
-        upload_id = client.create_multipart_upload(Bucket=name, Key=key, ContentType=file.content_type)[
-            "UploadId"
-        ]
+        started = client.create_multipart_upload(Bucket=name, Key=key, ContentType=file.content_type)
+        upload_id = started["UploadId"]
         try:
-            tags = []
+            tags: list[CompletedPartTypeDef] = []
             for number, start in enumerate(range(0, file.size_bytes, size), 1):
                 check()
                 part = client.upload_part(
@@ -109,7 +113,7 @@ class Bucket:
         check()
         with _coded():
             try:
-                answer = self._client.get_object(Bucket=self._name, Key=f"{self._prefix}result.json")
+                answer = self._client.get_object(Bucket=self._name, Key=self.key("result.json"))
             except ClientError as error:
                 # Without the right to list, S3 says AccessDenied for what does not exist.
                 if _code(error) in ("NoSuchKey", "404", "AccessDenied", "403"):
@@ -124,7 +128,7 @@ class Bucket:
         check()
         with _coded():
             try:
-                answer = self._client.head_object(Bucket=self._name, Key=self._prefix + artifact.kind)
+                answer = self._client.head_object(Bucket=self._name, Key=self.key(artifact.kind))
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
                 if status == 403:
@@ -138,7 +142,7 @@ class Bucket:
 def _client(settings: BucketSettings) -> "S3Client":
     custom = settings.endpoint_url is not None
     # Many S3-compatible stores refuse the checksums that boto3 adds by default since 1.36.
-    checksums = "when_required" if custom else "when_supported"
+    checksums: Literal["when_required", "when_supported"] = "when_required" if custom else "when_supported"
     style = settings.addressing_style or ("path" if custom else "auto")
     key, secret = settings.access_key_id, settings.secret_access_key
     return boto3.client(
@@ -189,6 +193,5 @@ def translated(error: ClientError | BotoCoreError) -> JobError:
         return ResultError("UPLOAD_DENIED", "the worker has no credentials for the bucket", stage="upload")
     if isinstance(error, SSLError):
         return ResultError("UPLOAD_FAILED", "the bucket's certificate is not valid", stage="upload")
-    return ResultError(
-        "UPLOAD_FAILED", f"the bucket cannot be reached ({type(error).__name__})", stage="upload"
-    )
+    name = type(error).__name__
+    return ResultError("UPLOAD_FAILED", f"the bucket cannot be reached ({name})", stage="upload")

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from handler.job import Artifact
+from handler.job import Artifact, ArtifactKind
 from handler.results.store import Check, LocalFile
 from handler.results.write import disk_full_is_coded
 
@@ -15,6 +15,10 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def key(self, kind: ArtifactKind) -> str:
+        """The file's name."""
+        return kind
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
         """Copy a file in; it appears complete or not at all.
@@ -32,7 +36,7 @@ class Folder:
                 part.replace(target)
         finally:
             part.unlink(missing_ok=True)
-        return file.artifact(key=file.kind)
+        return file.artifact(self.key(file.kind))
 
     def summary(self, check: Check) -> bytes | None:
         """The `result.json` in the folder."""

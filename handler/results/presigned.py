@@ -62,6 +62,9 @@ class PresignedUrls:
         except AddressRefused as error:
             raise _not_allowed(error) from None
 
+    def key(self, kind: ArtifactKind) -> None:
+        """None: only the caller knows what the URLs lead to."""
+
     def put(self, file: LocalFile, check: Check) -> Artifact:
         """Send a file in one PUT with its length; tried again when that can help.
 
@@ -93,11 +96,11 @@ class PresignedUrls:
         seconds = {"connect": self._limits.connect_seconds, "pool": self._limits.connect_seconds}
         seconds |= {"read": self._limits.read_seconds, "write": self._limits.read_seconds}
         # AWS answers 501 to a chunked body: the length must be said.
-        headers = {
-            "Content-Length": str(file.size_bytes),
-            "Content-Type": file.content_type,
-            "User-Agent": "hmr2-phalp-worker",
-        }
+        headers = [
+            ("Content-Length", str(file.size_bytes)),
+            ("Content-Type", file.content_type),
+            ("User-Agent", "hmr2-phalp-worker"),
+        ]
         try:
             with (
                 file.path.open("rb") as stream,

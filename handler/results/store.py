@@ -63,6 +63,10 @@ class Store(Protocol):
         """The bucket's name; None where there is none."""
         ...
 
+    def key(self, kind: ArtifactKind) -> str | None:
+        """Where a file lies; None if only the caller knows."""
+        ...
+
     def put(self, file: LocalFile, check: Check) -> Artifact:
         """Store a file under its name; nothing half-written stays behind.
 

@@ -123,14 +123,8 @@ def find_complete(store: Store, *, job_id: str, input_sha256: str, into: Path, c
     path = into / SUMMARY_NAME
     path.write_bytes(content)
     summary = local_file("result.json", path)
-    key = None if store.bucket is None else _beside(document.artifacts, SUMMARY_NAME)
-    artifacts = (*document.artifacts, summary.artifact(key))
+    artifacts = (*document.artifacts, summary.artifact(store.key("result.json")))
     return reply_of(document, bucket=store.bucket, artifacts=artifacts, reused=True)
-
-
-def _beside(artifacts: Sequence[Artifact], name: str) -> str | None:
-    keys = [artifact.key for artifact in artifacts if artifact.key is not None]
-    return keys[0].rpartition("/")[0] + "/" + name if keys else None
 
 
 def _limited(check: Check, seconds: float) -> Check:
