@@ -107,6 +107,9 @@ class Options(Strict):
     artifacts: tuple[Literal["frames.json", "overlay.mp4"], ...] = Field(
         default=(), description="Extra files beside result.json and frames.jsonl.gz."
     )
+    overlay_style: Literal["mesh", "skeleton"] = Field(
+        default="mesh", description="What overlay.mp4 draws on people."
+    )
     include_predicted: bool = Field(
         default=True, description="Also write lost people where the tracker expects them."
     )
@@ -116,6 +119,12 @@ class Options(Strict):
     def _end_after_start(self) -> "Options":
         if self.end_s is not None and self.end_s <= self.start_s:
             raise ValueError("end_s must be after start_s")
+        return self
+
+    @model_validator(mode="after")
+    def _masks_only_in_full(self) -> "Options":
+        if self.masks and self.profile != "full":
+            raise ValueError("masks need the profile full")
         return self
 
 
@@ -158,6 +167,14 @@ class JobInput(Strict):
     )
     options: Options = Field(default_factory=Options)
 
+    @model_validator(mode="after")
+    def _every_artifact_has_a_place(self) -> "JobInput":
+        if isinstance(self.output, PresignedOutput):
+            missing = set(self.options.artifacts) - set(self.output.put_urls)
+            if missing:
+                raise ValueError(f"put_urls lacks {', '.join(sorted(missing))}")
+        return self
+
 
 class Artifact(Strict):
     """One uploaded file."""
@@ -166,8 +183,10 @@ class Artifact(Strict):
     key: str | None = Field(description="Object key in the bucket; null for presigned uploads.")
     bytes: int
     sha256: str
-    content_type: str
-    encoding: str | None = None
+    content_type: str = Field(description="The Content-Type it is stored with.")
+    encoding: str | None = Field(
+        default=None, description="How the file itself is packed (gzip); never an HTTP Content-Encoding."
+    )
 
 
 class JobWarning(Strict):
@@ -187,7 +206,7 @@ class Reply(Strict):
     artifacts: tuple[Artifact, ...]
     frames: int
     people: int = Field(description="Confirmed identities.")
-    duration_s: float
+    duration_s: float = Field(description="Length of the processed part of the video.")
     fps: float = Field(description="Frames processed per second of processing time.")
     models: str
     warnings: tuple[JobWarning, ...] = ()
