@@ -1,14 +1,11 @@
 """What every test shares: the golden files, one thread for torch, GPU marks that skip themselves."""
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-GOLDEN = Path(__file__).parent / "golden"
+from tests.goldens import load_golden
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,11 +23,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def golden():
     """`golden("smpl")` loads tests/golden/smpl.npz; `golden("e2e_output.json")` loads a JSON file."""
+    return load_golden
 
-    def load(name: str) -> Any:
-        if name.endswith(".json"):
-            return json.loads((GOLDEN / name).read_text())
-        with np.load(GOLDEN / f"{name}.npz") as data:
-            return dict(data)
 
-    return load
+@pytest.fixture(scope="session")
+def official_tiny_files(tmp_path_factory) -> Path:
+    """A folder laid out as the official downloads, with the goldens' small weights. Do not change it."""
+    from tests.weight_rule import write_official_files  # imports torch, which handler tests do without
+
+    return write_official_files(tmp_path_factory.mktemp("official") / "files")
+
+
+@pytest.fixture(scope="session")
+def official_tiny_store(official_tiny_files, tmp_path_factory) -> Path:
+    """The weights store converted from `official_tiny_files`. Do not change it."""
+    from model_cache.store.convert import convert
+
+    store = tmp_path_factory.mktemp("official") / "store"
+    convert([official_tiny_files], store)
+    return store

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -44,12 +43,12 @@ class BodyEstimate:
     smpl_joints_3d: Float[Tensor, "b 24 3"]
     keypoints_2d: Float[Tensor, "b 44 2"]
 
-    def first(self, num: int) -> Self:
+    def first(self, num: int) -> "BodyEstimate":
         """The first `num` rows."""
-        return type(self)(**{field.name: getattr(self, field.name)[:num] for field in fields(self)})
+        return BodyEstimate(**{field.name: getattr(self, field.name)[:num] for field in fields(self)})
 
     @classmethod
-    def concatenate(cls, parts: list[Self]) -> Self:
+    def concatenate(cls, parts: list["BodyEstimate"]) -> "BodyEstimate":
         """The rows of all parts in order; at least one part."""
         return cls(
             **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)}
@@ -141,7 +140,7 @@ class BucketedHmr2:
     def _in_buckets(self, rows: Tensor, run: Callable[[Tensor], BodyEstimate]) -> BodyEstimate:
         with torch.inference_mode(), exact_float32():
             return BodyEstimate.concatenate(
-                [self._padded(part, run) for part in rows.split(self.batch_sizes[-1])]
+                [self._padded(part, run) for part in torch.split(rows, self.batch_sizes[-1])]
             )
 
     def _padded(self, part: Tensor, run: Callable[[Tensor], BodyEstimate]) -> BodyEstimate:

@@ -25,6 +25,7 @@ from model_cache.networks.smpl import (
 from model_cache.store.pickles import BROKEN_PICKLE, Inert, describe_content, read_pickle
 
 NUM_EXTRA_REGRESSED_JOINTS = 19
+_SAME_BODY = 1e-5  # metres or weights; float32 copies of one file differ by less
 SMPL_ADDRESS = "https://smpl.is.tue.mpg.de"  # where the operator registers, accepts the licence, downloads
 
 
@@ -63,6 +64,25 @@ def body_tensors(body: BodyData) -> dict[str, Tensor]:
     """The body as the tensors of `smpl.safetensors`, named as `BodyData`'s fields."""
     arrays = {name: getattr(body, name) for name in BodyData.__dataclass_fields__}
     return {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
+
+
+def body_differences(body: BodyData, state: Mapping[str, Tensor]) -> list[str]:
+    """Sentences on where HMR2's checkpoint, which carries body tensors too, has another body than `body`."""
+    ours = {
+        "smpl.v_template": body.v_template,
+        "smpl.shapedirs": body.shapedirs,
+        "smpl.J_regressor": body.joint_regressor,
+        "smpl.lbs_weights": body.lbs_weights,
+        "smpl.joint_regressor_extra": body.joint_regressor_extra,
+    }
+    notes = []
+    for key, array in ours.items():
+        theirs = state.get(key)
+        if theirs is None:
+            continue
+        if tuple(theirs.shape) != array.shape or not np.allclose(theirs.numpy(), array, atol=_SAME_BODY):
+            notes.append(f"HMR2's checkpoint has another `{key}` than the SMPL file; the SMPL file is used")
+    return notes
 
 
 def plain_array(value: object, source: str) -> np.ndarray:
@@ -147,6 +167,8 @@ def _body(fields: Mapping[str, Any], source: str) -> BodyData:
     if posedirs is not None and posedirs.shape != (num, 3, NUM_POSE_FEATURES):
         raise WeightsInvalid(f"{source}: `posedirs` is {posedirs.shape}, ({num}, 3, 207) is needed")
     regressor, extra, weights = (array.astype(np.float32) for array in arrays.values())
+    if arrays["weights", "lbs_weights"].dtype == np.float16:
+        weights /= weights.sum(axis=1, keepdims=True)  # rounded weights would scale the body by up to 5e-4
     body = BodyData(
         v_template=v_template,
         faces=_field(fields, ("f", "faces"), source).astype(np.int64),

@@ -10,7 +10,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -143,7 +143,7 @@ class DataUnpickler(pickle.Unpickler):
         return type(name.rpartition(".")[2], (Inert,), {"class_name": f"{module}.{name}"})
 
 
-def _load(file: IO[bytes], **options: Any) -> Any:
+def _load(file: io.BufferedIOBase, **options: Any) -> Any:
     return DataUnpickler(file, **options).load()
 
 

@@ -1,0 +1,201 @@
+"""PHALP's official files as our tensors: appearance encoder, pose predictor, UV map.
+
+Knows nothing of HMR2's files. Official keys: PHALP, phalp/models/heads/encoding_head.py and
+phalp/models/predictor/pose_transformer_v2.py.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_cache.errors import WeightsInvalid
+from model_cache.store.checkpoints import setting
+from model_cache.store.keys import Accounted, IgnoreRule, account, count_layers, shape_of
+from model_cache.store.pickles import read_npy
+
+POSE_SIZE = 229  # global orientation 9, body pose 207, betas 10, camera 3
+_NORMALISED = POSE_SIZE - 3  # the camera is not normalised
+UV_SIZE = 256
+_ENCODER = "encoding_head."
+_ENCODER_CHANNELS = {
+    "conv1x": (16, 4),
+    "conv2": (64, 16),
+    "conv3": (128, 64),
+    "conv4": (256, 128),
+    "conv5": (256, 256),
+    "conv5_1": (16, 256),
+}
+_PREDICTOR = "encoder."
+_PREDICTOR_IGNORED = (
+    IgnoreRule(pattern=r"transformer\.", reason="an unused first version of the transformer"),
+    IgnoreRule(pattern=r"(pos_embedding|pe)$", reason="an unused table of sines"),
+    IgnoreRule(pattern=r"class_token$", reason="its output is dropped"),
+    IgnoreRule(pattern=r"(smpl_head|loca_head|action_head_\w+)\.", reason="a further head, not read"),
+    IgnoreRule(pattern=r"(?!transformer|conv_|pose_shape_|pos_|mask_)", reason="not part of pose prediction"),
+)
+
+
+def appearance_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
+    """The encoder of PHALP's texture autoencoder, keys without the wrapper's name: `conv1x.weight`, ...
+
+    Raises:
+        WeightsInvalid: the encoder is not in it.
+    """
+    inside = {key: key.partition(_ENCODER)[2] for key in state if _ENCODER in key}
+    if len(set(inside.values())) < len(inside):
+        raise WeightsInvalid(f"{source}: it holds more than one `{_ENCODER}`")
+    needed: dict[str, tuple[int, ...]] = {}
+    for name, (out, into) in _ENCODER_CHANNELS.items():
+        needed |= {f"{name}.weight": (out, into, 3, 3), f"{name}.bias": (out,)}
+    rules = [IgnoreRule(pattern=r"t_", reason="the decoder of the autoencoder, which only trains it")]
+    encoder = account({inside[key]: state[key] for key in inside}, needed, rules, source)
+    ignored = {key: "the old HMAR network, which HMR2 replaces" for key in state if key not in inside}
+    ignored |= {key: encoder.ignored[name] for key, name in inside.items() if name in encoder.ignored}
+    return Accounted(used=encoder.used, ignored=ignored)
+
+
+def predictor_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
+    """The pose transformer, keys without the leading `encoder.` (and only that one: see below).
+
+    The official loader removes `encoder.` wherever it stands, also inside `pose_shape_encoder.`, and so
+    leaves that layer untrained; here every needed key is found.
+
+    Raises:
+        WeightsInvalid: not the pose transformer.
+    """
+    prefix = _PREDICTOR if any(key.startswith(_PREDICTOR) for key in state) else ""
+    inside = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+    found = account(inside, _predictor_shapes(inside, source), _PREDICTOR_IGNORED, source)
+    ignored = {prefix + key: reason for key, reason in found.ignored.items()}
+    ignored |= {key: "outside of the pose transformer" for key in state if not key.startswith(prefix)}
+    return Accounted(used=found.used, ignored=ignored)
+
+
+def predictor_config(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, int]:
+    """Sizes out of the (renamed) tensors; heads and the convolution's padding out of `pose_predictor.yaml`.
+
+    Raises:
+        WeightsInvalid: a predictor that this code does not know.
+    """
+    config = config.get("configs", config)
+    name = "pose_predictor.yaml"
+    extra = setting(config, "extra_feat.enable", "", name)
+    if extra:
+        raise WeightsInvalid(f"{name}: `extra_feat.enable` is {extra!r}, only poses are supported")
+    inner = state["transformer1.layers.0.0.fn.to_qkv.weight"].shape[0] // 3
+    _, frame_length, dim = state["pos_embedding_learned1"].shape
+    kernel = state["conv_en.weight"].shape[2]
+    heads = setting(config, "transformer.heads", 16, name)
+    dim_head = setting(config, "transformer.dim_head", 64, name)
+    pad = setting(config, "transformer.conv.pad", 1, name)
+    stride = setting(config, "transformer.conv.stride", 5, name)
+    if heads * dim_head != inner:
+        raise WeightsInvalid(f"{name}: {heads} heads of {dim_head} do not make the checkpoint's {inner}")
+    if stride + 2 * pad != kernel or frame_length % stride:
+        raise WeightsInvalid(
+            f"{name}: stride {stride} and padding {pad} do not fit the checkpoint's kernel of {kernel} "
+            f"and {frame_length} frames"
+        )
+    return {
+        "frame_length": frame_length,
+        "dim": dim,
+        "depth": count_layers(state, "transformer1.layers."),
+        "heads": heads,
+        "dim_head": dim_head,
+        "mlp_dim": state["transformer1.layers.0.1.fn.net.0.weight"].shape[0],
+        "conv_kernel": kernel,
+        "conv_pad": pad,
+        "conv_stride": stride,
+        "mid_dim": state["pose_shape_encoder.0.weight"].shape[0],
+        "regressor_dim": state["smpl_head.0.fc1.weight"].shape[0],
+        "num_actions": state["action_head_ava.0.0.weight"].shape[0],
+    }
+
+
+def pose_statistics(path: Path) -> dict[str, Tensor]:
+    """`pose_mean` and `pose_std`, (229,) each; the camera's are 0 and 1.
+
+    Raises:
+        WeightsInvalid: not PHALP's mean_std.npy.
+    """
+    rows = read_npy(path)
+    try:
+        mean, std = (np.asarray(row, dtype=np.float32).reshape(_NORMALISED) for row in rows)
+    except (TypeError, ValueError) as error:
+        raise WeightsInvalid(f"{path.name}: a mean and a deviation of 226 numbers are needed") from error
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std >= 0).all()):
+        raise WeightsInvalid(f"{path.name}: numbers that no mean and deviation can be")
+    return {
+        "pose_mean": torch.from_numpy(np.concatenate((mean, np.zeros(3, np.float32)))),
+        "pose_std": torch.from_numpy(np.concatenate((std, np.ones(3, np.float32)))),
+    }
+
+
+def uv_map_tensors(barycentric: Path, faces: Path) -> dict[str, Tensor]:
+    """`bmap` (256, 256, 3) float32 and `fmap` (256, 256) int64, -1 where the texture has no surface.
+
+    Raises:
+        WeightsInvalid: of another shape or kind.
+    """
+    bmap, fmap = read_npy(barycentric), read_npy(faces)
+    if bmap.shape != (UV_SIZE, UV_SIZE, 3) or bmap.dtype.kind != "f":
+        raise WeightsInvalid(
+            f"{barycentric.name}: (256, 256, 3) floats are needed, not {bmap.shape} {bmap.dtype}"
+        )
+    if fmap.shape != (UV_SIZE, UV_SIZE) or not np.array_equal(fmap, np.round(fmap)):
+        raise WeightsInvalid(f"{faces.name}: (256, 256) integers are needed, not {fmap.shape} {fmap.dtype}")
+    return {
+        "bmap": torch.from_numpy(bmap.astype(np.float32)),
+        "fmap": torch.from_numpy(np.maximum(fmap, -1).astype(np.int64)),
+    }
+
+
+def _predictor_shapes(state: Mapping[str, Tensor], source: str) -> dict[str, tuple[int, ...]]:
+    """Every key that inference needs, with its shape, all derived from a few tensors' sizes."""
+    _, frames, dim = shape_of(state, "pos_embedding_learned1", 3, source)
+    mid, _ = shape_of(state, "pose_shape_encoder.0.weight", 2, source)
+    regressor, _ = shape_of(state, "smpl_head.0.fc1.weight", 2, source)
+    actions, _ = shape_of(state, "action_head_ava.0.0.weight", 2, source)
+    kernel = shape_of(state, "conv_en.weight", 3, source)[2]
+    inner = shape_of(state, "transformer1.layers.0.0.fn.to_qkv.weight", 2, source)[0] // 3
+    mlp, _ = shape_of(state, "transformer1.layers.0.1.fn.net.0.weight", 2, source)
+    shapes: dict[str, tuple[int, ...]] = {
+        "mask_token": (dim,),
+        "pos_embedding_learned1": (1, frames, dim),
+        "pos_embedding_learned2": (1, frames, dim),
+        "conv_en.weight": (dim, dim, kernel),
+        "conv_en.bias": (dim,),
+        "conv_de.weight": (dim, dim, kernel),
+        "conv_de.bias": (dim,),
+        "smpl_head.0.init_body_pose": (1, 144),
+        "smpl_head.0.init_betas": (1, 10),
+        "smpl_head.0.init_cam": (1, 3),
+    }
+    linear = {
+        "pose_shape_encoder.0": (mid, POSE_SIZE),
+        "pose_shape_encoder.2": (dim, mid),
+        "smpl_head.0.fc1": (regressor, dim + 157),
+        "smpl_head.0.fc2": (regressor, regressor),
+        "smpl_head.0.decpose": (144, regressor),
+        "smpl_head.0.decshape": (10, regressor),
+        "smpl_head.0.deccam": (3, regressor),
+        "loca_head.0.0": (dim, dim),
+        "loca_head.0.2": (dim, dim),
+        "loca_head.0.4": (3, dim),
+        "action_head_ava.0.0": (actions, dim),
+    }
+    layers = [f"transformer1.layers.{index}" for index in range(count_layers(state, "transformer1.layers."))]
+    for layer in (*layers, "transformer2.layers.0"):
+        shapes[f"{layer}.0.fn.to_qkv.weight"] = (3 * inner, dim)
+        linear[f"{layer}.0.fn.to_out.0"] = (dim, inner)
+        linear[f"{layer}.1.fn.net.0"] = (mlp, dim)
+        linear[f"{layer}.1.fn.net.3"] = (dim, mlp)
+        for part in range(2):
+            shapes |= {f"{layer}.{part}.norm.weight": (dim,), f"{layer}.{part}.norm.bias": (dim,)}
+    for name, shape in linear.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes

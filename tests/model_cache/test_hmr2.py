@@ -1,0 +1,123 @@
+"""HMR2 in float32 against the official packages, and its batches."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from model_cache.networks.hmr2 import BucketedHmr2, crop_translation, exact_float32, project_to_crop
+from model_cache.store.load import load_hmr2
+from tests.hmr2_inputs import normalised
+
+PLAIN = {
+    "global_orient": "global_orient",
+    "body_pose": "body_pose",
+    "betas": "betas",
+    "pred_cam": "crop_cam",
+    "keypoints_3d": "joints_3d",
+    "keypoints_2d": "keypoints_2d",
+}
+
+
+@pytest.fixture(scope="module")
+def hmr2(official_tiny_store):
+    """The goldens' small HMR2, converted from its checkpoint."""
+    return load_hmr2(official_tiny_store)
+
+
+@pytest.fixture(scope="module")
+def crops(golden):
+    """The four golden crops."""
+    return normalised(golden("hmr2_tiny")["crops_bgr"])
+
+
+@torch.inference_mode()
+def test_tiny_hmr2_gives_the_official_numbers(golden, hmr2, crops):
+    """Features, decoder token and every output of a converted HMR2 are the official ones."""
+    expected = golden("hmr2_tiny")
+    tokens = hmr2.backbone(crops)
+    features = expected["features"].reshape(4, 64, 192).transpose(0, 2, 1)
+    np.testing.assert_allclose(tokens.numpy(), features, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(hmr2.head.decode(tokens).numpy(), expected["token"], atol=1e-5, rtol=0)
+    people = hmr2(crops)
+    for official, ours in PLAIN.items():
+        np.testing.assert_allclose(
+            getattr(people, ours).numpy(), expected[official], atol=2e-6, rtol=0, err_msg=official
+        )
+    np.testing.assert_allclose(people.vertices[:, ::10].numpy(), expected["vertices_sub"], atol=2e-6, rtol=0)
+    translation = people.crop_cam_t.numpy()
+    np.testing.assert_allclose(translation[:, :2], expected["pred_cam_t"][:, :2], atol=2e-6, rtol=0)
+    np.testing.assert_allclose(translation[:, 2], expected["pred_cam_t"][:, 2], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("num", [1, 3, 4, 7], ids=lambda num: f"{num}-crops")
+def test_buckets_change_no_number(hmr2, crops, num):
+    """A batch padded to a fixed size and cut into parts gives each crop what it gets by itself."""
+    seen = []
+    hmr2.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    many = crops[torch.arange(num) % 4]
+    people = BucketedHmr2(hmr2, largest_batch=4)(many)
+    assert {1: [1], 3: [4], 4: [4], 7: [4, 4]}[num] == seen
+    with torch.inference_mode():
+        for row in range(num):
+            alone = hmr2(many[row : row + 1])
+            for field in fields(alone):
+                torch.testing.assert_close(
+                    getattr(people, field.name)[row : row + 1],
+                    getattr(alone, field.name),
+                    atol=5e-6,
+                    rtol=1e-5,
+                    msg=field.name,
+                )
+    hmr2.backbone._forward_pre_hooks.clear()
+
+
+def test_buckets_are_powers_of_two_up_to_the_largest(hmr2):
+    """The fixed sizes are 1, 2, 4, ... and the largest one itself."""
+    assert BucketedHmr2(hmr2).batch_sizes == (1, 2, 4, 8, 16, 32)
+    assert BucketedHmr2(hmr2, largest_batch=12).batch_sizes == (1, 2, 4, 8, 12)
+    assert BucketedHmr2(hmr2, largest_batch=1).batch_sizes == (1,)
+
+
+def test_from_tokens_is_the_head_and_body_of_the_same_network(hmr2, crops):
+    """Tokens of a backbone that runs elsewhere give what the whole network gives."""
+    run = BucketedHmr2(hmr2)
+    with torch.inference_mode():
+        tokens = hmr2.backbone(crops)
+    torch.testing.assert_close(run.from_tokens(tokens).vertices, run(crops).vertices, atol=2e-6, rtol=0)
+
+
+def test_head_reads_any_number_of_tokens(hmr2):
+    """The head serves backbones with other grids."""
+    people = BucketedHmr2(hmr2).from_tokens(torch.zeros(2, 37, 64))
+    assert people.joints_3d.shape == (2, 44, 3)
+
+
+def test_person_of_scale_one_projects_into_the_crop():
+    """A body of two metres at s = 1 spans the crop, and its origin lands at (tx, ty) / 2 from the middle."""
+    points = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0]]])
+    centred = project_to_crop(points, crop_translation(torch.tensor([[1.0, 0.0, 0.0]])))
+    torch.testing.assert_close(
+        centred, torch.tensor([[[0.0, 0.0], [0.0, 0.5], [0.0, -0.5]]]), atol=1e-6, rtol=0
+    )
+    moved = project_to_crop(points[:, :1], crop_translation(torch.tensor([[1.0, 0.2, -0.1]])))
+    torch.testing.assert_close(moved, torch.tensor([[[0.1, -0.05]]]), atol=1e-6, rtol=0)
+
+
+def test_exact_float32_switches_tf32_off_and_back():
+    """Inside the block no product is rounded to TF32; afterwards all is as before, also after an error."""
+
+    def state() -> tuple[bool, bool, bool]:
+        cudnn = torch.backends.cudnn
+        return cudnn.enabled, cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    def fail_inside() -> None:
+        with exact_float32():
+            assert state() == (True, False, False)
+            raise KeyError
+
+    before = state()
+    with pytest.raises(KeyError):
+        fail_inside()
+    assert state() == before

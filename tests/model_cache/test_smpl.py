@@ -1,0 +1,107 @@
+"""SMPL: joints and vertices against the official packages, and what must hold for any body."""
+
+import dataclasses
+from importlib.resources import as_file, files
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_cache.networks.rotations import rotation_from_6d
+from model_cache.networks.smpl import Smpl, SmplBody
+from model_cache.store.body_files import read_body
+from model_cache.store.load import load_body
+
+
+@pytest.fixture(scope="module")
+def body_data(official_tiny_store):
+    """The stand-in body, converted from its Python-2 pickle."""
+    return read_body(official_tiny_store / "smpl.safetensors")
+
+
+@pytest.fixture(scope="module")
+def poses(golden):
+    """Root rotation, joint rotations and shape of four people."""
+    data = golden("smpl")
+    rotations = torch.from_numpy(data["rotmat"])
+    return rotations[:, :1], rotations[:, 1:], torch.from_numpy(data["betas"])
+
+
+def test_rotation_from_6d_gives_the_official_matrices(golden):
+    """Six numbers are two consecutive vectors, made the first two columns of the rotation."""
+    data = golden("smpl")
+    rotations = rotation_from_6d(torch.from_numpy(data["rot6d"]))
+    np.testing.assert_allclose(rotations.numpy(), data["rotmat"], atol=2e-6, rtol=0)
+
+
+def test_smpl_gives_the_official_joints_and_vertices(golden, body_data, poses):
+    """A body converted from the pickle poses as smplx does, and its 44 joints are HMR2's."""
+    data = golden("smpl")
+    posed = Smpl(body_data)(*poses)
+    np.testing.assert_allclose(posed.joints.numpy(), data["joints44"], atol=2e-6, rtol=0)
+    np.testing.assert_allclose(posed.vertices[:, ::8].numpy(), data["vertices_sub"], atol=2e-6, rtol=0)
+    np.testing.assert_allclose(posed.vertices[2].numpy(), data["vertices_full_2"], atol=2e-6, rtol=0)
+
+
+def test_update_hips_moves_the_hips_as_4d_humans_does(golden, body_data, poses):
+    """The option changes the two OpenPose hips, both from their old places, and nothing else."""
+    joints = Smpl(body_data, update_hips=True)(*poses).joints.numpy()
+    np.testing.assert_allclose(joints, golden("smpl")["joints44_update_hips"], atol=2e-6, rtol=0)
+    others = np.delete(np.arange(44), [9, 12])
+    np.testing.assert_array_equal(joints[:, others], Smpl(body_data)(*poses).joints.numpy()[:, others])
+
+
+def test_smpl_body_gives_the_same_numbers_as_arrays(body_data, poses):
+    """The numpy promise is the torch body, joint for joint and vertex for vertex."""
+    smpl = Smpl(body_data)
+    body, arrays = SmplBody(smpl), [tensor.numpy() for tensor in poses]
+    posed = smpl(*poses)
+    joints, smpl_joints = body.joints(*arrays)
+    np.testing.assert_array_equal(joints, posed.joints.numpy())
+    np.testing.assert_array_equal(smpl_joints, posed.smpl_joints.numpy())
+    np.testing.assert_array_equal(body.vertices(*arrays), posed.vertices.numpy())
+    assert body.faces.shape == (13776, 3)
+
+
+def test_free_body_is_read_and_rests_at_its_template():
+    """The bundled body, which has no pose blend shapes, is its template when nothing is bent."""
+    with as_file(files("model_cache.lite") / "body.npz") as path:
+        smpl = load_body(path)
+    identity = torch.eye(3).expand(1, 24, 3, 3)
+    posed = smpl(identity[:, :1], identity[:, 1:], torch.zeros(1, 10))
+    torch.testing.assert_close(posed.vertices.view(-1), smpl.v_template, atol=2e-6, rtol=0)
+
+
+def test_body_without_posedirs_equals_one_with_zeros(body_data, poses):
+    """Leaving out pose blend shapes that are all zero changes no number."""
+    without = Smpl(dataclasses.replace(body_data, posedirs=None))(*poses)
+    zeros = Smpl(dataclasses.replace(body_data, posedirs=np.zeros((6890, 3, 207), np.float32)))
+    assert not zeros.has_posedirs
+    torch.testing.assert_close(zeros(*poses).vertices, without.vertices, atol=0, rtol=0)
+    kept = Smpl(body_data)(*poses)
+    assert not torch.allclose(kept.vertices[2], without.vertices[2], atol=1e-3)
+
+
+def test_turning_the_root_turns_the_whole_body_about_the_pelvis(body_data, poses):
+    """A root rotation is a rigid motion about joint 0."""
+    orient, pose, betas = poses
+    smpl = Smpl(body_data)
+    turn = rotation_from_6d(torch.tensor([[0.0, 0.0, -1.0, 0.0, 1.0, 0.0]]))
+    before, after = smpl(orient, pose, betas), smpl(turn @ orient, pose, betas)
+    pelvis = before.smpl_joints[:, :1]
+    expected = (before.vertices - pelvis) @ turn.transpose(-1, -2) + pelvis
+    torch.testing.assert_close(after.vertices, expected, atol=2e-6, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(six=st.lists(st.floats(-10, 10, width=32), min_size=6, max_size=6))
+def test_rotations_are_rotations(six):
+    """Whatever the network says, unless its two vectors are parallel, the result is a proper rotation."""
+    vectors = np.array(six, np.float64).reshape(2, 3)
+    if np.linalg.norm(np.cross(*vectors)) < 1e-2:
+        return
+    rotation = rotation_from_6d(torch.tensor(six, dtype=torch.float64))
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert torch.linalg.det(rotation).item() == pytest.approx(1, abs=1e-6)
