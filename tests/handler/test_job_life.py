@@ -1,0 +1,175 @@
+"""The life line of a job: its control, its threads, its folder."""
+
+import fcntl
+import gc
+import stat
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from handler.ahead import Ahead
+from handler.control import JobControl
+from handler.errors import WorkerError
+from handler.scratch import LOCK_NAME, Scratch
+
+
+def test_control_raises_the_first_reason_everywhere() -> None:
+    """Once stopped, every check raises, in any thread, and a later reason changes nothing."""
+    control = JobControl(time_budget_seconds=60.0)
+    control.check()
+    control.stop("CANCELLED", "first")
+    control.stop("STALLED", "second")
+
+    for _ in range(2):
+        with pytest.raises(WorkerError, match="CANCELLED: first"):
+            control.check()
+
+
+def test_control_ends_a_job_that_is_over_its_budget() -> None:
+    """The budget counts from the start of the job."""
+    now = [0.0]
+    control = JobControl(time_budget_seconds=10.0, clock=lambda: now[0])
+    now[0] = 10.0
+    control.check()
+    now[0] = 10.1
+    with pytest.raises(WorkerError, match="TIME_BUDGET_EXCEEDED"):
+        control.check()
+
+
+def test_control_hears_the_pulse() -> None:
+    """Silence is the time since the last check."""
+    now = [0.0]
+    control = JobControl(time_budget_seconds=100.0, clock=lambda: now[0])
+    now[0] = 7.0
+    assert control.silence_seconds() == 7.0
+    control.check()
+    assert control.silence_seconds() == 0.0
+
+
+def test_watched_items_stop_at_the_next_one() -> None:
+    """A stop is noticed before another item is handed out."""
+    control = JobControl(time_budget_seconds=100.0)
+    items = control.watch(iter(range(10)))
+    assert next(items) == 0
+    control.stop("CANCELLED", "enough")
+    with pytest.raises(WorkerError, match="CANCELLED"):
+        next(items)
+
+
+class Item:
+    """Something a weak reference can watch."""
+
+
+def test_ahead_gives_the_same_items_in_order() -> None:
+    """Running ahead changes nothing about what comes out."""
+    with Ahead(iter(range(1000)), depth=3, name="test") as ahead:
+        assert list(ahead) == list(range(1000))
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_ahead_is_bounded(depth: int) -> None:
+    """At most `depth` items are there that nobody has taken, and a taken one is not held."""
+    alive: list[weakref.ref[Item]] = []
+    most = 0
+
+    def make() -> Iterator[Item]:
+        nonlocal most
+        for _ in range(50):
+            item = Item()
+            alive.append(weakref.ref(item))
+            most = max(most, sum(ref() is not None for ref in alive))
+            yield item
+            del item
+
+    with Ahead(make(), depth=depth, name="test") as ahead:
+        for item in ahead:
+            time.sleep(0.002)
+            del item
+
+    gc.collect()
+    assert most <= depth + 1  # one more is in the hand of whoever takes them
+    assert all(ref() is None for ref in alive)
+
+
+def test_ahead_raises_where_the_items_are_taken() -> None:
+    """An error of the source comes after the items that were made before it."""
+
+    def make() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    taken: list[int] = []
+    with Ahead(make(), depth=5, name="test") as ahead, pytest.raises(ValueError, match="broken"):
+        taken.extend(ahead)
+    assert taken == [1]
+
+
+def test_ahead_closes_its_source_and_ends_its_thread_when_left_early() -> None:
+    """Leaving runs the source's `finally`, and no thread is left."""
+    closed = threading.Event()
+
+    def make() -> Iterator[int]:
+        try:
+            index = 0
+            while True:
+                yield (index := index + 1)
+        finally:
+            closed.set()
+
+    before = threading.active_count()
+    with Ahead(make(), depth=2, name="test") as ahead:
+        assert next(iter(ahead)) == 1
+
+    assert closed.is_set()
+    assert threading.active_count() == before
+
+
+def test_scratch_gives_a_private_folder_and_removes_it(tmp_path: Path) -> None:
+    """Nobody else can read a job's files, and none is left, also after an error."""
+    scratch = Scratch(tmp_path / "new" / "scratch")
+
+    def fail() -> None:
+        with scratch.job() as folder:
+            folders.append(folder)
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            (folder / "video").write_bytes(b"x")
+            raise RuntimeError
+
+    folders: list[Path] = []
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not folders[0].exists()
+    scratch.close()
+    assert list((tmp_path / "new" / "scratch").glob("worker-*")) == []
+
+
+def test_scratch_sweeps_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
+    """Folders of killed workers go; the folder of a worker that runs stays."""
+    living = Scratch(tmp_path)
+    for name in ("worker-dead", "worker-unlocked"):
+        (tmp_path / name / "job-1").mkdir(parents=True)
+    (tmp_path / "worker-dead" / LOCK_NAME).touch()
+    (tmp_path / "other").mkdir()
+
+    second = Scratch(tmp_path)
+
+    assert second.swept == 2
+    assert living.folder.exists()
+    assert (tmp_path / "other").exists()
+    with (living.folder / LOCK_NAME).open("ab") as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    living.close()
+    second.close()
+
+
+def test_scratch_removes_what_the_last_job_left(tmp_path: Path) -> None:
+    """Files of an abandoned job are gone when the next one begins."""
+    scratch = Scratch(tmp_path)
+    (scratch.folder / "job-abandoned").mkdir()
+    with scratch.job() as folder:
+        assert list(scratch.folder.glob("job-*")) == [folder]
+    scratch.close()

@@ -1,0 +1,142 @@
+"""What a caller sees while a job runs."""
+
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+
+from handler.job import ProgressMessage
+from handler.progress import ProgressPump, Report
+from handler.records import TrackedFrame
+
+
+def message(frames_done: int) -> ProgressMessage:
+    """A progress message that differs in one number."""
+    return ProgressMessage(
+        stage="track", frames_done=frames_done, frames_total=None, time_s=0.0, fps=0.0, eta_s=None, people=0
+    )
+
+
+def frame(index: int) -> TrackedFrame:
+    """An empty frame at 10 frames a second."""
+    return TrackedFrame(
+        frame_index=index,
+        source_index=index,
+        pts=index,
+        pts_seconds=index / 10,
+        width=64,
+        height=48,
+        people=(),
+        num_detected=0,
+    )
+
+
+def test_pump_sends_in_order_and_always_the_newest_at_the_end() -> None:
+    """However slow the receiver, messages keep their order and the last one put is the last one sent."""
+    sent: list[int] = []
+
+    def send(one: ProgressMessage) -> None:
+        time.sleep(0.01)
+        sent.append(one.frames_done)
+
+    with ProgressPump(send, interval_seconds=0.001, drain_seconds=5.0) as pump:
+        for index in range(500):
+            pump.put(message(index))
+            time.sleep(0.0001)
+
+    assert sorted(set(sent)) == sent
+    assert sent[-1] == 499
+    assert len(sent) < 500
+
+
+def test_pump_throttles() -> None:
+    """Two messages are never closer than the interval, but for the last one."""
+    times: list[float] = []
+    with ProgressPump(
+        lambda _: times.append(time.monotonic()), interval_seconds=0.1, drain_seconds=5.0
+    ) as pump:
+        end = time.monotonic() + 0.35
+        index = 0
+        while time.monotonic() < end:
+            pump.put(message(index := index + 1))
+            time.sleep(0.002)
+
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert all(gap >= 0.09 for gap in gaps[:-1])
+    assert 2 <= len(times) <= 6
+
+
+def test_pump_sends_nothing_after_a_failure() -> None:
+    """A job that failed or was cancelled drops what was not sent yet."""
+    sent: list[int] = []
+    first = threading.Event()
+
+    def send(one: ProgressMessage) -> None:
+        sent.append(one.frames_done)
+        first.set()
+
+    def fail() -> None:
+        with ProgressPump(send, interval_seconds=60.0, drain_seconds=5.0) as pump:
+            pump.put(message(1))
+            first.wait(5)
+            pump.put(message(2))
+            raise RuntimeError("the job failed")
+
+    with pytest.raises(RuntimeError, match="the job failed"):
+        fail()
+    assert sent == [1]
+
+
+def test_pump_survives_a_receiver_that_fails() -> None:
+    """A lost update is logged and the next one is sent."""
+    sent: list[int] = []
+
+    def send(one: ProgressMessage) -> None:
+        if one.frames_done == 1:
+            failed.set()
+            raise ConnectionError("gone")
+        sent.append(one.frames_done)
+
+    failed = threading.Event()
+    with ProgressPump(send, interval_seconds=0.001, drain_seconds=5.0) as pump:
+        pump.put(message(1))
+        failed.wait(5)
+        pump.put(message(2))
+
+    assert sent == [2]
+
+
+def test_pump_gives_up_on_a_receiver_that_hangs() -> None:
+    """A job waits no longer than the drain time for an update under way."""
+    release = threading.Event()
+    start = time.monotonic()
+    with ProgressPump(lambda _: release.wait(30) and None, interval_seconds=0.001, drain_seconds=0.1) as pump:
+        pump.put(message(1))
+    took = time.monotonic() - start
+    release.set()
+
+    assert took < 5
+
+
+def test_report_counts_frames_as_they_are_taken() -> None:
+    """The tap passes every frame on and says how far the job is, how fast, and how long it will take."""
+    messages: list[ProgressMessage] = []
+    now = iter(range(100))
+    report = Report(messages.append, clock=lambda: float(next(now)))
+    report.stage("download")
+
+    frames = list(report.count((frame(index) for index in range(4)), 8))
+
+    assert [one.frame_index for one in frames] == [0, 1, 2, 3]
+    assert [one.frames_done for one in messages] == [0, 1, 2, 3, 4]
+    last = messages[-1]
+    assert (last.stage, last.frames_total, last.time_s, last.fps, last.eta_s) == ("track", 8, 0.3, 1.0, 4.0)
+
+
+def test_report_corrects_a_total_that_was_too_small() -> None:
+    """A header that promised fewer frames than there are never gives more done than there are in all."""
+    messages: list[ProgressMessage] = []
+    list(Report(messages.append).count((frame(index) for index in range(3)), 1))
+
+    assert [(one.frames_done, one.frames_total) for one in messages] == [(1, 1), (2, 2), (3, 3)]
