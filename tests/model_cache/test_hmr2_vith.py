@@ -1,0 +1,62 @@
+"""Full-size HMR2, from its 2.5 GB checkpoint through the conversion to the official numbers."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+
+from model_cache.store.convert import convert
+from model_cache.store.load import load_hmr2
+from tests.hmr2_inputs import normalised
+from tests.weight_rule import write_body, write_hmr2
+
+TOLERANCES = {
+    "global_orient": ("global_orient", 3e-6),
+    "body_pose": ("body_pose", 3e-6),
+    "betas": ("betas", 1e-5),
+    "pred_cam": ("crop_cam", 3e-6),
+    "keypoints_3d": ("joints_3d", 3e-6),
+    "keypoints_2d": ("keypoints_2d", 3e-6),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@torch.inference_mode()
+def test_vit_h_gives_the_official_numbers(golden):
+    """Patch embedding, first block, features, token and outputs of ViT-H are the official ones."""
+    with TemporaryDirectory() as name:  # pytest's own folders would keep 5 GB for three runs
+        folder = Path(name)
+        write_hmr2(folder, "full")
+        write_body(folder / "data")
+        convert([folder / "logs", folder / "data"], folder / "store", only=("hmr2", "smpl"))
+        hmr2 = load_hmr2(folder / "store")
+    expected = golden("hmr2_vith")
+    crops = normalised(golden("hmr2_tiny")["crops_bgr"][:2])
+
+    embedded = hmr2.backbone.embed(crops)
+    close(
+        hmr2.backbone.patch_embed(crops[..., 32:224]).flatten(2).transpose(1, 2)[:, ::8, ::8],
+        expected["patch_embed_sub"],
+        1e-5,
+    )
+    close(hmr2.backbone.blocks[0](embedded)[:, ::8, ::8], expected["block0_sub"], 1e-5)
+    tokens = hmr2.backbone(crops)
+    features = tokens.transpose(1, 2).unflatten(2, (16, 12))
+    close(features[:, ::4], expected["features"], 2e-5)
+    close(features.flatten(1).mean(1), expected["features_mean"], 1e-5)
+    close(features.flatten(1).std(1, correction=0), expected["features_std"], 1e-5)
+    close(hmr2.head.decode(tokens), expected["token"], 4e-5)
+    people = hmr2.from_tokens(tokens)
+    for official, (ours, tolerance) in TOLERANCES.items():
+        close(getattr(people, ours), expected[official], tolerance, official)
+    close(people.vertices[:, ::10], expected["vertices_sub"], 3e-6)
+    close(people.crop_cam_t[:, :2], expected["pred_cam_t"][:, :2], 3e-6)
+    close(people.crop_cam_t[:, 2], expected["pred_cam_t"][:, 2], 1e-4)
+
+
+def close(ours: torch.Tensor, official: np.ndarray, tolerance: float, name: str = "") -> None:
+    """The largest difference is at most the tolerance."""
+    np.testing.assert_allclose(ours.numpy(), official, atol=tolerance, rtol=0, err_msg=name)
