@@ -132,7 +132,7 @@ class Person:
     smpl_joints_3d: Float32[ndarray, "24 3"]
     texture: Texture | None = None
     mask_rle: str | None = None
-    appearance: Float32[ndarray, "4096"] | None = None
+    appearance: Float32[ndarray, " a"] | None = None
 
     @property
     def pose_vector(self) -> Float32[ndarray, "229"]:
@@ -176,7 +176,7 @@ class Prediction:
 
     Attributes:
         pose_vector: from the pose predictor (229, see `Person.pose_vector`).
-        location_vector: from the location regression (99, spec 3.7): entries 90..92 are `cam_t`.
+        location_vector: from the location regression (99): entries 90..92 are `cam_t`.
     """
 
     pose_vector: Float32[ndarray, "229"]

@@ -45,7 +45,7 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerceptionOptions:
-    """Per-job choices of perception, PHALP's names and defaults (spec 3.1) where it has them.
+    """Per-job choices of perception, PHALP's names and defaults where it has them.
 
     Attributes:
         score_threshold: people with `score > score_threshold` are kept (`phalp.low_th_c`).
@@ -91,7 +91,7 @@ class PeopleInImage:
         smpl_joints_3d: SMPL's own 24 posed joints, metres, body frame without translation.
         textures: one opaque handle per person.
         mask_rle: COCO compressed RLE `counts` of each full-image mask, or None if not asked for.
-        appearance: PHALP's 4096-vector `appe`, or None if not asked for.
+        appearance: PHALP's `appe` (4096 numbers with the official encoder), or None if not asked for.
     """
 
     detection_index: Int64[ndarray, " n"]
@@ -106,7 +106,7 @@ class PeopleInImage:
     smpl_joints_3d: Float32[ndarray, "n 24 3"]
     textures: tuple[Texture, ...]
     mask_rle: tuple[str, ...] | None = None
-    appearance: Float32[ndarray, "n 4096"] | None = None
+    appearance: Float32[ndarray, "n a"] | None = None
 
 
 @runtime_checkable
@@ -138,11 +138,11 @@ class TextureModel(Protocol):
     def distance(
         self, tracks: Sequence[Texture], detections: Sequence[Texture], pairs: Int64[ndarray, "p 2"]
     ) -> Float64[ndarray, " p"]:
-        """PHALP's `r_texture` (spec 3.4) of the given (track, detection) index pairs; 0 is identical."""
+        """PHALP's `r_texture` of the given (track, detection) index pairs; 0 is identical."""
         ...
 
     def mix(self, track: Texture, detection: Texture, score: float, *, alpha: float = 0.1) -> Texture:
-        """The track's texture after seeing the detection (spec 3.6); new colours weigh `alpha * score**2`.
+        """The track's texture after seeing the detection; new colours weigh `alpha * score**2`.
 
         May reuse the memory of `track`, which must not be used afterwards; `detection` is left as it is.
         """
@@ -155,7 +155,7 @@ class TextureModel(Protocol):
 
 @runtime_checkable
 class PosePredictor(Protocol):
-    """PHALP's pose transformer (spec 3.8)."""
+    """PHALP's pose transformer."""
 
     @property
     def frame_length(self) -> int:

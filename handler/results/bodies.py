@@ -14,7 +14,7 @@ from handler.camera import Intrinsics, canvas_offset_px, full_image_translation
 from handler.records import Prediction, TrackedFrame, TrackedPerson
 from model_cache.interfaces import BodyModel
 
-LOCATION_XY = slice(88, 90)  # the body origin on the canvas, 0 to 1 (spec of PHALP's `loca`)
+LOCATION_XY = slice(88, 90)  # the body origin on the canvas, 0 to 1 (PHALP's `loca`)
 LOCATION_CAMERA = slice(90, 93)  # `cam_t`
 
 

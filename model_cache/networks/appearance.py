@@ -1,7 +1,6 @@
 """Turns a person's texture map into PHALP's appearance vector. Knows nothing of people, tracks or files."""
 
 from collections.abc import Mapping
-from typing import Self
 
 import torch
 from jaxtyping import Float32
@@ -32,7 +31,7 @@ class AppearanceEncoder(nn.Module):
             self.add_module(name, nn.Conv2d(num_in, num_out, kernel_size=3, padding=1))
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+    def from_state(cls, state: Mapping[str, Tensor]) -> "AppearanceEncoder":
         """The encoder that these tensors describe; its widths are theirs, other keys are left alone.
 
         Raises:

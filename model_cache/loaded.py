@@ -1,0 +1,124 @@
+"""The loaded networks of a worker, put together and warmed up. Knows nothing of weight files or jobs."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import structlog
+import torch
+
+from model_cache.interfaces import BodyModel, ModelsDescription, PosePredictor, TextureModel
+from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.networks.detector import DeviceDetector
+from model_cache.networks.hmr2 import BucketedHmr2, Hmr2
+from model_cache.networks.pose_predictor import TransformerPosePredictor
+from model_cache.networks.pose_transformer import PoseTransformer
+from model_cache.networks.smpl import SmplBody
+from model_cache.networks.texture import TextureSampler, UvMap
+from model_cache.networks.texture_model import UvTextureModel
+from model_cache.perception import NativePerception
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModels:
+    """The `Models` promise.
+
+    Attributes:
+        perception, texture, pose_predictor, body, description: see `interfaces`.
+        device: where they are.
+        seconds: how long each step of loading took.
+    """
+
+    perception: NativePerception
+    texture: TextureModel
+    pose_predictor: PosePredictor
+    body: BodyModel
+    description: ModelsDescription
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def clear_cache(self) -> None:
+        """Give unused device memory back."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def peak_device_bytes(self) -> int | None:
+        """Most device memory held since the last call; None without a GPU."""
+        if self.device.type != "cuda":
+            return None
+        peak = torch.cuda.max_memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return peak
+
+
+class Stopwatch:
+    """Names how long each step took, seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time the block under this name."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+        log.info("loaded", step=name, seconds=self.seconds[name])
+
+
+def assemble(
+    *,
+    detector: DeviceDetector,
+    hmr2: Hmr2,
+    uv_map: UvMap,
+    encoder: AppearanceEncoder,
+    predictor: PoseTransformer,
+    description: ModelsDescription,
+    device: torch.device,
+    max_crops: int,
+    watch: Stopwatch,
+) -> LoadedModels:
+    """Networks on one device become the models of a worker.
+
+    Args:
+        detector: finds people.
+        hmr2: crops to bodies.
+        uv_map: which texel shows which point of the body.
+        encoder: textures to appearance vectors.
+        predictor: PHALP's pose transformer.
+        description: what results will say about them.
+        device: where all of them are already.
+        max_crops: most people in one batch of crops.
+        watch: goes on counting.
+    """
+    bucketed = BucketedHmr2(hmr2, largest_batch=max_crops)
+    perception = NativePerception(
+        detector=detector,
+        hmr2=bucketed,
+        sampler=TextureSampler(uv_map=uv_map, faces=hmr2.body.faces, device=device),
+        appearance=encoder,
+        device=device,
+        max_crops=max_crops,
+    )
+    return LoadedModels(
+        perception=perception,
+        texture=UvTextureModel(encoder),
+        pose_predictor=TransformerPosePredictor(predictor, device),
+        body=SmplBody(hmr2.body),
+        description=description,
+        device=device,
+        seconds=watch.seconds,
+    )
+
+
+def warm_up(models: LoadedModels, *, num_frames: int) -> None:
+    """Run every network once on blank input, in every batch size that jobs will send."""
+    models.perception.warm_up(num_frames)
+    poses = np.zeros((1, 7, 229), np.float32)
+    models.pose_predictor.predict_next(poses, np.arange(7)[None], np.zeros(1, np.int64))
+    identity = np.tile(np.eye(3, dtype=np.float32), (1, 24, 1, 1))
+    models.body.joints(identity[:, :1], identity[:, 1:], np.zeros((1, 10), np.float32))

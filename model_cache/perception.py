@@ -1,0 +1,247 @@
+"""Detector, crops, HMR2, texture and appearance composed into one device pass over a batch of frames.
+
+Knows nothing of tracks, files or jobs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
+from model_cache.interfaces import PeopleInImage, PerceptionOptions
+from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.networks.boxes import pad_boxes
+from model_cache.networks.crops import CROP_SIZE, crop_people
+from model_cache.networks.detector import Candidates, DeviceDetector
+from model_cache.networks.device_crops import crop_people_on_device
+from model_cache.networks.hmr2 import BodyEstimate, BucketedHmr2
+from model_cache.networks.rle import encode_mask
+from model_cache.networks.texture import TextureSampler
+from model_cache.networks.texture_model import UvTexture
+from model_cache.selection import Selection, select
+
+WARM_UP_SIZE = (720, 1280)  # height, width of the blank frames
+
+# What leaves the device of each person: name, shape. Packed into one tensor, so that a batch is fetched once.
+_FETCHED: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("global_orient", (1, 3, 3)),
+    ("body_pose", (23, 3, 3)),
+    ("betas", (10,)),
+    ("crop_cam", (3,)),
+    ("joints_3d", (44, 3)),
+    ("smpl_joints_3d", (24, 3)),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """The people to look at in one frame, before their bodies are known."""
+
+    selection: Selection
+    bbox_xyxy: Float32[ndarray, "n 4"]
+    bbox_padded_xyxy: Float32[ndarray, "n 4"]
+    scores: Float32[ndarray, " n"]
+    masks: Bool[Tensor, "n h w"]
+
+
+class NativePerception:
+    """The `Perception` promise with our own inference.
+
+    Memory on the device: the frames of the batch, a mask of each kept person, one batch of crops with its
+    activations, and 1 MB of texture per kept person.
+
+    Args:
+        detector: finds people in frames on the device.
+        hmr2: crops to bodies.
+        sampler: crops and bodies to textures.
+        appearance: textures to PHALP's `appe`.
+        device: where all of them are.
+        max_crops: most people in one batch of crops.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: DeviceDetector,
+        hmr2: BucketedHmr2,
+        sampler: TextureSampler,
+        appearance: AppearanceEncoder,
+        device: torch.device,
+        max_crops: int = 32,
+    ) -> None:
+        self._detector = detector
+        self._hmr2 = hmr2
+        self._sampler = sampler
+        self._appearance = appearance
+        self._device = device
+        self._max_crops = max_crops
+
+    def perceive(
+        self,
+        images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
+        frame_indices: Sequence[int],
+        options: PerceptionOptions,
+    ) -> list[PeopleInImage]:
+        """One record per image, in order; out of memory halves the batch and goes on from the same frame.
+
+        Raises:
+            DeviceOutOfMemory: one image alone does not fit.
+            DeviceFault: the device needs a new process.
+            ModelOutputInvalid: a network gave numbers that are not finite.
+        """
+        try:
+            return self._perceive_at_once(images_bgr, frame_indices, options)
+        except torch.OutOfMemoryError as error:
+            if len(images_bgr) == 1:
+                raise DeviceOutOfMemory("one frame alone does not fit on the device") from error
+        except torch.AcceleratorError as error:
+            raise DeviceFault(f"the device failed: {str(error).splitlines()[0]}") from error
+        # Here the exception is gone, and with it the frames of its traceback, which held the batch's tensors.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(images_bgr) // 2
+        return [
+            *self.perceive(images_bgr[:half], frame_indices[:half], options),
+            *self.perceive(images_bgr[half:], frame_indices[half:], options),
+        ]
+
+    @torch.inference_mode()
+    def warm_up(self, num_frames: int) -> None:
+        """Run the detector on this many blank frames, and the rest in every batch size it knows."""
+        blank = torch.zeros((*WARM_UP_SIZE, 3), dtype=torch.uint8, device=self._device)
+        self._detector.detect([blank] * num_frames, list(range(num_frames)))
+        for size in self._hmr2.batch_sizes:
+            crops = torch.zeros((size, 4, CROP_SIZE, CROP_SIZE), device=self._device)
+            bodies = self._hmr2(crops[:, :3])
+            self._appearance(self._sampler.sample(crops, bodies.vertices + bodies.crop_cam_t[:, None]))
+
+    @torch.inference_mode()
+    def _perceive_at_once(
+        self,
+        images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
+        frame_indices: Sequence[int],
+        options: PerceptionOptions,
+    ) -> list[PeopleInImage]:
+        frames = [torch.from_numpy(image).to(self._device) for image in images_bgr]
+        chosen = _choose(self._detector.detect(frames, frame_indices), options)
+        # Crops go through in parts of whole frames, as many as fill a batch; a crowded frame is a part alone.
+        people: list[PeopleInImage] = []
+        for part in _parts([len(c.scores) for c in chosen], self._max_crops):
+            people += self._measure(images_bgr[part], frames[part], chosen[part], options)
+        return people
+
+    def _measure(
+        self,
+        images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
+        frames: Sequence[UInt8[Tensor, "_ _ 3"]],
+        chosen: Sequence[_Chosen],
+        options: PerceptionOptions,
+    ) -> list[PeopleInImage]:
+        """Bodies and textures of the chosen people of some frames."""
+        num_people = [len(c.scores) for c in chosen]
+        if not sum(num_people):
+            return [_nobody(c, options) for c in chosen]
+        crops = self._crop(images_bgr, frames, chosen)
+        bodies = self._hmr2(crops[:, :3])
+        textures = self._sampler.sample(crops, bodies.vertices + bodies.crop_cam_t[:, None])
+        arrays = _fetch(bodies)
+        if options.appearance:
+            arrays["appearance"] = self._appearance(textures).cpu().numpy()
+        ends = np.cumsum(num_people)
+        return [
+            _record(
+                c,
+                {name: array[end - n : end] for name, array in arrays.items()},
+                [UvTexture(texels=texels) for texels in textures[end - n : end]],
+                options,
+            )
+            for c, n, end in zip(chosen, num_people, ends.tolist(), strict=True)
+        ]
+
+    def _crop(
+        self,
+        images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
+        frames: Sequence[UInt8[Tensor, "_ _ 3"]],
+        chosen: Sequence[_Chosen],
+    ) -> Float32[Tensor, "n 4 256 256"]:
+        """Crops of all people: by OpenCV on the CPU, and the same bytes on a device from the frames there."""
+        boxes = [c.bbox_padded_xyxy for c in chosen]
+        masks = [c.masks for c in chosen]
+        if self._device.type != "cpu":
+            return crop_people_on_device(frames, boxes, masks)
+        cut = [crop_people(i, b, m.numpy()) for i, b, m in zip(images_bgr, boxes, masks, strict=True)]
+        return torch.from_numpy(np.concatenate(cut))
+
+
+def _choose(found: list[Candidates], options: PerceptionOptions) -> list[_Chosen]:
+    """Filters the candidates of all frames; waits for the device once."""
+    table = torch.cat([torch.cat([c.bbox_xyxy, c.scores[:, None]], dim=1) for c in found]).cpu().numpy()
+    ends = np.cumsum([len(c.scores) for c in found])
+    chosen = []
+    for candidates, rows in zip(found, np.split(table, ends[:-1]), strict=True):
+        selection = select(rows[:, :4], rows[:, 4], options)
+        kept = rows[selection.rows]
+        chosen.append(
+            _Chosen(
+                selection=selection,
+                bbox_xyxy=np.ascontiguousarray(kept[:, :4]),
+                bbox_padded_xyxy=pad_boxes(kept[:, :4]),
+                scores=np.ascontiguousarray(kept[:, 4]),
+                masks=candidates.paint_masks(torch.from_numpy(selection.rows).to(candidates.scores.device)),
+            )
+        )
+    return chosen
+
+
+def _parts(sizes: list[int], most: int) -> list[slice]:
+    """Cuts consecutive items into as few parts as possible whose sizes sum to `most` or that are one item."""
+    parts, start, total = [], 0, 0
+    for index, size in enumerate(sizes):
+        if index > start and total + size > most:
+            parts.append(slice(start, index))
+            start, total = index, 0
+        total += size
+    return [*parts, slice(start, len(sizes))]
+
+
+def _fetch(bodies: BodyEstimate) -> dict[str, ndarray]:
+    """The numbers that leave the device, in one transfer.
+
+    Raises:
+        ModelOutputInvalid: one of them is not finite.
+    """
+    packed = torch.cat([getattr(bodies, name).flatten(1) for name, _ in _FETCHED], dim=1).cpu().numpy()
+    if not np.isfinite(packed).all():
+        raise ModelOutputInvalid("HMR2 gave numbers that are not finite")
+    arrays, start = {}, 0
+    for name, shape in _FETCHED:
+        end = start + int(np.prod(shape))
+        arrays[name] = np.ascontiguousarray(packed[:, start:end]).reshape(-1, *shape)
+        start = end
+    return arrays
+
+
+def _record(
+    chosen: _Chosen, arrays: dict[str, ndarray], textures: Sequence[UvTexture], options: PerceptionOptions
+) -> PeopleInImage:
+    return PeopleInImage(
+        detection_index=chosen.selection.detection_index,
+        bbox_xyxy=chosen.bbox_xyxy,
+        bbox_padded_xyxy=chosen.bbox_padded_xyxy,
+        scores=chosen.scores,
+        textures=tuple(textures),
+        mask_rle=tuple(encode_mask(mask) for mask in chosen.masks.cpu().numpy()) if options.masks else None,
+        **arrays,
+    )
+
+
+def _nobody(chosen: _Chosen, options: PerceptionOptions) -> PeopleInImage:
+    arrays = {name: np.zeros((0, *shape), np.float32) for name, shape in _FETCHED}
+    if options.appearance:
+        arrays["appearance"] = np.zeros((0, 0), np.float32)
+    return _record(chosen, arrays, (), options)

@@ -1,0 +1,244 @@
+"""Perception as a whole: the 20 golden frames of the official run, batching, filters, failures."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
+from model_cache.interfaces import Detections, PeopleInImage, PerceptionOptions
+from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.networks.detector import OnDevice
+from model_cache.networks.hmr2 import BucketedHmr2
+from model_cache.networks.replay import ReplayDetector
+from model_cache.networks.texture import TextureSampler, UvMap
+from model_cache.perception import NativePerception
+from model_cache.store.layout import read_tensors
+from model_cache.store.load import load_hmr2
+
+FRAMES = 20
+HEIGHT, WIDTH = 480, 854
+
+
+@pytest.fixture(scope="module")
+def clip(golden):
+    """The golden clip's frames and its detector output per frame."""
+    data = golden("e2e")
+    recorded, start = {}, 0
+    masks = np.unpackbits(data["masks_packed"], axis=-1, count=WIDTH).astype(bool)
+    for index, count in enumerate(data["n_dets"].tolist()):
+        rows = slice(start, start + count)
+        recorded[index] = Detections(
+            bbox_xyxy=data["boxes"][rows], scores=data["scores"][rows], masks=masks[rows]
+        )
+        start += count
+    return data["frames"], recorded, data
+
+
+def build(store, detector, *, max_crops: int = 32, device: str = "cpu") -> NativePerception:
+    """Perception with the goldens' tiny networks."""
+    where = torch.device(device)
+    hmr2 = load_hmr2(store, where)
+    uv = read_tensors(store, "uv_map")
+    return NativePerception(
+        detector=detector,
+        hmr2=BucketedHmr2(hmr2, largest_batch=max_crops),
+        sampler=TextureSampler(
+            uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
+            faces=hmr2.body.faces,
+            device=where,
+        ),
+        appearance=AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(where),
+        device=where,
+        max_crops=max_crops,
+    )
+
+
+@pytest.fixture(scope="module")
+def perception(official_tiny_store, clip) -> NativePerception:
+    """Perception on the recorded detections of the golden clip."""
+    return build(official_tiny_store, OnDevice(ReplayDetector(clip[1])))
+
+
+OPTIONS = PerceptionOptions(masks=True, appearance=True)
+
+
+@pytest.fixture(scope="module")
+def perceived(perception, clip) -> list[PeopleInImage]:
+    """The golden clip's people, in batches of seven frames."""
+    return in_batches(perception, clip[0], 7)
+
+
+def in_batches(perception, frames, size: int, options=OPTIONS) -> list[PeopleInImage]:
+    """All frames through perception, so many at a time."""
+    people = []
+    for start in range(0, len(frames), size):
+        batch = list(frames[start : start + size])
+        people += perception.perceive(batch, list(range(start, start + len(batch))), options)
+    return people
+
+
+def stacked(people: list[PeopleInImage], name: str) -> np.ndarray:
+    """One field of all people of all frames."""
+    return np.concatenate([getattr(image, name) for image in people])
+
+
+def test_perception_finds_the_golden_people(perceived, clip):
+    """The people of each frame are those that passed the official filters."""
+    counts = [len(image.scores) for image in perceived]
+
+    assert np.bincount(clip[2]["feat_frame"], minlength=FRAMES).tolist() == counts
+    assert counts[13] == 0
+
+
+def test_perception_gives_the_golden_poses(perceived, clip):
+    """Rotations and shapes are the official ones within 2e-5."""
+    pose = clip[2]["feat_pose"]
+    rotations = np.concatenate([stacked(perceived, "global_orient"), stacked(perceived, "body_pose")], axis=1)
+
+    np.testing.assert_allclose(rotations.reshape(-1, 216), pose[:, :216], atol=2e-5)
+    np.testing.assert_allclose(stacked(perceived, "betas"), pose[:, 216:226], atol=2e-5)
+
+
+def test_perception_gives_the_golden_textures(perceived, clip):
+    """Texture masks differ in at most 0.3 % of the texels, colours by at most 2e-3 where both show one."""
+    expected = np.unpackbits(clip[2]["feat_uv_mask_packed"], axis=-1).astype(bool)
+    textures = torch.stack([t.texels for image in perceived for t in image.textures]).numpy()
+    shown = textures[:, 3] > 0
+    colours = clip[2]["feat_uv_rgb_sub8_f16"]
+    both = (shown & expected)[:, None, 4::8, 4::8]
+
+    assert (shown != expected).mean(axis=(1, 2)).max() <= 0.003
+    assert np.abs(np.where(both, textures[:, :3, 4::8, 4::8] - colours, 0)).max() <= 2e-3
+
+
+def test_perception_gives_the_golden_appearance(perceived, clip):
+    """Appearance vectors lie within 6 % of the official ones (texels at the verge of sight flip)."""
+    expected = clip[2]["feat_appe"]
+    off = np.linalg.norm(stacked(perceived, "appearance") - expected, axis=1)
+
+    assert (off / np.linalg.norm(expected, axis=1)).max() <= 0.06
+
+
+def test_batches_change_nothing(perception, perceived, clip):
+    """One frame at a time gives what seven at a time give."""
+    alone = in_batches(perception, clip[0][:5], 1)
+
+    for name in ("bbox_xyxy", "scores", "detection_index", "bbox_padded_xyxy"):
+        assert np.array_equal(stacked(perceived[:5], name), stacked(alone, name))
+    for name in ("global_orient", "body_pose", "betas", "crop_cam", "joints_3d", "smpl_joints_3d"):
+        np.testing.assert_allclose(stacked(perceived[:5], name), stacked(alone, name), atol=5e-6)
+    assert [image.mask_rle for image in perceived[:5]] == [image.mask_rle for image in alone]
+
+
+def test_small_crop_batches_change_nothing(official_tiny_store, perceived, clip):
+    """Crops in batches of at most two people give the same people in the same frames."""
+    small = build(official_tiny_store, OnDevice(ReplayDetector(clip[1])), max_crops=2)
+
+    people = in_batches(small, clip[0][:5], 5)
+
+    assert [len(image.scores) for image in perceived[:5]] == [len(image.scores) for image in people]
+    np.testing.assert_allclose(stacked(perceived[:5], "joints_3d"), stacked(people, "joints_3d"), atol=5e-6)
+
+
+def test_unwanted_outputs_are_left_out(perception, clip):
+    """Without being asked, perception gives neither masks nor appearance vectors."""
+    image = perception.perceive([clip[0][0]], [0], PerceptionOptions())[0]
+
+    assert image.mask_rle is None
+    assert image.appearance is None
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (PerceptionOptions(), [0, 1]),
+        (PerceptionOptions(small_w=0, small_h=0), [0, 1, 2]),
+        (PerceptionOptions(small_w=0, small_h=0, score_threshold=0.5), [0, 1, 2, 3]),
+        (PerceptionOptions(small_w=0, small_h=0, max_people=1), None),
+    ],
+    ids=["official", "any size", "any size, lower score", "one person"],
+)
+def test_filters_keep_whom_the_options_say(perception, clip, options, expected):
+    """Score, size and number of people are filtered as the options say."""
+    image = perception.perceive([clip[0][0]], [0], options)[0]
+    recorded = clip[1][0]
+
+    if expected is None:
+        assert image.scores.tolist() == [recorded.scores.max()]
+    else:
+        assert image.detection_index.tolist() == expected
+        assert np.array_equal(recorded.bbox_xyxy[expected], image.bbox_xyxy)
+
+
+class Failing:
+    """Perception's detector, which fails when it sees more frames than it may."""
+
+    def __init__(self, inner, error: Exception, most_frames: int) -> None:
+        self.inner, self.error, self.most_frames = inner, error, most_frames
+        self.seen: list[int] = []
+
+    def detect(self, frames_bgr, frame_indices):
+        """As the inner detector, or the error."""
+        self.seen.append(len(frames_bgr))
+        if len(frames_bgr) > self.most_frames:
+            raise self.error
+        return self.inner.detect(frames_bgr, frame_indices)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(official_tiny_store, perceived, clip):
+    """Eight frames that fit only in twos give the same people, none lost, none twice."""
+    failing = Failing(OnDevice(ReplayDetector(clip[1])), torch.OutOfMemoryError("full"), most_frames=2)
+
+    people = build(official_tiny_store, failing).perceive(list(clip[0][:8]), list(range(8)), OPTIONS)
+
+    assert failing.seen == [8, 4, 2, 2, 4, 2, 2]
+    assert np.array_equal(stacked(perceived[:8], "bbox_xyxy"), stacked(people, "bbox_xyxy"))
+    np.testing.assert_allclose(stacked(perceived[:8], "betas"), stacked(people, "betas"), atol=5e-6)
+
+
+def test_one_frame_that_does_not_fit_is_an_error(official_tiny_store, clip):
+    """When even one frame does not fit, the caller is told."""
+    failing = Failing(OnDevice(ReplayDetector(clip[1])), torch.OutOfMemoryError("full"), most_frames=0)
+
+    with pytest.raises(DeviceOutOfMemory):
+        build(official_tiny_store, failing).perceive(list(clip[0][:2]), [0, 1], OPTIONS)
+
+
+def test_a_device_fault_is_told_apart_from_other_errors(official_tiny_store, clip):
+    """A sticky device error becomes DeviceFault, so that the worker can be replaced."""
+    failing = Failing(OnDevice(ReplayDetector(clip[1])), torch.AcceleratorError("illegal access"), 0)
+
+    with pytest.raises(DeviceFault, match="illegal access"):
+        build(official_tiny_store, failing).perceive([clip[0][0]], [0], OPTIONS)
+
+
+def test_numbers_that_are_not_finite_are_an_error(official_tiny_store, clip):
+    """A network that gives NaN stops the job instead of writing it."""
+    broken = build(official_tiny_store, OnDevice(ReplayDetector(clip[1])))
+    head = broken._hmr2._hmr2.head
+    with torch.no_grad():
+        next(head.parameters()).fill_(float("nan"))
+
+    with pytest.raises(ModelOutputInvalid):
+        broken.perceive([clip[0][0]], [0], OPTIONS)
+
+
+def test_a_record_has_one_row_per_person_in_every_field(perceived):
+    """Every field of every record has as many rows as there are people."""
+    for image in perceived:
+        rows = {len(getattr(image, field.name)) for field in fields(image)}
+        assert rows == {len(image.scores)}
+
+
+@pytest.mark.needs_gpu
+def test_the_gpu_gives_what_the_cpu_gives(official_tiny_store, perceived, clip):
+    """On a GPU in fp32 the people are the CPU's within 5e-5; crops are the same bytes."""
+    gpu = build(official_tiny_store, OnDevice(ReplayDetector(clip[1])), device="cuda")
+
+    people = in_batches(gpu, clip[0], 7)
+
+    for name in ("global_orient", "body_pose", "betas", "crop_cam", "joints_3d"):
+        np.testing.assert_allclose(stacked(perceived, name), stacked(people, name), atol=5e-5)
+    assert [image.mask_rle for image in perceived] == [image.mask_rle for image in people]
