@@ -1,0 +1,203 @@
+"""A line says what the record held, in the units and shapes that the schema promises."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from handler.camera import Intrinsics, assumed_intrinsics, canvas_to_pixels, known_intrinsics, project
+from handler.errors import ComputeError
+from handler.results.bodies import bodies_of
+from handler.results.encode import frame_line
+from handler.results.frame_document import FrameRecord
+from handler.results.rotations import axis_angle, rotation_matrices
+from tests.fakes import FakeBody
+from tests.handler.results.factories import SIZE, make_frame, make_person, predicted, tracked, walk
+
+PROFILES = ("params", "standard", "full")
+ASSUMED = assumed_intrinsics(*SIZE)
+
+
+def line_of(frame, *, profile="standard", camera: Intrinsics = ASSUMED, **more) -> dict:
+    """The parsed line of a frame."""
+    bodies = bodies_of(frame, FakeBody(), camera)
+    return json.loads(frame_line(frame, bodies, camera, profile=profile, **more))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_line_satisfies_its_model(profile):
+    """Every profile's line, with measured, lost and no people, is what `FrameRecord` promises."""
+    for frame in [*walk(6, lose_every=3), make_frame(6)]:
+        line = line_of(frame, profile=profile)
+
+        record = FrameRecord.model_validate(line)
+
+        assert record.model_dump(mode="json", by_alias=True, exclude_unset=True) == line
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_line_holds_what_the_profile_says(profile):
+    """Joints from `standard` on, matrices and PHALP's own record in `full`."""
+    person = line_of(make_frame(0, tracked(1, make_person())), profile=profile)["people"][0]
+
+    assert ("joints_3d" in person) == (profile != "params")
+    assert ("phalp" in person) == (profile == "full")
+    assert len(person["smpl"]["body_pose"]) == (207 if profile == "full" else 69)
+
+
+def test_full_profile_keeps_every_bit():
+    """Nothing is rounded in `full`: the float32 come back exactly."""
+    person = make_person(3)
+
+    record = line_of(make_frame(0, tracked(1, person)), profile="full")["people"][0]
+
+    assert np.array_equal(np.float32(record["smpl"]["body_pose"]), person.body_pose.ravel())
+    assert np.array_equal(np.float32(record["phalp"]["camera"]), person.cam_t)
+    assert np.array_equal(np.float32(record["phalp"]["3d_joints"]), person.joints_3d.ravel())
+    assert record["phalp"]["scale"] == 200 / 640
+
+
+@given(seed=st.integers(0, 1000), x=st.floats(50, 600), y=st.floats(50, 430), height=st.floats(60, 900))
+@settings(max_examples=40, deadline=None)
+def test_numbers_describe_the_same_body(seed, x, y, height):
+    """Rotations, joints and pixels of a line belong to the record's body, within the rounding."""
+    person = make_person(seed, center=(x, y), height=height)
+
+    record = line_of(make_frame(0, tracked(1, person)))["people"][0]
+
+    angles = np.array(record["smpl"]["body_pose"], np.float64).reshape(23, 3)
+    assert np.abs(rotation_matrices(angles) - person.body_pose).max() < 2e-4
+    joints = np.array(record["joints_3d"]).reshape(24, 3)
+    assert np.abs(joints - np.array(record["smpl"]["transl"]) - person.smpl_joints_3d).max() < 2e-4
+    pixels = project(joints, ASSUMED)
+    slack = 0.06 + 2e-4 * ASSUMED.fx / joints[:, 2].min()
+    assert np.abs(pixels - np.array(record["joints_2d"]).reshape(24, 2)).max() < slack
+    origin = project(np.array(record["smpl"]["transl"]), ASSUMED)
+    assert np.abs(origin - canvas_to_pixels(person.joints_2d[44], *SIZE)).max() < slack
+
+
+@given(fx=st.floats(200, 5000), ratio=st.floats(0.8, 1.2), cx=st.floats(0, 640), cy=st.floats(0, 480))
+@settings(max_examples=40, deadline=None)
+def test_known_camera_keeps_place_and_size(fx, ratio, cx, cy):
+    """With a caller's camera the origin keeps its pixel and the body its apparent size."""
+    person = make_person(1, height=300)
+    camera = known_intrinsics(*SIZE, fx, fx * ratio, cx, cy)
+    frame = make_frame(0, tracked(1, person))
+
+    body = bodies_of(frame, FakeBody(), camera)
+
+    origin = project(body.transl[0].astype(np.float64), camera)
+    assert np.abs(origin - canvas_to_pixels(person.joints_2d[44], *SIZE)).max() < 0.02
+    before = ASSUMED.fx / person.cam_t[2]
+    assert math.isclose(math.sqrt(camera.fx * camera.fy) / body.transl[0, 2], before, rel_tol=1e-4)
+
+
+@given(
+    axis=st.tuples(*[st.floats(-1, 1)] * 3),
+    angle=st.sampled_from([0, 1e-7, 1e-4, 1, 3, math.pi - 1e-5, math.pi]),
+)
+@settings(max_examples=80, deadline=None)
+def test_axis_angle_is_stable_at_both_ends(axis, angle):
+    """From no turn to half a turn, the vector gives the matrix back."""
+    norm = math.sqrt(sum(x * x for x in axis))
+    vector = np.array(axis) / norm * angle if norm > 1e-3 else np.array([0, 0, angle])
+    matrix = Rotation.from_rotvec(vector).as_matrix().astype(np.float32)
+
+    found = axis_angle(matrix[None])
+
+    assert np.linalg.norm(found) <= math.pi + 1e-5
+    assert np.abs(rotation_matrices(found.astype(np.float64))[0] - matrix).max() < 2e-6
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [np.zeros((3, 3)), np.diag([1, 1, -1]), np.eye(3) * 1.01, np.full((3, 3), np.nan), np.eye(3)[[1, 0, 2]]],
+    ids=["zeros", "mirror", "scaled", "nan", "swapped"],
+)
+def test_what_is_no_rotation_is_refused(matrix):
+    """Mirrors, scalings and NaN have no axis and angle."""
+    with pytest.raises(ComputeError) as refused:
+        axis_angle(matrix.astype(np.float32)[None])
+    assert refused.value.code == "MODEL_OUTPUT_INVALID"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("field", ["betas", "cam_t", "bbox_xyxy", "body_pose", "global_orient", "score"])
+def test_number_that_is_not_finite_is_refused(field, value, profile):
+    """A NaN or infinity from a model is a coded error in every profile, never a line."""
+    person = make_person()
+    broken = value if field == "score" else getattr(person, field).copy()
+    if field != "score":
+        broken.flat[1] = value
+    frame = make_frame(7, tracked(1, dataclasses.replace(person, **{field: broken})))
+
+    with pytest.raises(ComputeError) as refused:
+        line_of(frame, profile=profile)
+    assert refused.value.code == "MODEL_OUTPUT_INVALID"
+
+
+@pytest.mark.parametrize(
+    ("field", "profile"), [("smpl_joints_3d", "standard"), ("joints_3d", "full"), ("crop_cam", "full")]
+)
+def test_joint_that_is_not_finite_is_refused_where_it_is_written(field, profile):
+    """Joints are checked in the profiles that hold them."""
+    person = make_person()
+    broken = getattr(person, field).copy()
+    broken.flat[0] = np.nan
+
+    with pytest.raises(ComputeError):
+        line_of(make_frame(0, tracked(1, dataclasses.replace(person, **{field: broken}))), profile=profile)
+
+
+def test_lost_person_stands_where_the_tracker_expects_them():
+    """Pose from the pose prediction, place from the location prediction, no score, the box carried along."""
+    last = make_person(1, center=(200, 200), height=200)
+    expected = make_person(2, center=(260, 210), height=250)
+
+    lost = line_of(make_frame(0, predicted(4, last, lost=3, expected=expected)), profile="standard")[
+        "people"
+    ][0]
+    seen = line_of(make_frame(0, tracked(4, expected)))["people"][0]
+
+    assert (lost["track_id"], lost["state"], lost["score"]) == (4, "predicted", None)
+    assert np.allclose(lost["smpl"]["body_pose"], seen["smpl"]["body_pose"], atol=1e-3)
+    assert np.allclose(lost["smpl"]["transl"], seen["smpl"]["transl"], atol=1e-3)
+    stick = np.array(lost["joints_3d"]).reshape(24, 3) - lost["smpl"]["transl"]
+    assert np.allclose(stick[:, 1], np.linspace(-1, 1, 24), atol=2e-4)  # the body model's joints
+    assert np.allclose(lost["bbox_xyxy"], seen["bbox_xyxy"], atol=1.0)
+
+
+def test_lost_person_in_full_holds_phalps_stale_record():
+    """`phalp` of a lost person is the last measurement with its age, as PHALP records it; no mask."""
+    last = make_person(1, mask_rle="abc")
+    frame = make_frame(0, predicted(4, last, lost=3, expected=make_person(2)), tracked(5, last))
+
+    lost, seen = line_of(frame, profile="full", masks=True)["people"]
+
+    assert lost["phalp"]["tracked_time"] == 3
+    assert lost["phalp"]["camera"] == seen["phalp"]["camera"]
+    assert lost["smpl"]["body_pose"] != seen["smpl"]["body_pose"]
+    assert "mask" not in lost
+    assert seen["mask"] == {"size": [480, 640], "counts": "abc"}
+
+
+def test_frame_facts_are_in_the_line():
+    """Index, time, shot, damage and another size are told; what is normal is left out."""
+    plain = line_of(make_frame(2, source_index=6, pts=99, pts_seconds=1 / 3), first_size=SIZE)
+    odd = line_of(make_frame(3, shot=True, is_corrupt=True, width=320, height=200), first_size=SIZE)
+
+    assert plain == {
+        "frame": 2,
+        "source_frame": 6,
+        "time_s": 0.333333,
+        "pts": 99,
+        "shot": 0,
+        "people": [],
+    }
+    assert (odd["shot"], odd["corrupt"], odd["size"]) == (1, True, [320, 200])
