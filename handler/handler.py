@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,6 +22,7 @@ from handler.logs import Redactor, job_context, job_secrets
 from handler.progress import ProgressPump, Report
 from handler.scratch import Scratch
 from handler.settings import WorkerSettings
+from handler.work import Work
 
 Job = Mapping[str, Any]
 
@@ -33,27 +33,6 @@ MAX_REPLY_BYTES = 256 * 1024  # the platform drops results over about 20 MB; our
 UNANSWERED = ("CANCELLED", "SHUTTING_DOWN")
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """One valid job, and what it needs to run.
-
-    Attributes:
-        job_id: the idempotency key.
-        request: the validated input.
-        input_sha256: of the input as it came, canonical JSON.
-        folder: private and empty; removed afterwards.
-        control: must be checked at least once per frame.
-        report: takes the progress.
-    """
-
-    job_id: str
-    request: JobInput
-    input_sha256: str
-    folder: Path
-    control: JobControl
-    report: Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,11 +200,13 @@ class Handler:
         return None
 
     def _error_reply(self, error: Exception, job_id: str) -> dict[str, Any]:
-        if isinstance(error, JobError):
-            log.warning("job failed", error_code=error.code, error=error.message, stage=error.stage)
+        stage = error.stage if isinstance(error, JobError) else None
+        if isinstance(error, JobError) and error.code != "INTERNAL":
+            log.warning("job failed", error_code=error.code, error=error.message, stage=stage)
         else:
-            log.error("job failed unexpectedly", exc_info=error)
-            error = WorkerError("INTERNAL", f"unexpected error; the worker's log has it under job {job_id}")
+            log.error("job failed unexpectedly", stage=stage, exc_info=error)
+            message = f"unexpected error; the worker's log has it under job {job_id}"
+            error = WorkerError("INTERNAL", message, stage=stage)
         if error.code in UNANSWERED:
             raise asyncio.CancelledError
         if error.refresh_worker:

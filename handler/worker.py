@@ -16,11 +16,12 @@ import structlog
 
 from handler import logs
 from handler.fitness import Unfit, checks
-from handler.handler import Handler, Job, Work
+from handler.handler import Handler, Job
 from handler.job import ProgressMessage, Reply
 from handler.lifecycle import Lifecycle
 from handler.scratch import Scratch
 from handler.settings import Settings, quiet_platform_logs
+from handler.work import Work
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
 

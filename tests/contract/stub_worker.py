@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from handler import worker
 from handler.errors import ComputeError, SourceError
-from handler.handler import Work
 from handler.job import JobWarning, Reply
 from handler.records import TrackedFrame
 from handler.settings import Settings
+from handler.work import Work
 
 STAGES = ("download", "probe", "decode", "perceive", "track", "write", "overlay", "upload")
 

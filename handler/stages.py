@@ -1,0 +1,105 @@
+"""Which stage takes how long, and in which one a job failed. Knows nothing of what the stages do."""
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from handler.errors import ComputeError, JobError, Stage, WorkerError
+from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
+
+Item = TypeVar("Item")
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_COMPUTE_ERRORS: dict[type[Exception], tuple[str, str]] = {
+    DeviceOutOfMemory: ("GPU_OUT_OF_MEMORY", "a single frame does not fit into the device's memory"),
+    DeviceFault: ("GPU_FAULT", "the device failed and needs a new process"),
+    ModelOutputInvalid: ("MODEL_OUTPUT_INVALID", "a network gave numbers that are not finite"),
+}
+
+
+class Stages:
+    """Seconds of work per stage, over all threads; nested stages and waiting are not counted twice.
+
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seconds: dict[Stage, float] = {}
+        self._local = threading.local()
+        self._start = clock()
+
+    @contextmanager
+    def stage(self, name: Stage | None) -> Iterator[None]:
+        """Count the time inside for this stage (None: for no stage), and name it in errors.
+
+        Raises:
+            JobError: what came out of the stage, with its code and stage.
+        """
+        outer = self._switch(name)
+        try:
+            yield
+        except Exception as error:
+            coded = _coded(error)
+            coded.stage = coded.stage or name
+            if coded is error:
+                raise
+            raise coded from error
+        finally:
+            self._switch(outer)
+
+    def each(self, name: Stage | None, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items; making each one counts for this stage."""
+        iterator = iter(items)
+        try:
+            while True:
+                with self.stage(name):
+                    try:
+                        item = next(iterator)
+                    except StopIteration:
+                        return
+                yield item
+                del item
+        finally:
+            if close := getattr(iterator, "close", None):
+                close()
+
+    def waiting(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items, made in another thread; waiting for them counts for no stage."""
+        return self.each(None, items)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds per stage so far."""
+        with self._lock:
+            return {name: round(value, 3) for name, value in self._seconds.items()}
+
+    def total_seconds(self) -> float:
+        """Seconds since the beginning."""
+        return self._clock() - self._start
+
+    def _switch(self, name: Stage | None) -> Stage | None:
+        """Book the time of this thread's stage so far, and begin another; returns the former."""
+        now = self._clock()
+        former: Stage | None = getattr(self._local, "name", None)
+        if former is not None:
+            with self._lock:
+                self._seconds[former] = self._seconds.get(former, 0.0) + now - self._local.since
+        self._local.name, self._local.since = name, now
+        return former
+
+
+def _coded(error: Exception) -> JobError:
+    """The error as a JobError; INTERNAL if nobody knows what it means."""
+    if isinstance(error, JobError):
+        return error
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return WorkerError("DISK_FULL", "the worker's disk is full")
+    for kind, (code, message) in _COMPUTE_ERRORS.items():
+        if isinstance(error, kind):
+            return ComputeError(code, message)
+    return WorkerError("INTERNAL", "unexpected error")

@@ -1,0 +1,370 @@
+"""One job from dict to dict, with a stand-in for the work."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from handler.errors import ComputeError, InputError, SourceError, WorkerError
+from handler.handler import Handler, parse
+from handler.job import JobWarning, ProgressMessage, Reply
+from handler.logs import Redactor
+from handler.scratch import Scratch
+from handler.settings import WorkerSettings
+from handler.work import Work
+
+SIGNATURE = "5ecret0signature"
+GOOD = {"video_url": f"https://example.com/clip.mp4?sig={SIGNATURE}"}
+
+Make = Callable[..., Handler]
+
+
+def reply(work: Work) -> Reply:
+    """What finished work returns."""
+    return Reply(
+        job_id=work.job_id,
+        bucket="results",
+        artifacts=(),
+        frames=1,
+        people=0,
+        duration_s=1.0,
+        fps=1.0,
+        models="fake",
+    )
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Builds handlers with quick limits."""
+    scratch = Scratch(tmp_path)
+
+    def build(run: Callable[[Work], Reply] = reply, **changes: Any) -> Handler:
+        extras = {key: changes.pop(key) for key in ("send_progress", "memory_bytes") if key in changes}
+        limits = WorkerSettings(**{"progress_interval_seconds": 0.01, **changes})
+        return Handler(run, settings=limits, scratch=scratch, redactor=Redactor(), **extras)
+
+    yield build
+    scratch.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something another thread does."""
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def test_handler_replies_with_what_the_work_returned(make: Make) -> None:
+    """A reply is the work's, as plain JSON."""
+    answer = asyncio.run(make().handle({"id": "a", "input": GOOD}))
+
+    assert (answer["status"], answer["job_id"], answer["bucket"]) == ("completed", "a", "results")
+    assert json.loads(json.dumps(answer, allow_nan=False)) == answer
+
+
+def test_handler_gives_the_work_what_it_needs(make: Make) -> None:
+    """The work gets a private folder, gone afterwards, and a hash that depends on the input alone."""
+    seen: list[Work] = []
+
+    def run(work: Work) -> Reply:
+        assert work.folder.is_dir()
+        seen.append(work)
+        return reply(work)
+
+    handler = make(run)
+    reordered = {"options": {"stride": 2, "start_s": 1}, **GOOD}
+    other = {**GOOD, "options": {"start_s": 1, "stride": 2}}
+    for job_id, job_input in [("a", reordered), ("b", other), ("c", GOOD)]:
+        asyncio.run(handler.handle({"id": job_id, "input": job_input}))
+
+    assert not any(work.folder.exists() for work in seen)
+    first, second, third = [work.input_sha256 for work in seen]
+    assert first == second != third
+
+
+def test_handler_names_what_is_wrong_with_an_input(make: Make) -> None:
+    """Each wrong field comes with its path and the reason, and never with its value."""
+    bad = {"video_url": 7, "options": {"stride": 0, "tracking": {"phalp.n_inits": 3}}, "vide_url": SIGNATURE}
+    answer = asyncio.run(make().handle({"id": "a", "input": bad}))
+
+    assert answer["error_code"] == "INPUT_INVALID"
+    assert (answer["retryable"], answer["stage"]) == (False, "validate")
+    for part in ("video_url: ", "options.stride: ", "options.tracking.phalp.n_inits: ", "vide_url: "):
+        assert part in answer["error"]
+    assert SIGNATURE not in json.dumps(answer)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retryable", "refresh"),
+    [
+        (SourceError("DOWNLOAD_DENIED", "expired", stage="download"), "DOWNLOAD_DENIED", False, None),
+        (ComputeError("GPU_OUT_OF_MEMORY", "full", stage="perceive"), "GPU_OUT_OF_MEMORY", True, True),
+        (WorkerError("DISK_FULL", "full", stage="write"), "DISK_FULL", True, True),
+        (RuntimeError("anything"), "INTERNAL", False, None),
+        (SystemExit(1), "INTERNAL", False, None),
+        (MemoryError(), "INTERNAL", False, None),
+    ],
+    ids=repr,
+)
+def test_handler_turns_errors_into_replies(
+    make: Make, error: BaseException, code: str, retryable: bool, refresh: bool | None
+) -> None:
+    """Every exception becomes a coded string with its flags; the unexpected keep their text to themselves."""
+
+    def run(work: Work) -> Reply:
+        raise error
+
+    handler = make(run)
+    answer = asyncio.run(handler.handle({"id": "a", "input": GOOD}))
+
+    assert answer["error"].startswith(f"{code}: ")
+    assert (answer["error_code"], answer["retryable"], answer["job_id"]) == (code, retryable, "a")
+    assert answer.get("refresh_worker") == refresh
+    assert (handler.leaving == code) == bool(refresh)
+    assert "anything" not in answer["error"]
+
+
+def test_handler_keeps_secrets_out_of_replies(make: Make) -> None:
+    """A signature in an error or a warning is hidden, with its URL or on its own."""
+
+    def run(work: Work) -> Reply:
+        warning = JobWarning(code="ODD", message=f"seen {SIGNATURE}")
+        if work.job_id == "good":
+            return reply(work).model_copy(update={"warnings": (warning,)})
+        raise SourceError("DOWNLOAD_FAILED", f"{work.request.video_url.get_secret_value()} or {SIGNATURE}")
+
+    handler = make(run)
+    for job_id in ("good", "bad"):
+        answer = asyncio.run(handler.handle({"id": job_id, "input": GOOD}))
+        assert SIGNATURE not in json.dumps(answer)
+        assert "[hidden]" in json.dumps(answer)
+
+
+def test_handler_runs_the_same_id_once(make: Make) -> None:
+    """Two calls with one id and input share one run; another input under a running id is refused."""
+    release = threading.Event()
+    runs: list[str] = []
+
+    def run(work: Work) -> Reply:
+        runs.append(work.job_id)
+        release.wait(10)
+        return reply(work)
+
+    handler = make(run)
+
+    async def main() -> list[dict[str, Any]]:
+        first = asyncio.create_task(handler.handle({"id": "a", "input": GOOD}))
+        second = asyncio.create_task(handler.handle({"id": "a", "input": dict(GOOD)}))
+        await until(lambda: runs)
+        third = await handler.handle({"id": "a", "input": {"video_url": "https://example.com/other"}})
+        release.set()
+        return [await first, await second, third]
+
+    first, second, third = asyncio.run(main())
+    assert runs == ["a"]
+    assert first == second
+    assert third["error_code"] == "DUPLICATE_JOB"
+
+
+def test_handler_runs_jobs_one_at_a_time(make: Make) -> None:
+    """Jobs handed in together run one after the other in one thread, and none is mixed up."""
+    running: list[str] = []
+    threads = set()
+
+    def run(work: Work) -> Reply:
+        running.append(work.job_id)
+        assert running == [work.job_id]
+        threads.add(threading.get_ident())
+        time.sleep(0.01)
+        running.clear()
+        return reply(work)
+
+    handler = make(run)
+
+    async def main() -> list[dict[str, Any]]:
+        jobs = [handler.handle({"id": str(index), "input": GOOD}) for index in range(5)]
+        return await asyncio.gather(*jobs)
+
+    answers = asyncio.run(main())
+    assert [answer["job_id"] for answer in answers] == ["0", "1", "2", "3", "4"]
+    assert len(threads) == 1
+
+
+def test_cancelled_job_ends_within_a_check_and_is_not_answered(make: Make, tmp_path: Path) -> None:
+    """A cancel comes out at once, the work ends at its next check, its folder goes, and its id runs anew."""
+    ended: list[str] = []
+    started: list[str] = []
+
+    def run(work: Work) -> Reply:
+        started.append(work.job_id)
+        try:
+            while len(started) == 1:
+                work.control.check()
+                time.sleep(0.001)
+        except WorkerError as error:
+            ended.append(error.code)
+            raise
+        return reply(work)
+
+    handler = make(run)
+
+    async def main() -> dict[str, Any]:
+        task = asyncio.create_task(handler.handle({"id": "a", "input": GOOD}))
+        await until(lambda: started)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await handler.handle({"id": "a", "input": GOOD})
+
+    answer = asyncio.run(main())
+    assert ended == ["CANCELLED"]
+    assert answer["status"] == "completed"
+    assert list(tmp_path.glob("worker-*/job-*")) == []
+
+
+def test_job_stopped_by_a_shutdown_is_not_answered(make: Make) -> None:
+    """A job that must end because its worker ends goes back to the queue: no reply at all."""
+    started = threading.Event()
+
+    def run(work: Work) -> Reply:
+        started.set()
+        while True:
+            work.control.check()
+            time.sleep(0.001)
+
+    handler = make(run)
+
+    async def main() -> None:
+        task = asyncio.create_task(handler.handle({"id": "a", "input": GOOD}))
+        await until(started.is_set)
+        handler.stop("SHUTTING_DOWN", "told to")
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+
+
+def test_job_that_makes_no_progress_is_stalled(make: Make) -> None:
+    """Work that never checks in is answered without it, and the worker takes no more jobs."""
+    release = threading.Event()
+
+    def run(work: Work) -> Reply:
+        release.wait(30)
+        return reply(work)
+
+    handler = make(run, stall_seconds=0.1)
+
+    async def main() -> dict[str, Any]:
+        answer = await handler.handle({"id": "a", "input": GOOD})
+        with pytest.raises(asyncio.CancelledError):
+            await handler.handle({"id": "b", "input": GOOD})
+        release.set()
+        return answer
+
+    answer = asyncio.run(main())
+    assert (answer["error_code"], answer["refresh_worker"]) == ("STALLED", True)
+
+
+def test_job_over_its_time_budget_ends(make: Make) -> None:
+    """The budget ends a job with a code of its own, below the platform's own limit."""
+
+    def run(work: Work) -> Reply:
+        while True:
+            work.control.check()
+            time.sleep(0.001)
+
+    answer = asyncio.run(make(run, time_budget_seconds=0.05).handle({"id": "a", "input": GOOD}))
+    assert answer["error_code"] == "TIME_BUDGET_EXCEEDED"
+
+
+def test_progress_arrives_before_the_reply(make: Make) -> None:
+    """The last update has been delivered when the reply is given, and it belongs to its job."""
+    delivered: list[tuple[str, str]] = []
+
+    def send(job: Any, message: ProgressMessage) -> None:
+        time.sleep(0.05)
+        delivered.append((job["id"], message.stage))
+
+    def run(work: Work) -> Reply:
+        work.report.stage("download")
+        work.report.stage("upload")
+        return reply(work)
+
+    asyncio.run(make(run, send_progress=send).handle({"id": "a", "input": GOOD}))
+    assert delivered[-1] == ("a", "upload")
+
+
+def test_worker_is_recycled_after_some_jobs(make: Make) -> None:
+    """After the set number of jobs the reply asks for a fresh worker, and succeeds all the same."""
+    handler = make(recycle_after_jobs=2)
+    answers = [asyncio.run(handler.handle({"id": job_id, "input": GOOD})) for job_id in "ab"]
+
+    assert [answer.get("refresh_worker") for answer in answers] == [None, True]
+    assert handler.leaving == "2 jobs done"
+
+
+def test_worker_is_recycled_when_its_memory_grew(make: Make) -> None:
+    """Growth beyond the limit asks for a fresh worker."""
+    sizes = iter([1000, 1500, 2100])
+    handler = make(recycle_growth_bytes=1000, memory_bytes=lambda: next(sizes))
+    answers = [asyncio.run(handler.handle({"id": job_id, "input": GOOD})) for job_id in "ab"]
+
+    assert [answer.get("refresh_worker") for answer in answers] == [None, True]
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+KNOWN_NAMES = st.sampled_from(
+    [
+        "video_url",
+        "output",
+        "options",
+        "bucket",
+        "prefix",
+        "put_urls",
+        "start_s",
+        "end_s",
+        "stride",
+        "person",
+        "camera",
+        "fx",
+        "tracking",
+        "phalp.n_init",
+        "artifacts",
+        "result.json",
+        "frames.jsonl.gz",
+        "point",
+        "box",
+        "profile",
+    ]
+)
+NEARLY_RIGHT = st.dictionaries(
+    KNOWN_NAMES, JSON_VALUES | st.dictionaries(KNOWN_NAMES, JSON_VALUES, max_size=4), max_size=4
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(job_input=JSON_VALUES | NEARLY_RIGHT, job_id=st.text(max_size=10))
+def test_any_garbage_gets_a_coded_reply(make: Make, job_input: object, job_id: str) -> None:
+    """Whatever comes as an input, the reply is a coded error or a result, and strictly JSON."""
+    handler = make()
+    answer = asyncio.run(handler.handle({"id": job_id, "input": job_input}))
+
+    assert answer.get("error_code", "INPUT_INVALID") == "INPUT_INVALID"
+    assert ("error" in answer) != ("status" in answer)
+    json.dumps(answer, allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_parse_refuses_what_is_not_plain_json() -> None:
+    """An input that JSON cannot hold is refused, not hashed by accident."""
+    with pytest.raises(InputError, match="INPUT_INVALID"):
+        parse({"id": "a", "input": {**GOOD, "options": {"end_s": float("nan")}}})
