@@ -16,7 +16,6 @@ from model_cache.networks.rotations import rotation_from_6d
 NUM_POSE_ENTRIES = 229  # rotations 9 + 207, betas 10, camera 3
 NUM_MEASURED_ENTRIES = 226  # those with a mean and a deviation
 SIX_D_ENTRIES = 144  # 24 rotations
-REGRESSOR_WIDTH = 1024
 REGRESSOR_ITERATIONS = 3
 BLOCKED_LOGIT = -1e3  # LART's stand-in for minus infinity; if every key is blocked, all weigh the same
 
@@ -33,6 +32,7 @@ class PoseTransformerConfig:
         dim_head: width of a head.
         mlp_dim: width of the hidden layer.
         mid_dim: width of the pose encoder's hidden layer.
+        regressor_dim: width of the regressor's hidden layers.
         conv_pad: padding of the convolutions over time.
         conv_stride: their stride; their kernel is `conv_stride + 2 * conv_pad`.
     """
@@ -44,6 +44,7 @@ class PoseTransformerConfig:
     dim_head: int
     mlp_dim: int
     mid_dim: int
+    regressor_dim: int
     conv_pad: int
     conv_stride: int
 
@@ -117,13 +118,14 @@ class _Regressor(nn.Module):
     init_betas: Tensor
     init_cam: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, config: PoseTransformerConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim + SIX_D_ENTRIES + 10 + 3, REGRESSOR_WIDTH)
-        self.fc2 = nn.Linear(REGRESSOR_WIDTH, REGRESSOR_WIDTH)
-        self.decpose = nn.Linear(REGRESSOR_WIDTH, SIX_D_ENTRIES)
-        self.decshape = nn.Linear(REGRESSOR_WIDTH, 10)
-        self.deccam = nn.Linear(REGRESSOR_WIDTH, 3)
+        width = config.regressor_dim
+        self.fc1 = nn.Linear(config.dim + SIX_D_ENTRIES + 10 + 3, width)
+        self.fc2 = nn.Linear(width, width)
+        self.decpose = nn.Linear(width, SIX_D_ENTRIES)
+        self.decshape = nn.Linear(width, 10)
+        self.deccam = nn.Linear(width, 3)
         self.register_buffer("init_body_pose", torch.zeros(1, SIX_D_ENTRIES))
         self.register_buffer("init_betas", torch.zeros(1, 10))
         self.register_buffer("init_cam", torch.zeros(1, 3))
@@ -165,7 +167,7 @@ class PoseTransformer(nn.Module):
         self.grow = nn.ConvTranspose1d(dim, dim, kernel, config.conv_stride, config.conv_pad)
         self.position2 = nn.Parameter(torch.zeros(1, config.frame_length, dim))
         self.last_layer = _Layer(config)
-        self.regressor = _Regressor(dim)
+        self.regressor = _Regressor(config)
         self.location_head = nn.Sequential(
             nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 3)
         )

@@ -6,13 +6,14 @@ Knows nothing of files or devices.
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from model_cache.errors import WeightsInvalid
-from model_cache.networks.pose_transformer import PoseTransformer, PoseTransformerConfig
+from model_cache.networks.pose_transformer import NUM_MEASURED_ENTRIES, PoseTransformer, PoseTransformerConfig
 
 # Official names (LART, without the leading `encoder.`) on the left, in order; `pose_mean` and `pose_std` are
-# the two rows of mean_std.npy.
+# the two rows of mean_std.npy, with or without those of the camera, which is not normalised.
 _NAMES = (
     (r"^pos_embedding_learned([12])$", r"position\1"),
     (r"^pose_shape_encoder\.", "pose_encoder."),
@@ -52,7 +53,7 @@ def pose_transformer(
     renamed = {_our_name(key): tensor for key, tensor in state.items() if not _UNUSED.match(key)}
     for key in ("pose_mean", "pose_std"):
         if key in renamed:
-            renamed[key] = renamed[key].reshape(-1)
+            renamed[key] = renamed[key].reshape(-1)[:NUM_MEASURED_ENTRIES]
     try:
         inner = renamed["layers.0.attention.to_qkv.weight"].shape[0] // 3
         config = PoseTransformerConfig(
@@ -63,6 +64,7 @@ def pose_transformer(
             dim_head=inner // heads,
             mlp_dim=renamed["layers.0.fc1.weight"].shape[0],
             mid_dim=renamed["pose_encoder.0.weight"].shape[0],
+            regressor_dim=renamed["regressor.fc1.weight"].shape[0],
             conv_pad=conv_pad,
             conv_stride=conv_stride,
         )
@@ -70,9 +72,10 @@ def pose_transformer(
         raise WeightsInvalid(f"pose predictor: the tensor for {exc} is missing") from exc
     except ValueError as exc:
         raise WeightsInvalid(f"pose predictor: {exc}") from exc
-    network = PoseTransformer(config)
+    with torch.device("meta"):  # no memory until the given tensors take the places
+        network = PoseTransformer(config)
     try:
-        network.load_state_dict(renamed)
+        network.load_state_dict(renamed, assign=True)
     except RuntimeError as exc:
         raise WeightsInvalid(f"pose predictor: {exc}") from exc
     return network

@@ -1,0 +1,162 @@
+"""PHALP's canvas camera, its way into the full image, and projection."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handler.camera import (
+    Intrinsics,
+    assumed_intrinsics,
+    canvas_to_pixels,
+    canvas_translation,
+    full_image_translation,
+    known_intrinsics,
+    project,
+    project_to_canvas,
+)
+from handler.people.person import location_vectors, people_from_image, pose_vectors
+from model_cache.interfaces import PeopleInImage
+
+SIDES = st.integers(64, 4096)
+CAMERAS = st.tuples(st.floats(0.3, 1.5), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
+
+
+def _image(**fields) -> PeopleInImage:
+    """People with the given fields, the rest made up."""
+    num = len(fields["crop_cam"])
+    made_up = {
+        "detection_index": np.arange(num),
+        "bbox_xyxy": np.zeros((num, 4), np.float32),
+        "scores": np.ones(num, np.float32),
+        "global_orient": np.zeros((num, 1, 3, 3), np.float32),
+        "body_pose": np.zeros((num, 23, 3, 3), np.float32),
+        "betas": np.zeros((num, 10), np.float32),
+        "joints_3d": np.zeros((num, 44, 3), np.float32),
+        "smpl_joints_3d": np.zeros((num, 24, 3), np.float32),
+        "textures": (object(),) * num,
+    }
+    return PeopleInImage(**(made_up | fields))
+
+
+def test_people_from_image_has_the_golden_3d_parameters(golden):
+    """Cameras, joints, pose and location vectors are PHALP's `get_3d_parameters`."""
+    data = golden("get3d")
+    for row, (height, width) in enumerate(data["sizes_hw"].tolist()):
+        one = slice(row, row + 1)
+        half = data["scale_pad"][one] / 2
+        image = _image(
+            bbox_padded_xyxy=np.concatenate(
+                [data["center_pad"][one] - half, data["center_pad"][one] + half], 1
+            ),
+            global_orient=data["global_orient"][one],
+            body_pose=data["body_pose"][one],
+            betas=data["betas"][one],
+            crop_cam=data["pred_cam"][one],
+            joints_3d=data["joints45"][one, :44],
+        )
+        (person,) = people_from_image(image, width, height)
+
+        np.testing.assert_allclose(person.cam_t[:2], data["camera"][row, :2], atol=2e-5)
+        np.testing.assert_allclose(person.cam_t[2], data["camera"][row, 2], atol=5e-4)
+        np.testing.assert_array_equal(person.joints_3d, data["joints45"][row])
+        np.testing.assert_allclose(person.joints_2d.ravel(), data["joints_2d_norm"][row], atol=2e-6)
+        np.testing.assert_allclose(person.joints_2d * 256, data["joints_2d_canvas"][row], atol=5e-4)
+        location, pose = location_vectors([person])[0], pose_vectors([person])[0]
+        np.testing.assert_allclose(location[:90], data["loca"][row, :90], atol=2e-6)
+        np.testing.assert_allclose(location[90:], data["loca"][row, 90:], atol=5e-4)
+        np.testing.assert_allclose(pose, data["pose_vector"][row], atol=3e-6)
+
+
+def test_people_from_image_takes_an_image_without_people():
+    """Nobody in, nobody out."""
+    image = _image(crop_cam=np.empty((0, 3), np.float32), bbox_padded_xyxy=np.empty((0, 4), np.float32))
+
+    assert people_from_image(image, 640, 480) == ()
+    assert pose_vectors([]).shape == (0, 229)
+    assert location_vectors([]).shape == (0, 99)
+
+
+@given(width=SIDES, height=SIDES, cam=CAMERAS, data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_crop_camera_projects_the_origin_into_its_box(width, height, cam, data):
+    """A body (tx, ty) off the crop's middle is projected that far off the middle of its padded box."""
+    x, y = data.draw(st.floats(0, width)), data.draw(st.floats(0, height))
+    side = data.draw(st.floats(30, 2 * max(width, height)))
+    crop_cam = np.array([cam], np.float32)
+    cam_t = canvas_translation(crop_cam, np.array([[x, y]]), np.array([side]), width, height)
+    origin = project_to_canvas(np.zeros((1, 1, 3), np.float32), cam_t)
+    pixel = canvas_to_pixels(origin, width, height)[0, 0]
+
+    # The crop's own projection of the origin: 5000/256 t_xy / t_z = s t_xy / 2 of the crop's side.
+    expected = np.array([x, y]) + side * crop_cam[0, 0] * crop_cam[0, 1:] / 2
+    np.testing.assert_allclose(pixel, expected, atol=1e-4 * max(width, height))
+
+
+@given(width=SIDES, height=SIDES, cam=CAMERAS)
+@settings(max_examples=50, deadline=None)
+def test_assumed_intrinsics_are_the_canvas_in_pixels(width, height, cam):
+    """Projecting with the assumed camera gives the canvas projection in pixels, also for odd paddings."""
+    rng = np.random.default_rng(0)
+    cam_t = canvas_translation(
+        np.array([cam], np.float32), np.array([[width / 3, height / 2]]), np.array([200.0]), width, height
+    )
+    points = rng.uniform(-1, 1, (1, 20, 3)).astype(np.float32)
+    by_canvas = canvas_to_pixels(project_to_canvas(points, cam_t), width, height)
+    by_camera = project(points + cam_t[:, None], assumed_intrinsics(width, height))
+
+    np.testing.assert_allclose(by_canvas, by_camera, atol=2e-5 * max(width, height))
+
+
+def test_assumed_intrinsics_look_at_the_middle_of_an_evenly_padded_frame():
+    """The assumed focal length is 5000 / 256 of the longer side, the principal point the frame's middle."""
+    assert Intrinsics(fx=25000.0, fy=25000.0, cx=640.0, cy=360.0) == assumed_intrinsics(1280, 720)
+    assert Intrinsics(fx=25000.0, fy=25000.0, cx=360.0, cy=640.0) == assumed_intrinsics(720, 1280)
+
+
+def test_known_intrinsics_fill_in_what_is_left_out():
+    """Fy defaults to fx, the principal point to the middle of the frame; what is given is kept."""
+    assert Intrinsics(fx=900.0, fy=900.0, cx=320.0, cy=180.0) == known_intrinsics(640, 360, 900.0)
+    assert Intrinsics(fx=900.0, fy=910.0, cx=0.0, cy=5.0) == known_intrinsics(
+        640, 360, 900.0, 910.0, 0.0, 5.0
+    )
+
+
+def test_full_image_translation_is_cam_t_for_the_assumed_camera():
+    """Without other intrinsics the canvas translation is already the full image's."""
+    cam_t = np.array([[0.3, -0.2, 140.0], [-2.0, 1.0, 60.0]], np.float32)
+    moved = full_image_translation(cam_t, 854, 481, assumed_intrinsics(854, 481))
+
+    np.testing.assert_allclose(moved, cam_t, rtol=1e-6)
+
+
+@given(
+    focal=st.floats(300, 4000),
+    ratio=st.floats(0.8, 1.25),
+    center=st.tuples(st.floats(200, 700), st.floats(100, 500)),
+    place=st.tuples(st.floats(-2, 2), st.floats(-2, 2), st.floats(40, 300)),
+)
+@settings(max_examples=50, deadline=None)
+def test_full_image_translation_keeps_pixel_and_size(focal, ratio, center, place):
+    """In front of any camera the body's origin keeps its pixel and the body its size in the image."""
+    width, height = 854, 480
+    camera = known_intrinsics(width, height, focal, focal * ratio, *center)
+    assumed = assumed_intrinsics(width, height)
+    cam_t = np.array([place], np.float32)
+    moved = full_image_translation(cam_t, width, height, camera)
+    pixel, expected = project(moved.astype(float), camera), project(cam_t.astype(float), assumed)
+
+    np.testing.assert_allclose(pixel, expected, rtol=1e-5, atol=0.05)
+    area = camera.fx * camera.fy / moved[0, 2] ** 2
+    np.testing.assert_allclose(area, assumed.fx * assumed.fy / cam_t[0, 2] ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("width_height", [(640, 480), (480, 640), (101, 64), (64, 101)])
+def test_canvas_to_pixels_undoes_the_padding(width_height):
+    """The canvas' corners lie at the corners of the padded square."""
+    width, height = width_height
+    side = max(width, height)
+    left, top = (side - width) // 2, (side - height) // 2
+    corners = canvas_to_pixels(np.array([[0.0, 0.0], [1.0, 1.0]], np.float32), width, height)
+
+    np.testing.assert_array_equal([[-left, -top], [side - left, side - top]], corners)

@@ -1,0 +1,241 @@
+"""PHALP's pose predictor against the official one, and where it is better on purpose."""
+
+import numpy as np
+import pytest
+import torch
+
+from model_cache.errors import ModelOutputInvalid, WeightsInvalid
+from model_cache.networks.pose_predictor import TransformerPosePredictor
+from model_cache.networks.pose_weights import pose_transformer
+from tests.pose_predictors import golden_pose_predictor
+from tests.weight_rule import official_state
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.needs_gpu)]
+TOLERANCE = {"cpu": 1e-5, "cuda": 5e-5}  # another float32 back-end sums in another order
+BATCHES = range(11)
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def device(request):
+    """Each device that this machine has."""
+    return request.param
+
+
+@pytest.fixture(scope="module", params=["tiny", "lart256"])
+def config(request):
+    """Each configuration of the goldens."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def predictor(config, device, tmp_path_factory):
+    """The predictor of a configuration, converted from official files."""
+    return golden_pose_predictor(tmp_path_factory.mktemp(config), config, device)
+
+
+@pytest.fixture(scope="module")
+def data(golden):
+    """The golden histories and outputs."""
+    return golden("pose_predictor")
+
+
+def _batch(data, config, number):
+    rows = data[f"{config}_b{number}_ids"]
+    return data[f"{config}_poses"][rows], data["times"][rows], data[f"{config}_b{number}_ttp"]
+
+
+def test_predict_next_is_the_official_one_with_its_quirks(data, config, predictor, device):
+    """Every golden batch: young, padded and gappy histories, lost tracks, and the official slot mix-up."""
+    for number in BATCHES:
+        predicted = predictor.predict_next(*_batch(data, config, number), upstream_quirks=True)
+
+        np.testing.assert_allclose(
+            predicted,
+            data[f"{config}_b{number}_out"],
+            atol=TOLERANCE[device],
+            rtol=0,
+            err_msg=f"batch {number}",
+        )
+
+
+def test_predict_next_reads_each_track_at_its_own_slot(data, config, predictor, device):
+    """Each row is what the track alone would give.
+
+    The official code reads all tracks of a batch at the slot of the first; batches 0 to 5 hold one track
+    each, so that its output is right there.
+    """
+    alone = {}
+    for number in range(6):
+        key = int(data[f"{config}_b{number}_ids"][0]), int(data[f"{config}_b{number}_ttp"][0])
+        alone[key] = data[f"{config}_b{number}_out"][0]
+    num_checked = num_wrong_officially = 0
+    for number in range(6, 11):
+        predicted = predictor.predict_next(*_batch(data, config, number))
+        official = data[f"{config}_b{number}_out"]
+        rows, lost = data[f"{config}_b{number}_ids"].tolist(), data[f"{config}_b{number}_ttp"].tolist()
+        for row, key in enumerate(zip(rows, lost, strict=True)):
+            if key in alone:
+                np.testing.assert_allclose(predicted[row], alone[key], atol=TOLERANCE[device], rtol=0)
+                num_checked += 1
+                num_wrong_officially += np.abs(official[row] - alone[key]).max() > 0.1
+    assert num_checked >= 8
+    assert num_wrong_officially >= 3
+
+
+def test_tokens_are_the_official_ones(data, config, predictor, device):
+    """The transformer's output at every fifth slot, and what the heads read out of it."""
+    poses, times, _ = _batch(data, config, 8)
+    slots = times - times[:, :1]
+    asked = np.broadcast_to(np.arange(0, 125, 5), (len(slots), 25))
+    repeated = np.zeros(slots.shape, bool)
+    repeated[:, :-1] = slots[:, :-1] == slots[:, 1:]
+    # Of repeated slots the last pose counts; in this batch the copies are equal.
+    arrays = (torch.tensor(array).to(device) for array in (poses, slots, repeated, asked))
+    with torch.inference_mode():
+        tokens = predictor._network.tokens(*arrays)
+        vectors = predictor._network.read_out(tokens.flatten(0, 1))
+
+    np.testing.assert_allclose(tokens.cpu(), data[f"{config}_b8_tokens"], atol=2 * TOLERANCE[device], rtol=0)
+    np.testing.assert_allclose(
+        vectors.cpu().reshape(len(slots), 25, 229),
+        data[f"{config}_b8_pose_camera_all"],
+        atol=TOLERANCE[device],
+        rtol=0,
+    )
+
+
+@pytest.mark.parametrize("length", [20, 70, 150])
+def test_smooth_is_the_official_one(data, config, predictor, device, length):
+    """Whole tracks with gaps, shorter than, about and longer than a window."""
+    poses = data[f"{config}_smooth{length}_in"][:, 0]
+    present = data[f"{config}_smooth{length}_has"][:, 0, 0] > 0
+    smoothed = predictor.smooth(poses, present)
+
+    np.testing.assert_allclose(
+        smoothed, data[f"{config}_smooth{length}_pose_shape"][:, 0], atol=TOLERANCE[device], rtol=0
+    )
+    np.testing.assert_allclose(
+        smoothed[:, 226:], data[f"{config}_smooth{length}_cam_smoothed"][:, 0], atol=TOLERANCE[device], rtol=0
+    )
+
+
+def test_smooth_fills_a_window_without_any_measurement(data, config, predictor):
+    """A gap longer than a window with its context still gives finite poses."""
+    poses = np.zeros((200, 229), np.float32)
+    present = np.zeros(200, bool)
+    present[[0, 199]] = True
+    poses[present] = data[f"{config}_poses"][0, :2]
+
+    assert np.isfinite(predictor.smooth(poses, present)).all()
+
+
+def test_smooth_ignores_what_stands_in_unmeasured_frames(data, config, predictor):
+    """Numbers of frames without a measurement do not reach the result."""
+    poses = data[f"{config}_smooth70_in"][:, 0].copy()
+    present = data[f"{config}_smooth70_has"][:, 0, 0] > 0
+    assert not present.all()
+    expected = predictor.smooth(poses, present)
+    poses[~present] = np.nan
+
+    np.testing.assert_array_equal(expected, predictor.smooth(poses, present))
+
+
+def test_predict_next_of_a_batch_is_that_of_each_alone(data, config, predictor, device):
+    """Who else is in the batch changes nothing."""
+    poses, times = data[f"{config}_poses"], data["times"]
+    lost = np.array([0, 3, 0, 1, 40, 0, 2])
+    together = predictor.predict_next(poses, times, lost)
+    alone = [predictor.predict_next(poses[i : i + 1], times[i : i + 1], lost[i : i + 1])[0] for i in range(7)]
+
+    np.testing.assert_allclose(together, np.stack(alone), atol=TOLERANCE[device], rtol=0)
+
+
+def test_predict_next_outlives_a_history_longer_than_the_slots(data, config, predictor, device):
+    """Frames beyond the last slot share that slot and the newest wins.
+
+    In the official code a history that spans 125 frames or more stops the whole run with an AttributeError.
+    """
+    poses = data[f"{config}_poses"][:1]
+    far = np.array([[0, 1, 2, 3, 4, 200, 300]])
+    at_the_end = np.array([[0, 1, 2, 3, 4, 124, 124]])
+    predicted = predictor.predict_next(poses, far, np.array([500]))
+
+    assert np.isfinite(predicted).all()
+    np.testing.assert_array_equal(predictor.predict_next(poses, at_the_end, np.array([0])), predicted)
+    newest_only = poses[:, [0, 1, 2, 3, 4, 6, 6]]
+    np.testing.assert_allclose(
+        predictor.predict_next(newest_only, far, np.array([0])), predicted, atol=TOLERANCE[device], rtol=0
+    )
+
+
+def test_predict_next_of_nobody_is_empty(predictor):
+    """An empty batch needs no network."""
+    nobody = np.empty((0, 7, 229), np.float32), np.empty((0, 7), np.int64), np.empty(0, np.int64)
+
+    assert predictor.predict_next(*nobody).shape == (0, 229)
+
+
+def test_predict_next_gives_rotations(data, config, predictor):
+    """The first 216 numbers are 24 rotation matrices."""
+    predicted = predictor.predict_next(data[f"{config}_poses"], data["times"], np.zeros(7, np.int64))
+    rotations = predicted[:, :216].reshape(-1, 3, 3)
+
+    np.testing.assert_allclose(
+        rotations @ rotations.transpose(0, 2, 1), np.broadcast_to(np.eye(3), rotations.shape), atol=1e-5
+    )
+    np.testing.assert_allclose(np.linalg.det(rotations), 1, atol=1e-5)
+
+
+def test_predict_next_tells_when_the_network_gives_no_numbers(data, config, predictor):
+    """NaN in, a named error out."""
+    poses = np.full((1, 7, 229), np.nan, np.float32)
+
+    with pytest.raises(ModelOutputInvalid):
+        predictor.predict_next(poses, data["times"][:1], np.zeros(1, np.int64))
+
+
+@pytest.fixture
+def state(golden):
+    """The small configuration's tensors under their official names."""
+    named = official_state(golden("state_dict_keys.json")["pose_predictor"]["tiny"])
+    statistics = {"pose_mean": torch.zeros(226), "pose_std": torch.ones(226)}
+    return {key.removeprefix("encoder."): tensor for key, tensor in named.items()} | statistics
+
+
+def test_pose_transformer_reads_sizes_from_the_tensors(state):
+    """Nothing but heads, padding and stride has to be told."""
+    network = pose_transformer(state, heads=2, conv_pad=1, conv_stride=5)
+
+    assert network.frame_length == 125
+    assert len(network.layers) == 2
+    assert (network.mask_token.shape[0], network.layers[0].fc1.out_features) == (32, 64)
+
+
+NEEDED = ["mask_token", "conv_en.weight", "smpl_head.0.fc1.weight", "loca_head.0.4.bias"]
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_pose_transformer_names_a_missing_tensor(state, name):
+    """An incomplete file is refused and the message says what is missing."""
+    del state[name]
+
+    with pytest.raises(WeightsInvalid, match=r"missing|Missing"):
+        pose_transformer(state, heads=2, conv_pad=1, conv_stride=5)
+
+
+def test_pose_transformer_refuses_a_stride_that_does_not_fit(state):
+    """A stride that does not divide the time slots cannot be right."""
+    with pytest.raises(WeightsInvalid, match="stride"):
+        pose_transformer(state, heads=2, conv_pad=1, conv_stride=4)
+
+
+def test_smooth_refuses_a_network_with_too_few_slots(state):
+    """A window with its context must fit the slots."""
+    for name in ("pos_embedding_learned1", "pos_embedding_learned2"):
+        state[name] = state[name][:, :95]
+    network = pose_transformer(state, heads=2, conv_pad=1, conv_stride=5)
+
+    with pytest.raises(ValueError, match="slots"):
+        TransformerPosePredictor(network, torch.device("cpu")).smooth(
+            np.zeros((5, 229), np.float32), np.ones(5, bool)
+        )
