@@ -173,3 +173,8 @@ class Settings(BaseModel):
         """Values that must never be shown."""
         kept = (self.bucket.access_key_id, self.bucket.secret_access_key, self.platform.ai_api_key)
         return {secret.get_secret_value() for secret in kept if secret is not None}
+
+
+def inherited_environment() -> dict[str, str]:
+    """This process's environment, for the worker processes that it starts."""
+    return dict(os.environ)  # noqa: TID251 - this file is the place for it

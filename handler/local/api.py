@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from handler.local.desk import Desk
 from handler.local.jobs import FINAL, Job, status_document
-from handler.local.replies import Refused, answer, read_json
+from handler.local.replies import Refused, answer, parse_object, read_body
 
 MAX_RUN_BYTES = 10 * 1000**2  # RunPod's limits
 MAX_RUNSYNC_BYTES = 20 * 1000**2
@@ -57,12 +57,10 @@ class JobApi:
 
     Args:
         desk: where jobs are put and found.
-        unhealthy: how many workers cannot be started, for /health.
     """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self.num_unhealthy = 0
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""
@@ -108,6 +106,7 @@ class JobApi:
         if job is None:
             raise _unknown()
         self._desk.stop([stop] if stop else [])
+        self._desk.bell.ring()
         return answer({"id": job.id, "status": job.status.value})
 
     async def retry(self, request: web.Request) -> web.Response:
@@ -127,13 +126,12 @@ class JobApi:
 
     async def health(self, _: web.Request) -> web.Response:
         """How many jobs and workers are in which state."""
-        workers = {**self._desk.workers(), "unhealthy": self.num_unhealthy}
-        return answer({"jobs": self._desk.queue.counts(), "workers": workers})
+        return answer({"jobs": self._desk.queue.counts(), "workers": self._desk.workers()})
 
     async def _submit(self, request: web.Request, *, max_bytes: int, is_sync: bool) -> Job:
         if self._desk.is_closing:
             raise Refused(503, "the endpoint is shutting down")
-        body = await read_json(request, max_bytes=max_bytes)
+        body = parse_object(await read_body(request, max_bytes=max_bytes))
         try:
             asked = RunRequest.model_validate(body)
         except ValidationError as error:

@@ -74,6 +74,7 @@ class Desk:
         self.queue = queue
         self.bell = Bell()
         self.is_closing = False
+        self.unhealthy: set[int] = set()  # places of our own whose workers end before they ask for a job
         self._lease_seconds = lease_seconds
         self._stop_seconds = stop_seconds
         self._clock = clock
@@ -111,12 +112,12 @@ class Desk:
             self.bell.ring()
 
     def stop(self, stops: Iterable[Stop]) -> None:
-        """Remember what workers must stop, and wake those that wait to hear of it."""
+        """Remember what workers must stop."""
         for stop in stops:
             worker = self._workers.get(stop.worker_id)
-            if worker is not None:
-                worker.stops.setdefault(stop.job_id, self._clock())
-        self.bell.ring()
+            if worker is not None and stop.job_id not in worker.stops:
+                worker.stops[stop.job_id] = self._clock()
+                self.bell.ring()
 
     def named(self, worker: Worker, job_ids: Iterable[str]) -> None:
         """A heartbeat named the jobs a worker works on: renew them, and know what it must stop."""
@@ -148,14 +149,17 @@ class Desk:
 
     def sweep(self) -> None:
         """Apply what time does to jobs, and forget silent workers of others."""
+        changes = self.queue.db.total_changes
         self.stop(self.queue.sweep())
+        if self.queue.db.total_changes != changes:
+            self.bell.ring()
         silent = self._clock() - self._lease_seconds
         for worker in list(self._workers.values()):
             if not worker.is_ours and worker.last_heard < silent:
                 del self._workers[worker.worker_id]
 
     def workers(self) -> dict[str, int]:
-        """The `workers` part of RunPod's /health, but for those that cannot start."""
+        """The `workers` part of RunPod's /health."""
         busy = self.queue.busy_workers()
         ready = [worker for worker in self._workers.values() if worker.has_asked]
         running = sum(worker.worker_id in busy for worker in ready)
@@ -165,4 +169,5 @@ class Desk:
             "ready": len(ready),
             "running": running,
             "throttled": 0,
+            "unhealthy": len(self.unhealthy),
         }

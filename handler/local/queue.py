@@ -194,18 +194,16 @@ class JobQueue:
             self._end(job, State.COMPLETED if error is None else State.FAILED, output, error)
             return True
 
-    def release(self, worker_id: str, *, its_fault: bool = True, only_job_id: str | None = None) -> list[Job]:
-        """A worker is gone, or gives up: its jobs go back to the queue, or fail after too many attempts.
+    def release(self, worker_id: str, *, its_fault: bool = True) -> list[Job]:
+        """A worker is gone, or has lost its jobs: they go back to the queue, or fail after too many attempts.
 
         Args:
             worker_id: whose jobs.
             its_fault: False if the endpoint itself ended the worker, which must not count against its jobs.
-            only_job_id: just this one.
         """
         with transaction(self.db):
             held = self._select("status = ? AND worker_id = ?", State.IN_PROGRESS, worker_id)
-            lost = [job for job in held if only_job_id in (None, job.id)]
-            return [self._lose(job, its_fault=its_fault, may_return=False) for job in lost]
+            return [self._lose(job, its_fault=its_fault, may_return=False) for job in held]
 
     def busy_workers(self) -> set[str]:
         """The workers that have a job."""

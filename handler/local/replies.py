@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
 import structlog
@@ -26,11 +27,11 @@ def answer(document: object, *, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
 
 
-async def read_json(request: web.Request, *, max_bytes: int) -> object:
-    """The body of a request as strict JSON.
+async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
+    """The body of a request.
 
     Raises:
-        Refused: 413 too large, 400 not JSON (NaN and Infinity are not).
+        Refused: 413, it is too large.
     """
     if request.content_length is not None and request.content_length > max_bytes:
         raise Refused(413, f"the body is larger than {max_bytes} bytes")
@@ -39,17 +40,29 @@ async def read_json(request: web.Request, *, max_bytes: int) -> object:
         body += part
         if len(body) > max_bytes:
             raise Refused(413, f"the body is larger than {max_bytes} bytes")
+    return bytes(body)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object, strictly: NaN and Infinity are not JSON.
+
+    Raises:
+        Refused: 400, it is not.
+    """
     try:
-        return orjson.loads(body)
+        document = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise Refused(400, "the body is not JSON") from None
+    if not isinstance(document, dict):
+        raise Refused(400, "the body is not a JSON object")
+    return document
 
 
 @web.middleware
-async def errors_as_json(request: web.Request, handle: Handle) -> web.StreamResponse:
+async def errors_as_json(request: web.Request, handler: Handle) -> web.StreamResponse:
     """Every error is `{"error": ...}`; what nobody foresaw is logged and told apart by its status only."""
     try:
-        return await handle(request)
+        return await handler(request)
     except Refused as refused:
         return answer({"error": refused.reason}, status=refused.status)
     except web.HTTPException as error:

@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sysconfig
 import threading
@@ -13,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+
+from handler.local.processes import ending_with_parent
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -71,7 +74,7 @@ class ObjectStore:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and wait until it listens.
+        """Start the server and wait until it listens; call it from the main thread (see `processes`).
 
         Raises:
             StorageUnavailable: rclone is missing, or ended at once (a port in use); holds its own words.
@@ -87,6 +90,7 @@ class ObjectStore:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C in the terminal is for the endpoint, which ends this in order
+            preexec_fn=ending_with_parent(signal.SIGKILL),
         )
         assert process.stderr is not None
         self._process = process

@@ -4,6 +4,8 @@ Knows nothing of callers. The SDK sends its key bare, without `Bearer`, and a bo
 content type says.
 """
 
+import asyncio
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +17,12 @@ from aiohttp import web
 from handler.errors import EndpointError
 from handler.local.desk import Desk, Worker
 from handler.local.jobs import State, for_worker
-from handler.local.replies import Refused, answer, read_json
+from handler.local.replies import Refused, answer, parse_object, read_body
 
 MAX_RESULT_BYTES = 20 * 1000**2  # what RunPod was seen to accept
 MAX_CHUNK_BYTES = 1000**2
 MAX_BATCH = 100
+LEAVE_PAUSE_SECONDS = 0.5  # the SDK asks again at once until it gets its signal
 
 log = structlog.get_logger(__name__)
 
@@ -70,16 +73,17 @@ class WorkerApi:
         return answer({"jobsToStop": job_ids}) if job_ids else web.Response(status=204)
 
     async def done(self, request: web.Request) -> web.Response:
-        """Take a job's progress or its result; a report on a job that the worker no longer has changes nothing."""
+        """Take a job's progress or result; what a worker says of a job it no longer has changes nothing."""
         worker, job_id = self._worker(request), self._known_job(request)
+        raw = b""
         try:
-            body = await read_json(request, max_bytes=MAX_RESULT_BYTES)
-            if not isinstance(body, dict):
-                raise Refused(400, "the body is not a JSON object")
+            raw = await read_body(request, max_bytes=MAX_RESULT_BYTES)
+            body = parse_object(raw)
         except Refused as refused:
             # The SDK drops a refused result; without this its caller would wait until the job times out.
             code = "RESULT_TOO_LARGE" if refused.status == 413 else "RESULT_INVALID"
-            self._finish(worker, job_id, None, str(EndpointError(code, refused.reason)))
+            if not _is_progress(raw):
+                self._finish(worker, job_id, None, str(EndpointError(code, refused.reason)))
             raise
         if body.get("status") == State.IN_PROGRESS:
             if "output" in body and self._desk.queue.progress(
@@ -87,12 +91,8 @@ class WorkerApi:
             ):
                 self._desk.bell.ring()
             return answer({})
-        if _is_shutting_down(body):  # the worker was ended while it had the job: the next one runs it
-            self._desk.queue.release(worker.worker_id, only_job_id=job_id)
-            self._desk.bell.ring()
-        else:
-            output = orjson.dumps(body["output"]) if "output" in body else None
-            self._finish(worker, job_id, output, _error_text(body.get("error")))
+        output = orjson.dumps(body["output"]) if "output" in body else None
+        self._finish(worker, job_id, output, _error_text(body.get("error")))
         if body.get("stopPod"):
             self._desk.dismiss(worker.worker_id)
         return answer({})
@@ -100,8 +100,8 @@ class WorkerApi:
     async def stream(self, request: web.Request) -> web.Response:
         """Take one part of a generator's output."""
         worker, job_id = self._worker(request), self._known_job(request)
-        body = await read_json(request, max_bytes=MAX_CHUNK_BYTES)
-        if not isinstance(body, dict) or "output" not in body:
+        body = parse_object(await read_body(request, max_bytes=MAX_CHUNK_BYTES))
+        if "output" not in body:
             raise Refused(400, "a part is an object with output")
         if self._desk.queue.add_chunk(job_id, worker.worker_id, orjson.dumps(body["output"])):
             self._desk.bell.ring()
@@ -134,7 +134,9 @@ class WorkerApi:
             log.info("a late result was not kept", job_id=job_id, worker_id=worker.worker_id)
 
     async def _hold(self, worker: Worker, look: Callable[[], list[Any]]) -> list[Any]:
-        """What `look` finds, as soon as it finds anything; nothing after a while or for one that must leave."""
+        """What `look` finds, once it finds anything; nothing after a while or if the worker must leave."""
+        if self._desk.is_closing or worker.must_leave.is_set():
+            await asyncio.sleep(LEAVE_PAUSE_SECONDS)
         deadline = time.monotonic() + self._hold_seconds
         while not self._desk.is_closing and not worker.must_leave.is_set():
             if found := look():
@@ -154,15 +156,17 @@ def _batch_size(request: web.Request) -> int | None:
     return min(int(text[:9]), MAX_BATCH)
 
 
+def _is_progress(raw: bytes) -> bool:
+    """Whether a body that is not strict JSON (NaN, say) was only a progress message."""
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return False
+    return isinstance(body, dict) and body.get("status") == State.IN_PROGRESS
+
+
 def _error_text(error: object) -> str | None:
     """A failure is always text; a handler that gave something else still failed."""
     if error is None or isinstance(error, str):
         return error or None
     return orjson.dumps(error).decode()
-
-
-def _is_shutting_down(body: dict[str, Any]) -> bool:
-    output = body.get("output")
-    return (
-        bool(body.get("error")) and isinstance(output, dict) and output.get("error_code") == "SHUTTING_DOWN"
-    )

@@ -1,0 +1,115 @@
+"""The endpoint: callers' and workers' routes on one address, and the clock that drives the queue.
+
+Knows nothing of processes or storage.
+"""
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from handler.local.api import JobApi
+from handler.local.desk import Desk
+from handler.local.replies import Handle, Refused, errors_as_json
+from handler.local.webhook import call_due_webhooks
+from handler.local.worker_api import WorkerApi
+from handler.settings import ServeSettings
+
+SWEEP_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+class AddressUnavailable(RuntimeError):
+    """The address cannot be listened on."""
+
+
+class Endpoint:
+    """One endpoint over a desk.
+
+    Args:
+        desk: the meeting point of callers and workers.
+        settings: names, keys, limits.
+        worker_key: what workers must send.
+    """
+
+    def __init__(self, desk: Desk, settings: ServeSettings, *, worker_key: str) -> None:
+        self._desk = desk
+        self._settings = settings
+        self._worker_key = worker_key
+        self._client_key = settings.api_key.get_secret_value() if settings.api_key else None
+
+    @asynccontextmanager
+    async def listening(self, host: str, port: int) -> AsyncIterator[str]:
+        """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/ENDPOINT`.
+
+        Raises:
+            AddressUnavailable: it cannot.
+        """
+        prefix = f"/v2/{self._settings.endpoint_id}"
+        app = web.Application(middlewares=[errors_as_json])
+        app.add_routes(_guarded(JobApi(self._desk).routes(prefix), self._client_key))
+        worker_routes = WorkerApi(self._desk, hold_seconds=self._settings.hold_seconds).routes(prefix)
+        app.add_routes(_guarded(worker_routes, self._worker_key))
+        # A held request of a worker that has gone must not take a job for it.
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError as error:
+                raise AddressUnavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            bound_port = runner.addresses[0][1]
+            yield f"http://{_in_url(host)}:{bound_port}{prefix}"
+        finally:
+            await runner.cleanup()
+
+    async def run_clock(self) -> None:
+        """Apply time limits and call webhooks, for ever."""
+        async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as tasks:
+            tasks.create_task(_repeatedly(self._sweep))
+            tasks.create_task(_repeatedly(lambda: self._call_webhooks(session)))
+
+    async def _sweep(self) -> None:
+        self._desk.sweep()
+        await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _call_webhooks(self, session: aiohttp.ClientSession) -> None:
+        timeout = self._settings.webhook_timeout_seconds
+        if not await call_due_webhooks(self._desk.queue, session, timeout):
+            await self._desk.bell.wait(SWEEP_SECONDS)
+
+
+async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
+    """Do a step for ever: a full disk, say, must not end it."""
+    while True:
+        try:
+            await step()
+        except Exception:
+            log.exception("the endpoint's clock stumbled")
+            await asyncio.sleep(SWEEP_SECONDS)
+
+
+def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:
+    """The same routes, open only to requests with the key."""
+    if key is None:
+        return routes
+    return [web.route(route.method, route.path, _with_key(route.handler, key)) for route in routes]
+
+
+def _with_key(handle: Handle, key: str) -> Handle:
+    async def checked(request: web.Request) -> web.StreamResponse:
+        sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(sent.encode(), key.encode()):
+            raise Refused(401, "the Authorization header holds no valid key")
+        return await handle(request)
+
+    return checked
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
