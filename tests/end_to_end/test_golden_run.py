@@ -1,0 +1,183 @@
+"""The official run of 20 frames, number for number: frames in, tracked people out, through every network.
+
+Perception with the goldens' tiny networks, PHALP's tracker with its own texture encoder and pose predictor,
+on the official run's detections.
+"""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from handler.job import TrackingOptions
+from handler.people.person import people_from_image
+from handler.people.track import Tracker, track
+from handler.records import PeopleInFrame, Person, TrackedFrame
+from model_cache.interfaces import Detections, PerceptionOptions
+from model_cache.loaded import Stopwatch, assemble
+from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.networks.detector import OnDevice
+from model_cache.networks.pose_weights import pose_transformer
+from model_cache.networks.replay import ReplayDetector
+from model_cache.networks.texture import UvMap
+from model_cache.store.layout import read_config, read_tensors
+from model_cache.store.load import load_hmr2
+from tests.fakes import DESCRIPTION
+
+HEIGHT, WIDTH = 480, 854
+QUIRKS = TrackingOptions(upstream_quirks=True)
+NAMES = {  # PHALP's name: ours, tolerance
+    "camera": ("cam_t", 1e-3),
+    "camera_bbox": ("crop_cam", 2e-5),
+    "3d_joints": ("joints_3d", 2e-5),
+    "2d_joints": ("joints_2d", 2e-5),
+}
+
+
+@pytest.fixture(scope="module")
+def models(golden, official_tiny_store):
+    """The goldens' networks behind the promises, with the official run's detections."""
+    data = golden("e2e")
+    masks = np.unpackbits(data["masks_packed"], axis=-1, count=WIDTH).astype(bool)
+    ends = np.cumsum(data["n_dets"])
+    recorded = {
+        index: Detections(
+            bbox_xyxy=data["boxes"][end - num : end],
+            scores=data["scores"][end - num : end],
+            masks=masks[end - num : end],
+        )
+        for index, (num, end) in enumerate(zip(data["n_dets"].tolist(), ends.tolist(), strict=True))
+    }
+    config = read_config(official_tiny_store, "pose_predictor")
+    uv = read_tensors(official_tiny_store, "uv_map")
+    return assemble(
+        detector=OnDevice(ReplayDetector(recorded)),
+        hmr2=load_hmr2(official_tiny_store),
+        uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
+        encoder=AppearanceEncoder.from_state(read_tensors(official_tiny_store, "appearance")),
+        predictor=pose_transformer(
+            read_tensors(official_tiny_store, "pose_predictor"),
+            **{name: config[name] for name in ("heads", "conv_pad", "conv_stride")},
+        ),
+        description=DESCRIPTION,
+        device=torch.device("cpu"),
+        max_crops=32,
+        watch=Stopwatch(),
+    )
+
+
+@pytest.fixture(scope="module")
+def people(models, golden) -> list[PeopleInFrame]:
+    """The measured people of each frame."""
+    frames = list(golden("e2e")["frames"])
+    options = PerceptionOptions(masks=True, appearance=True)
+    images = [
+        image
+        for start in range(0, len(frames), 8)
+        for image in models.perception.perceive(
+            frames[start : start + 8], list(range(start, min(start + 8, len(frames)))), options
+        )
+    ]
+    return [
+        PeopleInFrame(
+            frame_index=index,
+            source_index=index,
+            pts=index,
+            pts_seconds=index / 30,
+            width=WIDTH,
+            height=HEIGHT,
+            people=people_from_image(image, WIDTH, HEIGHT),
+        )
+        for index, image in enumerate(images)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tracked(models, people) -> list[TrackedFrame]:
+    """The tracked people of each frame."""
+    return list(track(iter(people), models.texture, models.pose_predictor, QUIRKS))
+
+
+def test_cameras_and_joints_are_the_official_ones(people, golden):
+    """Location vectors of all people: 2-D joints within 2e-6, camera x and y within 1e-5, z within 1e-3."""
+    expected = golden("e2e")["feat_loca"]
+    found = np.stack([person.location_vector for frame in people for person in frame.people])
+
+    np.testing.assert_allclose(found[:, :90], expected[:, :90], atol=2e-6)
+    np.testing.assert_allclose(found[:, 90:92], expected[:, 90:92], atol=1e-5)
+    np.testing.assert_allclose(found[:, 92], expected[:, 92], atol=1e-3)
+
+
+def test_matches_and_costs_are_the_official_ones(models, people, golden):
+    """Each frame's matches and track table are exact, its costs below the threshold within 3 %."""
+    data = golden("e2e")
+    tracker = Tracker(models.texture, models.pose_predictor, QUIRKS)
+    for index, frame in enumerate(people):
+        ids_before = [t.track_id for t in tracker.tracks]
+        association = tracker.update(frame)
+
+        assert data[f"f{index:02d}_ids_before"].tolist() == ids_before
+        assert data[f"f{index:02d}_matches"].tolist() == association.matches.tolist()
+        table = [
+            [t.track_id, 2 if t.confirmed else 1, t.hits, t.age, t.time_since_update] for t in tracker.tracks
+        ]
+        assert data[f"f{index:02d}_track_table"].tolist() == table
+        cost = data[f"f{index:02d}_cost"]
+        if cost.ndim:
+            assert np.array_equal(cost <= 100, association.cost <= 100)
+            np.testing.assert_allclose(association.cost, cost, rtol=0.03)
+
+
+def test_the_frames_hold_the_official_people(tracked, golden):
+    """Identities, states, order, boxes, masks, poses and cameras of every frame are the official output's."""
+    data, expected_frames = golden("e2e"), golden("e2e_output.json")
+    frames = expected_frames if isinstance(expected_frames, list) else list(expected_frames.values())
+    assert len(frames) == len(tracked)
+    for index, (expected, frame) in enumerate(zip(frames, tracked, strict=True)):
+        persons: list[Person] = [p.person for p in frame.people]
+
+        assert expected["tid"] == [p.track_id for p in frame.people]
+        assert expected["tracked_time"] == [p.frames_since_seen for p in frame.people]
+        assert expected["tracked_ids"] == [p.track_id for p in frame.people if p.state == "tracked"]
+        assert expected["extra_data"] == [p.detection_index for p in persons]
+        assert expected["mask"] == [p.mask_rle for p in persons]
+        assert expected["conf"] == pytest.approx([p.score for p in persons], abs=1e-6)
+        assert expected["scale"] == pytest.approx([p.scale_px / WIDTH for p in persons], abs=1e-6)
+        if not persons:
+            continue
+        golden_of = lambda name, i=index: data[f"f{i:02d}_{name}"]  # noqa: E731 - a key, shortened
+        boxes = np.stack([p.bbox_xyxy for p in persons])
+        np.testing.assert_array_equal(boxes[:, :2], golden_of("bbox")[:, :2])
+        np.testing.assert_array_equal(boxes[:, 2:] - boxes[:, :2], golden_of("bbox")[:, 2:])
+        for name, tolerance in {
+            "camera": 1e-3,
+            "camera_bbox": 2e-5,
+            "3d_joints": 2e-5,
+            "2d_joints": 2e-5,
+        }.items():
+            ours = {
+                "camera": "cam_t",
+                "camera_bbox": "crop_cam",
+                "3d_joints": "joints_3d",
+                "2d_joints": "joints_2d",
+            }
+            found = np.stack([getattr(p, ours[name]).reshape(golden_of(name).shape[1:]) for p in persons])
+            np.testing.assert_allclose(found, golden_of(name), atol=tolerance)
+        np.testing.assert_allclose(np.stack([p.center_px for p in persons]), golden_of("center"), atol=1e-4)
+        for name in ("global_orient", "body_pose", "betas"):
+            found = np.stack([getattr(p, name) for p in persons])
+            np.testing.assert_allclose(found, golden_of(name), atol=2e-5)
+
+
+def test_a_second_job_is_not_touched_by_the_first(models, people):
+    """The same people after another job get the same identities as in a fresh process: they start at 1."""
+
+    def run(frames: list[PeopleInFrame]) -> list[list[int]]:
+        tracked = track(iter(frames), models.texture, models.pose_predictor, QUIRKS)
+        return [[p.track_id for p in frame.people] for frame in tracked]
+
+    alone = run(people[:10])
+    run(people)
+
+    assert json.dumps(alone) == json.dumps(run(people[:10]))
