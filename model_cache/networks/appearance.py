@@ -48,8 +48,8 @@ class AppearanceEncoder(nn.Module):
             raise WeightsInvalid(f"the appearance encoder's layers do not fit together: {error}") from error
         return encoder.float().eval().requires_grad_(False)
 
-    def forward(self, textures: Float32[Tensor, "b 4 h w"]) -> Float32[Tensor, "b a"]:
-        """Appearance vectors, not negative; `a` is the last width times h/16 times w/16 (official 4096).
+    def forward(self, textures: Float32[Tensor, "b 4 rows columns"]) -> Float32[Tensor, "b a"]:
+        """Appearance vectors, not negative, of last width times rows/16 times columns/16 (official 4096).
 
         Args:
             textures: UV maps of `TextureSampler`: colours, then a mask of -1 and 1. The tracker's comparison

@@ -4,6 +4,7 @@ Knows nothing of torch's own way of filling, which needs no numba.
 """
 
 from importlib.util import find_spec
+from inspect import unwrap
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ def compiled_fill() -> Fill | None:
         return None
     import numba  # imported only when wanted: an optional extra that takes a third of a second to import
 
-    fill_loop = numba.njit(_fill_loop, nogil=True)
+    # unwrapped: the shape checks that tests switch on wrap every function, and numba cannot compile them
+    fill_loop = numba.njit(unwrap(_fill_loop), nogil=True)
 
     def fill(triangles: Triangles, maps: Float32[Tensor, "b 256 256"]) -> None:
         fill_loop(

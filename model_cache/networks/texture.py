@@ -27,8 +27,8 @@ class UvMap:
         face_index: the triangle, negative where the texel shows nothing, official `fmap_256.npy`.
     """
 
-    barycentric: Float32[ndarray, "u v 3"]
-    face_index: Integer[ndarray, "u v"]
+    barycentric: Float32[ndarray, "rows columns 3"]
+    face_index: Integer[ndarray, "rows columns"]
 
 
 class TextureSampler:
@@ -67,22 +67,34 @@ class TextureSampler:
 
     @torch.inference_mode()
     def sample(
-        self, crops: Float32[Tensor, "b 4 256 256"], vertices: Float32[Tensor, "b v 3"]
-    ) -> Float32[Tensor, "b 4 u v"]:
+        self, crops: Float32[Tensor, "b 4 256 256"], vertices: Float32[Tensor, "b num_vertices 3"]
+    ) -> Float32[Tensor, "b 4 rows columns"]:
         """PHALP's `uv` of each person: three colours (zero where unseen) and a mask of -1 and 1.
 
         Args:
             crops: normalised R, G, B and a mask that is above zero on the person.
             vertices: metres, camera frame of the crop (HMR2's vertices moved by its crop translation).
         """
-        corners = vertices[:, self._texel_vertices.reshape(-1)].reshape(len(vertices), -1, 3, 3)
+        return self.unwrap(self.look(crops, vertices))
+
+    @property
+    def num_texels(self) -> int:
+        """Texels that show a surface at all."""
+        return len(self._texels)
+
+    @torch.inference_mode()
+    def look(
+        self, crops: Float32[Tensor, "b 4 256 256"], vertices: Float32[Tensor, "b v 3"]
+    ) -> "SampledTexels":
+        """What each texel's surface point meets in the crop; arguments as for `sample`."""
+        corners = vertices[:, self._texel_vertices.reshape(-1)].view(len(vertices), self.num_texels, 3, 3)
         points = (corners * self._texel_weights[..., None]).sum(2)  # (b, n, 3)
         grid = points[..., :2] / points[..., 2:] * GRID_SCALE
         depth = depth_maps(vertices, self._faces, fill=self._fill)
-        look = look_up(crops, depth, grid, points[..., 2])
-        return self.unwrap(look)
+        return look_up(crops, depth, grid, points[..., 2])
 
-    def unwrap(self, texels: "SampledTexels") -> Float32[Tensor, "b 4 u v"]:
+    @torch.inference_mode()
+    def unwrap(self, texels: "SampledTexels") -> Float32[Tensor, "b 4 rows columns"]:
         """Lays sampled texels out as PHALP's `uv`."""
         num_people = len(texels.colours)
         shown = (texels.mask > 0) & texels.visible

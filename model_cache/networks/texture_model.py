@@ -9,6 +9,7 @@ from jaxtyping import Float32, Float64, Int64
 from numpy import ndarray
 from torch import Tensor
 
+from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import Texture
 from model_cache.networks.appearance import AppearanceEncoder
 
@@ -28,7 +29,7 @@ class UvTexture:
         texels: three colours and a mask of -1 and 1, PHALP's `uv`.
     """
 
-    texels: Float32[Tensor, "4 u v"]
+    texels: Float32[Tensor, "4 rows columns"]
 
 
 class UvTextureModel:
@@ -48,7 +49,10 @@ class UvTextureModel:
         """PHALP's `r_texture` of (track, detection) index pairs, unbounded; 0 is identical.
 
         Both maps of a pair are cut to the texels that both show, so nothing can be computed ahead of the
-        pair. Pairs are encoded a few at once; the sum is PHALP's, in float32.
+        pair. Pairs are encoded a few at once, fewer where memory is short; the sum is PHALP's, in float32.
+
+        Raises:
+            DeviceOutOfMemory: not even one pair fits.
         """
         if not len(pairs):
             return np.zeros(0)
@@ -56,14 +60,18 @@ class UvTextureModel:
         detection_rows, detection_of_pair = np.unique(pairs[:, 1], return_inverse=True)
         track_maps = torch.stack([_open(tracks[row]) for row in track_rows])
         detection_maps = torch.stack([_open(detections[row]) for row in detection_rows])
-        first = torch.from_numpy(track_of_pair).to(track_maps.device)
-        second = torch.from_numpy(detection_of_pair).to(track_maps.device)
+        indices = torch.from_numpy(np.stack([track_of_pair, detection_of_pair])).to(track_maps.device)
         at_once = PAIRS_AT_ONCE[track_maps.device.type]
-        distances = [
-            self._distance(track_maps[some], detection_maps[others])
-            for some, others in zip(torch.split(first, at_once), torch.split(second, at_once), strict=True)
-        ]
-        return torch.cat(distances).cpu().numpy().astype(np.float64)
+        while at_once:
+            try:
+                parts = [
+                    self._distance(track_maps[of_track], detection_maps[of_detection])
+                    for of_track, of_detection in torch.split(indices, at_once, dim=1)
+                ]
+                return torch.cat(parts).cpu().numpy().astype(np.float64)
+            except torch.OutOfMemoryError:
+                at_once //= 2
+        raise DeviceOutOfMemory("one pair of textures cannot be compared in the device's free memory")
 
     def mix(self, track: Texture, detection: Texture, score: float, *, alpha: float = 0.1) -> Texture:
         """The track's texture after seeing the detection, in the track's own memory.
@@ -81,7 +89,7 @@ class UvTextureModel:
             return UvTexture(texels=_open(texture).clone())
 
     def _distance(
-        self, tracks: Float32[Tensor, "p 4 u v"], detections: Float32[Tensor, "p 4 u v"]
+        self, tracks: Float32[Tensor, "p 4 rows columns"], detections: Float32[Tensor, "p 4 rows columns"]
     ) -> Float32[Tensor, " p"]:
         shared = (tracks[:, 3:] > 0.5) & (detections[:, 3:] > 0.5)
         maps = torch.cat([torch.where(shared, tracks, 0), torch.where(shared, detections, 0)])
@@ -91,14 +99,16 @@ class UvTextureModel:
 
 
 @torch.inference_mode()
-def mix_in_place(old: Float32[Tensor, "4 u v"], new: Float32[Tensor, "4 u v"], *, weight: float) -> None:
+def mix_in_place(
+    old: Float32[Tensor, "4 rows columns"], new: Float32[Tensor, "4 rows columns"], *, weight: float
+) -> None:
     """Moves `old` towards `new` where both show a texel, and adds what only `new` shows."""
     of_new = torch.where(old[3] > 0, weight, 1.0) * (new[3] > 0)
     old[:3].lerp_(new[:3], of_new)
     torch.maximum(old[3], new[3], out=old[3])
 
 
-def _open(texture: Texture) -> Float32[Tensor, "4 u v"]:
+def _open(texture: Texture) -> Float32[Tensor, "4 rows columns"]:
     if not isinstance(texture, UvTexture):
         raise TypeError(f"a texture of these models is needed, not a {type(texture).__name__}")
     return texture.texels

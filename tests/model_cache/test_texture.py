@@ -1,0 +1,180 @@
+"""The texture sampler: PHALP's golden textures, and what each texel must show."""
+
+import numpy as np
+import pytest
+import torch
+
+from model_cache.errors import WeightsInvalid
+from model_cache.networks.crops import normalised_levels
+from model_cache.networks.depth import FOCAL_LENGTH_PX
+from model_cache.networks.texture import SampledTexels, TextureSampler, UvMap, look_up
+from model_cache.store.layout import read_tensors
+from model_cache.store.load import load_hmr2
+
+
+@pytest.fixture(scope="module")
+def crops(golden):
+    """The four golden crops and their masks as the sampler gets them."""
+    people = golden("hmr2_tiny")
+    colours = [
+        levels[people["crops_bgr"][..., 2 - channel]] for channel, levels in enumerate(normalised_levels())
+    ]
+    mask = (people["mask"] >= 1).astype(np.float32)
+    return torch.from_numpy(np.stack([*colours, mask], axis=1))
+
+
+@pytest.fixture(scope="module")
+def estimate(crops, official_tiny_store):
+    """What the tiny HMR2 sees in them, its weights converted from official files."""
+    hmr2 = load_hmr2(official_tiny_store)
+    with torch.inference_mode():
+        return hmr2(crops[:, :3])
+
+
+@pytest.fixture(scope="module")
+def sampler(golden, official_tiny_store):
+    """A sampler of the converted UV map and the stand-in body."""
+    maps = read_tensors(official_tiny_store, "uv_map")
+    uv_map = UvMap(barycentric=maps["bmap"].numpy(), face_index=maps["fmap"].numpy())
+    faces = golden("standin_smpl")["faces"].astype(np.int64)
+    return TextureSampler(uv_map=uv_map, faces=faces)
+
+
+def test_look_up_and_unwrapping_are_those_of_phalp(golden, crops, sampler):
+    """Fed PHALP's own grid and depth, the sampler gives its depths, visibility and texture exactly."""
+    data = golden("texture")
+    stored = {name: torch.from_numpy(data[name][None]) for name in ("grid_0", "texel_depth_0")}
+    texels = look_up(
+        crops[:1], torch.from_numpy(data["depth"][:1]), stored["grid_0"], stored["texel_depth_0"]
+    )
+    visible = np.unpackbits(data["visible_packed"], axis=-1)[0, : int(data["n_texels"])].astype(bool)
+    np.testing.assert_array_equal(data["ren_depth_at_texel_0"], texels.surface_depth[0])
+    np.testing.assert_array_equal(visible, texels.visible[0])
+    np.testing.assert_array_equal(data["uv_vector_0"], sampler.unwrap(texels)[0])
+
+
+def test_textures_from_crops_are_those_of_phalp(golden, crops, estimate, sampler):
+    """From crops through HMR2 to the texture, masks and colours agree within the golden tolerances."""
+    data = golden("texture")
+    vertices = estimate.vertices + estimate.crop_cam_t[:, None]
+    np.testing.assert_allclose(vertices[:, ::10], data["verts_cam_sub"], atol=5e-5)
+    found = sampler.sample(crops, vertices).numpy()
+    expected_mask = np.unpackbits(data["uv_mask_packed"], axis=-1).astype(bool)
+    assert {-1, 1} == set(np.unique(found[:, 3]))
+    assert ((found[:, 3] > 0) != expected_mask).mean(axis=(1, 2)).max() <= 0.003
+    both = (found[:, 3] > 0) & expected_mask
+    colours = np.concatenate([data["uv_vector_0"][None], data["uv_vector_f16"]])[:, :3]
+    differences = np.abs(found[:, :3] - colours).max(axis=1)
+    assert differences[0][both[0]].max() <= 1e-5
+    assert differences[both].max() <= 2e-3
+
+
+def test_visibility_is_that_of_phalp(golden, crops, estimate, sampler):
+    """At least 99.5 % of each person's texels are judged as by PHALP, nearly all where it is not close."""
+    data = golden("texture")
+    vertices = estimate.vertices + estimate.crop_cam_t[:, None]
+    seen = sampler.look(crops, vertices).visible.numpy()
+    expected = np.unpackbits(data["visible_packed"], axis=-1)[:, : int(data["n_texels"])].astype(bool)
+    assert (seen == expected).mean(axis=1).min() >= 0.995
+    clear = data["margin"] > 2e-4
+    assert (seen != expected)[clear].mean() <= 0.0005
+
+
+def test_batch_equals_people_one_by_one(crops, estimate, sampler):
+    """A person's texture does not depend on who else is in the batch."""
+    vertices = estimate.vertices + estimate.crop_cam_t[:, None]
+    one_by_one = [sampler.sample(crops[row : row + 1], vertices[row : row + 1]) for row in range(2)]
+    assert torch.equal(torch.cat(one_by_one), sampler.sample(crops[:2], vertices[:2]))
+    assert sampler.sample(crops[:0], vertices[:0]).shape == (0, 4, 256, 256)
+
+
+def two_walls():
+    """A wall at 40 m over the left half of the crop, one at 50 m over the whole, and a 2x3 UV map of them.
+
+    Texels: front wall's middle, back wall's left (hidden) and right (seen), one without surface, back wall's
+    top right (not on the person), back wall beyond the crop.
+    """
+
+    def at(x, y, z):
+        return [(x - 128) / FOCAL_LENGTH_PX * z, (y - 128) / FOCAL_LENGTH_PX * z, z]
+
+    front = [at(0, 0, 40), at(128, 0, 40), at(128, 256, 40), at(0, 256, 40)]
+    back = [at(0, 0, 50), at(512, 0, 50), at(512, 256, 50), at(0, 256, 50)]
+    faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
+
+    def weights(face, x, y):
+        corners = np.array([front + back][0])[faces[face]]
+        point = np.linalg.solve(corners.T, np.array(at(x, y, corners[0, 2])))
+        return point / point.sum()
+
+    places = [(0, 80, 60), (2, 100, 20), (2, 200, 60), None, (2, 250, 10), (2, 400, 60)]
+    face_index = np.array([place[0] if place else -1 for place in places]).reshape(2, 3)
+    barycentric = np.array([weights(*place) if place else np.zeros(3) for place in places], np.float32)
+    sampler = TextureSampler(
+        uv_map=UvMap(barycentric=barycentric.reshape(2, 3, 3), face_index=face_index), faces=faces
+    )
+    return sampler, torch.tensor([front + back], dtype=torch.float32)
+
+
+def test_texel_shows_the_crop_where_its_point_is_seen():
+    """Texels in sight carry their colour over five; hidden, off-person and outside ones are blank."""
+    sampler, vertices = two_walls()
+    crop = torch.zeros(1, 4, 256, 256)
+    crop[:, 0] = torch.arange(256.0)[None] / 100  # red grows to the right
+    crop[:, 1] = torch.arange(256.0)[:, None] / 100  # green grows downwards
+    crop[:, 2] = -1
+    crop[:, 3, 30:] = 1  # the top 30 rows are not the person
+    texture = sampler.sample(crop, vertices)[0]
+    torch.testing.assert_close(texture[3], torch.tensor([[1.0, -1.0, 1.0], [-1.0, -1.0, -1.0]]))
+    expected = torch.zeros(3, 2, 3)
+    expected[:, 0, 0] = torch.tensor([0.795, 0.595, -1]) / 5  # pixel centres lie at 79.5 and 59.5
+    expected[:, 0, 2] = torch.tensor([1.995, 0.595, -1]) / 5
+    torch.testing.assert_close(texture[:3], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_any_touch_of_the_mask_counts(sampler):
+    """A texel whose sampled mask is barely above zero is the person's, whatever scale the mask has."""
+    count = sampler.num_texels
+    mask = torch.zeros(1, count)
+    mask[0, :10] = 1e-6
+    mask[0, 10:20] = 255
+    texels = SampledTexels(
+        colours=torch.ones(1, 3, count),
+        mask=mask,
+        surface_depth=torch.ones(1, count),
+        visible=torch.ones(1, count, dtype=torch.bool),
+    )
+    texture = sampler.unwrap(texels)[0]
+    assert (texture[3] == 1).sum() == 20
+    assert (texture[0] != 0).sum() == 20
+
+
+def test_far_person_shows_nothing(crops, estimate, sampler):
+    """Behind the renderer's far plane of 100 m nothing is visible, as in PHALP."""
+    vertices = estimate.vertices[:1] + torch.tensor([0.0, 0.0, 120.0])
+    texture = sampler.sample(crops[:1], vertices)
+    assert (texture[:, 3] == -1).all()
+    assert (texture[:, :3] == 0).all()
+
+
+def test_uv_map_of_another_body_is_refused():
+    """A UV map that names triangles the body does not have cannot be loaded with it."""
+    uv_map = UvMap(barycentric=np.ones((2, 2, 3), np.float32), face_index=np.full((2, 2), 5))
+    with pytest.raises(WeightsInvalid, match="does not fit"):
+        TextureSampler(uv_map=uv_map, faces=np.zeros((5, 3), np.int64))
+
+
+@pytest.mark.needs_gpu
+def test_gpu_textures_are_those_of_the_cpu(golden, crops, estimate, sampler, official_tiny_store):
+    """On a GPU the same texels are seen with the same colours, but for visibility flips."""
+    maps = read_tensors(official_tiny_store, "uv_map")
+    on_gpu = TextureSampler(
+        uv_map=UvMap(barycentric=maps["bmap"].numpy(), face_index=maps["fmap"].numpy()),
+        faces=golden("standin_smpl")["faces"].astype(np.int64),
+        device="cuda",
+    )
+    vertices = estimate.vertices + estimate.crop_cam_t[:, None]
+    expected, found = sampler.sample(crops, vertices), on_gpu.sample(crops.cuda(), vertices.cuda()).cpu()
+    assert (expected[:, 3] != found[:, 3]).float().mean(dim=(1, 2)).max() <= 0.003
+    both = (expected[:, 3] > 0) & (found[:, 3] > 0)
+    assert (expected - found)[:, :3].abs().amax(1)[both].max() <= 1e-4
