@@ -1,0 +1,123 @@
+"""HMR2's bundled backbone: a frozen BlazePose and a small trained mixer turn a person crop into tokens.
+
+Knows nothing of body models. The crop is HMR2's own, so BlazePose sees the person as upright as she is; it is
+shrunk first, because BlazePose was trained with room around the body and HMR2's crop is tight.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from numpy import ndarray
+from torch import Tensor, nn
+
+from model_cache.lite.blazepose import INPUT_SIZE, NUM_LANDMARKS, BlazePose
+from model_cache.networks.crops import MEAN_RGB, STD_RGB
+
+SHRINK = 0.8  # best of 0.7, 0.8, 0.9 and 1 by landmark error on rendered crops
+GRID = 8  # BlazePose's feature map is 8 x 8
+PATCH_WIDTH = 288 + 4  # features and the mask's share in each quarter of the cell
+LANDMARK_WIDTH = 8  # x, y, z in crop units, visibility, presence, world x, y, z in metres
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneConfig:
+    """Sizes of the mixer.
+
+    Attributes:
+        dim: width of the tokens, the head's `context_dim`.
+        squeezed: numbers each cell gives to the summary.
+        hidden: width of the summary's hidden layer.
+        summaries: tokens that see the whole crop at once.
+    """
+
+    dim: int = 128
+    squeezed: int = 16
+    hidden: int = 768
+    summaries: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropMeasures:
+    """What BlazePose says about one HMR2 crop, in the crop's own coordinates (borders at -0.5 and 0.5)."""
+
+    patches: Float32[ndarray, "64 292"]
+    landmarks: Float32[ndarray, "33 8"]
+
+
+def measure(network: BlazePose, crop_rgb: Float32[ndarray, "256 256 3"]) -> CropMeasures:
+    """Run BlazePose on a crop, RGB 0 to 1."""
+    edge = INPUT_SIZE * (1 - SHRINK) / 2
+    shrink = np.array([[SHRINK, 0, edge], [0, SHRINK, edge]])
+    body = network.run(cv2.warpAffine(crop_rgb, shrink, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR))
+    cells = body.features.reshape(-1, GRID * GRID).T
+    quarter = INPUT_SIZE // (2 * GRID)
+    share = 1 / (1 + np.exp(-np.clip(body.mask_logits, -30, 30)))
+    share = share.reshape(GRID, 2, quarter, GRID, 2, quarter).mean((2, 5))  # (row, half, column, half)
+    share = share.transpose(0, 2, 1, 3).reshape(GRID * GRID, 4)
+    landmarks = np.empty((NUM_LANDMARKS, LANDMARK_WIDTH), np.float32)
+    landmarks[:, :2] = (body.landmarks[:, :2] / INPUT_SIZE - 0.5) / SHRINK
+    landmarks[:, 2] = body.landmarks[:, 2] / INPUT_SIZE / SHRINK
+    landmarks[:, 3:5] = 1 / (1 + np.exp(-np.clip(body.landmarks[:, 3:5], -30, 30)))
+    landmarks[:, 5:] = body.world_landmarks
+    return CropMeasures(
+        patches=np.concatenate([cells, share], axis=1).astype(np.float32), landmarks=landmarks
+    )
+
+
+class TokenMixer(nn.Module):
+    """The trained part: patches and landmarks to tokens of one width."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self._summaries = config.summaries
+        self.patch = nn.Linear(PATCH_WIDTH, config.dim)
+        self.patch_position = nn.Parameter(torch.zeros(GRID * GRID, config.dim))
+        self.landmark = nn.Linear(LANDMARK_WIDTH, config.dim)
+        self.landmark_position = nn.Parameter(torch.zeros(NUM_LANDMARKS, config.dim))
+        self.squeeze = nn.Linear(PATCH_WIDTH, config.squeezed)
+        width = GRID * GRID * config.squeezed + NUM_LANDMARKS * LANDMARK_WIDTH
+        self.summary = nn.Sequential(
+            nn.Linear(width, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, config.summaries * config.dim),
+        )
+
+    def forward(
+        self, patches: Float[Tensor, "b 64 292"], landmarks: Float[Tensor, "b 33 8"]
+    ) -> Float[Tensor, "b n c"]:
+        """Tokens of the cells, of the landmarks and of the whole crop, in this order."""
+        whole = torch.cat([self.squeeze(patches).flatten(1), landmarks.flatten(1)], dim=1)
+        return torch.cat(
+            [
+                self.patch(patches) + self.patch_position,
+                self.landmark(landmarks) + self.landmark_position,
+                self.summary(whole).unflatten(1, (self._summaries, -1)),
+            ],
+            dim=1,
+        )
+
+
+class BlazePoseBackbone(nn.Module):
+    """Normalised HMR2 crops to tokens. BlazePose runs on the CPU crop by crop, the mixer on any device."""
+
+    def __init__(self, config: BackboneConfig, num_threads: int) -> None:
+        super().__init__()
+        self.mixer = TokenMixer(config)
+        self._network = BlazePose(num_threads)
+
+    def forward(self, crops: Float[Tensor, "b 3 256 256"]) -> Float[Tensor, "b n c"]:
+        """Tokens of each crop."""
+        shape = (1, 3, 1, 1)
+        pixels = crops.float().cpu() * torch.tensor(STD_RGB).view(shape) + torch.tensor(MEAN_RGB).view(shape)
+        images = (pixels / 255).clamp(0, 1).permute(0, 2, 3, 1).contiguous().numpy()
+        measured = [measure(self._network, image) for image in images]
+        patches = torch.from_numpy(np.stack([m.patches for m in measured]))
+        landmarks = torch.from_numpy(np.stack([m.landmarks for m in measured]))
+        device = self.mixer.patch_position.device
+        tokens: Tensor = self.mixer(patches.to(device), landmarks.to(device))
+        return tokens
