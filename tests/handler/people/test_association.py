@@ -1,0 +1,172 @@
+"""PHALP's cost and assignment: its terms, its exact pruning, its order, and its faults."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handler.people.association import assign, cost_factors, pair_costs, squared_distances
+
+THRESHOLD = 100.0
+
+
+def _vectors(num: int, seed: int):
+    rng = np.random.default_rng(seed)
+    poses = rng.normal(0, 0.1, (num, 229)).astype(np.float32)
+    locations = rng.uniform(0.3, 0.7, (num, 99)).astype(np.float32)
+    locations[:, 92] = rng.uniform(30, 60, num)
+    locations[:, 93:96] = rng.uniform(0.01, 2, (num, 3))
+    return poses, locations
+
+
+def _one_pair_cost(pose_t, loca_t, pose_d, loca_d, r):
+    """EQ_019 for one pair, term by term, in float64."""
+    pose = min(np.sum((pose_t[:226] - pose_d[:226]) ** 2), 1.5)
+    apart = np.hypot(*(loca_t[88:90] - loca_d[88:90]))
+    nearer = abs(np.log(loca_t[92] / loca_d[92]))
+    location = np.exp(apart / (0.1 + np.tanh(np.hypot(loca_t[93], loca_t[94]))) / 0.3792)
+    depth = np.exp(nearer / (0.1 + np.tanh(abs(np.log(1 / loca_t[95])))) / 4.1658)
+    return (1 + 4.0536 * r) * (1 + 1.3070 * pose) * location * depth
+
+
+def test_costs_are_the_equation_pair_by_pair():
+    """The table is EQ_019 of every pair, clamped."""
+    (pose_t, loca_t), (pose_d, loca_d) = _vectors(6, 1), _vectors(5, 2)
+    r = np.random.default_rng(3).uniform(0, 10, (6, 5))
+    cost = pair_costs(
+        *cost_factors(pose_t, loca_t, pose_d, loca_d),
+        lambda pairs: r[pairs[:, 0], pairs[:, 1]],
+        THRESHOLD,
+        upstream_quirks=False,
+    )
+    tracks, detections = (
+        (pose_t.astype(float), loca_t.astype(float)),
+        (pose_d.astype(float), loca_d.astype(float)),
+    )
+    expected = np.array(
+        [
+            [
+                _one_pair_cost(tracks[0][i], tracks[1][i], detections[0][j], detections[1][j], r[i, j])
+                for j in range(5)
+            ]
+            for i in range(6)
+        ]
+    )
+    assert (expected > THRESHOLD).any()
+    assert (expected < THRESHOLD).any()
+
+    np.testing.assert_allclose(cost, np.where(expected > THRESHOLD, THRESHOLD + 1e-5, expected), rtol=5e-3)
+
+
+def test_squared_distances_round_as_phalps():
+    """float32 in PHALP's order: the two squares are added to the product one after the other."""
+    a = np.array([[0.6531, 0.4812]], np.float32)
+    b = np.array([[0.6532, 0.4813]], np.float32)
+    product = np.float32(-2) * (a @ b.T)
+    in_order = (product + np.square(a).sum()) + np.square(b).sum()
+
+    assert np.maximum(in_order, 0) == squared_distances(a, b)
+    assert np.float32 == squared_distances(a, b).dtype
+
+
+@given(seed=st.integers(0, 1000), scale=st.floats(0.1, 30))
+@settings(max_examples=60, deadline=None)
+def test_pruning_changes_no_cost(seed, scale):
+    """Leaving out the textures of pairs that are over the threshold anyway gives the same table."""
+    rng = np.random.default_rng(seed)
+    pose = 1 + rng.uniform(0, 1.96, (5, 4))
+    place = np.exp(rng.uniform(0, scale, (5, 4)))
+    r = rng.uniform(0, 5, (5, 4))
+    asked = np.zeros((5, 4), bool)
+
+    def texture_distance(pairs):
+        asked[pairs[:, 0], pairs[:, 1]] = True
+        return r[pairs[:, 0], pairs[:, 1]]
+
+    cost = pair_costs(pose, place, texture_distance, THRESHOLD, upstream_quirks=False)
+    full = (1 + 4.0536 * r) * pose * place
+
+    np.testing.assert_array_equal(cost, np.where(full > THRESHOLD, THRESHOLD + 1e-5, full))
+    np.testing.assert_array_equal(asked, ~(pose * place > THRESHOLD * (1 + 1e-9)))
+
+
+def test_a_cost_that_is_no_number_matches_nobody():
+    """Official fault: NaN becomes 0, the best of all costs; here such a pair is over the threshold."""
+    place = np.array([[np.nan, 2.0], [3.0, np.inf]])
+    ones = np.ones((2, 2))
+
+    def no_texture(pairs):
+        return np.zeros(len(pairs))
+
+    right = pair_costs(ones, place, no_texture, THRESHOLD, upstream_quirks=False)
+    official = pair_costs(ones, place, no_texture, THRESHOLD, upstream_quirks=True)
+    over = THRESHOLD + 1e-5
+
+    np.testing.assert_array_equal([[over, 2], [3, over]], right)
+    np.testing.assert_array_equal([[0, 2], [3, over]], official)
+
+
+def test_bodies_behind_the_camera_have_no_cost():
+    """A depth that is not positive has no logarithm; its pairs are over the threshold, without a warning."""
+    (pose_t, loca_t), (pose_d, loca_d) = _vectors(2, 1), _vectors(2, 2)
+    loca_d[1, 92] = -40
+    _, place = cost_factors(pose_t, loca_t, pose_d, loca_d)
+
+    np.testing.assert_array_equal([[False, True], [False, True]], np.isnan(place))
+
+
+def test_assign_clamps_before_it_solves():
+    """The assignment sees clamped costs: a hopeless pair costs no more than the threshold."""
+    raw = np.array([[1.0, 60.0], [70.0, 1000.0]])
+    clamped = np.minimum(raw, THRESHOLD + 1e-5)
+    association = assign(clamped, THRESHOLD)
+
+    assert association.matches.tolist() == [[0, 0]]
+    assert association.unmatched_tracks.tolist() == [1]
+    assert association.unmatched_detections.tolist() == [1]
+
+
+def test_assign_gives_new_identities_in_phalps_order():
+    """First the detections without a track, ascending, then those whose pair was rejected, by track."""
+    over = THRESHOLD + 1e-5
+    cost = np.full((2, 5), over)
+    cost[1, 3] = 5.0
+    association = assign(cost, THRESHOLD)
+    rejected = [d for d in association.unmatched_detections.tolist() if d not in (1, 2, 4)]
+
+    assert association.matches.tolist() == [[1, 3]]
+    assert association.unmatched_tracks.tolist() == [0]
+    assert association.unmatched_detections.tolist() == [1, 2, 4, 0]
+    assert rejected == [0]
+
+
+@pytest.mark.parametrize(("tracks", "detections"), [(0, 3), (2, 0), (0, 0)])
+def test_assign_takes_an_empty_side(tracks, detections):
+    """With nobody on one side everybody on the other stays alone."""
+    association = assign(np.empty((tracks, detections)), THRESHOLD)
+
+    assert association.matches.shape == (0, 2)
+    assert list(range(tracks)) == association.unmatched_tracks.tolist()
+    assert list(range(detections)) == association.unmatched_detections.tolist()
+
+
+@given(
+    cost=st.integers(0, 6).flatmap(
+        lambda rows: st.integers(0, 6).flatmap(
+            lambda columns: st.lists(st.floats(0, 150), min_size=rows * columns, max_size=rows * columns).map(
+                lambda values: np.array(values, float).reshape(rows, columns)
+            )
+        )
+    )
+)
+@settings(max_examples=80, deadline=None)
+def test_assign_uses_everybody_once(cost):
+    """Each track and each detection is matched or unmatched exactly once, and no match is too costly."""
+    cost = np.where(cost > THRESHOLD, THRESHOLD + 1e-5, cost)
+    association = assign(cost, THRESHOLD)
+    tracks = [*association.matches[:, 0].tolist(), *association.unmatched_tracks.tolist()]
+    detections = [*association.matches[:, 1].tolist(), *association.unmatched_detections.tolist()]
+
+    assert list(range(cost.shape[0])) == sorted(tracks)
+    assert list(range(cost.shape[1])) == sorted(detections)
+    assert all(cost[row, column] <= THRESHOLD for row, column in association.matches)
