@@ -12,6 +12,7 @@ from torch import Tensor
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import Texture
 from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.networks.device_faults import device_faults
 
 ENCODING_DIVISOR = 1000.0  # PHALP's scale of appearance vectors in the cost
 DISTANCE_FACTOR = 100.0
@@ -35,6 +36,8 @@ class UvTexture:
 class UvTextureModel:
     """The `TextureModel` promise with PHALP's appearance encoder.
 
+    Every method may raise `DeviceFault`.
+
     Args:
         encoder: on the device where the textures lie.
     """
@@ -42,6 +45,7 @@ class UvTextureModel:
     def __init__(self, encoder: AppearanceEncoder) -> None:
         self._encoder = encoder
 
+    @device_faults()
     @torch.inference_mode()
     def distance(
         self, tracks: Sequence[Texture], detections: Sequence[Texture], pairs: Int64[ndarray, "p 2"]
@@ -73,6 +77,7 @@ class UvTextureModel:
                 at_once //= 2
         raise DeviceOutOfMemory("one pair of textures cannot be compared in the device's free memory")
 
+    @device_faults()
     def mix(self, track: Texture, detection: Texture, score: float, *, alpha: float = 0.1) -> Texture:
         """The track's texture after seeing the detection, in the track's own memory.
 
@@ -83,10 +88,11 @@ class UvTextureModel:
         mix_in_place(old, new, weight=alpha * score**2)
         return track
 
+    @device_faults()
+    @torch.inference_mode()
     def copy(self, texture: Texture) -> Texture:
         """An independent copy, which keeps no batch alive."""
-        with torch.inference_mode():
-            return UvTexture(texels=_open(texture).clone())
+        return UvTexture(texels=_open(texture).clone())
 
     def _distance(
         self, tracks: Float32[Tensor, "p 4 rows columns"], detections: Float32[Tensor, "p 4 rows columns"]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_cache.errors import DeviceOutOfMemory
+from model_cache.errors import DeviceFault, DeviceOutOfMemory
 from model_cache.interfaces import TextureModel
 from model_cache.networks.appearance import LAYERS, AppearanceEncoder
 from model_cache.networks.texture_model import PAIRS_AT_ONCE, UvTexture, UvTextureModel
@@ -165,6 +165,20 @@ def test_comparison_takes_fewer_pairs_when_memory_is_short():
     encoder.room = 1
     with pytest.raises(DeviceOutOfMemory, match="one pair"):
         short.distance(tracks, detections, pairs)
+
+
+class OnFailedDevice(AppearanceEncoder):
+    """Fails as a GPU does after an illegal access."""
+
+    def forward(self, textures):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore")
+
+
+def test_failed_device_is_told_apart():
+    """An error of the device itself is a `DeviceFault`, which asks for a new process."""
+    failed = UvTextureModel(OnFailedDevice((4, 6, 8, 8, 8, 4)))
+    with pytest.raises(DeviceFault, match=r"illegal memory access was encountered$"):
+        failed.distance(textures(0, 1), textures(1, 1), np.array([[0, 0]]))
 
 
 def test_foreign_handle_is_refused(model):
