@@ -17,6 +17,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
+class Output(Strict):
+    """A model that this worker writes: every field is always there."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
 class CameraIntrinsics(Strict):
     """A camera the caller knows, in pixels of the upright frame."""
 
@@ -176,7 +182,7 @@ class JobInput(Strict):
         return self
 
 
-class Artifact(Strict):
+class Artifact(Output):
     """One uploaded file."""
 
     kind: ArtifactKind
@@ -189,7 +195,7 @@ class Artifact(Strict):
     )
 
 
-class JobWarning(Strict):
+class JobWarning(Output):
     """Something odd that did not fail the job."""
 
     code: str
@@ -197,7 +203,7 @@ class JobWarning(Strict):
     frame: int | None = None
 
 
-class Reply(Strict):
+class Reply(Output):
     """What a finished job returns: pointers and the summary's head, never the data."""
 
     status: Literal["completed"] = "completed"
@@ -224,7 +230,7 @@ class ErrorReply(Strict):
     refresh_worker: bool | None = None
 
 
-class ProgressMessage(Strict):
+class ProgressMessage(Output):
     """One progress update."""
 
     stage: str

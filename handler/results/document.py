@@ -4,10 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from handler.job import Artifact, JobWarning, Options, Profile, Strict
+from handler.job import Artifact, JobWarning, Options, Output, Profile
 from handler.results.joints import JOINT_NAMES, PARENTS, PHALP_JOINT_NAMES
-
-FRAMES_SCHEMA = "hmr2-phalp/frames/1.0"
 
 LICENSE_NOTICE = (
     "Body parameters follow the SMPL model (Loper 2015), whose licence allows non-commercial use only; "
@@ -16,7 +14,7 @@ LICENSE_NOTICE = (
 )
 
 
-class Source(Strict):
+class Source(Output):
     """The video as its container describes it, and as it turned out."""
 
     width: int = Field(description="Upright width, pixels.")
@@ -34,7 +32,7 @@ class Source(Strict):
     sha256: str
 
 
-class Processed(Strict):
+class Processed(Output):
     """What part of the video the frames cover."""
 
     frames: int = Field(description="Lines in frames.jsonl.gz.")
@@ -47,7 +45,7 @@ class Processed(Strict):
     reason: str | None = Field(default=None, description="Why it was truncated.")
 
 
-class Conventions(Strict):
+class Conventions(Output):
     """Names, shapes, units and frames of every number in the frames."""
 
     camera_frame: str = "opencv: +x right, +y down, +z forward"
@@ -81,7 +79,7 @@ class Conventions(Strict):
         return cls(rotation=rotation, shapes=shapes, phalp_joint_names=names)
 
 
-class Camera(Strict):
+class Camera(Output):
     """The pinhole camera that `transl`, `joints_3d` and `joints_2d` belong to."""
 
     model: Literal["pinhole"] = "pinhole"
@@ -98,7 +96,7 @@ class Camera(Strict):
     )
 
 
-class ModelFileInfo(Strict):
+class ModelFileInfo(Output):
     """One weight file."""
 
     role: str
@@ -106,7 +104,7 @@ class ModelFileInfo(Strict):
     sha256: str
 
 
-class ModelsInfo(Strict):
+class ModelsInfo(Output):
     """The models that made the result."""
 
     models: str = Field(description="official or lite.")
@@ -120,7 +118,7 @@ class ModelsInfo(Strict):
     notice: str = Field(description="What to know about accuracy or licence; may be empty.")
 
 
-class TrackInfo(Strict):
+class TrackInfo(Output):
     """One identity over the whole video."""
 
     track_id: int
@@ -135,7 +133,7 @@ class TrackInfo(Strict):
     )
 
 
-class Quality(Strict):
+class Quality(Output):
     """Numbers that tell a good result from a doubtful one, without reading the frames."""
 
     frames_with_people: int = Field(description="Frames with at least one measured person.")
@@ -152,7 +150,7 @@ class Quality(Strict):
     corrupt_frames: int
 
 
-class Timing(Strict):
+class Timing(Output):
     """Where the time and the memory went."""
 
     total_s: float
@@ -162,7 +160,7 @@ class Timing(Strict):
     peak_device_bytes: int | None = None
 
 
-class ResultDocument(Strict):
+class ResultDocument(Output):
     """The summary, written last: its presence means that everything else is there."""
 
     schema_name: Literal["hmr2-phalp/result/1.0"] = Field(

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from handler.job import Strict
+from handler.job import Output, Strict
+from handler.results.document import Camera, Conventions
 
 Vector3 = tuple[float, float, float]
 Numbers9 = Annotated[tuple[float, ...], Field(min_length=9, max_length=9)]
@@ -108,3 +109,15 @@ class FrameRecord(Strict):
         **OPTIONAL, description="Width, height, where they differ from the first frame's."
     )
     people: tuple[PersonRecord, ...]
+
+
+class FramesDocument(Output):
+    """`frames.json`: the same frames as one document."""
+
+    schema_name: Literal["hmr2-phalp/frames/1.0"] = Field(
+        default="hmr2-phalp/frames/1.0", alias="schema", description="Name and version of this schema."
+    )
+    job_id: str
+    conventions: Conventions
+    camera: Camera
+    frames: tuple[FrameRecord, ...]

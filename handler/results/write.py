@@ -20,8 +20,9 @@ from handler.job import CameraIntrinsics, Options
 from handler.records import TrackedFrame, Warn
 from handler.results.bodies import bodies_of
 from handler.results.chosen import OnePerson, without_predicted
-from handler.results.document import FRAMES_SCHEMA, Camera, Conventions, Quality, TrackInfo
+from handler.results.document import Camera, Conventions, Quality, TrackInfo
 from handler.results.encode import frame_line
+from handler.results.frame_document import FramesDocument
 from handler.results.statistics import Statistics, Timeline
 from model_cache.interfaces import BodyModel
 
@@ -104,12 +105,9 @@ def write_document(written: Written, *, options: Options, job_id: str, into: Pat
         WorkerError: DISK_FULL.
     """
     path = into / DOCUMENT_NAME
-    head = {
-        "schema": FRAMES_SCHEMA,
-        "job_id": job_id,
-        "conventions": Conventions.of(options.profile).model_dump(mode="json", exclude_none=True),
-        "camera": written.camera.model_dump(mode="json"),
-    }
+    conventions = Conventions.of(options.profile)
+    empty = FramesDocument(job_id=job_id, conventions=conventions, camera=written.camera, frames=())
+    head = empty.model_dump(mode="json", by_alias=True, exclude={"frames"})
     with disk_full_is_coded("write"), path.open("wb", buffering=BUFFER_BYTES) as file:
         file.write(orjson.dumps(head)[:-1] + b',"frames":[')
         for i, line in enumerate(read_lines(written.frames_path)):
