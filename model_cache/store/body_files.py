@@ -5,12 +5,12 @@ neither package is needed and nothing in the file runs.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from model_cache.networks.smpl import (
     NUM_POSE_FEATURES,
     BodyData,
 )
-from model_cache.store.pickles import BROKEN_PICKLE, Inert, describe_content, read_pickle
+from model_cache.store.pickles import Inert, read_guarded, read_pickle
 
 NUM_EXTRA_REGRESSED_JOINTS = 19
 _SAME_BODY = 1e-5  # metres or weights; float32 copies of one file differ by less
@@ -125,24 +125,19 @@ def _read_fields(path: Path) -> dict[str, Any]:
         if not isinstance(content, Mapping):
             raise WeightsInvalid(f"{path.name}: a body model is a dictionary, not a {type(content).__name__}")
         return {str(key): value for key, value in content.items()}
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        with np.load(path, allow_pickle=False) as data:
-            return _without_objects(data)
-    except (*BROKEN_PICKLE, SafetensorError) as error:
-        raise WeightsInvalid(f"{path.name}: {describe_content(path)} ({error})") from error
+    if path.suffix == ".safetensors":
+        return dict(read_guarded(path, lambda: load_file(path)))
+    return dict(read_guarded(path, lambda: _plain_arrays(path)))
 
 
-def _without_objects(data: Any) -> dict[str, Any]:
+def _plain_arrays(path: Path) -> dict[str, np.ndarray]:
     """The plain arrays of an `.npz`; SMPL's also hold notes as pickled objects, which nobody needs."""
-    fields = {}
-    for name in data.files:
-        try:
-            fields[name] = data[name]
-        except ValueError:
-            continue
-    return fields
+    arrays = {}
+    with np.load(path, allow_pickle=False) as data:
+        for name in data.files:
+            with suppress(ValueError):  # numpy's refusal to unpickle
+                arrays[name] = data[name]
+    return arrays
 
 
 def _body(fields: Mapping[str, Any], source: str) -> BodyData:

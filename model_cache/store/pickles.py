@@ -17,21 +17,7 @@ import torch
 from numpy.lib import format as npy_format
 
 from model_cache.errors import WeightsInvalid
-
-# What reading a broken, cut or hostile pickle can raise; the C unpickler gives no common base class.
-BROKEN_PICKLE = (
-    pickle.UnpicklingError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    MemoryError,
-    AttributeError,
-    ImportError,
-    IndexError,
-    KeyError,
-    TypeError,
-    ValueError,
-)
+from model_cache.store.pickled_arrays import PickledDtype, frombuffer, reconstruct, scalar
 
 # Modules that no data needs. Standing in for them would be harmless, but a file that names them was
 # made to attack its reader, and the operator should hear of it.
@@ -105,19 +91,16 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "defaultdict"): defaultdict,
     ("copyreg", "_reconstructor"): _reconstructor,
     ("_codecs", "encode"): _latin1,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "dtype"): PickledDtype,
     ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     ("torch", "Size"): torch.Size,
 }
-# The function that numpy's own pickles call, under the package's name before and since numpy 2.
-_rebuild_array = np.empty(0).__reduce__()[0]
-_rebuild_scalar = np.float64(0).__reduce__()[0]
-for _package in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    _ALLOWED[_package, "_reconstruct"] = _rebuild_array
-    _ALLOWED[_package, "scalar"] = _rebuild_scalar
+for _package in ("numpy.core", "numpy._core"):  # the name before and since numpy 2
+    _ALLOWED[f"{_package}.multiarray", "_reconstruct"] = reconstruct
+    _ALLOWED[f"{_package}.multiarray", "scalar"] = scalar
+    _ALLOWED[f"{_package}.numeric", "_frombuffer"] = frombuffer
 _PYTHON2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "UserDict": "collections"}
 
 
@@ -163,7 +146,7 @@ def read_guarded(path: Path, read: Callable[[], Any]) -> Any:
         return read()
     except WeightsInvalid as error:
         raise WeightsInvalid(f"{path.name}: {error}") from error
-    except BROKEN_PICKLE as error:
+    except Exception as error:
         raise WeightsInvalid(
             f"{path.name}: {describe_content(path)} ({type(error).__name__}: {str(error)[:160]})"
         ) from error

@@ -1,0 +1,185 @@
+"""Foreign pickles: their data arrives, their code never runs, and damage is told in words."""
+
+import io
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_cache.errors import WeightsInvalid
+from model_cache.store.checkpoints import read_checkpoint
+from model_cache.store.pickles import Inert, read_npy, read_pickle
+from tests.foreign_pickles import foreign_modules, foreign_object, write_python2
+
+
+class _Attack:
+    """Runs a shell command when unpickled the usual way."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.witness}",)  # noqa: TID251 - the attack itself
+
+
+class _Evaluation:
+    """Evaluates text when unpickled the usual way."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return eval, (f"open({str(self.witness)!r}, 'w')",)
+
+
+@pytest.fixture
+def witness(tmp_path):
+    """A file that only an attack that worked would create."""
+    return tmp_path / "ran"
+
+
+@pytest.mark.parametrize("attack", [_Attack, _Evaluation], ids=["os.system", "eval"])
+@pytest.mark.parametrize("kind", ["pickle", "npy", "checkpoint", "old-checkpoint"])
+def test_pickled_code_is_refused_and_does_not_run(tmp_path, witness, attack, kind):
+    """A file that would run code is named as such, in every format that can hold a pickle."""
+    path = tmp_path / "file"
+    bomb = attack(witness)
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps({"v_template": np.zeros(3), "more": bomb}))
+        read = read_pickle
+    elif kind == "npy":
+        array = np.empty(1, dtype=object)
+        array[0] = bomb
+        with path.open("wb") as file:
+            np.save(file, array, allow_pickle=True)
+        read = read_npy
+    else:
+        content = {"state_dict": {"w": torch.zeros(2)}, "hyper_parameters": bomb}
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "checkpoint")
+        read = read_checkpoint
+    with pytest.raises(WeightsInvalid, match=r"file: it asks to run `(posix.system|builtins.eval)`"):
+        read(path)
+    assert not witness.exists()
+
+
+def test_unknown_classes_stay_inert(tmp_path, witness):
+    """An object of a package that is not installed keeps its state and runs nothing of its own."""
+    path = tmp_path / "file.pkl"
+    with foreign_modules("chumpy.ch", "yacs.config"):
+        content = {
+            "ch": foreign_object("chumpy.ch", "Ch", x=np.arange(3.0), dirty=True),
+            "cfg": foreign_object("yacs.config", "CfgNode", items={"A": {"B": 1}}, frozen=True),
+        }
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    read = read_pickle(path)
+    assert isinstance(read["ch"], Inert)
+    assert type(read["ch"]).class_name == "chumpy.ch.Ch"
+    np.testing.assert_array_equal(read["ch"].state["x"], np.arange(3.0))
+    assert isinstance(read["cfg"], Inert)
+
+
+def test_known_modules_are_not_imported_either(tmp_path):
+    """A class that does exist here, and would run code on setting its state, is not used all the same."""
+    path = tmp_path / "file.pkl"
+    path.write_bytes(pickle.dumps(Path("somewhere")))
+    assert type(read_pickle(path)).class_name.startswith("pathlib.")
+    assert isinstance(read_pickle(path), Inert)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_plain_data_arrives_whole(tmp_path, protocol):
+    """Containers and arrays of every pickle protocol come out equal."""
+    content = {
+        "array": np.arange(6, dtype=np.uint32).reshape(2, 3),
+        "scalar": np.float32(1.5),
+        "list": [1, 2.5, "text", None, True, (1, 2), {3}],
+        "ordered": OrderedDict(a=1),
+        "bytes": b"\x00\xff",
+    }
+    path = tmp_path / "file.pkl"
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    read = read_pickle(path)
+    np.testing.assert_array_equal(read.pop("array"), content.pop("array"))
+    assert read == content
+
+
+def test_python_2_arrays_arrive_whole(tmp_path):
+    """Array bytes that Python 2 wrote as text are read as the same numbers."""
+    path = tmp_path / "file.pkl"
+    write_python2(path, {"x": np.linspace(-1e9, 1e9, 300)})
+    assert b"numpy.core.multiarray" in path.read_bytes()
+    np.testing.assert_array_equal(read_pickle(path)["x"], np.linspace(-1e9, 1e9, 300))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+        (b"PK\x03\x04 cut", "cut short"),
+        (b"\x80\x02}q\x00", "cut short"),
+        (os.urandom(64), "cannot be read"),
+    ],
+    ids=["empty", "web-page", "lfs-pointer", "cut-zip", "cut-pickle", "noise"],
+)
+@pytest.mark.parametrize("read", [read_pickle, read_npy, read_checkpoint])
+def test_files_that_are_no_weights_are_told_in_words(tmp_path, content, words, read):
+    """The message says what the file looks like, so that the operator knows what to do."""
+    path = tmp_path / "weights.bin"
+    path.write_bytes(content)
+    with pytest.raises(WeightsInvalid, match=f"weights.bin: .*{words}"):
+        read(path)
+
+
+def test_an_array_that_claims_to_hold_objects_is_refused(tmp_path):
+    """Bytes that a hostile file wants read as pointers to objects never become an array."""
+    path = tmp_path / "file.pkl"
+    honest = pickle.dumps(np.arange(4), protocol=2)
+    assert b"i8" in honest
+    path.write_bytes(honest.replace(b"i8", b"O8"))
+    with pytest.raises(WeightsInvalid, match="does not fill its shape"):
+        read_pickle(path)
+
+
+def test_cut_checkpoint_is_told_in_words(tmp_path):
+    """A download that stopped early is not a checkpoint."""
+    path = tmp_path / "cut.ckpt"
+    torch.save({"state_dict": {"w": torch.zeros(1000)}}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(WeightsInvalid, match=r"cut.ckpt: .*cut short"):
+        read_checkpoint(path)
+
+
+def test_torchscript_is_refused(tmp_path):
+    """A program is no checkpoint, whatever weights it holds."""
+    path = tmp_path / "program.pt"
+    buffer = io.BytesIO()
+    torch.save({"w": torch.zeros(1)}, buffer)
+
+    path.write_bytes(buffer.getvalue())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/constants.pkl", b"\x80\x02).")
+    with pytest.raises(WeightsInvalid, match="TorchScript"):
+        read_checkpoint(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_damaged_pickles_never_fail_otherwise(tmp_path_factory, data):
+    """Whatever bytes change, a pickle is read or refused; no other error comes out, no memory is hurt."""
+    good = bytearray(pickle.dumps({"a": np.arange(4), "b": [1, "x"]}, protocol=2))
+    for _ in range(data.draw(st.integers(1, 3))):
+        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged.pkl"
+    path.write_bytes(good)
+    with suppress(WeightsInvalid):
+        read_pickle(path)
