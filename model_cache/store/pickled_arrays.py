@@ -36,13 +36,13 @@ class PickledDtype:
         dtype = np.dtype(self._code) if isinstance(self._code, str) else None
         if dtype is None or dtype.kind not in _PLAIN_KINDS or dtype.fields or dtype.subdtype:
             raise pickle.UnpicklingError(f"an array of the type {self._code!r}, which no weights have")
-        return dtype.newbyteorder(self._order)
+        return dtype.newbyteorder(self._order)  # type: ignore[arg-type]  # one of _ORDERS
 
 
 class PickledArray(np.ndarray):
     """An array that checks its description before it takes it on."""
 
-    def __setstate__(self, state: Any) -> None:  # type: ignore[override]
+    def __setstate__(self, state: Any) -> None:
         """Takes numpy's (version, shape, type, by column, content).
 
         Raises:
@@ -56,7 +56,8 @@ class PickledArray(np.ndarray):
         objects = isinstance(content, list) and len(content) == size and dtype.hasobject
         if not (plain or objects):
             raise pickle.UnpicklingError("an array whose content does not fill its shape")
-        super().__setstate__((1, shape, dtype, np.bool(by_column), content))
+        state = (1, shape, dtype, bool(by_column), content)
+        super().__setstate__(state)  # type: ignore[arg-type]  # numpy's stub wants a numpy.bool, its C code not
 
 
 def reconstruct(_cls: object, _shape: object, _code: object) -> PickledArray:
