@@ -16,7 +16,7 @@ from model_cache.networks.device_faults import device_faults
 
 ENCODING_DIVISOR = 1000.0  # PHALP's scale of appearance vectors in the cost
 DISTANCE_FACTOR = 100.0
-PAIRS_AT_ONCE = {"cpu": 4, "cuda": 32}  # two encoder passes each, about 10 MB each while they run
+PAIRS_AT_ONCE = {"cpu": 2, "cuda": 32}  # two encoder passes each, about 10 MB each while they run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
