@@ -2,6 +2,7 @@
 
 import contextvars
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -16,6 +17,9 @@ class Ahead(Generic[Item]):
     the items are taken. A context manager: leaving it stops the thread after the item in the making,
     closes the source (in that thread) and waits for both.
 
+    Attributes:
+        busy_seconds: time spent on making items, waiting not included.
+
     Args:
         items: the source; nobody else may touch it afterwards.
         depth: items that may wait.
@@ -23,6 +27,7 @@ class Ahead(Generic[Item]):
     """
 
     def __init__(self, items: Iterator[Item], *, depth: int, name: str) -> None:
+        self.busy_seconds = 0.0
         self._items = items
         self._depth = depth
         self._changed = threading.Condition()
@@ -59,8 +64,10 @@ class Ahead(Generic[Item]):
             del item  # not held while waiting for the next one
 
     def _make(self) -> None:
+        since = time.perf_counter()
         try:
             for item in self._items:
+                self.busy_seconds += time.perf_counter() - since
                 with self._changed:
                     self._waiting.append(item)
                     del item
@@ -68,6 +75,7 @@ class Ahead(Generic[Item]):
                     self._changed.wait_for(lambda: len(self._waiting) < self._depth or self._closed)
                     if self._closed:
                         return
+                since = time.perf_counter()
         except BaseException as error:  # noqa: BLE001 - raised again where the items are taken
             self._error = error
         finally:

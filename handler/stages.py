@@ -3,7 +3,7 @@
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -35,13 +35,13 @@ class Stages:
         self._start = clock()
 
     @contextmanager
-    def stage(self, name: Stage | None) -> Iterator[None]:
-        """Count the time inside for this stage (None: for no stage), and name it in errors.
+    def stage(self, name: Stage, *, counts: bool = True) -> Iterator[None]:
+        """Count the time inside for this stage (or, if not `counts`, for none), and name it in errors.
 
         Raises:
             JobError: what came out of the stage, with its code and stage.
         """
-        outer = self._switch(name)
+        outer = self._switch(name if counts else None)
         try:
             yield
         except Exception as error:
@@ -53,12 +53,12 @@ class Stages:
         finally:
             self._switch(outer)
 
-    def each(self, name: Stage | None, items: Iterable[Item]) -> Iterator[Item]:
+    def each(self, name: Stage, items: Iterable[Item], *, counts: bool = True) -> Generator[Item, None, None]:
         """The same items; making each one counts for this stage."""
         iterator = iter(items)
         try:
             while True:
-                with self.stage(name):
+                with self.stage(name, counts=counts):
                     try:
                         item = next(iterator)
                     except StopIteration:
@@ -69,9 +69,14 @@ class Stages:
             if close := getattr(iterator, "close", None):
                 close()
 
-    def waiting(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The same items, made in another thread; waiting for them counts for no stage."""
-        return self.each(None, items)
+    def waiting(self, name: Stage, items: Iterable[Item]) -> Generator[Item, None, None]:
+        """The same items, made by this stage in another thread; waiting for them is no work."""
+        return self.each(name, items, counts=False)
+
+    def add(self, name: Stage, seconds: float) -> None:
+        """Count time that was measured elsewhere."""
+        with self._lock:
+            self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def seconds(self) -> dict[str, float]:
         """Seconds per stage so far."""
@@ -87,8 +92,7 @@ class Stages:
         now = self._clock()
         former: Stage | None = getattr(self._local, "name", None)
         if former is not None:
-            with self._lock:
-                self._seconds[former] = self._seconds.get(former, 0.0) + now - self._local.since
+            self.add(former, now - self._local.since)
         self._local.name, self._local.since = name, now
         return former
 

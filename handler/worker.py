@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from handler import logs
+from handler import logs, pipeline
 from handler.fitness import Unfit, checks
 from handler.handler import Handler, Job
 from handler.job import ProgressMessage, Reply
@@ -55,8 +55,6 @@ def start(load: Callable[[], Models], settings: Settings) -> None:
 
         take_jobs(_refuse, [weights_are_there], settings, redactor)
         return
-    from handler import pipeline
-
     run = partial(pipeline.run, models=models, settings=settings)
     take_jobs(run, checks(models, settings), settings, redactor)
 

@@ -1,22 +1,26 @@
 """Frames become measured people, a batch at a time; pixels end here. Knows nothing of tracks or networks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+import structlog
 
 from handler.errors import ComputeError
 from handler.job import Options
 from handler.people.person import people_from_image
 from handler.records import Frame, PeopleInFrame
+from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import PeopleInImage, Perception, PerceptionOptions
+
+log = structlog.get_logger(__name__)
 
 
 def perception_options(options: Options) -> PerceptionOptions:
     """What a job's options mean for perception."""
     return PerceptionOptions(
         score_threshold=options.tracking.low_th_c,
-        small_w=options.tracking.small_w,
-        small_h=options.tracking.small_h,
+        small_w=float(options.tracking.small_w),
+        small_h=float(options.tracking.small_h),
         max_people=options.max_people,
         masks=options.masks,
     )
@@ -46,17 +50,15 @@ def perceive(
         clear_every_frames: how often; 0 for never.
 
     Raises:
+        DeviceOutOfMemory: one frame alone does not fit, twice.
+        DeviceFault: the device needs a new process.
         ComputeError: MODEL_OUTPUT_INVALID if a network gave numbers that are not finite.
     """
     source = iter(frames)
     num_since_clear = 0
     while batch := _take(source, batch_frames):
         num_since_clear += len(batch)
-        images = perception.perceive(
-            [frame.image_bgr for frame, _ in batch], [frame.source_index for frame, _ in batch], options
-        )
-        if len(images) != len(batch):
-            raise RuntimeError(f"perception gave {len(images)} records for {len(batch)} frames")
+        images = _people_in_images([frame for frame, _ in batch], perception, options, clear_cache)
         people = [
             _people_in_frame(frame, shot, image) for (frame, shot), image in zip(batch, images, strict=True)
         ]
@@ -66,6 +68,30 @@ def perceive(
             num_since_clear = 0
         yield people
         del people
+
+
+def _people_in_images(
+    frames: Sequence[Frame],
+    perception: Perception,
+    options: PerceptionOptions,
+    clear_cache: Callable[[], None],
+) -> list[PeopleInImage]:
+    """One record per frame, in order.
+
+    Perception halves a batch that does not fit, so what comes out as DeviceOutOfMemory is a single frame
+    that did not; what the device's cache holds may have been in its way.
+    """
+    try:
+        return perception.perceive(
+            [frame.image_bgr for frame in frames], [frame.source_index for frame in frames], options
+        )
+    except DeviceOutOfMemory:
+        log.warning("out of memory; trying each frame alone", num_frames=len(frames))
+    images: list[PeopleInImage] = []
+    for frame in frames:
+        clear_cache()
+        images += perception.perceive([frame.image_bgr], [frame.source_index], options)
+    return images
 
 
 def _take(source: Iterator[tuple[Frame, bool]], num: int) -> list[tuple[Frame, bool]]:

@@ -54,8 +54,9 @@ def test_waiting_for_another_thread_counts_for_no_stage() -> None:
             clock.now += 5
             yield index
 
-    with Ahead(stages.each("perceive", slow()), depth=1, name="test") as ahead, stages.stage("track"):
-        list(stages.waiting(ahead))
+    made = Ahead(stages.each("perceive", slow()), depth=1, name="test")
+    with made as ahead, stages.stage("track"):
+        list(stages.waiting("perceive", ahead))
 
     assert stages.seconds()["perceive"] == 15.0
     assert stages.seconds().get("track", 0.0) <= 5.0

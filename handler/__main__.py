@@ -1,0 +1,74 @@
+"""The command line: each command is a few lines that call the right place."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:  # the commands import what they need when they run: importing torch takes seconds
+    from handler.settings import Settings
+    from model_cache.interfaces import Models
+
+ModelChoice = Literal["auto", "official", "lite"]
+
+app = typer.Typer(
+    help="Video of people in, tracked 3D human motion out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def worker() -> None:
+    """Take jobs from RunPod, or from `serve`, until told to stop; RunPod's --rp_... options pass through."""
+    from handler.settings import Settings
+    from handler.worker import start
+
+    settings = Settings()
+    start(lambda: _load_models(settings), settings)
+
+
+@app.command()
+def track(
+    words: Annotated[list[str], typer.Argument(help="A video file or URL, and options as name=value.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default ./out.")] = None,
+    models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
+) -> None:
+    """Track the people in one video, without a server.
+
+    The options of a job's input work here, and so do 4D-Humans' own:
+    track video.source=clip.mp4 video.output_dir=out phalp.n_init=3
+    """
+    from rich.console import Console
+
+    from handler.settings import Settings
+    from handler.track_command import track as run
+
+    settings = Settings()
+    code = run(
+        words,
+        out,
+        lambda: _load_models(settings, models),
+        settings,
+        console=Console(),
+        errors=Console(stderr=True),
+    )
+    raise typer.Exit(code)
+
+
+def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Models":
+    from model_cache.cache import load
+    from model_cache.settings import ModelSettings
+
+    wanted = ModelSettings() if choice is None else ModelSettings(models=choice)
+    return load(wanted, warm_up_frames=settings.worker.batch_frames)
+
+
+def main() -> None:
+    """What `python -m handler` and `hmr2-worker` run."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

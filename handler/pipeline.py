@@ -1,0 +1,204 @@
+"""One job from URL to stored results: the stages wired left to right, each a generator the next one pulls.
+
+Knows nothing of queues, of replies to errors, or of other jobs. Decoding and perception run ahead in threads
+of their own, by a bounded number of frames and batches; tracking, writing and uploading happen in the
+caller's thread. Whatever fails, an exit stack closes what is open, from the writer back to the decoder.
+"""
+
+import math
+import resource
+from collections.abc import Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from handler.ahead import Ahead
+from handler.job import Options, Reply
+from handler.people.perceive import perceive, perception_options
+from handler.people.shots import detect_shots
+from handler.people.track import track
+from handler.records import VideoFacts, Warn
+from handler.results.document import Timing
+from handler.results.store import LocalFile, local_file
+from handler.results.summarise import summarise
+from handler.results.upload import commit, find_complete, open_store, upload
+from handler.results.write import Written, write, write_document
+from handler.settings import Settings
+from handler.source.decode import DecodeReport, decode
+from handler.source.download import Source, download, local_source
+from handler.source.probe import check_part, probe
+from handler.stages import Stages
+from handler.work import Work
+from model_cache.interfaces import Models
+
+TRUNCATING = ("VIDEO_CUT_OFF", "VIDEO_ENDED_EARLY")  # warnings that mean: frames are missing at the end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRun:
+    """A job without a queue: results go to a folder, and what an earlier run left there is replaced.
+
+    Attributes:
+        out: the folder.
+        video: a file to read instead of the request's URL.
+    """
+
+    out: Path
+    video: Path | None = None
+
+
+def run(work: Work, models: Models, settings: Settings, local: LocalRun | None = None) -> Reply:
+    """Do one job.
+
+    Memory: `decode_queue_frames` frames, one batch of frames, `perceive_ahead_batches` batches of people,
+    the live tracks, one line of results. The video and the results are on disk, in the job's folder.
+
+    Args:
+        work: the job.
+        models: what the worker has loaded; nothing of the job stays there.
+        settings: limits.
+        local: for a job that comes from the command line.
+
+    Raises:
+        JobError: with its stage.
+    """
+    stages = Stages()
+    models.peak_device_bytes()  # counts from here
+    check, options, folder = work.control.check, work.request.options, work.folder
+    with stages.stage("validate"):
+        store = open_store(
+            work.request.output,
+            work.job_id,
+            bucket=settings.bucket,
+            intake=settings.intake,
+            folder=local.out if local else None,
+        )
+    if local is None:
+        with stages.stage("upload"):
+            found = find_complete(
+                store, job_id=work.job_id, input_sha256=work.input_sha256, into=folder, check=check
+            )
+        if found is not None:
+            return found
+    source = _fetch(work, settings, stages, local)
+    work.report.stage("probe")
+    with stages.stage("probe"):
+        facts = probe(source.path, settings.intake, sha256=source.sha256)
+        check_part(facts, settings.intake, start_s=options.start_s, end_s=options.end_s)
+    written, decoding = _follow(facts, work, models, settings, stages)
+    files = _files(facts, written, work, models, stages)
+    work.report.stage("upload")
+    with stages.stage("upload"):
+        artifacts = upload(store, files, check=check, seconds=settings.bucket.upload_seconds)
+    warnings = (*facts.warnings, *decoding.warnings)
+    document = summarise(
+        job_id=work.job_id,
+        input_sha256=work.input_sha256,
+        options=options,
+        facts=facts,
+        written=written,
+        models=models.description,
+        timing=_timing(stages, written, models),
+        warnings=decoding.warnings,
+        artifacts=artifacts,
+        truncated=_truncated(warnings),
+    )
+    with stages.stage("upload"):
+        return commit(store, document, into=folder, check=check, seconds=settings.bucket.upload_seconds)
+
+
+def _fetch(work: Work, settings: Settings, stages: Stages, local: LocalRun | None) -> Source:
+    work.report.stage("download")
+    with stages.stage("download"):
+        if local is not None and local.video is not None:
+            return local_source(local.video, settings.intake)
+        return download(
+            work.request.video_url.get_secret_value(),
+            work.folder,
+            settings.intake,
+            check=work.control.check,
+        )
+
+
+def _follow(
+    facts: VideoFacts, work: Work, models: Models, settings: Settings, stages: Stages
+) -> tuple[Written, DecodeReport]:
+    """From the file to written frames, everything overlapping."""
+    options, limits, check = work.request.options, settings.worker, work.control.check
+    decoding = DecodeReport()
+    work.report.stage("decode")
+    with ExitStack() as stack:
+        decoded = decode(
+            facts,
+            settings.intake,
+            start_s=options.start_s,
+            end_s=options.end_s,
+            stride=options.stride,
+            queue_frames=limits.decode_queue_frames,
+            check=check,
+            report=decoding,
+        )
+        frames = stages.waiting("decode", decoded)  # the decoder has a thread of its own
+        with_shots = (
+            stages.each("track", detect_shots(frames))
+            if options.tracking.detect_shots
+            else ((frame, False) for frame in frames)
+        )
+        batches = perceive(
+            with_shots,
+            models.perception,
+            perception_options(options),
+            batch_frames=limits.batch_frames,
+            clear_cache=models.clear_cache,
+            clear_every_frames=settings.clear_cache.every_frames,
+        )
+        ahead = stack.enter_context(
+            Ahead(stages.each("perceive", batches), depth=limits.perceive_ahead_batches, name="perceive")
+        )
+        people = chain.from_iterable(stages.waiting("perceive", ahead))
+        tracked = stages.each("track", track(people, models.texture, models.pose_predictor, options.tracking))
+        stack.enter_context(closing(tracked))
+        counted = work.report.count(work.control.watch(tracked), _expected_frames(facts, options))
+        with stages.stage("write"):
+            written = write(counted, options=options, body=models.body, into=work.folder)
+    return written, decoding
+
+
+def _files(
+    facts: VideoFacts, written: Written, work: Work, models: Models, stages: Stages
+) -> list[LocalFile]:
+    """Every artifact but the summary."""
+    options, folder = work.request.options, work.folder
+    files = [local_file("frames.jsonl.gz", written.frames_path)]
+    if "frames.json" in options.artifacts:
+        with stages.stage("write"):
+            path = write_document(written, options=options, job_id=work.job_id, into=folder)
+            files.append(local_file("frames.json", path))
+    return files
+
+
+def _expected_frames(facts: VideoFacts, options: Options) -> int | None:
+    """How many frames the job will keep, as far as the header can be trusted."""
+    if facts.num_frames_estimate is None:
+        return None
+    share = 1.0
+    if facts.duration_seconds:
+        end = min(options.end_s or facts.duration_seconds, facts.duration_seconds)
+        share = max(end - options.start_s, 0.0) / facts.duration_seconds
+    return math.ceil(facts.num_frames_estimate * share / options.stride)
+
+
+def _timing(stages: Stages, written: Written, models: Models) -> Timing:
+    total = stages.total_seconds()
+    return Timing(
+        total_s=round(total, 3),
+        fps=round(written.timeline.frames / max(total, 1e-6), 2),
+        stages_s=stages.seconds(),
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_device_bytes=models.peak_device_bytes(),
+    )
+
+
+def _truncated(warnings: Iterable[Warn]) -> str | None:
+    return next((warn.message for warn in warnings if warn.code in TRUNCATING), None)

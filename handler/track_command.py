@@ -1,0 +1,136 @@
+"""The command `track`: one video, a progress bar, results in a folder, no server. Knows nothing of queues."""
+
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from handler import logs
+from handler.control import JobControl
+from handler.errors import JobError
+from handler.fitness import Unfit, check_scratch
+from handler.job import JobInput, ProgressMessage, Reply
+from handler.overrides import OUT, SOURCE, UnknownOption, local_path, parse_overrides
+from handler.pipeline import LocalRun, run
+from handler.progress import Report
+from handler.scratch import Scratch
+from handler.settings import Settings
+from handler.source.download import local_source
+from handler.work import Work
+from model_cache.errors import ModelError
+from model_cache.interfaces import Models
+
+DEFAULT_OUT = "out"
+FAILED, WRONG_USE = 1, 2  # exit codes
+
+
+def track(
+    words: Sequence[str],
+    out: Path | None,
+    load: Callable[[], Models],
+    settings: Settings,
+    *,
+    console: Console,
+    errors: Console,
+) -> int:
+    """Track one video; returns the exit code.
+
+    Args:
+        words: the source and `name=value` overrides, as typed.
+        out: folder for the results; overrides may name it too.
+        load: gives the loaded models; called once the request is known to make sense.
+        settings: limits.
+        console: takes the progress bar and the summary.
+        errors: takes what went wrong.
+    """
+    redactor = logs.Redactor(settings.secrets())
+    logs.configure(max(settings.worker.log_level, "WARNING", key=_severity), redactor, as_json=False)
+    try:
+        overrides = parse_overrides(words)
+        if not overrides.source:
+            raise UnknownOption(f"name a video: track clip.mp4 --out {DEFAULT_OUT} (or {SOURCE}=clip.mp4)")
+        if out and overrides.out:
+            raise UnknownOption(f"two folders for the results: --out and {OUT}")
+    except UnknownOption as error:
+        errors.print(redactor(f"error: {error}"), markup=False, highlight=False)
+        return WRONG_USE
+    folder = out or local_path(overrides.out or DEFAULT_OUT)
+    is_url = re.match(r"[a-z]+://", overrides.source, re.IGNORECASE)
+    video = None if is_url else local_path(overrides.source)
+    request = JobInput(video_url=SecretStr(overrides.source), options=overrides.options)
+    try:
+        with redactor.hiding(logs.job_secrets(request) if is_url else ()):
+            if video is not None:
+                local_source(video, settings.intake)
+            check_scratch(settings.worker.scratch, settings.intake.reserve_disk_bytes)
+            models = load()
+            reply = _run(request, LocalRun(out=folder, video=video), models, settings, console)
+    except (JobError, ModelError, Unfit) as error:
+        errors.print(redactor(f"error: {error}"), markup=False, highlight=False)
+        return FAILED
+    _summarise(reply, models, folder, console)
+    return 0
+
+
+def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings, console: Console) -> Reply:
+    scratch = Scratch(settings.worker.scratch)
+    try:
+        with scratch.job() as folder, _progress_bar(console) as publish:
+            work = Work(
+                job_id=f"track-{uuid.uuid4().hex[:12]}",
+                request=request,
+                input_sha256="0" * 64,  # nobody asks for this result again by its input
+                folder=folder,
+                control=JobControl(time_budget_seconds=settings.worker.time_budget_seconds),
+                report=Report(publish),
+            )
+            return run(work, models, settings, local)
+    finally:
+        scratch.close()
+
+
+@contextmanager
+def _progress_bar(console: Console) -> Iterator[Callable[[ProgressMessage], None]]:
+    columns = (
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]:.1f} frames/s, {task.fields[people]} people"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("start", total=None, fps=0.0, people=0)
+
+        def publish(message: ProgressMessage) -> None:
+            progress.update(
+                task,
+                description=message.stage,
+                total=message.frames_total,
+                completed=message.frames_done,
+                fps=message.fps,
+                people=message.people,
+            )
+
+        yield publish
+
+
+def _summarise(reply: Reply, models: Models, folder: Path, console: Console) -> None:
+    lines = [
+        f"{reply.frames} frames ({reply.duration_s:.1f} s), {reply.people} people, "
+        f"{reply.fps:.1f} frames/s, {reply.models} models",
+        *(f"wrote {folder / artifact.kind} ({artifact.bytes} bytes)" for artifact in reply.artifacts),
+        *(f"warning: {warning.code}: {warning.message}" for warning in reply.warnings),
+    ]
+    if models.description.notice:
+        lines.append(f"note: {models.description.notice}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _severity(level: str) -> int:
+    return ("DEBUG", "INFO", "WARNING", "ERROR").index(level)
