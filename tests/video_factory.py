@@ -69,6 +69,7 @@ def make_video(
     b_frames: int = 2,
     first_index: int = 0,
     truncated: float | None = None,
+    faststart: bool = True,
     audio: bool = False,
     aspect: Fraction | None = None,
     transfer: int | None = None,
@@ -92,7 +93,8 @@ def make_video(
         gop: distance of key frames.
         b_frames: B-frames in a row.
         first_index: number drawn into the first frame.
-        truncated: keep only this share of the file's bytes (of a file with its index in front).
+        truncated: keep only this share of the file's bytes.
+        faststart: the index of an MP4 lies in front, so that a truncated file still has it.
         audio: add a silent audio track.
         aspect: sample aspect ratio.
         transfer: colour transfer, 16 = PQ, 18 = HLG.
@@ -104,7 +106,7 @@ def make_video(
         half = num_frames // 2
         steps = [1 / rate] * half + [Fraction(5, 2) / rate] * (num_frames - half)
         times = [float(sum(steps[:index])) for index in range(num_frames)]
-    muxer = {"movflags": "+faststart"} if path.suffix in (".mp4", ".mov", ".m4v") else {}
+    muxer = {"movflags": "+faststart"} if faststart and path.suffix in (".mp4", ".mov") else {}
     with av.open(str(path), "w", options=muxer | (container_options or {})) as container:
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)

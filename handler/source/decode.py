@@ -1,0 +1,206 @@
+"""A local video becomes upright frames with exact times, one at a time. Knows nothing of people or jobs.
+
+Decoding runs in this process, in a thread of its own: a child process would shield the worker from a
+crash inside FFmpeg, at the price of copying every frame between processes. The lists of containers and
+codecs in `container.py`, limits on pixels, and a first frame decoded before any GPU work keep that risk
+small; the platform replaces a worker that dies.
+"""
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import av
+import numpy as np
+
+from handler.ahead import Ahead
+from handler.connections import Check
+from handler.errors import InputError, SourceError
+from handler.records import Frame, VideoFacts, Warn
+from handler.settings import IntakeSettings
+from handler.source.container import check_pixels
+from handler.source.oddities import oddity
+from handler.source.probe import too_long
+from handler.source.read import ReadTally, read_pictures
+from handler.source.skip import INDEXED_CONTAINERS, find_start
+from handler.source.timeline import Timeline
+from handler.source.upright import fit, orientation_of, turn_upright
+
+QUEUE_BYTES = 512 * 1024**2  # waiting frames never take more, however large one is
+TIME_TOLERANCE_SECONDS = 1e-6  # so that start_s=0.1 takes the frame at 3/30 s
+
+
+@dataclass(slots=True)
+class DecodeReport:
+    """What decoding found out; complete once the frames are used up, and ahead of them before.
+
+    Attributes:
+        num_decoded: frames decoded, kept or not.
+        num_kept: frames handed out.
+        num_corrupt: decoded frames that the decoder marked as damaged.
+        num_damaged_packets: pieces of the file that gave no frame because of damage.
+        reached_end: the end of the file, or of the wanted part, was reached without a break.
+        warnings: what was odd, in order of discovery.
+    """
+
+    num_decoded: int = 0
+    num_kept: int = 0
+    num_corrupt: int = 0
+    num_damaged_packets: int = 0
+    reached_end: bool = False
+    warnings: list[Warn] = field(default_factory=list)
+
+
+def _nothing() -> None:
+    """The check of a decode that nobody can cancel."""
+
+
+def decode(
+    facts: VideoFacts,
+    settings: IntakeSettings,
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    stride: int = 1,
+    queue_frames: int = 16,
+    check: Check = _nothing,
+    report: DecodeReport | None = None,
+) -> Generator[Frame]:
+    """The frames with `start_s` <= time < `end_s`, every `stride`-th of them.
+
+    Memory: `queue_frames` frames wait at most, and no more than 512 MiB of them; the decoder holds a few
+    more of its own. Closing the iterator stops the thread and closes the file before it returns.
+
+    Args:
+        facts: from `probe`.
+        settings: limits.
+        start_s: seconds after the file's first frame; what lies before is skipped, decoded only if need be.
+        end_s: default the end.
+        stride: 1 keeps every frame.
+        queue_frames: frames that may wait.
+        check: called in the decoding thread for every packet; what it raises comes out here.
+        report: filled in on the way.
+
+    Raises:
+        InputError: VIDEO_TOO_LONG, VIDEO_TOO_LARGE.
+        SourceError: VIDEO_HAS_NO_FRAMES, VIDEO_UNREADABLE.
+    """
+    frame_bytes = facts.width * facts.height * 3
+    depth = max(1, min(queue_frames, QUEUE_BYTES // max(frame_bytes, 1)))
+    selection = _Selection(facts, settings, start_s, end_s, stride, report or DecodeReport())
+    with Ahead(selection.frames(check), depth=depth, name="decode") as ahead:
+        yield from ahead
+
+
+class _Selection:
+    """One pass over a file: chooses frames, turns them upright and keeps the books."""
+
+    def __init__(
+        self,
+        facts: VideoFacts,
+        settings: IntakeSettings,
+        start_s: float,
+        end_s: float | None,
+        stride: int,
+        report: DecodeReport,
+    ) -> None:
+        self._facts = facts
+        self._settings = settings
+        self._start_s = start_s - TIME_TOLERANCE_SECONDS
+        self._end_s = float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS
+        self._stride = stride
+        self._report = report
+
+    def frames(self, check: Check) -> Generator[Frame]:
+        """The kept frames; runs in the decoding thread."""
+        facts, settings, report = self._facts, self._settings, self._report
+        start = find_start(facts.path, self._start_s, settings, check)
+        timeline = Timeline(
+            facts.time_base,
+            facts.average_fps,
+            start.origin if start else None,
+            may_restart=facts.container not in INDEXED_CONTAINERS,
+        )
+        tally = ReadTally()
+        seconds, num_in_part, source_index = 0.0, 0, -1
+        pictures = read_pictures(facts.path, settings, check, tally, start)
+        with closing(pictures):
+            for source_index, picture in pictures:
+                report.num_decoded += 1
+                report.num_corrupt += picture.is_corrupt
+                pts, seconds = timeline.place(picture.pts)
+                if seconds >= self._end_s:
+                    break
+                if seconds < self._start_s:
+                    continue
+                if num_in_part % self._stride == 0:
+                    self._check_limits(seconds)
+                    yield self._frame(picture, source_index, pts, seconds)
+                num_in_part += 1
+                del picture  # not held while the next one is decoded
+            else:
+                report.reached_end = not tally.broke_off
+                self._note_missing(source_index + 1)
+        self._note_repairs(timeline, tally, seconds)
+
+    def _check_limits(self, seconds: float) -> None:
+        if seconds - self._start_s > self._settings.max_duration_seconds:
+            raise InputError("VIDEO_TOO_LONG", too_long(self._settings))
+        if self._report.num_kept >= self._settings.max_frames:
+            raise InputError(
+                "VIDEO_TOO_LONG",
+                f"the part has more frames than this worker's limit of {self._settings.max_frames}",
+            )
+
+    def _frame(self, picture: av.VideoFrame, source_index: int, pts: int, seconds: float) -> Frame:
+        check_pixels(picture.width, picture.height, self._settings)
+        stored = np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
+        image = turn_upright(stored, orientation_of(picture))
+        frame_index = self._report.num_kept
+        width, height = self._facts.width, self._facts.height
+        if image.shape != (height, width, 3):
+            self._warn_once(
+                "SIZE_CHANGED",
+                f"the picture changes size; it was fitted into {width} x {height}",
+                frame_index,
+            )
+            image = fit(image, width, height)
+        self._report.num_kept += 1
+        return Frame(
+            frame_index=frame_index,
+            source_index=source_index,
+            pts=pts,
+            pts_seconds=seconds,
+            image_bgr=image,
+            is_corrupt=picture.is_corrupt,
+        )
+
+    def _warn_once(self, code: str, message: str, frame_index: int | None = None) -> None:
+        if all(warning.code != code for warning in self._report.warnings):
+            self._report.warnings.append(oddity(code, message, frame_index))
+
+    def _note_repairs(self, timeline: Timeline, tally: ReadTally, last_seconds: float) -> None:
+        report = self._report
+        report.num_damaged_packets = tally.num_damaged_packets
+        if tally.broke_off:
+            self._warn_once("VIDEO_ENDED_EARLY", f"the file cannot be read beyond {last_seconds:.2f} s")
+        if report.num_corrupt or tally.num_damaged_packets:
+            self._warn_once(
+                "FRAMES_CORRUPT",
+                f"{report.num_corrupt} frames are damaged and {tally.num_damaged_packets} pieces of the file "
+                "could not be decoded",
+            )
+        if timeline.num_repaired:
+            self._warn_once("TIMESTAMPS_REPAIRED", f"{timeline.num_repaired} timestamps were repaired")
+        if report.num_kept == 0:
+            message = "no frame of the video can be decoded"
+            if report.num_decoded:
+                message = f"there is no frame in this part of the video; it ends at {last_seconds:.2f} s"
+            raise SourceError("VIDEO_HAS_NO_FRAMES", message)
+
+    def _note_missing(self, num_frames: int) -> None:
+        announced = self._facts.num_frames_estimate or 0
+        if announced - num_frames > max(1, announced // 100):  # estimates may be off by one
+            self._warn_once(
+                "FRAMES_MISSING", f"the file announces {announced} frames, {num_frames} could be decoded"
+            )

@@ -1,0 +1,74 @@
+"""Where decoding may begin so that nothing before a wanted time has to be decoded. Knows no pixels.
+
+The file is read, not decoded, up to the wanted time, and its packets are counted. So the frames that
+follow have the same numbers, times and pixels as if everything had been decoded; where that is not
+sure, there is no shortcut.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import av
+
+from handler.connections import Check
+from handler.settings import IntakeSettings
+from handler.source.container import open_video
+from handler.source.read import StartPoint, first_picture
+
+WORTH_SECONDS = 2.0  # a shorter lead-in is simply decoded
+# Containers with times that cannot jump, one frame per packet and true marks of key frames, and the
+# codecs that keep to it there.
+INDEXED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+EXACT_CODECS = {"h264", "hevc", "av1", "libdav1d", "vp9", "mpeg4", "mjpeg", "prores", "ffv1"}
+
+
+def find_start(path: Path, start_s: float, settings: IntakeSettings, check: Check) -> StartPoint | None:
+    """The last key frame at or before `start_s`, or None if decoding must begin at the beginning.
+
+    Args:
+        path: the video.
+        start_s: seconds after the first frame.
+        settings: limits.
+        check: called for every packet; what it raises comes out.
+    """
+    if start_s < WORTH_SECONDS:
+        return None
+    origin = first_picture(path, settings).pts
+    if origin is None:
+        return None
+    with open_video(path, settings) as (container, stream):
+        if container.format.name not in INDEXED_CONTAINERS or stream.codec_context.name not in EXACT_CODECS:
+            return None
+        if stream.time_base is None:
+            return None
+        wanted = origin + int(start_s / stream.time_base)
+        found: StartPoint | None = None
+        num_packets = num_shown = 0
+        last_dts = latest_pts = None
+        try:
+            for packet in container.demux(stream):
+                check()
+                if packet.size == 0:  # the end
+                    break
+                if packet.pts is None or packet.dts is None or packet.is_corrupt:
+                    return None
+                if last_dts is not None and packet.dts <= last_dts:
+                    return None
+                last_dts = packet.dts
+                if packet.is_keyframe and not packet.is_discard:
+                    if latest_pts is not None and packet.pts <= latest_pts:
+                        return None  # time runs backwards
+                    if packet.pts > wanted:
+                        break
+                    found = StartPoint(
+                        packet_index=num_packets, source_index=num_shown, pts=packet.pts, origin=origin
+                    )
+                elif found is not None and packet.pts < found.pts and not packet.is_discard:
+                    # Stored behind the key frame, shown before it.
+                    found = replace(found, source_index=found.source_index + 1)
+                latest_pts = packet.pts if latest_pts is None else max(latest_pts, packet.pts)
+                num_packets += 1
+                num_shown += not packet.is_discard
+        except av.FFmpegError:
+            return None
+    return found if found is not None and found.packet_index > 0 else None
