@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+WORKER_ID = os.environ["RUNPOD_POD_ID"]  # noqa: TID251 - as the SDK reads it
+IS_GENERATOR = "GENERATOR" in os.environ  # noqa: TID251 - a switch of the tests only
+
 
 async def handle(job: dict[str, Any]) -> Any:
     """Do what `input` says: touch a file, report progress, sleep, fail, die, ask to be replaced."""
@@ -19,7 +22,7 @@ async def handle(job: dict[str, Any]) -> Any:
     asked = job["input"]
     if "started" in asked:
         with Path(asked["started"]).open("a") as file:
-            file.write(f"{os.environ['RUNPOD_POD_ID']} {os.getpid()} {time.time()}\n")
+            file.write(f"{WORKER_ID} {os.getpid()} {time.time()}\n")
     for step in range(asked.get("steps", 0)):
         runpod.serverless.progress_update(job, {"step": step})
         await asyncio.sleep(asked.get("step_seconds", 0.1))
@@ -38,7 +41,7 @@ async def handle(job: dict[str, Any]) -> Any:
     if "release" in asked:
         while not Path(asked["release"]).exists():
             await asyncio.sleep(0.02)
-    return asked.get("reply", {"echo": asked, "worker": os.environ["RUNPOD_POD_ID"]})
+    return asked.get("reply", {"echo": asked, "worker": WORKER_ID})
 
 
 def generate(job: dict[str, Any]) -> Iterator[Any]:
@@ -52,7 +55,7 @@ def main() -> None:
     """Take jobs until told to end."""
     import runpod.serverless
 
-    handler = generate if os.environ.get("GENERATOR") else handle
+    handler = generate if IS_GENERATOR else handle
     runpod.serverless.start({"handler": handler, "return_aggregate_stream": True})
 
 
