@@ -76,6 +76,6 @@ def location_vectors(people: Sequence[Person]) -> Float32[ndarray, "n 99"]:
     vectors = np.empty((num, 99), np.float32)
     if num:
         vectors[:, :90] = np.concatenate([person.joints_2d for person in people]).reshape(num, 90)
-        cam_t = np.concatenate([person.cam_t for person in people]).reshape(num, 3)
-        vectors[:, 90:] = np.tile(cam_t, 3)
+        cam_t = np.concatenate([person.cam_t for person in people]).reshape(num, 1, 3)
+        vectors[:, 90:].reshape(num, 3, 3)[:] = cam_t
     return vectors

@@ -6,7 +6,7 @@ State lives in the job: identities start at 1 in each, and nothing is kept but t
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from handler.job import TrackingOptions
@@ -91,17 +91,15 @@ class Tracker:
         poses: Float32[ndarray, "d 229"],
         locations: Float32[ndarray, "d 99"],
     ) -> Association:
-        def texture_distance(pairs: Int64[ndarray, "p 2"]) -> Float64[ndarray, " p"]:
-            of_tracks = [track.texture for track in self.tracks]
-            return self._texture.distance(of_tracks, [_texture_of(person) for person in people], pairs)
-
+        of_tracks = [track.texture for track in self.tracks]
+        of_people = [_texture_of(person) for person in people]
         pose_factor, place_factor = cost_factors(
             self.histories.expected_poses, self.histories.expected_locations, poses, locations
         )
         cost = pair_costs(
             pose_factor,
             place_factor,
-            texture_distance,
+            lambda pairs: self._texture.distance(of_tracks, of_people, pairs),
             self._options.hungarian_th,
             upstream_quirks=self._options.upstream_quirks,
         )
@@ -126,9 +124,11 @@ class Tracker:
     def _miss(self, rows: Int64[ndarray, " u"]) -> list[bool]:
         alive = [True] * len(self.tracks)
         for row in rows.tolist():
+            location = self.histories.expected_locations[row]
+            if not np.isfinite(location).all():  # only with the quirks
+                location = self.histories.locations[row, -1]
             expected = Prediction(
-                pose_vector=self.histories.expected_poses[row].copy(),
-                location_vector=self.histories.expected_locations[row].copy(),
+                pose_vector=self.histories.expected_poses[row].copy(), location_vector=location.copy()
             )
             alive[row] = self.tracks[row].missed(expected, self._options.max_age_track)
         return alive

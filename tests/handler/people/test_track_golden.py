@@ -73,9 +73,10 @@ def test_tracker_goes_through_the_official_states(golden, sequence, predictor):
 
 @pytest.mark.parametrize("upstream_quirks", [True, False], ids=["quirks", "correct"])
 def test_track_gives_the_official_output(golden, sequence, predictor, upstream_quirks):
-    """Identities, their order, lost people and back-filled people of every frame; the official faults that
-    are corrected by default change none of it in these runs.
-    """  # noqa: D205 - one sentence
+    """Identities, their order, lost people and back-filled people of every frame.
+
+    The official faults that are corrected by default change none of it in these runs.
+    """
     data = golden(sequence)
     official = golden(f"{sequence}_output.json")
     options = TrackingOptions(upstream_quirks=upstream_quirks)

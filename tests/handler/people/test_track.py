@@ -1,0 +1,308 @@
+"""Track life: confirmation, back-filling, loss, and what must hold whatever happens."""
+
+import gc
+import tracemalloc
+import weakref
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handler.job import TrackingOptions
+from handler.people.track import Tracker, track
+from handler.records import PeopleInFrame
+from tests.fakes import FakePosePredictor, FakeTextureModel
+from tests.handler.people.golden_tracks import frame_of
+from tests.handler.people.worlds import HEIGHT, WIDTH, person, time_of, world
+
+PRESENCE = st.lists(st.lists(st.integers(0, 3), unique=True, max_size=4), max_size=24)
+
+
+def run(frames, **options):
+    """The tracked frames with fake models."""
+    return list(track(iter(frames), FakeTextureModel(), FakePosePredictor(), TrackingOptions(**options)))
+
+
+def ids(frame, state="tracked"):
+    """The identities of a frame in one state."""
+    return [one.track_id for one in frame.people if one.state == state]
+
+
+@given(present=PRESENCE, n_init=st.integers(1, 7), max_age=st.integers(0, 12), quirks=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_track_keeps_its_promises(present, n_init, max_age, quirks):
+    """Whatever happens, frames, identities, measurements and predictions are in order.
+
+    Every frame once and in order, nobody twice in a frame, each measurement used at most once and in its own
+    frame, people lost no longer than allowed, everything finite, no texture.
+    """
+    frames = list(world(present))
+    tracked = run(frames, n_init=n_init, max_age_track=max_age, upstream_quirks=quirks)
+
+    assert [frame.frame_index for frame in frames] == [frame.frame_index for frame in tracked]
+    assert [len(frame.people) for frame in frames] == [frame.num_detected for frame in tracked]
+    for frame in tracked:
+        everybody = [one.track_id for one in frame.people]
+        assert len(set(everybody)) == len(everybody)
+        seen = [one for one in frame.people if one.state == "tracked"]
+        used = [one.person.detection_index for one in seen]
+        assert len(set(used)) == len(used)
+        for one in frame.people:
+            assert one.person.texture is None
+            if one.state == "tracked":
+                assert frame.frame_index == time_of(one.person)
+                assert (one.frames_since_seen, one.prediction) == (0, None)
+            else:
+                assert frame.frame_index - one.frames_since_seen == time_of(one.person)
+                assert 1 <= one.frames_since_seen <= max_age
+                assert np.isfinite(one.prediction.pose_vector).all()
+                assert np.isfinite(one.prediction.location_vector).all()
+
+
+@given(first=PRESENCE, second=PRESENCE)
+@settings(max_examples=10, deadline=None)
+def test_a_job_knows_nothing_of_the_one_before(first, second):
+    """Tracking A and then B with the same models gives for B what B alone gives; numbers begin at 1."""
+    textures, predictor = FakeTextureModel(), FakePosePredictor()
+
+    def track_with_shared_models(present):
+        return list(track(world(present), textures, predictor, TrackingOptions()))
+
+    track_with_shared_models(first)
+    after = track_with_shared_models(second)
+    alone = run(world(second))
+
+    assert [[(one.track_id, one.state) for one in frame.people] for frame in alone] == [
+        [(one.track_id, one.state) for one in frame.people] for frame in after
+    ]
+
+
+def test_people_who_stay_keep_their_numbers():
+    """Five people in sight all the time have numbers 1 to 5 in every frame, the first one included."""
+    tracked = run(world([[0, 1, 2, 3, 4]] * 12))
+
+    assert [{1, 2, 3, 4, 5}] * 12 == [set(ids(frame)) for frame in tracked]
+    assert [frame.people[0].back_filled for frame in tracked] == [True] * 4 + [False] * 8
+
+
+def test_a_person_seen_too_shortly_is_not_reported_and_uses_a_number_up():
+    """Four frames are not enough with n_init 5; the next person is number 2, as in PHALP."""
+    tracked = run(world([[0]] * 4 + [[]] + [[1]] * 6))
+
+    assert [ids(frame) for frame in tracked] == [[]] * 5 + [[2]] * 6
+
+
+def test_a_person_lost_right_after_confirmation_is_filled_back_once():
+    """The first measurements are handed in once, though PHALP's counter of hits stays at n_init."""
+    tracked = run(world([[0]] * 5 + [[]] * 4 + [[0]] * 3))
+
+    assert [ids(frame) for frame in tracked] == [[1]] * 5 + [[]] * 4 + [[1]] * 3
+    assert [ids(frame, "predicted") for frame in tracked] == [[]] * 5 + [[1]] * 4 + [[]] * 3
+
+
+def test_frames_leave_as_soon_as_they_are_complete():
+    """A frame waits for n_init - 1 others and no longer."""
+    taken = 0
+
+    def counted():
+        nonlocal taken
+        for frame in world([[0]] * 10):
+            taken += 1
+            yield frame
+
+    tracked = track(counted(), FakeTextureModel(), FakePosePredictor(), TrackingOptions(n_init=4))
+
+    assert [taken for _ in tracked] == [4, 5, 6, 7, 8, 9, 10, 10, 10, 10]
+
+
+def test_a_lost_person_is_kept_for_max_age_frames():
+    """A person who comes back in time keeps the number, one who comes back later gets a new one."""
+    in_time = run(world([[0]] * 5 + [[]] * 3 + [[0]] * 6), max_age_track=3)
+    too_late = run(world([[0]] * 5 + [[]] * 4 + [[0]] * 6), max_age_track=3)
+
+    assert ids(in_time[-1]) == [1]
+    assert ids(too_late[-1]) == [2]
+    assert [ids(frame, "predicted") for frame in too_late[5:9]] == [[1]] * 3 + [[]]
+
+
+def test_one_match_is_enough_with_n_init_1():
+    """Official fault: with n_init 1 the first measurement of every track is lost. Here all are reported."""
+    tracked = run(world([[0], [0], [], [1]]), n_init=1)
+
+    assert [ids(frame) for frame in tracked] == [[1], [1], [], [2]]
+
+
+def test_more_matches_than_history_can_be_asked_for():
+    """Official fault: with n_init above track_history + 1 the run ends with an IndexError."""
+    tracked = run(world([[0]] * 12), n_init=10, track_history=3)
+
+    assert [ids(frame) for frame in tracked] == [[1]] * 12
+
+
+def test_a_prediction_is_for_its_own_frame():
+    """A lost person is handed on with what was expected in that frame, not one frame later."""
+    frames = [
+        frame_of(
+            time, [person(0, time, x=0.3 + 0.01 * time)] if time < 10 else [], width=WIDTH, height=HEIGHT
+        )
+        for time in range(14)
+    ]
+    tracked = run(frames)
+    (lost,) = tracked[11].people
+
+    assert lost.state == "predicted"
+    assert lost.frames_since_seen == 2
+    # The ridge pulls the slope of 0.01 a frame down by 1.2 / 29.2 of itself.
+    center, slope = 0.3 + 0.01 * 6, 0.01 * 28 / 29.2
+    np.testing.assert_allclose(lost.prediction.location_vector[88], center + slope * 5, rtol=1e-5)
+
+
+def test_a_shot_makes_old_places_forgotten():
+    """After a cut a moving person is expected where seen last, not where the motion would lead."""
+    expected = {}
+    for shot in (False, True):
+        tracker = Tracker(FakeTextureModel(), FakePosePredictor(), TrackingOptions())
+        for time in range(8):
+            people = [person(0, time, x=0.3 + 0.01 * time)]
+            tracker.update(frame_of(time, people, width=WIDTH, height=HEIGHT, shot=shot and time == 7))
+        expected[shot] = float(tracker.histories.expected_locations[0, 88])
+
+    assert expected[True] == pytest.approx(0.37)
+    assert expected[False] > 0.375
+
+
+def test_a_body_behind_the_camera_does_not_spoil_the_job():
+    """A weak camera of negative scale gives a negative depth: such a person is matched with nobody."""
+    frames = []
+    for time in range(12):
+        people = [person(0, time), person(1, time, depth=-50.0, index=1)]
+        frames.append(frame_of(time, people, width=WIDTH, height=HEIGHT))
+    tracked = run(frames)
+
+    assert [ids(frame) for frame in tracked] == [[1]] * 12
+
+
+def test_a_depth_that_turns_negative_still_gives_finite_predictions():
+    """Where no line fits, a lost person is expected where seen last."""
+    depths = [50.0] * 6 + [-50.0]
+    frames = [
+        frame_of(time, [person(0, time, depth=depth)], width=WIDTH, height=HEIGHT)
+        for time, depth in enumerate(depths)
+    ]
+    tracker = Tracker(FakeTextureModel(), FakePosePredictor(), TrackingOptions())
+    for frame in frames[:6]:
+        tracker.update(frame)
+    tracker.histories.locations[0, -1] = frames[6].people[0].location_vector
+    tracker.update(frame_of(6, [], width=WIDTH, height=HEIGHT))
+
+    assert np.isfinite(tracker.histories.expected_locations).all()
+    assert tracker.histories.expected_locations[0, 92] == -50.0
+
+
+def test_a_long_gap_does_not_stop_the_run(pose_predictor_of):
+    """Official fault: a history that spans 125 frames or more ends the run without a result."""
+    present = [[0]] * 6 + [[]] * 90 + [[0]] + [[]] * 90 + [[0]] * 3
+    options = TrackingOptions(max_age_track=100, upstream_quirks=True)
+    tracked = list(track(world(present), FakeTextureModel(), pose_predictor_of("tiny"), options))
+
+    assert ids(tracked[-1]) == [1]
+
+
+def test_quirks_hand_the_predictor_the_official_batches():
+    """With quirks the matched and the unmatched tracks are two batches, the dying among the latter.
+
+    Without, all live tracks are one batch and the dying are spared.
+    """
+    sizes = {}
+    for quirks in (True, False):
+
+        class Recorder(FakePosePredictor):
+            batches = ()
+
+            def predict_next(self, poses, times, time_to_predict, *, upstream_quirks=False):
+                self.batches = (*self.batches, (len(poses), upstream_quirks))
+                return super().predict_next(poses, times, time_to_predict)
+
+        recorder = Recorder()
+        frames = world([[0, 1, 2], [0, 1]])  # person 2 dies tentative
+        list(track(frames, FakeTextureModel(), recorder, TrackingOptions(upstream_quirks=quirks)))
+        sizes[quirks] = recorder.batches
+
+    assert sizes[True] == ((2, True), (1, True))
+    assert sizes[False] == ((2, False),)
+
+
+@dataclass(eq=False)
+class Handle:
+    """A texture that can be watched."""
+
+    colour: str
+
+
+class WatchedTextures(FakeTextureModel):
+    """Real copies, so that a kept detection texture would show."""
+
+    def distance(self, tracks, detections, pairs):
+        return np.array([0.0 if tracks[t].colour == detections[d].colour else 30.0 for t, d in pairs])
+
+    def copy(self, texture):
+        return Handle(texture.colour)
+
+
+def test_one_texture_is_kept_per_live_track():
+    """Neither histories, nor frames that wait, nor lost people keep the texture of a measurement."""
+    alive = weakref.WeakSet()
+
+    def watched(frames):
+        for frame in frames:
+            handles = [Handle(one.texture.colour) for one in frame.people]
+            alive.update(handles)
+            people = (replace(one, texture=handle) for one, handle in zip(frame.people, handles, strict=True))
+            frame = replace(frame, people=tuple(people))
+            del handles
+            yield frame
+
+    present = [[0, 1, 2]] * 8 + [[0]] * 8
+    most = 0
+    kept = []
+    for frame in track(watched(world(present)), WatchedTextures(), FakePosePredictor(), TrackingOptions()):
+        kept.append(frame)
+        gc.collect()
+        most = max(most, len(alive))
+
+    assert most <= 3  # those of the newest frame, which the stages still hold
+
+
+def _peak_bytes(num_frames):
+    present = [0, 1, 2]
+    tracemalloc.start()
+    frames = (
+        frame_of(time, [person(who, time) for who in present], width=WIDTH, height=HEIGHT)
+        for time in range(num_frames)
+    )
+    for _ in track(frames, FakeTextureModel(), FakePosePredictor(), TrackingOptions()):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_the_video():
+    """Ten times the frames, the same peak."""
+    _peak_bytes(20)  # what is made once and kept, such as caches
+    short, long = _peak_bytes(30), _peak_bytes(300)
+
+    assert long < 1.05 * short + 20_000
+
+
+def test_people_without_textures_are_a_mistake_of_the_caller():
+    """A person whose texture was already taken cannot be tracked again."""
+    bare = replace(person(0, 0), texture=None)
+    frame = PeopleInFrame(
+        frame_index=0, source_index=0, pts=0, pts_seconds=0.0, width=WIDTH, height=HEIGHT, people=(bare,)
+    )
+
+    with pytest.raises(ValueError, match="textures"):
+        run([frame])
