@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, runtime_checkable
 
 from handler.errors import JobError
 from handler.job import Artifact, ArtifactKind
@@ -55,6 +55,7 @@ def local_file(kind: ArtifactKind, path: Path) -> LocalFile:
         return LocalFile(kind=kind, path=path, size_bytes=file.tell(), sha256=digest.hexdigest())
 
 
+@runtime_checkable
 class Store(Protocol):
     """One job's place for results."""
 
