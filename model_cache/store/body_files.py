@@ -26,6 +26,16 @@ from model_cache.store.pickles import Inert, read_guarded, read_pickle
 
 NUM_EXTRA_REGRESSED_JOINTS = 19
 _SAME_BODY = 1e-5  # metres or weights; float32 copies of one file differ by less
+# Our name: the names that files have it under.
+_NAMES = {
+    "v_template": ("v_template",),
+    "faces": ("f", "faces"),
+    "shapedirs": ("shapedirs",),
+    "joint_regressor": ("J_regressor", "joint_regressor"),
+    "joint_regressor_extra": ("joint_regressor_extra",),
+    "lbs_weights": ("weights", "lbs_weights"),
+}
+_INDICES = frozenset({"faces", "parents", "extra_joint_vertex_ids"})
 SMPL_ADDRESS = "https://smpl.is.tue.mpg.de"  # where the operator registers, accepts the licence, downloads
 
 
@@ -142,43 +152,41 @@ def _plain_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _body(fields: Mapping[str, Any], source: str) -> BodyData:
     """`fields` under SMPL's names or ours, checked for shape, range and finiteness."""
-    v_template = _field(fields, ("v_template",), source).astype(np.float32)
-    if v_template.ndim != 2 or v_template.shape[1] != 3:
-        raise WeightsInvalid(f"{source}: `v_template` is {v_template.shape}, (vertices, 3) is needed")
-    num = len(v_template)
-    shapedirs = _field(fields, ("shapedirs",), source)
-    if shapedirs.shape[:2] != (num, 3) or shapedirs.shape[-1] < NUM_BETAS:
-        raise WeightsInvalid(f"{source}: `shapedirs` is {shapedirs.shape}, ({num}, 3, 10 or more) is needed")
-    posedirs = _field(fields, ("posedirs",), source) if "posedirs" in fields else None
-    shapes = {
-        ("J_regressor", "joint_regressor"): (NUM_JOINTS, num),
-        ("joint_regressor_extra",): (NUM_EXTRA_REGRESSED_JOINTS, num),
-        ("weights", "lbs_weights"): (num, NUM_JOINTS),
-    }
-    arrays = {names: _field(fields, names, source) for names in shapes}
-    for names, shape in shapes.items():
-        if arrays[names].shape != shape:
-            raise WeightsInvalid(f"{source}: `{names[0]}` is {arrays[names].shape}, {shape} is needed")
-    if posedirs is not None and posedirs.shape != (num, 3, NUM_POSE_FEATURES):
-        raise WeightsInvalid(f"{source}: `posedirs` is {posedirs.shape}, ({num}, 3, 207) is needed")
-    regressor, extra, weights = (array.astype(np.float32) for array in arrays.values())
-    if arrays["weights", "lbs_weights"].dtype == np.float16:
-        weights /= weights.sum(axis=1, keepdims=True)  # rounded weights would scale the body by up to 5e-4
-    body = BodyData(
-        v_template=v_template,
-        faces=_field(fields, ("f", "faces"), source).astype(np.int64),
-        shapedirs=np.ascontiguousarray(shapedirs[..., :NUM_BETAS], dtype=np.float32),
-        posedirs=None if posedirs is None else posedirs.astype(np.float32),
-        joint_regressor=regressor,
-        joint_regressor_extra=extra,
-        parents=_parents(fields, source),
-        lbs_weights=weights,
-        extra_joint_vertex_ids=np.asarray(
-            fields.get("extra_joint_vertex_ids", EXTRA_JOINT_VERTEX_IDS), dtype=np.int64
-        ),
+    arrays = {name: _field(fields, names, source) for name, names in _NAMES.items()}
+    arrays["shapedirs"] = arrays["shapedirs"][..., :NUM_BETAS]  # SMPL 1.1 has 300
+    arrays["parents"] = _parents(fields, source)
+    arrays["extra_joint_vertex_ids"] = np.asarray(
+        fields.get("extra_joint_vertex_ids", EXTRA_JOINT_VERTEX_IDS)
     )
-    _check(body, source)
-    return body
+    if "posedirs" in fields:
+        arrays["posedirs"] = plain_array(fields["posedirs"], source)
+    vertices, faces = arrays["v_template"].shape[:1], arrays["faces"].shape[:1]
+    shapes = {
+        "parents": (NUM_JOINTS,),
+        "v_template": (*vertices, 3),
+        "faces": (*faces, 3),
+        "shapedirs": (*vertices, 3, NUM_BETAS),
+        "posedirs": (*vertices, 3, NUM_POSE_FEATURES),
+        "joint_regressor": (NUM_JOINTS, *vertices),
+        "joint_regressor_extra": (NUM_EXTRA_REGRESSED_JOINTS, *vertices),
+        "lbs_weights": (*vertices, NUM_JOINTS),
+        "extra_joint_vertex_ids": (len(EXTRA_JOINT_VERTEX_IDS),),
+    }
+    for name, array in arrays.items():
+        if array.shape != shapes[name]:
+            raise WeightsInvalid(
+                f"{source}: `{name}` is {array.shape}, {shapes[name]} is needed (is this SMPL-H or SMPL-X?)"
+            )
+    if arrays["lbs_weights"].dtype == np.float16:
+        weights = arrays["lbs_weights"].astype(np.float32)
+        # Rounded weights would scale the body by up to 5e-4.
+        arrays["lbs_weights"] = weights / weights.sum(axis=1, keepdims=True)
+    typed = {
+        name: np.ascontiguousarray(array, dtype=np.int64 if name in _INDICES else np.float32)
+        for name, array in arrays.items()
+    }
+    _check(typed, source)
+    return BodyData(posedirs=typed.pop("posedirs", None), **typed)
 
 
 def _field(fields: Mapping[str, Any], names: tuple[str, ...], source: str) -> np.ndarray:
@@ -193,27 +201,20 @@ def _field(fields: Mapping[str, Any], names: tuple[str, ...], source: str) -> np
 def _parents(fields: Mapping[str, Any], source: str) -> np.ndarray:
     """Parents of the joints, -1 for the root (in the official files 2^32 - 1, an overflow)."""
     if "kintree_table" in fields:
-        table = plain_array(fields["kintree_table"], source)
-        if table.ndim != 2 or len(table) != 2:
-            raise WeightsInvalid(f"{source}: `kintree_table` is {table.shape}, (2, joints) is needed")
-        parents = table[0]
+        parents = np.atleast_2d(plain_array(fields["kintree_table"], source))[0]
     else:
-        parents = _field(fields, ("parents",), source)
+        parents = np.atleast_1d(_field(fields, ("parents",), source))
     return np.concatenate(([-1], parents[1:])).astype(np.int64)
 
 
-def _check(body: BodyData, source: str) -> None:
-    num = len(body.v_template)
-    in_order = all(0 <= parent < joint for joint, parent in enumerate(body.parents[1:], start=1))
-    if body.parents.shape != (NUM_JOINTS,) or not in_order:
-        raise WeightsInvalid(f"{source}: not SMPL's tree of 24 joints (is this SMPL-H or SMPL-X?)")
-    if body.faces.ndim != 2 or body.faces.shape[1] != 3:
-        raise WeightsInvalid(f"{source}: `f` is {body.faces.shape}, (faces, 3) is needed")
-    indices = np.concatenate((body.faces.ravel(), body.extra_joint_vertex_ids))
-    if body.extra_joint_vertex_ids.shape != (len(EXTRA_JOINT_VERTEX_IDS),) or not (
-        indices.min() >= 0 and indices.max() < num
-    ):
+def _check(arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Numbers that arrays of the right shapes may still have wrong."""
+    if not all(0 <= parent < joint for joint, parent in enumerate(arrays["parents"][1:], start=1)):
+        raise WeightsInvalid(f"{source}: the joints are not in an order from the root outwards")
+    num = len(arrays["v_template"])
+    indices = np.concatenate((arrays["faces"].ravel(), arrays["extra_joint_vertex_ids"]))
+    if indices.min() < 0 or indices.max() >= num:
         raise WeightsInvalid(f"{source}: vertex indices outside of the {num} vertices")
-    for name, tensor in body_tensors(body).items():
-        if not bool(tensor.isfinite().all()):
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
             raise WeightsInvalid(f"{source}: `{name}` holds numbers that are not finite")

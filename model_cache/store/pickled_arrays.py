@@ -57,7 +57,7 @@ class PickledArray(np.ndarray):
         if not (plain or objects):
             raise pickle.UnpicklingError("an array whose content does not fill its shape")
         state = (1, shape, dtype, bool(by_column), content)
-        super().__setstate__(state)  # type: ignore[arg-type]  # numpy's stub wants a numpy.bool, its C code not
+        super().__setstate__(state)
 
 
 def reconstruct(_cls: object, _shape: object, _code: object) -> PickledArray:

@@ -1,0 +1,40 @@
+"""`python -m model_cache` as an operator meets it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "model_cache", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_convert_prints_what_was_made_and_what_was_left_out(official_tiny_files, tmp_path):
+    """The report names files with hashes and each unused key with its reason."""
+    done = run("convert", official_tiny_files, "--out", tmp_path / "store", "--only", "hmr2")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "store" / "hmr2.safetensors").is_file()
+    for words in (
+        "hmr2.safetensors",
+        "from epoch=35-step=1000000.ckpt  sha256 ",
+        "not used, only trains the network: discriminator.D_conv1.weight, discriminator.betas_fc1.bias",
+    ):
+        assert words in done.stdout
+
+
+def test_convert_says_in_one_line_what_is_missing(tmp_path):
+    """A user's mistake is a sentence on stderr and status 1, never a traceback."""
+    done = run("convert", tmp_path, "--out", tmp_path / "store")
+    assert done.returncode == 1
+    assert done.stderr.startswith("WeightsMissing: official files not found: ")
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_convert_refuses_an_unknown_model(tmp_path):
+    """A misspelt --only is a usage error."""
+    done = run("convert", tmp_path, "--only", "hmr3")
+    assert done.returncode == 2
+    assert "unknown model: hmr3" in done.stderr
