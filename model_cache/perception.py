@@ -12,13 +12,14 @@ from jaxtyping import Bool, Float32, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
+from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
 from model_cache.interfaces import PeopleInImage, PerceptionOptions
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.boxes import pad_boxes
 from model_cache.networks.crops import CROP_SIZE, crop_people
 from model_cache.networks.detector import Candidates, DeviceDetector
 from model_cache.networks.device_crops import crop_people_on_device
+from model_cache.networks.device_faults import device_faults
 from model_cache.networks.hmr2 import BodyEstimate, BucketedHmr2
 from model_cache.networks.rle import encode_mask
 from model_cache.networks.texture import TextureSampler
@@ -95,12 +96,11 @@ class NativePerception:
             ModelOutputInvalid: a network gave numbers that are not finite.
         """
         try:
-            return self._perceive_at_once(images_bgr, frame_indices, options)
+            with device_faults():
+                return self._perceive_at_once(images_bgr, frame_indices, options)
         except torch.OutOfMemoryError as error:
             if len(images_bgr) == 1:
                 raise DeviceOutOfMemory("one frame alone does not fit on the device") from error
-        except torch.AcceleratorError as error:
-            raise DeviceFault(f"the device failed: {str(error).splitlines()[0]}") from error
         # Here the exception is gone, and with it the frames of its traceback, which held the batch's tensors.
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
