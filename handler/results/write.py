@@ -137,9 +137,14 @@ def disk_full_is_coded(stage: Stage) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
         raise WorkerError("DISK_FULL", "the worker's disk is full", stage=stage) from error
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error with an `errno` means that no more can be written."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager

@@ -1,0 +1,80 @@
+"""Pictures with their times to an H.264 file. Knows nothing of what they show."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+from av.video.reformatter import ColorRange, Colorspace
+from jaxtyping import UInt8
+from numpy import ndarray
+
+PRESET, CRF = "veryfast", "21"  # 40 frames/s of 1080p on one core, no visible loss
+FALLBACK_FPS = Fraction(30)  # only a hint for the encoder's rate control
+
+
+class Film:
+    """An open mp4 file. Every picture gets the size of the first one, made even.
+
+    Args:
+        container: open for writing.
+        time_base: seconds per tick.
+        average_fps: a hint; times come with the pictures.
+    """
+
+    def __init__(
+        self, container: av.container.OutputContainer, *, time_base: Fraction, average_fps: float | None
+    ) -> None:
+        self._container = container
+        self._time_base = time_base
+        self._rate = Fraction(average_fps).limit_denominator(1001) if average_fps else FALLBACK_FPS
+        self._stream: av.VideoStream | None = None
+        self._size: tuple[int, int] | None = None
+        self._first_pts = 0
+
+    def add(self, image_bgr: UInt8[ndarray, "h w 3"], pts: int) -> None:
+        """Append a picture; `pts` in ticks, strictly increasing. The film starts at 0."""
+        if self._stream is None:
+            self._open(image_bgr, pts)
+        assert self._stream is not None
+        assert self._size is not None
+        if (image_bgr.shape[1], image_bgr.shape[0]) != self._size:
+            image_bgr = cv2.resize(image_bgr, self._size, interpolation=cv2.INTER_AREA)
+        right, bottom = self._size[0] % 2, self._size[1] % 2
+        if right or bottom:  # 4:2:0 colour needs an even size; nothing is cut off
+            image_bgr = cv2.copyMakeBorder(image_bgr, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        picture = av.VideoFrame.from_ndarray(image_bgr, format="bgr24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+        picture.pts = pts - self._first_pts
+        picture.time_base = self._time_base
+        self._container.mux(self._stream.encode(picture))
+
+    def _open(self, image_bgr: UInt8[ndarray, "h w 3"], pts: int) -> None:
+        height, width = image_bgr.shape[:2]
+        stream = self._container.add_stream(
+            "libx264", rate=self._rate, options={"preset": PRESET, "crf": CRF}
+        )
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = self._time_base
+        stream.codec_context.colorspace = Colorspace.ITU709
+        stream.codec_context.color_range = ColorRange.MPEG
+        self._stream, self._size, self._first_pts = stream, (width, height), pts
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+
+
+@contextmanager
+def film(path: Path, *, time_base: Fraction, average_fps: float | None) -> Iterator[Film]:
+    """A film at `path`, playable when the block is left without an error."""
+    # The index at the front lets a browser start before the whole file is there.
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        pictures = Film(container, time_base=time_base, average_fps=average_fps)
+        yield pictures
+        pictures.finish()
