@@ -108,6 +108,7 @@ class QueueMachine(RuleBasedStateMachine):
     def worker_takes_and_dies(self, worker: str) -> None:
         if not self.queue.busy_workers() & {worker}:
             self.take(worker, 1)
+            self.states_change_only_in_legal_ways()
             self.worker_dies(worker, its_fault=True)
 
     @rule(job_id=jobs)
