@@ -207,3 +207,21 @@ def join(path: Path, *parts: Path) -> Path:
     """Concatenate files byte by byte, which is how MPEG transport streams are spliced."""
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
+
+
+def cut_without_encoding(path: Path, source: Path, start_seconds: float) -> Path:
+    """Copy the packets from the last key frame before a time; an edit list hides what lies before it."""
+    with av.open(str(source)) as whole, av.open(str(path), "w") as container:
+        stream = whole.streams.video[0]
+        copy = container.add_stream_from_template(stream)
+        assert stream.time_base is not None
+        start = round(start_seconds / stream.time_base)
+        packets = [packet for packet in whole.demux(stream) if packet.pts is not None]
+        keys = [at for at, packet in enumerate(packets) if packet.is_keyframe and (packet.pts or 0) <= start]
+        for packet in packets[keys[-1] :]:
+            assert packet.pts is not None
+            assert packet.dts is not None
+            packet.pts, packet.dts = packet.pts - start, packet.dts - start
+            packet.stream = copy
+            container.mux(packet)
+    return path

@@ -70,10 +70,10 @@ def _moving_pictures(container: InputContainer, settings: IntakeSettings) -> Vid
         )
     streams = moving_picture_streams(container)
     if not streams:
-        found = (
-            "a still picture" if container.streams.video else "sound" if container.streams.audio else "data"
-        )
-        raise SourceError("VIDEO_HAS_NO_FRAMES", f"the file has no moving pictures, only {found}")
+        what = "data"
+        if container.streams.video or container.streams.audio:
+            what = "a still picture" if container.streams.video else "sound"
+        raise SourceError("VIDEO_HAS_NO_FRAMES", f"the file has no moving pictures, only {what}")
     stream = streams[0]
     context: VideoCodecContext | None = stream.codec_context  # None where FFmpeg has no decoder
     if context is None or context.codec.name not in CODECS.split(","):

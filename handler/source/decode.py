@@ -40,6 +40,7 @@ class DecodeReport:
         num_corrupt: decoded frames that the decoder marked as damaged.
         num_damaged_packets: pieces of the file that gave no frame because of damage.
         reached_end: the end of the file, or of the wanted part, was reached without a break.
+        busy_seconds: time spent on decoding, waiting not included.
         warnings: what was odd, in order of discovery.
     """
 
@@ -48,6 +49,7 @@ class DecodeReport:
     num_corrupt: int = 0
     num_damaged_packets: int = 0
     reached_end: bool = False
+    busy_seconds: float = 0.0
     warnings: list[Warn] = field(default_factory=list)
 
 
@@ -87,9 +89,11 @@ def decode(
     """
     frame_bytes = facts.width * facts.height * 3
     depth = max(1, min(queue_frames, QUEUE_BYTES // max(frame_bytes, 1)))
-    selection = _Selection(facts, settings, start_s, end_s, stride, report or DecodeReport())
+    report = report or DecodeReport()
+    selection = _Selection(facts, settings, start_s, end_s, stride, report)
     with Ahead(selection.frames(check), depth=depth, name="decode") as ahead:
         yield from ahead
+        report.busy_seconds = ahead.busy_seconds
 
 
 class _Selection:
@@ -130,6 +134,7 @@ class _Selection:
                 report.num_corrupt += picture.is_corrupt
                 pts, seconds = timeline.place(picture.pts)
                 if seconds >= self._end_s:
+                    report.reached_end = True
                     break
                 if seconds < self._start_s:
                     continue
@@ -202,5 +207,7 @@ class _Selection:
         announced = self._facts.num_frames_estimate or 0
         if announced - num_frames > max(1, announced // 100):  # estimates may be off by one
             self._warn_once(
-                "FRAMES_MISSING", f"the file announces {announced} frames, {num_frames} could be decoded"
+                "FRAMES_MISSING",
+                f"the file announces {announced} frames, {num_frames} could be decoded "
+                "(trimmed files do this, damaged ones too)",
             )

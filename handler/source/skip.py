@@ -50,11 +50,12 @@ def find_start(path: Path, start_s: float, settings: IntakeSettings, check: Chec
                 check()
                 if packet.size == 0:  # the end
                     break
-                if packet.pts is None or packet.dts is None or packet.is_corrupt:
+                if packet.pts is None or packet.is_corrupt:
                     return None
-                if last_dts is not None and packet.dts <= last_dts:
-                    return None
-                last_dts = packet.dts
+                if packet.dts is not None:  # MKV has none for the first packets
+                    if last_dts is not None and packet.dts <= last_dts:
+                        return None
+                    last_dts = packet.dts
                 if packet.is_keyframe and not packet.is_discard:
                     if latest_pts is not None and packet.pts <= latest_pts:
                         return None  # time runs backwards

@@ -1,0 +1,405 @@
+"""Frames come in order, upright, at their exact times, whatever the file; damage is counted, never hidden."""
+
+import contextlib
+import gc
+import itertools
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handler.errors import InputError, SourceError, WorkerError
+from handler.records import Frame
+from handler.settings import IntakeSettings
+from handler.source.decode import DecodeReport, decode
+from handler.source.probe import probe
+from handler.source.read import ReadTally, StartPoint, read_pictures
+from handler.source.skip import find_start
+from tests.video_factory import cut_without_encoding, damage, join, make_video, read_index
+
+LIMITS = IntakeSettings()
+ALT_REF = {"deadline": "good", "cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "8"}
+
+
+def frames_of(path: Path, settings: IntakeSettings = LIMITS, **more) -> tuple[list[Frame], DecodeReport]:
+    """All frames and the report; no thread is left behind."""
+    report = DecodeReport()
+    frames = list(decode(probe(path, settings), settings, report=report, **more))
+    assert "decode" not in {thread.name for thread in threading.enumerate()}
+    assert report.num_kept == len(frames)
+    seconds = [frame.pts_seconds for frame in frames]
+    assert all(later > earlier for earlier, later in itertools.pairwise(seconds))
+    assert [frame.frame_index for frame in frames] == list(range(len(frames)))
+    return frames, report
+
+
+def numbers(frames: list[Frame]) -> list[int]:
+    """The numbers drawn into the frames; fails if one is not upright."""
+    return [read_index(frame.image_bgr) for frame in frames]
+
+
+def codes(report: DecodeReport) -> list[str]:
+    """The codes of the warnings."""
+    return [warning.code for warning in report.warnings]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"name": "a.mp4"},
+        {"name": "a.mov", "fps": Fraction(30_000, 1001)},
+        {"name": "a.mkv"},
+        {"name": "a.ts"},
+        {"name": "a.mp4", "audio": True},
+        {"name": "a.mp4", "codec": "libx265"},
+        {"name": "a.webm", "codec": "libvpx-vp9"},
+        {"name": "a.webm", "codec": "libvpx"},
+        {"name": "a.mp4", "codec": "libsvtav1"},
+        {"name": "a.avi", "codec": "mpeg4"},
+        {"name": "a.avi", "codec": "mjpeg", "pixel_format": "yuvj420p"},
+        {"name": "a.mov", "codec": "prores_ks", "pixel_format": "yuv422p10le"},
+        {"name": "a.avi", "codec": "rawvideo", "pixel_format": "bgr24"},
+        {"name": "a.mp4", "pixel_format": "yuv420p10le"},
+        {"name": "a.mp4", "codec": "libx265", "pixel_format": "yuv420p10le", "transfer": 16},
+        {"name": "a.mp4", "pixel_format": "gray"},
+    ],
+    ids=lambda more: " ".join(str(value) for value in more.values()),
+)
+def test_decode_gives_every_frame(tmp_path, more):
+    """Every frame of every container, codec and depth comes once, in order, at its time."""
+    path = make_video(tmp_path / more.pop("name"), num_frames=20, **more)
+    rate = more.get("fps", 30)
+
+    frames, report = frames_of(path)
+
+    assert numbers(frames) == list(range(20))
+    assert [frame.source_index for frame in frames] == list(range(20))
+    assert [frame.pts_seconds for frame in frames] == pytest.approx([n / rate for n in range(20)], abs=6e-4)
+    assert frames[0].image_bgr.dtype == np.uint8
+    assert (report.num_decoded, report.num_corrupt, report.reached_end) == (20, 0, True)
+    assert codes(report) == []
+
+
+@pytest.mark.parametrize("mirrored", [False, True], ids=["", "mirrored"])
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_decode_turns_frames_upright(tmp_path, rotation, mirrored):
+    """Rotated and mirrored recordings come out as a player shows them."""
+    path = make_video(tmp_path / "a.mp4", num_frames=3, size=(160, 96), rotation=rotation, mirrored=mirrored)
+
+    frames, _ = frames_of(path)
+
+    assert numbers(frames) == [0, 1, 2]
+    assert {frame.image_bgr.shape for frame in frames} == {(96, 160, 3)}
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("a.mp4", {"pixel_format": "yuv444p"}),
+        ("a.webm", {"codec": "libvpx-vp9"}),
+        ("a.avi", {"codec": "mjpeg", "pixel_format": "yuvj420p"}),
+        ("a.mkv", {"codec": "ffv1"}),
+    ],
+)
+def test_decode_keeps_odd_sizes(tmp_path, name, more):
+    """Frames of odd width and height keep every pixel."""
+    frames, _ = frames_of(make_video(tmp_path / name, num_frames=3, size=(131, 97), **more))
+
+    assert numbers(frames) == [0, 1, 2]
+    assert frames[0].image_bgr.shape == (97, 131, 3)
+
+
+def test_decode_shows_colours_as_tagged(tmp_path):
+    """Blue, green and red come in BGR order."""
+
+    def colours(index, size):
+        image = np.zeros((size[1], size[0], 3), np.uint8)
+        for part, channel in enumerate(np.eye(3, dtype=np.uint8) * 200):
+            image[:, part * size[0] // 3 : (part + 1) * size[0] // 3] = channel
+        return image
+
+    path = make_video(tmp_path / "a.mp4", num_frames=1, size=(96, 32), pixel_format="yuv444p", draw=colours)
+    image = frames_of(path)[0][0].image_bgr.astype(int)
+
+    for part in range(3):
+        np.testing.assert_allclose(image[16, part * 32 + 16], np.eye(3)[part] * 200, atol=12)
+
+
+def test_decode_keeps_a_variable_rate(tmp_path):
+    """Times are the file's own, not a count divided by a rate."""
+    times = [0.0, 0.01, 0.2, 0.25, 1.75, 1.8, 3.0]
+    path = make_video(tmp_path / "a.mp4", num_frames=len(times), times=times)
+
+    frames, report = frames_of(path)
+
+    assert [frame.pts_seconds for frame in frames] == pytest.approx(times, abs=1e-9)
+    assert [frame.pts for frame in frames] == [round(time * 90_000) for time in times]
+    assert codes(report) == []
+
+    path = make_video(tmp_path / "b.mp4", num_frames=20, variable_rate=True)
+    steps = np.diff([frame.pts_seconds for frame in frames_of(path)[0]])
+    np.testing.assert_allclose(steps, [1 / 30] * 10 + [2.5 / 30] * 9, atol=1e-4)
+
+
+def test_decode_counts_time_from_the_first_frame(tmp_path):
+    """A file whose timestamps begin late begins at zero all the same."""
+    frames, _ = frames_of(make_video(tmp_path / "a.mkv", num_frames=4, times=[5.0, 5.1, 5.2, 5.3]))
+
+    assert [frame.pts_seconds for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3], abs=1e-3)
+
+
+def test_decode_honours_edit_lists(tmp_path):
+    """Frames hidden by an edit list do not come, and the mismatch with the header is a warning."""
+    whole = make_video(tmp_path / "whole.mp4", num_frames=90, gop=15)
+    path = cut_without_encoding(tmp_path / "cut.mp4", whole, 1.2)
+
+    frames, report = frames_of(path)
+
+    assert numbers(frames) == list(range(36, 90))
+    assert frames[0].pts_seconds == 0
+    assert codes(report) == ["FRAMES_MISSING"]
+    assert report.reached_end
+
+
+def test_decode_fits_a_changed_size_into_the_first(tmp_path):
+    """After a change of size every frame has the first one's size, and time goes on."""
+    first = make_video(tmp_path / "1.ts", num_frames=15)
+    second = make_video(tmp_path / "2.ts", num_frames=15, size=(192, 144), first_index=15)
+    third = make_video(tmp_path / "3.ts", num_frames=15, size=(96, 144), first_index=30)
+
+    frames, report = frames_of(join(tmp_path / "all.ts", first, second, third))
+
+    assert {frame.image_bgr.shape for frame in frames} == {(96, 128, 3)}
+    assert numbers(frames[:30]) == list(range(30))
+    narrow = frames[40].image_bgr
+    assert narrow[:, :30].max() < 10  # black beside a picture of another shape
+    assert read_index(narrow[:, 32:96]) == 40
+    seconds = [frame.pts_seconds for frame in frames]
+    np.testing.assert_allclose(np.diff(seconds), 1 / 30, atol=0.6 / 30)
+    assert seconds[-1] == pytest.approx(44 / 30, abs=0.01)
+    assert codes(report) == ["SIZE_CHANGED", "TIMESTAMPS_REPAIRED"]
+    assert report.warnings[0].frame_index == 15
+
+
+def test_decode_marks_and_counts_damage_in_the_middle(tmp_path):
+    """Damaged frames are kept and marked, the rest is whole, and times after the damage are right."""
+    whole = make_video(tmp_path / "a.mp4", num_frames=150, gop=15)
+    frames, report = frames_of(damage(whole, start=0.4, end=0.5, num_bytes=40, seed=1))
+
+    assert "FRAMES_CORRUPT" in codes(report)
+    assert report.num_corrupt == sum(frame.is_corrupt for frame in frames) > 0
+    assert len(frames) > 120
+    assert numbers(frames[:15]) == list(range(15))
+    assert numbers(frames[-30:]) == list(range(120, 150))
+    assert [frame.pts_seconds for frame in frames[-30:]] == pytest.approx([n / 30 for n in range(120, 150)])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
+def test_decode_keeps_what_a_truncated_file_holds(tmp_path, name):
+    """A file cut off in the middle gives its good frames and a warning."""
+    more = {"codec": "mpeg4"} if name == "a.avi" else {}
+    path = make_video(tmp_path / name, num_frames=120, truncated=0.5, **more)
+
+    facts = probe(path, LIMITS)
+    frames, report = frames_of(path)
+
+    assert 20 < len(frames) < 110
+    good = [frame for frame in frames if not frame.is_corrupt][:-1]
+    assert numbers(good) == list(range(len(good)))
+    told = codes(report) + [warning.code for warning in facts.warnings]
+    assert name == "a.ts" or {"FRAMES_MISSING", "VIDEO_CUT_OFF", "VIDEO_ENDED_EARLY"} & set(told)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_decode_survives_any_damage(tmp_path, seed):
+    """Random bytes anywhere give frames or a coded error, never a hang or another exception."""
+    path = damage(make_video(tmp_path / "a.mp4", num_frames=40), start=0.05, end=1, num_bytes=80, seed=seed)
+    with contextlib.suppress(SourceError):
+        frames_of(path)
+
+
+def test_decode_gives_the_one_frame_of_a_one_frame_video(tmp_path):
+    """One frame is enough."""
+    frames, report = frames_of(make_video(tmp_path / "a.mp4", num_frames=1))
+
+    assert (len(frames), frames[0].pts_seconds, codes(report)) == (1, 0.0, [])
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({"stride": 7}, range(0, 60, 7)),
+        ({"start_s": 0.1}, range(3, 60)),
+        ({"end_s": 0.1}, range(3)),
+        ({"start_s": 0.5, "end_s": 1.0, "stride": 4}, range(15, 30, 4)),
+        ({"start_s": 1.99}, []),
+        ({"end_s": 100.0, "stride": 59}, [0, 59]),
+    ],
+    ids=str,
+)
+def test_decode_takes_the_part_that_is_asked_for(tmp_path, part, expected):
+    """The first frame at or after start_s comes, the first at or after end_s does not."""
+    path = make_video(tmp_path / "a.mp4", num_frames=60)
+    if not list(expected):
+        with pytest.raises(SourceError, match="VIDEO_HAS_NO_FRAMES"):
+            frames_of(path, **part)
+        return
+
+    frames, report = frames_of(path, **part)
+
+    assert numbers(frames) == list(expected)
+    assert [frame.source_index for frame in frames] == list(expected)
+    assert [frame.pts_seconds for frame in frames] == pytest.approx([n / 30 for n in expected])
+    assert report.reached_end
+
+
+def test_decode_stops_reading_at_the_end_of_the_part(tmp_path):
+    """What lies after end_s is not decoded."""
+    _, report = frames_of(make_video(tmp_path / "a.mp4", num_frames=200), end_s=1.0)
+
+    assert report.num_decoded <= 32
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("a.mp4", {}),
+        ("a.mp4", {"variable_rate": True}),
+        ("a.mp4", {"rotation": 90, "fps": Fraction(30_000, 1001)}),
+        ("a.mp4", {"options": {"preset": "fast", "x264-params": "open-gop=1:bframes=3:threads=1"}}),
+        ("a.mkv", {"codec": "libx265", "options": {"x265-params": "open-gop=1:bframes=3:log-level=none"}}),
+        ("a.mkv", {"b_frames": 0}),
+        ("a.webm", {"codec": "libvpx-vp9", "options": ALT_REF}),
+    ],
+    ids=["mp4", "variable rate", "rotated", "open gop", "hevc open gop", "mkv", "vp9 hidden frames"],
+)
+@pytest.mark.parametrize("start_s", [2.001, 2.667, 3.9])
+def test_decode_from_a_key_frame_equals_decoding_everything(tmp_path, name, more, start_s):
+    """A late start decodes less and gives the very same frames: numbers, times and pixels."""
+    path = make_video(tmp_path / name, num_frames=140, gop=20, **more)
+
+    whole, whole_report = frames_of(path)
+    part, report = frames_of(path, start_s=start_s)
+
+    expected = [frame for frame in whole if frame.pts_seconds >= start_s - 1e-6]
+    assert report.num_decoded < whole_report.num_decoded - 20
+    assert len(part) == len(expected)
+    for one, other in zip(part, expected, strict=True):
+        assert (one.source_index, one.pts) == (other.source_index, other.pts)
+        assert one.pts_seconds == other.pts_seconds
+        np.testing.assert_array_equal(one.image_bgr, other.image_bgr)
+
+
+def test_decode_from_a_key_frame_honours_edit_lists(tmp_path):
+    """Hidden frames are not counted on the way to a late start either."""
+    whole = make_video(tmp_path / "whole.mp4", num_frames=150, gop=15)
+    path = cut_without_encoding(tmp_path / "cut.mp4", whole, 1.2)
+
+    frames, report = frames_of(path, start_s=2.1)
+
+    assert [frame.source_index for frame in frames] == list(range(63, 114))
+    assert numbers(frames) == list(range(99, 150))
+    assert report.num_decoded < 70
+
+
+def test_find_start_takes_no_shortcut_where_it_is_not_sure(tmp_path):
+    """Transport streams, hidden-frame codecs and early starts are decoded from the beginning."""
+
+    def shortcut(name: str, start_s: float = 3.0, **more) -> StartPoint | None:
+        path = make_video(tmp_path / name, num_frames=120, gop=15, **more)
+        return find_start(path, start_s, LIMITS, lambda: None)
+
+    assert shortcut("a.mp4") is not None
+    assert shortcut("a.mp4", start_s=1.0) is None
+    assert shortcut("a.ts") is None
+    assert shortcut("a.webm", codec="libvpx") is None
+    assert shortcut("b.mp4", start_s=100.0) is not None  # beyond the end: the last key frame
+
+
+def test_read_pictures_falls_back_when_the_key_frame_does_not_come(tmp_path):
+    """A start point that proves wrong costs time, not frames."""
+    path = make_video(tmp_path / "a.mp4", num_frames=30, gop=10)
+    wrong = StartPoint(packet_index=10, source_index=99, pts=7, origin=0)
+
+    read = list(read_pictures(path, LIMITS, lambda: None, ReadTally(), wrong))
+
+    assert [source_index for source_index, _ in read] == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"max_frames": 10}, "VIDEO_TOO_LONG"), ({"max_duration_seconds": 0.5}, "VIDEO_TOO_LONG")],
+)
+def test_decode_counts_instead_of_believing_the_header(tmp_path, changes, code):
+    """Limits on length hold while decoding, whatever the header said."""
+    path = make_video(tmp_path / "a.mp4", num_frames=30)
+    facts = probe(path, LIMITS)
+    frames = decode(facts, IntakeSettings(**changes))
+    seen = []
+
+    with pytest.raises(InputError, match=code):
+        seen.extend(frames)
+    assert 8 <= len(seen) <= 16
+
+
+def test_decode_refuses_a_change_to_too_large_frames(tmp_path):
+    """A video that grows beyond the limit in the middle is refused."""
+    first = make_video(tmp_path / "1.ts", num_frames=15)
+    second = make_video(tmp_path / "2.ts", num_frames=15, size=(160, 128))
+    path = join(tmp_path / "all.ts", first, second)
+
+    with pytest.raises(InputError, match="VIDEO_TOO_LARGE"):
+        frames_of(path, IntakeSettings(max_pixels=128 * 96))
+
+
+def test_decode_ends_on_cancel(tmp_path):
+    """What the check raises in the decoding thread comes out at the next frame, and the thread ends."""
+    facts = probe(make_video(tmp_path / "a.mp4", num_frames=120), LIMITS)
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise WorkerError("CANCELLED", "the caller ended the job")
+
+    frames = decode(facts, LIMITS, check=check, queue_frames=2)
+    next(frames)
+    stop.set()
+    with pytest.raises(WorkerError, match="CANCELLED"):
+        list(frames)
+    assert "decode" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_decode_releases_the_file_when_closed(tmp_path):
+    """Closing the iterator ends the thread and closes the file before it returns."""
+    path = make_video(tmp_path / "a.mp4", num_frames=120)
+    frames = decode(probe(path, LIMITS), LIMITS, queue_frames=2)
+    next(frames)
+    assert "decode" in {thread.name for thread in threading.enumerate()}
+
+    frames.close()
+
+    assert "decode" not in {thread.name for thread in threading.enumerate()}
+    gc.collect()
+    opened = {link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()}
+    assert path not in opened
+
+
+def test_decode_starts_nothing_before_the_first_frame_is_asked_for(tmp_path):
+    """A decode that is never used leaves no thread."""
+    frames = decode(probe(make_video(tmp_path / "a.mp4", num_frames=3), LIMITS), LIMITS)
+    assert "decode" not in {thread.name for thread in threading.enumerate()}
+    frames.close()
+
+
+def test_decode_runs_ahead_by_a_bounded_number_of_frames(tmp_path):
+    """A slow reader holds up the decoder: no more than the queue is made."""
+    report = DecodeReport()
+    facts = probe(make_video(tmp_path / "a.mp4", num_frames=200), LIMITS)
+    frames = decode(facts, LIMITS, queue_frames=4, report=report)
+    for _ in itertools.islice(frames, 10):
+        threading.Event().wait(0.01)
+
+    assert report.num_kept <= 10 + 4 + 2
+    frames.close()

@@ -1,0 +1,284 @@
+"""What a file is found to be, and which files are refused before the GPU is spent."""
+
+import contextlib
+import hashlib
+from fractions import Fraction
+
+import pytest
+
+from handler.errors import InputError, JobError, SourceError
+from handler.settings import IntakeSettings
+from handler.source.oddities import ODDITIES, oddity
+from handler.source.probe import check_part, probe
+from handler.source.sniff import is_cut_off
+from tests.video_factory import damage, make_audio, make_still, make_video
+
+LIMITS = IntakeSettings()
+
+
+def refused(path, settings=LIMITS) -> JobError:
+    """The error of a file that must be refused; it names no path."""
+    with pytest.raises((InputError, SourceError)) as caught:
+        probe(path, settings)
+    assert str(path.parent) not in str(caught.value)
+    assert path.name not in str(caught.value)
+    return caught.value
+
+
+def test_probe_tells_the_facts(tmp_path):
+    """Container, codec, size, rate, length and hash are those of the file."""
+    path = make_video(
+        tmp_path / "clip.mp4", num_frames=45, fps=Fraction(30_000, 1001), size=(160, 96), audio=True
+    )
+
+    facts = probe(path, LIMITS)
+
+    assert (facts.codec, facts.width, facts.height, facts.rotation_degrees) == ("h264", 160, 96, 0)
+    assert "mp4" in facts.container
+    assert facts.average_fps == pytest.approx(29.97, abs=0.01)
+    assert facts.num_frames_estimate == 45
+    assert facts.duration_seconds == pytest.approx(1.5, abs=0.01)
+    assert facts.size_bytes == path.stat().st_size
+    assert facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert not facts.is_hdr
+    assert facts.warnings == ()
+    assert probe(path, LIMITS, sha256="known").sha256 == "known"
+
+
+@pytest.mark.parametrize(
+    ("rotation", "size"), [(0, (160, 96)), (90, (160, 96)), (180, (160, 96)), (270, (96, 160))]
+)
+def test_probe_gives_the_upright_size(tmp_path, rotation, size):
+    """Width and height are those of the picture as shown."""
+    facts = probe(make_video(tmp_path / "clip.mp4", num_frames=2, size=size, rotation=rotation), LIMITS)
+
+    assert (facts.width, facts.height) == size
+    assert facts.rotation_degrees == rotation
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"hello world\n" * 50, "text"),
+        ("grüße\n".encode() * 2000, "text"),
+        (b"<html><body>Sign in</body></html>", "web page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "XML"),
+        (b'{"message": "forbidden"}', "JSON"),
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nclip.mp4\n", "playlist"),
+        (b"ffconcat version 1.0\nfile 'clip.mp4'\n", "playlist"),
+        (b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\n", "playlist"),
+        (b'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"/>', "playlist"),
+        (b"\x00\x00\x00\x1cftypheic" + bytes(40), "still image"),
+        (b"ID3\x04" + bytes(4000), "MP3"),
+        (b"PK\x03\x04" + bytes(100), "ZIP"),
+        (bytes(5000), "MP4, MOV"),
+        (bytes(range(256)) * 40, "MP4, MOV"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_probe_says_what_the_file_is_instead(tmp_path, content, words):
+    """Files that are no video are refused in words that help, whatever their name says."""
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+
+    error = refused(path)
+
+    assert error.code == "VIDEO_UNREADABLE"
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "ffconcat version 1.0\nfile '{clip}'\n",
+        "# a comment\nffconcat version 1.0\nfile '{clip}'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\n{clip}\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    ],
+    ids=["ffconcat", "comment", "hls", "sdp"],
+)
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.ffconcat", "clip.m3u8", "clip.sdp"])
+def test_probe_never_opens_another_file(tmp_path, monkeypatch, template, name):
+    """A disguised playlist is stopped by the format list alone, even if nobody looks at its first bytes."""
+    other = make_video(tmp_path / "other.mp4", num_frames=2)
+    path = tmp_path / name
+    path.write_text(template.format(clip=other))
+    monkeypatch.setattr("handler.source.container.what_else", lambda path: None)
+
+    assert refused(path).code == "VIDEO_UNREADABLE"
+
+
+def test_probe_takes_no_protocol_from_a_file_name(tmp_path, monkeypatch):
+    """A file named like an FFmpeg protocol is a file."""
+    make_video(tmp_path / "clip.mp4", num_frames=2)
+    monkeypatch.chdir(tmp_path)
+    odd = (tmp_path / "clip.mp4").rename(tmp_path / "concat:a|b")
+
+    assert probe(odd.relative_to(tmp_path), LIMITS).width == 128
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(lambda path: make_audio(path), "sound"), (lambda path: make_audio(path, cover=True), "still picture")],
+    ids=["audio", "cover art"],
+)
+def test_probe_refuses_sound_without_moving_pictures(tmp_path, make, words):
+    """Sound alone, or with cover art, has no frames."""
+    error = refused(make(tmp_path / "song.mp4"))
+
+    assert error.code == "VIDEO_HAS_NO_FRAMES"
+    assert words in error.message
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_probe_refuses_still_images(tmp_path, suffix):
+    """An image is not a video, also under a video's name."""
+    path = make_still(tmp_path / f"image{suffix}").rename(tmp_path / "clip.mp4")
+
+    assert refused(path).code == "VIDEO_UNREADABLE"
+    assert "image" in refused(path).message
+
+
+def test_probe_accepts_a_video_of_one_frame(tmp_path):
+    """One frame in a video container is a video."""
+    assert probe(make_video(tmp_path / "clip.mp4", num_frames=1), LIMITS).num_frames_estimate == 1
+
+
+def test_probe_says_that_a_file_was_cut_off(tmp_path):
+    """An MP4 cut before its index cannot be read and the reason is given; after it, it is a warning."""
+    error = refused(make_video(tmp_path / "a.mp4", truncated=0.5, faststart=False))
+    assert error.code == "VIDEO_UNREADABLE"
+    assert "cut off" in error.message
+
+    facts = probe(make_video(tmp_path / "b.mp4", num_frames=90, truncated=0.6), LIMITS)
+    assert [warning.code for warning in facts.warnings] == ["VIDEO_CUT_OFF"]
+
+
+def test_probe_refuses_a_video_of_which_nothing_can_be_decoded(tmp_path):
+    """An index without decodable pictures is a video without frames."""
+    path = make_video(tmp_path / "clip.mp4", num_frames=30)
+    data = path.read_bytes()
+    at = data.index(b"mdat") + 4
+    path.write_bytes(data[:at] + bytes(len(data) - at))
+
+    assert refused(path).code == "VIDEO_HAS_NO_FRAMES"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_bytes": 100}, "100 bytes"),
+        ({"max_pixels": 128 * 96 - 1}, "128 x 96"),
+        ({"max_fps": 29}, "frames per second"),
+        ({"max_streams": 1}, "streams"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_probe_enforces_limits(tmp_path, changes, words):
+    """Length, frame size, rate and number of streams are limited, with the limit in the message."""
+    path = make_video(tmp_path / "clip.mp4", num_frames=3, audio=True)
+
+    error = refused(path, IntakeSettings(**changes))
+
+    assert error.code == "VIDEO_TOO_LARGE"
+    assert words in error.message
+
+
+def test_probe_accepts_what_is_exactly_at_the_limits(tmp_path):
+    """A limit is the largest value accepted."""
+    path = make_video(tmp_path / "clip.mp4", num_frames=3, size=(136, 104))
+    limits = IntakeSettings(max_bytes=path.stat().st_size, max_pixels=136 * 104, max_fps=30, max_streams=1)
+
+    assert probe(path, limits).width == 136
+
+
+def test_probe_does_not_believe_a_small_size_in_the_header(tmp_path):
+    """Frames larger than the header says are refused by the decoder's own limit."""
+    path = make_video(tmp_path / "clip.mp4", num_frames=3, size=(640, 480), codec="mpeg4")
+    data = path.read_bytes()
+    at = data.index(b"mp4v", data.index(b"stsd")) + 28
+    assert data[at : at + 4] == (640).to_bytes(2, "big") + (480).to_bytes(2, "big")
+    path.write_bytes(data[:at] + (16).to_bytes(2, "big") + (16).to_bytes(2, "big") + data[at + 4 :])
+
+    assert refused(path, IntakeSettings(max_pixels=20_000)).code in ("VIDEO_TOO_LARGE", "VIDEO_HAS_NO_FRAMES")
+
+
+def test_probe_refuses_codecs_off_the_list(tmp_path):
+    """Decoders that nobody needs are not reached."""
+    error = refused(make_video(tmp_path / "clip.mov", num_frames=2, codec="png", pixel_format="rgb24"))
+
+    assert error.code == "VIDEO_UNREADABLE"
+    assert "png" in error.message
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"aspect": Fraction(2)}, "PIXELS_NOT_SQUARE"),
+        ({"pixel_format": "yuv420p10le", "transfer": 16}, "HDR_NOT_TONE_MAPPED"),
+        ({"pixel_format": "yuv420p10le", "transfer": 18}, "HDR_NOT_TONE_MAPPED"),
+    ],
+    ids=["aspect", "PQ", "HLG"],
+)
+def test_probe_notes_oddities(tmp_path, more, code):
+    """What a reader of the results should know is a warning, not an error."""
+    facts = probe(make_video(tmp_path / "clip.mp4", num_frames=2, **more), LIMITS)
+
+    assert [warning.code for warning in facts.warnings] == [code]
+    assert facts.is_hdr == (code == "HDR_NOT_TONE_MAPPED")
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".avi", ".ts"])
+def test_probe_reads_every_container(tmp_path, suffix):
+    """MOV, MKV, AVI and transport streams are read like MP4."""
+    facts = probe(make_video(tmp_path / f"clip{suffix}", num_frames=20, b_frames=0), LIMITS)
+
+    assert (facts.codec, facts.width, facts.height) == ("h264", 128, 96)
+
+
+def test_check_part_refuses_by_the_header(tmp_path):
+    """A part that is too long or not there is refused before decoding; a trim makes a long video short."""
+    facts = probe(make_video(tmp_path / "clip.mp4", num_frames=90), LIMITS)
+    short = IntakeSettings(max_duration_seconds=1.0)
+
+    with pytest.raises(InputError, match="VIDEO_TOO_LONG"):
+        check_part(facts, short, start_s=0, end_s=None)
+    with pytest.raises(InputError, match="VIDEO_TOO_LONG"):
+        check_part(facts, short, start_s=0.5, end_s=100)
+    with pytest.raises(SourceError, match=r"VIDEO_HAS_NO_FRAMES.*3\.00 s"):
+        check_part(facts, LIMITS, start_s=3.0, end_s=None)
+    check_part(facts, short, start_s=2.5, end_s=None)
+    check_part(facts, short, start_s=0, end_s=0.9)
+    check_part(facts, LIMITS, start_s=0, end_s=None)
+
+
+def test_is_cut_off_only_judges_files_with_boxes(tmp_path):
+    """A whole MP4 is not cut off at any of its ends, a shortened one is; other containers are not judged."""
+    path = make_video(tmp_path / "clip.mp4", num_frames=5)
+    assert not is_cut_off(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    assert is_cut_off(path)
+    path.write_bytes(data + b"junk")
+    assert not is_cut_off(path)
+    assert not is_cut_off(make_video(tmp_path / "clip.mkv", num_frames=5, truncated=0.5))
+    path.write_bytes((1).to_bytes(4, "big") + b"mdat" + (2**40).to_bytes(8, "big"))
+    assert is_cut_off(path)
+
+
+def test_probe_survives_any_damage(tmp_path):
+    """Random bytes anywhere in a file give facts or a coded error, never another exception."""
+    for seed in range(12):
+        path = damage(
+            make_video(tmp_path / "clip.mp4", num_frames=8), start=0, end=1, num_bytes=60, seed=seed
+        )
+        with contextlib.suppress(JobError):
+            probe(path, LIMITS)
+
+
+def test_oddities_are_listed():
+    """A warning needs a code from the list."""
+    with pytest.raises(ValueError, match="NEW_CODE"):
+        oddity("NEW_CODE", "x")
+    assert all(code.isupper() for code in ODDITIES)
