@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from numpy import ndarray
 from torch import Tensor, nn
+from torch.nn.functional import linear, pad
 
 NUM_JOINTS = 24
 NUM_BETAS = 10
@@ -99,14 +100,12 @@ class Smpl(nn.Module):
         self.update_hips = update_hips
         self.faces = data.faces
         num_vertices = len(data.v_template)
-        # Blend shapes as (coefficients, 3 v) matrices: one matrix product each, read in memory order.
-        shapedirs = data.shapedirs.reshape(num_vertices * 3, NUM_BETAS).T
         self._register("v_template", data.v_template.reshape(-1))
-        self._register("shapedirs", shapedirs)
+        self._register("shapedirs", data.shapedirs.reshape(num_vertices * 3, NUM_BETAS))
         # A product with zeros only would cost most of the whole body; leaving it out changes nothing.
         self.has_posedirs = data.posedirs is not None and bool(data.posedirs.any())
         if data.posedirs is not None and self.has_posedirs:
-            self._register("posedirs", data.posedirs.reshape(num_vertices * 3, NUM_POSE_FEATURES).T)
+            self._register("posedirs", data.posedirs.reshape(num_vertices * 3, NUM_POSE_FEATURES))
         self._register("joint_regressor", data.joint_regressor)
         self._register("joint_regressor_extra", data.joint_regressor_extra)
         self._register("lbs_weights", data.lbs_weights)
@@ -126,17 +125,18 @@ class Smpl(nn.Module):
         """The body with the given rotation matrices (each relative to the parent joint) and shape."""
         rotations = torch.cat((global_orient, body_pose), dim=1)
         batch = len(betas)
-        shaped = torch.addmm(self.v_template, betas, self.shapedirs)  # (b, 3 v)
-        rest_joints = self.joint_regressor @ shaped.view(batch, -1, 3)
+        shaped = linear(betas, self.shapedirs, self.v_template)  # (b, 3 v)
+        rest_joints = torch.einsum("jv,bvk->bjk", self.joint_regressor, shaped.view(batch, -1, 3))
         posed = shaped
         if self.has_posedirs:
             identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
-            posed = torch.addmm(shaped, (body_pose - identity).reshape(batch, -1), self.posedirs)
+            posed = shaped + linear((body_pose - identity).reshape(batch, -1), self.posedirs)
         world, smpl_joints = self._pose_joints(rotations, rest_joints)
         offsets = smpl_joints - (world @ rest_joints[..., None])[..., 0]
         transforms = torch.cat((world, offsets[..., None]), dim=-1)  # (b, 24, 3, 4)
-        skinned = (self.lbs_weights @ transforms.view(batch, NUM_JOINTS, 12)).view(batch, -1, 3, 4)
-        vertices = (skinned[..., :3] @ posed.view(batch, -1, 3, 1))[..., 0] + skinned[..., 3]
+        skinned = torch.einsum("vj,bjkl->bvkl", self.lbs_weights, transforms)
+        homogeneous = pad(posed.view(batch, -1, 3), (0, 1), value=1.0)
+        vertices = (skinned @ homogeneous[..., None])[..., 0]
         return PosedBody(
             vertices=vertices, joints=self._joints(vertices, smpl_joints), smpl_joints=smpl_joints
         )
@@ -160,7 +160,8 @@ class Smpl(nn.Module):
         openpose = all_45[:, self.openpose_from_smpl]
         if self.update_hips:
             openpose = _update_hips(openpose)
-        return torch.cat((openpose, self.joint_regressor_extra @ vertices), dim=1)
+        extra = torch.einsum("jv,bvk->bjk", self.joint_regressor_extra, vertices)
+        return torch.cat((openpose, extra), dim=1)
 
 
 def _update_hips(openpose: Float[Tensor, "b 25 3"]) -> Float[Tensor, "b 25 3"]:
