@@ -7,19 +7,21 @@ caller's thread. Whatever fails, an exit stack closes what is open, from the wri
 
 import math
 import resource
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from handler.ahead import Ahead
+from handler.errors import Stage
 from handler.job import Options, Reply
 from handler.people.perceive import perceive, perception_options
 from handler.people.shots import detect_shots
 from handler.people.track import track
-from handler.records import VideoFacts, Warn
+from handler.records import Frame, VideoFacts, Warn
 from handler.results.document import Timing
+from handler.results.overlay import overlay
 from handler.results.store import LocalFile, local_file
 from handler.results.summarise import summarise
 from handler.results.upload import commit, find_complete, open_store, upload
@@ -82,13 +84,13 @@ def run(work: Work, models: Models, settings: Settings, local: LocalRun | None =
         if found is not None:
             return found
     source = _fetch(work, settings, stages, local)
-    work.report.stage("probe")
+    _begin(work, "probe")
     with stages.stage("probe"):
         facts = probe(source.path, settings.intake, sha256=source.sha256)
         check_part(facts, settings.intake, start_s=options.start_s, end_s=options.end_s)
     written, decoding = _follow(facts, work, models, settings, stages)
-    files = _files(facts, written, work, models, stages)
-    work.report.stage("upload")
+    files = _files(facts, written, work, models, settings, stages)
+    _begin(work, "upload")
     with stages.stage("upload"):
         artifacts = upload(store, files, check=check, seconds=settings.bucket.upload_seconds)
     warnings = (*facts.warnings, *decoding.warnings)
@@ -108,8 +110,14 @@ def run(work: Work, models: Models, settings: Settings, local: LocalRun | None =
         return commit(store, document, into=folder, check=check, seconds=settings.bucket.upload_seconds)
 
 
+def _begin(work: Work, stage: Stage) -> None:
+    """Say that a stage begins, unless the job must end."""
+    work.report.stage(stage)
+    work.control.check()
+
+
 def _fetch(work: Work, settings: Settings, stages: Stages, local: LocalRun | None) -> Source:
-    work.report.stage("download")
+    _begin(work, "download")
     with stages.stage("download"):
         if local is not None and local.video is not None:
             return local_source(local.video, settings.intake)
@@ -125,21 +133,12 @@ def _follow(
     facts: VideoFacts, work: Work, models: Models, settings: Settings, stages: Stages
 ) -> tuple[Written, DecodeReport]:
     """From the file to written frames, everything overlapping."""
-    options, limits, check = work.request.options, settings.worker, work.control.check
+    options, limits = work.request.options, settings.worker
     decoding = DecodeReport()
-    work.report.stage("decode")
+    _begin(work, "decode")
     with ExitStack() as stack:
-        decoded = decode(
-            facts,
-            settings.intake,
-            start_s=options.start_s,
-            end_s=options.end_s,
-            stride=options.stride,
-            queue_frames=limits.decode_queue_frames,
-            check=check,
-            report=decoding,
-        )
-        frames = stages.waiting("decode", decoded)  # the decoder has a thread of its own
+        # Closed by the stack, not only by whoever pulls: a failed stage leaves what it pulled from open.
+        frames = stack.enter_context(closing(_decoded(facts, work, settings, stages, decoding)))
         with_shots = (
             stages.each("track", detect_shots(frames))
             if options.tracking.detect_shots
@@ -162,11 +161,30 @@ def _follow(
         counted = work.report.count(work.control.watch(tracked), _expected_frames(facts, options))
         with stages.stage("write"):
             written = write(counted, options=options, body=models.body, into=work.folder)
+    stages.add("decode", decoding.busy_seconds)
     return written, decoding
 
 
+def _decoded(
+    facts: VideoFacts, work: Work, settings: Settings, stages: Stages, decoding: DecodeReport
+) -> Generator[Frame, None, None]:
+    """The job's frames, made in the decoder's own thread."""
+    options = work.request.options
+    frames = decode(
+        facts,
+        settings.intake,
+        start_s=options.start_s,
+        end_s=options.end_s,
+        stride=options.stride,
+        queue_frames=settings.worker.decode_queue_frames,
+        check=work.control.check,
+        report=decoding,
+    )
+    return stages.waiting("decode", frames)
+
+
 def _files(
-    facts: VideoFacts, written: Written, work: Work, models: Models, stages: Stages
+    facts: VideoFacts, written: Written, work: Work, models: Models, settings: Settings, stages: Stages
 ) -> list[LocalFile]:
     """Every artifact but the summary."""
     options, folder = work.request.options, work.folder
@@ -175,6 +193,19 @@ def _files(
         with stages.stage("write"):
             path = write_document(written, options=options, job_id=work.job_id, into=folder)
             files.append(local_file("frames.json", path))
+    if "overlay.mp4" in options.artifacts:
+        _begin(work, "overlay")
+        decoded = _decoded(facts, work, settings, stages, DecodeReport())
+        with closing(decoded), stages.stage("overlay"):
+            path = overlay(
+                work.control.watch(decoded),
+                written.frames_path,
+                options=options,
+                facts=facts,
+                body=models.body,
+                into=folder,
+            )
+            files.append(local_file("overlay.mp4", path))
     return files
 
 
