@@ -1,0 +1,194 @@
+"""A proxy on loopback that does to a connection what networks and servers do. Knows nothing of what passes.
+
+with fault_proxy(s3.endpoint_url) as proxy:
+proxy.fault = Cut(after_bytes=100_000, times=1)
+...through proxy.url, the first connection breaks after 100 kB sent
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+CHUNK_BYTES = 16 * 1024
+FOREVER = 1_000_000
+
+
+@dataclass
+class Fault:
+    """Something that happens to the first `times` connections."""
+
+    times: int = FOREVER
+
+
+@dataclass
+class Cut(Fault):
+    """The connection is reset when so many bytes have been sent."""
+
+    after_bytes: int = 0
+
+
+@dataclass
+class Stall(Fault):
+    """Nothing moves any more when so many bytes have been sent."""
+
+    after_bytes: int = 0
+
+
+@dataclass
+class Slow(Fault):
+    """Bytes sent crawl."""
+
+    bytes_per_second: int = 100_000
+
+
+@dataclass
+class Answer(Fault):
+    """The proxy answers itself, after the whole request has come."""
+
+    status: int = 503
+
+
+@dataclass
+class FaultProxy:
+    """The proxy's address, its fault, and what it saw.
+
+    Attributes:
+        url: `http://127.0.0.1:PORT`.
+        fault: what happens to new connections; None lets everything pass.
+        heads: the head of the first request of each connection.
+        num_connections: so far.
+    """
+
+    url: str
+    fault: Fault | None = None
+    heads: list[bytes] = field(default_factory=list)
+    num_connections: int = 0
+
+
+@contextmanager
+def fault_proxy(target_url: str) -> Iterator[FaultProxy]:
+    """Listen on a free loopback port in front of `http://HOST:PORT`; ends every connection at the end."""
+    host, port = target_url.removeprefix("http://").split(":")
+    listener = socket.create_server(("127.0.0.1", 0))
+    proxy = FaultProxy(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+    ended = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def accept() -> None:
+        while not ended.is_set():
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            proxy.num_connections += 1
+            fault = proxy.fault
+            if fault is not None:
+                fault.times -= 1
+                fault = fault if fault.times >= 0 else None
+            work = threading.Thread(target=_serve, args=(client, (host, int(port)), proxy, fault, ended))
+            threads.append(work)
+            work.start()
+
+    acceptor = threading.Thread(target=accept)
+    acceptor.start()
+    try:
+        yield proxy
+    finally:
+        ended.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for thread in [acceptor, *threads]:
+            thread.join(10)
+
+
+def _serve(
+    client: socket.socket,
+    target: tuple[str, int],
+    proxy: FaultProxy,
+    fault: Fault | None,
+    ended: threading.Event,
+) -> None:
+    with client, contextlib.suppress(OSError):
+        client.settimeout(0.1)
+        head = _read_head(client, ended)
+        proxy.heads.append(head.partition(b"\r\n\r\n")[0])
+        if isinstance(fault, Answer):
+            _answer(client, head, fault.status, ended)
+            return
+        with socket.create_connection(target) as server:
+            server.settimeout(0.1)
+            back = threading.Thread(target=_pump_back, args=(server, client, ended))
+            back.start()
+            _pump(client, server, head, fault, ended)
+            back.join(10)
+
+
+def _pump(
+    client: socket.socket, server: socket.socket, head: bytes, fault: Fault | None, ended: threading.Event
+) -> None:
+    sent, data = 0, head
+    while not ended.is_set():
+        if data:
+            if isinstance(fault, Cut) and sent + len(data) > fault.after_bytes:
+                client.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+                )  # reset, not close
+                break
+            if isinstance(fault, Stall) and sent + len(data) > fault.after_bytes:
+                ended.wait()
+                break
+            if isinstance(fault, Slow):
+                time.sleep(len(data) / fault.bytes_per_second)
+            server.sendall(data)
+            sent += len(data)
+        data = _receive(client)
+        if data is None:
+            break
+    with contextlib.suppress(OSError):
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def _pump_back(server: socket.socket, client: socket.socket, ended: threading.Event) -> None:
+    with contextlib.suppress(OSError):
+        while not ended.is_set() and (data := _receive(server)) is not None:
+            client.sendall(data)
+
+
+def _receive(connection: socket.socket) -> bytes | None:
+    """The next bytes, none if there are none yet, None at the end."""
+    try:
+        return connection.recv(CHUNK_BYTES) or None
+    except TimeoutError:
+        return b""
+
+
+def _read_head(client: socket.socket, ended: threading.Event) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head and not ended.is_set():
+        data = _receive(client)
+        if data is None:
+            break
+        head += data
+    return head
+
+
+def _answer(client: socket.socket, head: bytes, status: int, ended: threading.Event) -> None:
+    """Take the body in, as servers do, then answer."""
+    lines, _, body = head.partition(b"\r\n\r\n")
+    length = 0
+    for line in lines.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+        if line == b"expect: 100-continue":
+            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    received = len(body)
+    while received < length and not ended.is_set():
+        data = _receive(client)
+        if data is None:
+            return
+        received += len(data)
+    client.sendall(b"HTTP/1.1 %d Fault\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
