@@ -3,6 +3,7 @@
 Runs as `python -m tests.contract.stub_worker` against a fake queue. Knows nothing of videos.
 """
 
+import sys
 import time
 from urllib.parse import urlsplit
 
@@ -12,6 +13,8 @@ from handler.job import JobWarning, Reply
 from handler.records import TrackedFrame
 from handler.settings import Settings
 from handler.work import Work
+from model_cache.errors import WeightsMissing
+from model_cache.interfaces import Models
 
 STAGES = ("download", "probe", "decode", "perceive", "track", "write", "overlay", "upload")
 
@@ -72,6 +75,14 @@ def _frames(work: Work, num: int):
         )
 
 
+def load() -> Models:
+    """What a worker without its weights meets."""
+    raise WeightsMissing("hmr2.safetensors is not in the store; run model_cache fetch")
+
+
 if __name__ == "__main__":
     settings = Settings()
-    worker.take_jobs(run, [], settings, worker.prepare(settings))
+    if "without-weights" in sys.argv:
+        worker.start(load, settings)
+    else:
+        worker.take_jobs(run, [], settings, worker.prepare(settings))

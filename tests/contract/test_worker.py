@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 from tests.contract.conftest import WorkerProcess
 from tests.contract.fake_queue import FakeQueue
@@ -186,3 +187,20 @@ def test_stuck_job_is_answered_and_the_worker_replaced(own_worker: WorkerProcess
 
     assert (body["output"]["error_code"], body["stopPod"]) == ("STALLED", True)
     assert own_worker.exit_code() == 0
+
+
+def test_worker_without_weights_reports_itself_unhealthy(tmp_path: Path) -> None:
+    """Missing weights never meet a job: the platform is told why, and the process ends before it takes one."""
+    with FakeQueue() as queue:
+        queue.submit("early", url("frames/1"))
+        worker = WorkerProcess(queue, tmp_path, "without-weights")
+        try:
+            assert worker.exit_code(60) == 1
+        finally:
+            worker.close()
+
+        (ping,) = [event.body for event in queue.events if event.kind == "ping"]
+        assert (ping["status"], ping["check"]) == ("unhealthy", "weights_are_there")
+        assert "hmr2.safetensors is not in the store" in ping["reason"]
+        assert queue.waiting == ["early"]
+        assert "the models cannot be loaded" in worker.output.read_text()

@@ -1,0 +1,102 @@
+"""Is this worker fit to take jobs?"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handler.fitness import Unfit, check_bucket, check_decoding, check_models, check_scratch, checks
+from handler.settings import BucketSettings, IntakeSettings, Settings, WorkerSettings
+from model_cache.errors import DeviceFault
+from model_cache.interfaces import PeopleInImage
+from tests.fakes import FakeBody, FakeModels, FakePerception
+
+
+def test_a_good_worker_passes_every_check(tmp_path: Path) -> None:
+    """Loaded models, a writable folder and complete settings: nothing to complain about."""
+    settings = Settings(
+        worker=WorkerSettings(scratch=tmp_path / "new"), intake=IntakeSettings(reserve_disk_bytes=0)
+    )
+    found = checks(FakeModels(), settings)
+
+    assert [check.__name__ for check in found] == [
+        "models_answer",
+        "scratch_has_room",
+        "video_decodes",
+        "bucket_is_complete",
+    ]
+    for check in found:
+        check()
+
+
+def test_a_device_that_fails_is_noticed() -> None:
+    """What the models raise comes out, and a body that gives NaN is refused."""
+
+    def fail(_: object) -> None:
+        raise DeviceFault("illegal memory access")
+
+    with pytest.raises(DeviceFault):
+        check_models(FakeModels(perception=FakePerception(before=fail)))
+
+    class Broken(FakeBody):
+        def joints(self, *arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            first, second = super().joints(*arguments)
+            return first * np.float32("nan"), second
+
+    with pytest.raises(Unfit, match="body model"):
+        check_models(FakeModels(body=Broken()))
+
+
+def test_a_perception_that_loses_a_frame_is_noticed() -> None:
+    """A batch of two frames must give two answers."""
+
+    class Losing(FakePerception):
+        def perceive(self, *arguments: object) -> list[PeopleInImage]:
+            return super().perceive(*arguments)[:1]  # type: ignore[arg-type]
+
+    with pytest.raises(Unfit, match="lost a frame"):
+        check_models(FakeModels(perception=Losing()))
+
+
+def test_scratch_must_be_writable_and_roomy(tmp_path: Path) -> None:
+    """A folder that is no folder, and a disk below its reserve, are refused."""
+    check_scratch(tmp_path, 0)
+    (tmp_path / "file").touch()
+    with pytest.raises(Unfit, match="cannot be written"):
+        check_scratch(tmp_path / "file", 0)
+    with pytest.raises(Unfit, match="free"):
+        check_scratch(tmp_path, 1 << 60)
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({}, None),
+        ({"name": "results", "access_key_id": "key", "secret_access_key": "secret"}, None),
+        ({"name": "results"}, "BUCKET_ACCESS_KEY_ID, BUCKET_SECRET_ACCESS_KEY missing"),
+        ({"access_key_id": "key", "secret_access_key": "secret"}, "BUCKET_NAME missing"),
+        ({"endpoint_url": "https://s3.example.com"}, "BUCKET_NAME, "),
+    ],
+    ids=["none", "all", "name", "keys", "endpoint"],
+)
+def test_bucket_settings_are_all_there_or_none(fields: dict[str, str], missing: str | None) -> None:
+    """Half a set of bucket settings is a mistake that no job should find out."""
+    settings = BucketSettings.model_validate(fields)
+    if missing is None:
+        check_bucket(settings)
+    else:
+        with pytest.raises(Unfit, match=missing):
+            check_bucket(settings)
+
+
+def test_decoding_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check looks at what comes out of the decoder, and leaves no file behind."""
+    check_decoding(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+    from handler import fitness
+
+    real = fitness.write_clip
+    monkeypatch.setattr(fitness, "write_clip", lambda path, greys: real(path, [200 for _ in greys]))
+    with pytest.raises(Unfit, match="did not decode"):
+        check_decoding(tmp_path)
