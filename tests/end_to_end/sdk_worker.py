@@ -41,13 +41,15 @@ async def handle(job: dict[str, Any]) -> Any:
     if "release" in asked:
         while not Path(asked["release"]).exists():
             await asyncio.sleep(0.02)
+    if asked.get("nan"):
+        return {"value": float("nan")}
     return asked.get("reply", {"echo": asked, "worker": WORKER_ID})
 
 
 def generate(job: dict[str, Any]) -> Iterator[Any]:
     """Yield as many parts as `input` says."""
     for index in range(job["input"]["parts"]):
-        time.sleep(0.05)
+        time.sleep(job["input"].get("part_seconds", 0.05))
         yield {"part": index}
 
 

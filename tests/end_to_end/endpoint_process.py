@@ -1,0 +1,146 @@
+"""Starts and talks to an endpoint that runs as a process of its own. Knows no test."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+WAIT_SECONDS = 60.0  # never waited in full unless something is broken
+FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
+QUICK = {
+    "SERVE_PING_SECONDS": "1",
+    "SERVE_HOLD_SECONDS": "3",
+    "SERVE_STOP_SECONDS": "3",
+    "SERVE_WEBHOOK_INTERVAL_SECONDS": "0.2",
+}
+
+
+def wait_until(is_true: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+    """What `is_true` returns, once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := is_true()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+class EndpointProcess:
+    """An endpoint over a data folder; it can be killed and started again on the same address.
+
+    Args:
+        data: its folder.
+        arguments: how to start it; `{port}` stands for the port.
+        environment: settings beside the quick ones.
+    """
+
+    def __init__(self, data: Path, arguments: list[str], **environment: str) -> None:
+        self.data = data
+        self.log = data.with_suffix(".log")
+        self._arguments = arguments
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUCKET_")}  # noqa: TID251 - the child's
+        self._environment = {**inherited, **QUICK, **environment}
+        self._port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "EndpointProcess":
+        """Start it and wait until it answers."""
+        settings = self.data / "client.env"
+        settings.unlink(missing_ok=True)
+        arguments = [argument.format(port=self._port) for argument in self._arguments]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                arguments, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_until(lambda: (settings.exists() and settings.stat().st_size) or self._has_ended())
+        self.client = dict(line.split("=", 1) for line in settings.read_text().splitlines())
+        self.url = self.client["ENDPOINT_URL"]
+        self._port = httpx2.URL(self.url).port or 0
+        return self
+
+    def kill(self) -> None:
+        """As a power cut would, for this process alone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to end; its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def call(self, method: str, path: str, json: Any = None, **more: Any) -> httpx2.Response:
+        """One request to the job API."""
+        if json is not None:
+            more["json"] = json
+        return httpx2.request(method, f"{self.url}/{path}", timeout=WAIT_SECONDS, **more)
+
+    def run(self, **input_: Any) -> str:
+        """Submit a job with this input; its id."""
+        return self.submit({"input": input_})
+
+    def submit(self, request: dict[str, Any]) -> str:
+        """Submit a request; the job's id."""
+        reply = self.call("POST", "run", request)
+        assert reply.status_code == 200, reply.text
+        assert reply.json()["status"] == "IN_QUEUE"
+        job_id: str = reply.json()["id"]
+        return job_id
+
+    def status(self, job_id: str) -> dict[str, Any]:
+        """A job's status document."""
+        document: dict[str, Any] = self.call("GET", f"status/{job_id}").json()
+        return document
+
+    def wait(self, job_id: str, *states: str) -> dict[str, Any]:
+        """A job's status document, once it is in one of these states (default: any final one)."""
+        wanted = set(states) or FINAL
+
+        def there() -> dict[str, Any] | None:
+            document = self.status(job_id)
+            assert document.get("status") in wanted | {"IN_QUEUE", "IN_PROGRESS"}, document
+            return document if document["status"] in wanted else None
+
+        found: dict[str, Any] = wait_until(there)
+        return found
+
+    def health(self) -> dict[str, Any]:
+        """The health document."""
+        document: dict[str, Any] = self.call("GET", "health").json()
+        return document
+
+    def wait_for_workers(self, count: int) -> None:
+        """Until so many workers have asked for jobs."""
+        wait_until(lambda: self.health()["workers"]["ready"] == count)
+
+    def _has_ended(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        return False
+
+
+@contextmanager
+def serving(data: Path, num_workers: int, **environment: str) -> Iterator[EndpointProcess]:
+    """An endpoint with the small worker of the tests; ended at the end."""
+    arguments = [
+        sys.executable,
+        "-m",
+        "tests.end_to_end.serve_process",
+        str(data),
+        "{port}",
+        str(num_workers),
+    ]
+    endpoint = EndpointProcess(data, arguments, **environment)
+    endpoint.start()
+    try:
+        yield endpoint
+    finally:
+        if endpoint.process is not None and endpoint.process.poll() is None:
+            endpoint.stop()

@@ -1,0 +1,65 @@
+"""The endpoint is killed or stopped and started again: nothing that was accepted is lost."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from handler.local.processes import birth
+from tests.end_to_end.endpoint_process import serving, wait_until
+from tests.end_to_end.test_serve import starts
+from tests.end_to_end.webhook_receiver import webhook_receiver
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_killed_endpoint_goes_on_where_it_was(tmp_path: Path) -> None:
+    """SIGKILL of everything at once: queued and running jobs finish after a start, and no process is left."""
+    started, release = tmp_path / "started", tmp_path / "release"
+    with webhook_receiver() as receiver, serving(tmp_path / "data", 1) as endpoint:
+        job_ids = [
+            endpoint.submit({"input": input_, "webhook": f"{receiver.url}/hook"})
+            for input_ in ({"started": str(started), "release": str(release)}, {"x": 1}, {"x": 2})
+        ]
+        ((_, pid),) = wait_until(lambda: starts(started))
+        endpoint.kill()
+        os.kill(pid, signal.SIGKILL)
+        release.touch()
+        endpoint.start()
+        documents = [endpoint.wait(job_id) for job_id in job_ids]
+        assert [document["status"] for document in documents] == ["COMPLETED"] * 3
+        assert documents[0]["retries"] == 1
+        wait_until(lambda: len({body["id"] for body in receiver.bodies}) == 3)
+        assert len(starts(started)) == 2
+        assert birth(pid) is None
+
+
+def test_worker_of_a_killed_endpoint_delivers_to_the_next(tmp_path: Path) -> None:
+    """The worker is told to end, finishes its job first, and the endpoint that is back keeps the result."""
+    started, release = tmp_path / "started", tmp_path / "release"
+    with serving(tmp_path / "data", 1, SERVE_STOP_SECONDS="20") as endpoint:
+        job_id = endpoint.run(started=str(started), release=str(release))
+        ((worker, pid),) = wait_until(lambda: starts(started))
+        endpoint.kill()
+        endpoint.start()
+        assert endpoint.status(job_id)["status"] == "IN_PROGRESS"
+        release.touch()
+        document = endpoint.wait(job_id)
+        assert (document["status"], document["workerId"]) == ("COMPLETED", worker)
+        assert len(starts(started)) == 1, "it ran once"
+        wait_until(lambda: birth(pid) is None)
+
+
+def test_stopped_endpoint_leaves_its_queue_in_order(tmp_path: Path) -> None:
+    """SIGTERM: exit 0 in time, the unfinished job back in the queue without a mark against it."""
+    started, release = tmp_path / "started", tmp_path / "release"
+    with serving(tmp_path / "data", 1, SERVE_STOP_SECONDS="0.5") as endpoint:
+        job_id = endpoint.run(started=str(started), release=str(release))
+        ((_, pid),) = wait_until(lambda: starts(started))
+        assert endpoint.stop() == 0
+        assert birth(pid) is None
+        release.touch()
+        endpoint.start()
+        document = endpoint.wait(job_id)
+        assert (document["status"], document["retries"]) == ("COMPLETED", 1)
