@@ -74,7 +74,18 @@ class Actor:
 
     def at(self, time: float) -> Instant:
         """The person at a time in seconds."""
-        index = min(round(time * FINE), len(self._yaw) - 1)
+        matrices = self.rotations_at(time)
+        posed = self._body.pose(matrices, self.betas)
+        x, z = self._path[self._index(time)]
+        place = np.array([x, -float(posed.vertices[:, 1].min()), z])
+        return Instant(matrices, place, posed)
+
+    def _index(self, time: float) -> int:
+        return min(round(time * FINE), len(self._yaw) - 1)
+
+    def rotations_at(self, time: float) -> NDArray[np.float32]:
+        """Joint rotations (24, 3, 3), root in world axes."""
+        index = self._index(time)
         effort = self._effort[index]
         stand, full = walk(0.25, _scaled(self._gait, 0.0)), walk(self._phase[index], self._gait)
         euler = stand.euler + (full.euler - stand.euler) * effort
@@ -85,11 +96,7 @@ class Actor:
             rotations = rotations * Rotation.from_rotvec((rotations.inv() * gesture).as_rotvec() * share)
         matrices = rotations.as_matrix()
         matrices[0] = Rotation.from_euler("y", self._yaw[index]).as_matrix() @ matrices[0]
-        matrices = matrices.astype(np.float32)
-        posed = self._body.pose(matrices, self.betas)
-        x, z = self._path[index]
-        place = np.array([x, -float(posed.vertices[:, 1].min()), z])
-        return Instant(matrices, place, posed)
+        return np.asarray(matrices, np.float32)
 
     def _upper_body_of(self, index: int) -> NDArray[np.float64]:
         """Gesture angles: the drawn pose above the hips, standing legs below."""
@@ -109,7 +116,7 @@ def _draw_path(
     away = rng.uniform(0.3, 0.6) * seconds if leaves else np.inf
     while times[-1] < seconds:
         side = -side
-        depth = lane + rng.normal(0, 0.22)
+        depth = lane + rng.normal(0, 0.1)
         reach = rng.uniform(0.25, 0.95) * half_width
         if times[-1] > away:
             reach, away = 1.75 * half_width + 0.5, np.inf

@@ -19,8 +19,8 @@ from training.look import draw_colour
 from training.rooms import Camera, draw_place
 
 SUPERSAMPLING = 2
-STAGE_MIDDLE = np.array([0.0, 0.0, 5.7])  # around which a second camera goes
-NEAREST_LANE, LANE_STEP = 4.6, 0.75
+STAGE_MIDDLE = np.array([0.0, 0.0, 5.3])  # around which a second camera goes
+NEAREST_LANE, LANE_STEP = 4.5, 0.55
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def draw_clip(plan: ClipPlan, body: Body) -> Iterator[ClipFrame]:
 
 
 def _draw_shot(rng: np.random.Generator, plan: ClipPlan, focal: float, turn: float) -> _Shot:
-    camera = Camera(focal, plan.size, rng.uniform(1.2, 1.8), rng.uniform(0.08, 0.16))
+    camera = Camera(focal, plan.size, rng.uniform(1.2, 1.5), rng.uniform(0.07, 0.1))
     large = Camera(focal * SUPERSAMPLING, (plan.size[0] * SUPERSAMPLING, plan.size[1] * SUPERSAMPLING),
                    camera.height, camera.pitch)  # fmt: skip
     pillar = None

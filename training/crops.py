@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from training import render
 from training.body import Body, PosedBody
-from training.look import draw_colour, draw_look
+from training.look import Look, draw_colour, draw_look
 from training.poses import draw_pose
 from training.rooms import Camera, draw_place
 
@@ -56,15 +56,15 @@ def draw_places(rng: np.random.Generator, num: int) -> list[Array]:
     return places
 
 
-def draw_crop(rng: np.random.Generator, body: Body, places: list[Array]) -> Crop:
-    """One crop; draws again until enough of the person is seen."""
+def draw_crop(rng: np.random.Generator, body: Body, places: list[Array], look: Look | None = None) -> Crop:
+    """One crop; draws again until enough of the person is seen. Without a `look` one is drawn."""
     while True:
-        crop = _try_crop(rng, body, places)
+        crop = _try_crop(rng, body, places, look)
         if crop is not None:
             return crop
 
 
-def _try_crop(rng: np.random.Generator, body: Body, places: list[Array]) -> Crop | None:
+def _try_crop(rng: np.random.Generator, body: Body, places: list[Array], look: Look | None) -> Crop | None:
     pitch = np.clip(rng.normal(0.12, 0.16), -0.35, 0.75)
     tilt = Rotation.from_euler("xz", [pitch, rng.normal(0, 0.05)]).as_matrix()
     distance = float(np.exp(rng.uniform(np.log(2.2), np.log(14.0))))
@@ -86,7 +86,7 @@ def _try_crop(rng: np.random.Generator, body: Body, places: list[Array]) -> Crop
     if size > 640:
         return None
     window = _truncate(rng, size)
-    buffers, image = _draw(rng, body, people, focal, size, places)
+    buffers, image = _draw(rng, body, people, focal, size, places, look)
     own = buffers.person == 0
     if rng.uniform() < 0.1:
         own = _hide_behind_box(rng, image, own)
@@ -106,13 +106,13 @@ def _try_crop(rng: np.random.Generator, body: Body, places: list[Array]) -> Crop
 
     # What the crop's own camera sees: turn the view so that its axis goes through the middle of the crop.
     ray = np.array([(box_centre[0] - size / 2) / focal, (box_centre[1] - size / 2) / focal, 1.0])
-    look = view_rotation(ray)
-    joints = posed.joints_44 @ look.T
+    turn = view_rotation(ray)
+    joints = posed.joints_44 @ turn.T
     placed = posed.joints_44 + centre
     seen = placed[:, :2] / placed[:, 2:] * focal + size / 2
     keypoints = (seen - box_centre) / side
     rotations = rotations.copy()
-    rotations[0] = look @ rotations[0]
+    rotations[0] = turn @ rotations[0]
     return Crop(
         image_bgr=cropped,
         rotations=rotations.astype(np.float32),
@@ -138,7 +138,7 @@ def _draw_person(
 
 def _draw(
     rng: np.random.Generator, body: Body, people: list[tuple[PosedBody, NDArray[np.float64]]], focal: float,
-    size: int, places: list[Array],
+    size: int, places: list[Array], look: Look | None,
 ) -> tuple[render.Buffers, Array]:  # fmt: skip
     """The picture (size, size, 3) RGB 0-1 and its buffers."""
     place = places[rng.integers(len(places))]
@@ -154,6 +154,8 @@ def _draw(
     buffers = render.Buffers.empty(size, size)
     light = draw_light(rng)
     looks = [draw_look(rng) for _ in people]
+    if look is not None:
+        looks[0] = look
     for who, ((posed, place_at), look) in enumerate(zip(people, looks, strict=True)):
         vertices = posed.vertices + posed.normals * look.padding(body.template)[:, None]
         vertices = (vertices + place_at).astype(np.float32)

@@ -1,7 +1,7 @@
 """Draw natural body poses: standing, walking, reaching, sitting, crouching, bending, wild.
 
-Knows nothing about cameras or meshes. A pose is 23 joint rotations relative to the parent, SMPL's
-joints 1-23, and a tilt of the root against upright. The axes are SMPL's in T-pose: x to the left, y up, z forward.
+Knows nothing about cameras or meshes. A pose is 23 joint rotations relative to the parent (joints 1 to 23)
+and a tilt of the root against upright. The axes are those of SMPL in T-pose: x left, y up, z forward.
 """
 
 from dataclasses import dataclass

@@ -25,6 +25,8 @@ SWAPPED = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18,
 LSP_14 = [8, 5, 2, 1, 4, 7, 21, 19, 17, 16, 18, 20, 12, 15]  # ankles to head, out of SMPL's 24
 FOCAL, CROP = 5000.0, 256.0
 HELD_OUT = 2  # shards
+BACKBONE = BackboneConfig()
+HEAD = HeadConfig(dim=256, depth=3, heads=4, dim_head=32, mlp_dim=512, context_dim=BACKBONE.dim)
 
 
 class Skeleton(nn.Module):
@@ -119,6 +121,12 @@ class Network(nn.Module):
         return output
 
 
+def warm_average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+    """Exponential average that forgets its first steps quickly."""
+    decay = min(0.998, (1 + int(count)) / (20 + int(count)))
+    return averaged + (current - averaged) * (1 - decay)
+
+
 def losses(output: HeadOutput, truth: dict[str, Tensor], skeleton: Skeleton) -> dict[str, Tensor]:
     """The weighted terms: rotations, shape, camera, root-relative joints, key points in the crop."""
     rotations = torch.cat([output.global_orient, output.body_pose], 1)
@@ -172,13 +180,13 @@ def procrustes(points: Tensor, onto: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Train for so many minutes and keep the averaged weights."""
+    """Train for so many minutes of processor time and keep the averaged weights."""
     parser = argparse.ArgumentParser()
     parser.add_argument("features", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--from", dest="start", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -187,33 +195,27 @@ def main() -> None:
     rng = np.random.default_rng(1)
     files = sorted(options.features.glob("[0-9]*[0-9].npz"))
     held_out, data = Data(files[:HELD_OUT]), Data(files[HELD_OUT:])
-    backbone = BackboneConfig()
-    head = HeadConfig(dim=256, depth=3, heads=4, dim_head=32, mlp_dim=512, context_dim=backbone.dim)
-    network, skeleton = Network(backbone, head), Skeleton()
+    network, skeleton = Network(BACKBONE, HEAD), Skeleton()
     initialise(network, data)
     if options.start:
         network.load_state_dict(torch.load(options.start))
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    )
+    average = torch.optim.swa_utils.AveragedModel(network, avg_fn=warm_average)
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.02)
     print(f"{len(data)} samples, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
-    print(asdict(backbone), asdict(head), flush=True)
+    print(asdict(BACKBONE), asdict(HEAD), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    started, step, last_report = time.monotonic(), 0, 0.0
+    started, step, last_report = time.process_time(), 0, 0.0
     done = 0.0
     while done < 1:
         for indices in np.array_split(rng.permutation(len(data)), len(data) // options.batch):
-            done = (time.monotonic() - started) / (60 * options.minutes)
+            done = (time.process_time() - started) / (60 * options.minutes)
             if done >= 1:
                 break
             warm = min(step / 300, 1)
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
             patches, landmarks, truth = data.batch(np.sort(indices))
-            patches = (
-                patches * (torch.rand(len(patches), 64, 1) > 0.05) * (1 + 0.05 * torch.randn_like(patches))
-            )
+            patches = patches * (1 + 0.05 * torch.randn_like(patches))
             landmarks = landmarks * (torch.rand(len(landmarks), 33, 1) > 0.05)
             landmarks = landmarks + 0.004 * torch.randn_like(landmarks)
             terms = losses(network(patches, landmarks), truth, skeleton)
@@ -224,8 +226,8 @@ def main() -> None:
             optimiser.step()
             average.update_parameters(network)
             step += 1
-            if time.monotonic() - started - last_report > 60 or step == 100:
-                last_report = time.monotonic() - started
+            if time.process_time() - started - last_report > 60 or step == 300:
+                last_report = time.process_time() - started
                 scores = evaluate(average.module, held_out, skeleton)
                 parts = ", ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
                 print(
@@ -252,6 +254,12 @@ def initialise(network: Network, data: Data) -> None:
     for layer in (network.head.to_pose, network.head.to_betas, network.head.to_cam):
         nn.init.normal_(layer.weight, std=0.01)
         nn.init.zeros_(layer.bias)
+    some = slice(0, 4000)
+    for name, values in (("patch", data.patches[some, 0]), ("landmark", data.landmarks[some, 0])):
+        axes = (0, 1) if name == "patch" else 0
+        sample = torch.from_numpy(values).float()
+        getattr(network.mixer, f"{name}_mean").copy_(sample.mean(axes))
+        getattr(network.mixer, f"{name}_scale").copy_(1 / (sample.std(axes) + 0.02))
     nn.init.normal_(network.head.query, std=0.5)
     nn.init.normal_(network.mixer.patch_position, std=0.5)
     nn.init.normal_(network.mixer.landmark_position, std=0.5)

@@ -34,7 +34,7 @@ class BackboneConfig:
     """
 
     dim: int = 128
-    squeezed: int = 16
+    squeezed: int = 20
     hidden: int = 768
     summaries: int = 4
 
@@ -68,13 +68,26 @@ def measure(network: BlazePose, crop_rgb: Float32[ndarray, "256 256 3"]) -> Crop
 
 
 class TokenMixer(nn.Module):
-    """The trained part: patches and landmarks to tokens of one width."""
+    """The trained part: patches and landmarks to tokens of one width.
+
+    Four neighbouring cells make one token, each landmark one, and a few see the whole crop at once: what
+    attention over single cells would have to learn from many examples is given to it this way.
+    """
+
+    patch_mean: Tensor
+    patch_scale: Tensor
+    landmark_mean: Tensor
+    landmark_scale: Tensor
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self._summaries = config.summaries
-        self.patch = nn.Linear(PATCH_WIDTH, config.dim)
-        self.patch_position = nn.Parameter(torch.zeros(GRID * GRID, config.dim))
+        self.register_buffer("patch_mean", torch.zeros(PATCH_WIDTH))
+        self.register_buffer("patch_scale", torch.ones(PATCH_WIDTH))
+        self.register_buffer("landmark_mean", torch.zeros(NUM_LANDMARKS, LANDMARK_WIDTH))
+        self.register_buffer("landmark_scale", torch.ones(NUM_LANDMARKS, LANDMARK_WIDTH))
+        self.patch = nn.Linear(4 * PATCH_WIDTH, config.dim)
+        self.patch_position = nn.Parameter(torch.zeros(GRID * GRID // 4, config.dim))
         self.landmark = nn.Linear(LANDMARK_WIDTH, config.dim)
         self.landmark_position = nn.Parameter(torch.zeros(NUM_LANDMARKS, config.dim))
         self.squeeze = nn.Linear(PATCH_WIDTH, config.squeezed)
@@ -91,10 +104,18 @@ class TokenMixer(nn.Module):
         self, patches: Float[Tensor, "b 64 292"], landmarks: Float[Tensor, "b 33 8"]
     ) -> Float[Tensor, "b n c"]:
         """Tokens of the cells, of the landmarks and of the whole crop, in this order."""
+        patches = (patches - self.patch_mean) * self.patch_scale
+        landmarks = (landmarks - self.landmark_mean) * self.landmark_scale
+        half = GRID // 2
+        blocks = (
+            patches.view(-1, half, 2, half, 2, PATCH_WIDTH)
+            .transpose(2, 3)
+            .reshape(-1, half**2, 4 * PATCH_WIDTH)
+        )
         whole = torch.cat([self.squeeze(patches).flatten(1), landmarks.flatten(1)], dim=1)
         return torch.cat(
             [
-                self.patch(patches) + self.patch_position,
+                self.patch(blocks) + self.patch_position,
                 self.landmark(landmarks) + self.landmark_position,
                 self.summary(whole).unflatten(1, (self._summaries, -1)),
             ],

@@ -20,6 +20,7 @@ PHALP_THRESHOLD = 0.8
 PRESENCE_FLOOR = 0.3  # of BlazePose; below, MoveNet saw a pattern
 SURE_KEYPOINT = 0.15
 CROP_MARGIN = 2.7  # crop side over the largest distance from the hips to a key point: head top, feet, room
+SMALLEST_SHARE = 0.25  # of the pixels someone claims; with fewer left, it is a repeat or hardly seen
 LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ANKLE, RIGHT_ANKLE = 11, 12, 5, 6, 15, 16
 
 
@@ -101,12 +102,13 @@ def _detections(
     size: tuple[int, int], scores: list[float], masks: list[Bool[ndarray, "h w"]], feet: list[float]
 ) -> Detections:
     """Give each pixel to one person, then box what is left of each mask."""
+    claimed = [int(mask.sum()) for mask in masks]
     _share_out(masks, feet)
     boxes = np.zeros((len(masks), 4), np.float32)
     kept = []
     for i, mask in enumerate(masks):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if len(rows) > 1 and len(columns) > 1:
+        if mask.sum() > SMALLEST_SHARE * claimed[i]:
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             kept.append(i)
             boxes[i] = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     return Detections(

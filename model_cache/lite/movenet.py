@@ -15,7 +15,7 @@ from model_cache.lite.session import open_session
 
 NUM_SLOTS = 6
 STRIDE = 32  # both input sides are multiples of it
-LONG_SIDE = 448  # the study's size: 256 x 448 for 16:9
+LONG_SIDE = 384  # finds as many of a rendered crowd as 448 and more than 544 or 640, which split people up
 SCORE_FLOOR = 0.12
 TILE_OVERLAP = 0.2  # of the split side, so that a person on the seam is whole in one half
 MAX_SPLITS = 3  # 8 tiles, 48 people

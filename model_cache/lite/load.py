@@ -1,0 +1,118 @@
+"""The bundled models put together: MoveNet, BlazePose, HMR2's head, a free body and PHALP's small networks.
+
+Knows nothing of jobs or of the weights store. How the files were made: training/ in the source repository.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model_cache.interfaces import ModelFile, ModelsDescription
+from model_cache.lite.backbone import BackboneConfig, BlazePoseBackbone
+from model_cache.lite.detector import LiteDetector
+from model_cache.lite.session import LITE_FOLDER
+from model_cache.loaded import LoadedModels, Stopwatch, assemble
+from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.networks.decoder import HeadConfig, SmplHead
+from model_cache.networks.detector import OnDevice
+from model_cache.networks.hmr2 import Hmr2
+from model_cache.networks.pose_transformer import PoseTransformer, PoseTransformerConfig
+from model_cache.networks.smpl import Smpl
+from model_cache.networks.texture import UvMap
+from model_cache.settings import ModelSettings
+from model_cache.store.body_files import read_body
+from model_cache.store.layout import sha256_of
+
+LITE_NOTICE = (
+    "Made with the small bundled models and a free body of SMPL's structure, not with the official HMR2 and "
+    "PHALP weights: poses are rough (arms above all), and the parameters do not fit the SMPL body."
+)
+FILES = {
+    "detector": "movenet.onnx",
+    "masks and features": "blazepose.onnx",
+    "hmr2": "hmr2.safetensors",
+    "body": "body.npz",
+    "uv_map": "uv_map.npz",
+    "appearance": "appearance.safetensors",
+    "pose_predictor": "pose_predictor.safetensors",
+}
+
+
+def load_lite(settings: ModelSettings, watch: Stopwatch) -> LoadedModels:
+    """All bundled networks, on the CPU."""
+    with watch.step("hmr2"):
+        hmr2 = load_hmr2(settings.model_threads)
+    with watch.step("phalp"):
+        encoder, predictor = load_appearance(), load_pose_transformer()
+    with watch.step("detector"):
+        detector = OnDevice(LiteDetector(settings.model_threads, settings.detector_score_floor))
+    return assemble(
+        detector=detector,
+        hmr2=hmr2,
+        uv_map=read_uv_map(),
+        encoder=encoder,
+        predictor=predictor,
+        description=ModelsDescription(
+            models="lite",
+            engine="native",
+            detector="movenet-multipose",
+            backbone="blazepose",
+            body_model="free",
+            precision="fp32",
+            device="cpu",
+            files=tuple(
+                ModelFile(role=role, name=name, sha256=sha256_of(LITE_FOLDER / name))
+                for role, name in FILES.items()
+            ),
+            notice=LITE_NOTICE,
+        ),
+        device=torch.device("cpu"),
+        max_crops=settings.max_batch_crops,
+        watch=watch,
+    )
+
+
+def load_hmr2(num_threads: int) -> Hmr2:
+    """HMR2 with the BlazePose backbone and the free body."""
+    config = _config()
+    backbone = BlazePoseBackbone(BackboneConfig(**config["backbone"]), num_threads)
+    head = SmplHead(HeadConfig(**config["head"]))
+    tensors = _tensors("hmr2.safetensors")
+    for prefix, part in (("mixer.", backbone.mixer), ("head.", head)):
+        part.load_state_dict(
+            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        )
+    body = Smpl(read_body(LITE_FOLDER / "body.npz"))
+    return Hmr2(backbone=backbone, head=head, body=body).eval().requires_grad_(False)
+
+
+def load_appearance() -> AppearanceEncoder:
+    """PHALP's texture encoder, narrow."""
+    return AppearanceEncoder.from_state(_tensors("appearance.safetensors"))
+
+
+def load_pose_transformer() -> PoseTransformer:
+    """PHALP's pose transformer, small."""
+    network = PoseTransformer(PoseTransformerConfig(**_config()["pose_predictor"]))
+    network.load_state_dict(_tensors("pose_predictor.safetensors"))
+    return network.eval().requires_grad_(False)
+
+
+def read_uv_map() -> UvMap:
+    """The UV map of the free body."""
+    with np.load(LITE_FOLDER / "uv_map.npz") as data:
+        return UvMap(barycentric=data["bmap"].astype(np.float32), face_index=data["fmap"].astype(np.int64))
+
+
+def _config() -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((LITE_FOLDER / "lite.json").read_bytes())
+    return config
+
+
+def _tensors(name: str) -> dict[str, Tensor]:
+    """Tensors of a bundled file, stored as float16, in float32."""
+    return {key: tensor.float() for key, tensor in load_file(LITE_FOLDER / name).items()}

@@ -1,0 +1,172 @@
+"""Train a small pose predictor of PHALP's architecture on procedural motion with gaps and measurement errors.
+
+Knows nothing about images. The network class is the product's own.
+
+    python -m training.train_predictor build/pose_predictor.pt --minutes 6
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor, nn
+
+from model_cache.networks.pose_transformer import PoseTransformer, PoseTransformerConfig
+from training.actors import Actor
+from training.body import Body
+from training.crops import UPSIDE
+
+CONFIG = PoseTransformerConfig(
+    dim=64,
+    frame_length=125,
+    depth=3,
+    heads=4,
+    dim_head=32,
+    mlp_dim=192,
+    mid_dim=128,
+    conv_pad=1,
+    conv_stride=5,
+    regressor_dim=256,
+)
+NUM_ACTORS, SECONDS, RATE, HISTORY = 260, 10.0, 30, 7
+Array = NDArray[np.float32]
+
+
+def draw_motions(rng: np.random.Generator) -> tuple[Array, Array]:
+    """Rotations (a, t, 24, 3, 3) with the root in world axes, and betas (a, 10)."""
+    body = Body()
+    motions, shapes = [], []
+    for _ in range(NUM_ACTORS):
+        actor = Actor(rng, body, lane=6.0, seconds=SECONDS, leaves=False, half_width=rng.uniform(1.0, 4.0))
+        times = np.arange(0, SECONDS, 1 / RATE)
+        motions.append(np.stack([actor.rotations_at(float(t)) for t in times]))
+        shapes.append(actor.betas)
+    return np.stack(motions), np.stack(shapes)
+
+
+class Batches:
+    """Random histories as a tracker would hand them over, and the pose that comes next."""
+
+    def __init__(self, rng: np.random.Generator, motions: Array, betas: Array) -> None:
+        self._rng, self._motions, self._betas = rng, motions, betas
+
+    def draw(self, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Poses (b, 7, 229), slots (b, 7), repeated (b, 7), asked slots (b, 1) and the answer (b, 229)."""
+        rows = [self._draw_one() for _ in range(size)]
+        poses, slots, answer, asked = (np.stack(column) for column in zip(*rows, strict=True))
+        repeated = np.zeros(slots.shape, bool)
+        repeated[:, :-1] = slots[:, :-1] == slots[:, 1:]
+        return (torch.from_numpy(poses), torch.from_numpy(slots), torch.from_numpy(repeated),
+                torch.from_numpy(asked[:, None]), torch.from_numpy(answer))  # fmt: skip
+
+    def _draw_one(self) -> tuple[Array, NDArray[np.int64], Array, int]:
+        rng = self._rng
+        steps = np.ones(HISTORY - 1, int)
+        if rng.uniform() < 0.4:
+            steps = 1 + rng.geometric(rng.uniform(0.35, 0.95), HISTORY - 1) - 1
+        young = rng.integers(0, HISTORY) if rng.uniform() < 0.25 else 0
+        steps[:young] = 0
+        slots = np.concatenate([[0], np.cumsum(steps)])
+        horizon = 1 if rng.uniform() < 0.6 else int(rng.integers(1, 40))
+        pace = int(rng.integers(1, 3))  # half of the videos have half the frame rate
+        frames = np.append(slots, slots[-1] + horizon) * pace
+        actor = rng.integers(len(self._motions))
+        start = rng.integers(0, max(self._motions.shape[1] - frames[-1], 1))
+        frames = np.minimum(start + frames, self._motions.shape[1] - 1)
+        rotations = self._motions[actor, frames].astype(np.float64)
+        view = Rotation.from_euler("xz", [rng.normal(0.1, 0.12), rng.normal(0, 0.04)]).as_matrix() @ UPSIDE
+        yaw = Rotation.from_euler("y", rng.uniform(0, 2 * np.pi)).as_matrix()
+        rotations[:, 0] = view @ yaw @ rotations[:, 0]
+        rotations = self._measured(rotations)
+        betas = self._betas[actor] + rng.normal(0, 0.25, 10) + rng.normal(0, 0.12, (len(frames), 10))
+        camera = np.array([rng.normal(0, 0.8), rng.normal(0.3, 0.3), np.exp(rng.normal(3.6, 0.5)) / 200])
+        camera = camera + rng.normal(0, 0.01, (len(frames), 3)) * [2, 1, 0.2]
+        vectors = np.concatenate([rotations.reshape(len(frames), -1), betas, camera], 1).astype(np.float32)
+        return vectors[:-1], slots, vectors[-1], int(min(slots[-1] + horizon, CONFIG.frame_length - 1))
+
+    def _measured(self, rotations: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rotations as a regressor sees them: an error that stays with the person and one of each frame."""
+        rng = self._rng
+        constant = rng.normal(0, rng.uniform(0.02, 0.14), (1, 24, 3))
+        each = rng.normal(0, rng.uniform(0.01, 0.1), (len(rotations), 24, 3))
+        error = Rotation.from_rotvec((constant + each).reshape(-1, 3)).as_matrix()
+        return rotations @ error.reshape(rotations.shape)
+
+
+def main() -> None:
+    """Train for so many minutes of processor time; the first fifteen actors are held out."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=6)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(3)
+    rng = np.random.default_rng(3)
+    motions, betas = draw_motions(rng)
+    print(f"{motions.shape[0]} motions of {motions.shape[1]} frames", flush=True)
+    held_out = Batches(np.random.default_rng(4), motions[:15], betas[:15]).draw(1000)
+    batches = Batches(rng, motions[15:], betas[15:])
+    network = PoseTransformer(CONFIG)
+    initialise(network, batches)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
+    )
+    started, step = time.process_time(), 0
+    while (done := (time.process_time() - started) / (60 * options.minutes)) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * min((step + 1) / 200, 1) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
+        *inputs, answer = batches.draw(64)
+        given = network.read_out(network.tokens(*inputs)[:, 0])
+        loss = distance(given, answer).mean() + (given[:, 226:] - answer[:, 226:]).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        average.update_parameters(network)
+        step += 1
+        if step % 300 == 0:
+            report(average.module, held_out, f"{time.process_time() - started:5.0f} s  step {step}")
+    report(average.module, held_out, f"end, step {step}")
+    torch.save(average.module.state_dict(), options.out)
+
+
+def distance(given: Tensor, answer: Tensor) -> Tensor:
+    """PHALP's pose distance: squared over rotations and shape."""
+    return (given[:, :226] - answer[:, :226]).square().sum(1)
+
+
+@torch.no_grad()
+def report(network: PoseTransformer, held_out: tuple[Tensor, ...], when: str) -> None:
+    """Print the pose distance beside that of repeating the last pose."""
+    *inputs, answer = held_out
+    given = network.read_out(network.tokens(*inputs)[:, 0])
+    ahead = inputs[3][:, 0] - inputs[1][:, -1]
+    for name, rows in (("next frame", ahead == 1), ("later", ahead > 5)):
+        ours = distance(given, answer)[rows].mean().item()
+        repeated = distance(inputs[0][:, -1], answer)[rows].mean().item()
+        print(f"{when}  {name}: pose distance {ours:.3f}, repeating the last pose {repeated:.3f}", flush=True)
+
+
+def initialise(network: PoseTransformer, batches: Batches) -> None:
+    """Normalisation and the regressor's start from a sample of the data."""
+    poses = batches.draw(1500)[0].reshape(-1, 229)
+    network.pose_mean.copy_(poses[:, :226].mean(0))
+    network.pose_std.copy_(poses[:, :226].std(0) + 0.02)
+    rotations = poses[:, :216].mean(0).reshape(24, 3, 3)
+    u, _, vt = torch.linalg.svd(rotations)
+    mean = (u @ vt)[:, :, :2].transpose(1, 2).reshape(1, -1)
+    network.regressor.init_body_pose.copy_(mean)
+    for name in ("mask_token", "position1", "position2"):
+        nn.init.normal_(getattr(network, name), std=0.1)
+    for layer in (network.regressor.decpose, network.regressor.decshape, network.regressor.deccam):
+        nn.init.normal_(layer.weight, std=0.005)
+        nn.init.zeros_(layer.bias)
+
+
+if __name__ == "__main__":
+    main()
