@@ -5,7 +5,8 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from model_cache.errors import ModelOutputInvalid
+from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
+from model_cache.networks.device_faults import device_faults
 from model_cache.networks.hmr2 import exact_float32
 from model_cache.networks.pose_transformer import PoseTransformer
 
@@ -48,6 +49,8 @@ class TransformerPosePredictor:
             upstream_quirks: read every row at the time slot of the first track, as the official code does.
 
         Raises:
+            DeviceOutOfMemory: the batch does not fit on the device.
+            DeviceFault: the device needs a new process.
             ModelOutputInvalid: the network gave numbers that are not finite.
         """
         if len(times) == 0:
@@ -78,6 +81,8 @@ class TransformerPosePredictor:
             Pose vectors; the camera is in the same units (z / 200).
 
         Raises:
+            DeviceOutOfMemory: a window does not fit on the device.
+            DeviceFault: the device needs a new process.
             ModelOutputInvalid: the network gave numbers that are not finite.
 
         Source: LART's `smooth_tracks` with its defaults.
@@ -105,11 +110,14 @@ class TransformerPosePredictor:
         repeated: Bool[ndarray, "b k"],
         asked: Int64[ndarray, "b q"],
     ) -> Float32[ndarray, "b q 229"]:
-        with torch.inference_mode(), exact_float32():
-            tokens = self._network.tokens(
-                *(torch.from_numpy(array).to(self._device) for array in (poses, slots, repeated, asked))
-            )
-            decoded = self._network.read_out(tokens.flatten(0, 1)).cpu().numpy()
+        try:
+            with torch.inference_mode(), exact_float32(), device_faults():
+                tokens = self._network.tokens(
+                    *(torch.from_numpy(array).to(self._device) for array in (poses, slots, repeated, asked))
+                )
+                decoded = self._network.read_out(tokens.flatten(0, 1)).cpu().numpy()
+        except torch.OutOfMemoryError as exc:
+            raise DeviceOutOfMemory(f"no memory to predict the poses of {len(slots)} tracks") from exc
         if not np.isfinite(decoded).all():
             raise ModelOutputInvalid("the pose predictor gave numbers that are not finite")
         vectors: Float32[ndarray, "b q 229"] = decoded.reshape(*asked.shape, -1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_cache.errors import ModelOutputInvalid, WeightsInvalid
+from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid, WeightsInvalid
 from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_weights import pose_transformer
 from tests.pose_predictors import golden_pose_predictor
@@ -192,6 +192,18 @@ def test_predict_next_tells_when_the_network_gives_no_numbers(data, config, pred
 
     with pytest.raises(ModelOutputInvalid):
         predictor.predict_next(poses, data["times"][:1], np.zeros(1, np.int64))
+
+
+def test_predict_next_tells_when_memory_is_out(data, config, predictor, monkeypatch):
+    """Too little device memory is a named error too."""
+
+    def no_memory(*tensors):
+        raise torch.OutOfMemoryError("2 GiB more")
+
+    monkeypatch.setattr(predictor._network, "tokens", no_memory)
+
+    with pytest.raises(DeviceOutOfMemory, match="1 track"):
+        predictor.predict_next(data[f"{config}_poses"][:1], data["times"][:1], np.zeros(1, np.int64))
 
 
 @pytest.fixture
