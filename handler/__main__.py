@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from handler.deploy.app import app as deploy
+
 if TYPE_CHECKING:  # the commands import what they need when they run: importing torch takes seconds
     from handler.settings import Settings
     from model_cache.interfaces import Models
@@ -17,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(deploy, name="deploy")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -46,7 +47,11 @@ class IntakeSettings(BaseSettings):
 class BucketSettings(BaseSettings):
     """Where results go; the names that RunPod's own helpers use, and two more."""
 
-    model_config = SettingsConfigDict(env_prefix="BUCKET_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="BUCKET_",
+        frozen=True,
+        env_ignore_empty=True,  # the Hub's forms set what was left empty to ""
+    )
 
     endpoint_url: str | None = Field(default=None, description="S3 endpoint; default AWS.")
     access_key_id: SecretStr | None = Field(default=None, description="Access key.")
@@ -150,6 +155,34 @@ class ServeSettings(BaseSettings):
     webhook_timeout_seconds: float = Field(default=10, gt=0, description="Longest wait for its answer.")
 
 
+class DeploySettings(BaseSettings):
+    """How `python -m handler deploy` reaches RunPod's REST API; nothing here concerns a worker."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNPOD_", frozen=True)
+
+    api_key: SecretStr | None = Field(default=None, description="API key; deploy only, never on a worker.")
+    deploy_url: str = Field(default="https://api.runpod.io/v2", description="Address of the REST API.")
+    deploy_timeout_seconds: float = Field(default=30.0, gt=0, description="Limit for an answer of the API.")
+    deploy_attempts: int = Field(
+        default=5, ge=1, description="Attempts of a request that the API refused for the moment."
+    )
+    deploy_wait_seconds: float = Field(
+        default=60.0, gt=0, description="Longest wait before another attempt; a longer quota window fails."
+    )
+    deploy_release_seconds: float = Field(
+        default=900.0, ge=0, description="Longest wait until all workers run a new release."
+    )
+    deploy_poll_seconds: float = Field(default=5.0, gt=0, description="Time between two looks at a release.")
+
+    @field_validator("deploy_url")
+    @classmethod
+    def _key_travels_encrypted(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+            raise ValueError("must be https (the API key travels with each request)")
+        return url.rstrip("/")
+
+
 def quiet_platform_logs() -> None:
     """Make RunPod's SDK log at INFO unless told otherwise; its own default, DEBUG, prints whole jobs.
 
@@ -176,5 +209,5 @@ class Settings(BaseModel):
 
 
 def inherited_environment() -> dict[str, str]:
-    """This process's environment, for the worker processes that it starts."""
+    """This process's environment, for the worker processes it starts and for values deploy.yaml refers to."""
     return dict(os.environ)  # noqa: TID251 - this file is the place for it
