@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sysconfig
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -65,6 +66,7 @@ class ObjectStore:
         self.endpoint_url = ""  # known once it listens
         self._address = f"{host}:{port}"
         self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
 
     def __enter__(self) -> "ObjectStore":
         self.start()
@@ -103,14 +105,19 @@ class ObjectStore:
             raise StorageUnavailable(f"the S3 server did not start: {words.strip()[-500:]}")
         # A later start (after a crash) must not change the URLs that were handed out.
         self._address = self.endpoint_url.removeprefix("http://")
-        threading.Thread(target=_drain, args=(process.stderr,), name="s3-log", daemon=True).start()
+        self._reader = threading.Thread(target=_drain, args=(process.stderr,), name="s3-log", daemon=True)
+        self._reader.start()
 
     def stop(self) -> None:
         """End the server; whatever is under way breaks off."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
-            self._process = None
+            if self._reader is not None:
+                self._reader.join()  # the pipe has ended with the server
+            assert self._process.stderr is not None
+            self._process.stderr.close()
+            self._process = self._reader = None
 
     def is_running(self) -> bool:
         """Whether the server process lives."""
@@ -182,7 +189,7 @@ def _rclone() -> Path:
     return Path(found)
 
 
-def _read_address(log: IO[str]) -> tuple[str, str]:
+def _read_address(log: Iterable[str]) -> tuple[str, str]:
     """The address from the server's log, or "" with what it said before it ended."""
     words = ""
     for line in log:
@@ -192,8 +199,7 @@ def _read_address(log: IO[str]) -> tuple[str, str]:
     return "", words
 
 
-def _drain(log: IO[str]) -> None:
+def _drain(log: Iterable[str]) -> None:
     """Read on for ever: a full pipe would stop the server."""
-    with log:
-        for _ in log:
-            pass
+    for _ in log:
+        pass

@@ -195,4 +195,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueStates = QueueMachine.TestCase
-TestQueueStates.settings = hypothesis_settings(max_examples=40, stateful_step_count=50, deadline=None)
+TestQueueStates.settings = hypothesis_settings(max_examples=25, stateful_step_count=50, deadline=None)
