@@ -85,7 +85,7 @@ class VitBackbone(nn.Module):
         self.last_norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     def forward(self, crops: Float[Tensor, "b 3 256 256"]) -> Float[Tensor, "b 192 c"]:
-        """One token per patch, row by row, float32.
+        """One token per patch, row by row.
 
         Args:
             crops: RGB, normalised by ImageNet's mean and deviation.
@@ -94,7 +94,7 @@ class VitBackbone(nn.Module):
         for block in self.blocks:
             x = block(x)
         features: Tensor = self.last_norm(x)
-        return features.float()
+        return features
 
     def embed(self, crops: Float[Tensor, "b 3 256 256"]) -> Float[Tensor, "b 192 c"]:
         """Patch tokens with their positions, before the first block."""

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.sparse import csc_matrix, csr_matrix
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.networks.smpl import BodyData
@@ -64,12 +65,14 @@ def test_official_pickle_really_holds_foreign_objects(official_tiny_files):
 
 def test_sparse_matrices_are_written_out_as_scipy_does(tmp_path):
     """By rows or by columns, with repeated entries, the dense matrix is scipy's."""
-    from scipy.sparse import csc_matrix, csr_matrix
-
     rng = np.random.default_rng(3)
-    row, column = rng.integers(0, 5, 30), rng.integers(0, 7, 30)
+    parts = (
+        rng.random(30),
+        rng.integers(0, 5, 30),
+        np.array([0, 6, 6, 18, 24, 30]),
+    )  # 12 in a line of 5
     for kind in (csc_matrix, csr_matrix):
-        matrix = kind((rng.random(30), (row, column)), shape=(5, 7))
+        matrix = kind(parts, shape=(5, 5))
         path = tmp_path / "matrix.pkl"
         path.write_bytes(pickle.dumps(matrix, protocol=2))
         np.testing.assert_allclose(plain_array(read_pickle(path), "matrix"), matrix.toarray())

@@ -63,6 +63,7 @@ def test_buckets_change_no_number(hmr2, crops, num):
     many = crops[torch.arange(num) % 4]
     people = BucketedHmr2(hmr2, largest_batch=4)(many)
     assert {1: [1], 3: [4], 4: [4], 7: [4, 4]}[num] == seen
+    assert len(people.betas) == num
     with torch.inference_mode():
         for row in range(num):
             alone = hmr2(many[row : row + 1])
