@@ -60,6 +60,39 @@ def track(
     raise typer.Exit(code)
 
 
+@app.command()
+def serve(
+    data: Annotated[Path, typer.Option(help="Folder of the queue, results and keys.")] = Path("var/endpoint"),
+    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes; default 1 per GPU.")] = None,
+    gpus: Annotated[str, typer.Option(help="GPUs dealt out to the workers, as 0,1,2.")] = "",
+    models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
+    host: Annotated[str, typer.Option(help="Beyond loopback needs SERVE_API_KEY.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the job API.")] = 8000,
+    storage_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the S3 server.")] = 8001,
+) -> None:
+    """Serve RunPod's job API on this machine, with workers and an S3 server for the results.
+
+    Results go to the S3 server, or to a bucket elsewhere if BUCKET_NAME is set.
+    """
+    from handler.local.serve import CannotServe, ServeOptions, run
+
+    devices = tuple(gpu.strip() for gpu in gpus.split(",") if gpu.strip())
+    options = ServeOptions(
+        data=data,
+        host=host,
+        port=port,
+        storage_port=storage_port,
+        num_workers=max(len(devices), 1) if workers is None else workers,
+        gpus=devices,
+        models=models,
+    )
+    try:
+        run(options)
+    except CannotServe as reason:
+        typer.echo(f"serve: {reason}", err=True)
+        raise typer.Exit(1) from None
+
+
 def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Models":
     from model_cache.cache import load
     from model_cache.settings import ModelSettings
