@@ -19,7 +19,7 @@ CONTENT_TYPES: dict[ArtifactKind, str] = {
     "overlay.mp4": "video/mp4",
 }
 COMPRESSION: dict[ArtifactKind, str] = {"frames.jsonl.gz": "gzip"}
-READ_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024  # `check` is asked at least that often
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +122,13 @@ class Section:
         return self._size
 
     def read(self, amount: int | None = -1) -> bytes:
-        """At most `amount` bytes; all that is left by default."""
+        """At most `amount` bytes, and never more than `READ_BYTES`; all that is left by default."""
         try:
             self._check()
         except JobError as error:
             raise Interrupt(error) from None
         left = self._size - self._position
-        amount = left if amount is None or amount < 0 else min(amount, left)
+        amount = left if amount is None or amount < 0 else min(amount, left, READ_BYTES)
         self._file.seek(self._start + self._position)
         data = self._file.read(amount)
         self._position += len(data)

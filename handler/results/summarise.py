@@ -20,6 +20,8 @@ from model_cache.interfaces import ModelsDescription
 
 MAX_BYTES = 100_000  # a browser or a queue can take it whole
 MAX_WARNINGS = 50
+MAX_MESSAGE_LENGTH = 300
+WARNING_BYTES = 1000  # room for the one that says what was left out
 MAX_REPLY_WARNINGS = 20
 
 
@@ -127,7 +129,7 @@ def reply_of(
 
 
 def _warning(warn: Warn) -> JobWarning:
-    return JobWarning(code=warn.code, message=warn.message, frame=warn.frame_index)
+    return JobWarning(code=warn.code, message=warn.message[:MAX_MESSAGE_LENGTH], frame=warn.frame_index)
 
 
 def _capped(warnings: list[JobWarning]) -> tuple[JobWarning, ...]:
@@ -156,7 +158,7 @@ def _models(models: ModelsDescription) -> ModelsInfo:
 def _fitted(document: ResultDocument) -> ResultDocument:
     """The document with as many of the longest tracks as fit, and a warning if some do not."""
     tracks = document.tracks
-    while len(document_bytes(document)) >= MAX_BYTES and tracks:
+    while len(document_bytes(document)) > MAX_BYTES - WARNING_BYTES and tracks:
         longest = sorted(tracks, key=lambda track: (-track.n_tracked, track.track_id))
         kept = {track.track_id for track in longest[: len(tracks) // 2]}
         tracks = tuple(track for track in tracks if track.track_id in kept)
