@@ -24,7 +24,7 @@ from handler.source.probe import too_long
 from handler.source.read import ReadTally, read_pictures
 from handler.source.skip import INDEXED_CONTAINERS, find_start
 from handler.source.timeline import Timeline
-from handler.source.upright import fit, orientation_of, turn_upright
+from handler.source.upright import Orientation, fit, orientation_of, turn_upright
 
 QUEUE_BYTES = 512 * 1024**2  # waiting frames never take more, however large one is
 TIME_TOLERANCE_SECONDS = 1e-6  # so that start_s=0.1 takes the frame at 3/30 s
@@ -114,6 +114,7 @@ class _Selection:
         self._end_s = float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS
         self._stride = stride
         self._report = report
+        self._oriented: tuple[tuple[int, int, int], Orientation] | None = None
 
     def frames(self, check: Check) -> Generator[Frame]:
         """The kept frames; runs in the decoding thread."""
@@ -160,7 +161,7 @@ class _Selection:
     def _frame(self, picture: av.VideoFrame, source_index: int, pts: int, seconds: float) -> Frame:
         check_pixels(picture.width, picture.height, self._settings)
         stored = np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
-        image = turn_upright(stored, orientation_of(picture))
+        image = turn_upright(stored, self._orientation_of(picture))
         frame_index = self._report.num_kept
         width, height = self._facts.width, self._facts.height
         if image.shape != (height, width, 3):
@@ -179,6 +180,17 @@ class _Selection:
             image_bgr=image,
             is_corrupt=picture.is_corrupt,
         )
+
+    def _orientation_of(self, picture: av.VideoFrame) -> Orientation:
+        """As `orientation_of`, but asks again only when something about the picture has changed.
+
+        PyAV's frame and its side data hold each other: asked for every frame, hundreds of frames would wait
+        for the garbage collector.
+        """
+        now = (picture.width, picture.height, picture.rotation)
+        if self._oriented is None or self._oriented[0] != now:
+            self._oriented = now, orientation_of(picture)
+        return self._oriented[1]
 
     def _warn_once(self, code: str, message: str, frame_index: int | None = None) -> None:
         if all(warning.code != code for warning in self._report.warnings):
