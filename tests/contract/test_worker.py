@@ -4,6 +4,8 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.contract.conftest import WorkerProcess
 from tests.contract.fake_queue import FakeQueue
 
@@ -140,6 +142,7 @@ def test_idle_worker_leaves_at_once_and_takes_no_job_along(own_worker: WorkerPro
     assert own_worker.queue.of("late", "take") == []
 
 
+@pytest.mark.slow
 def test_busy_worker_finishes_a_short_job_after_sigterm(own_worker: WorkerProcess) -> None:
     """A job that ends within the grace is answered before the process ends; no other job is taken."""
     queue = own_worker.queue
@@ -178,6 +181,7 @@ def test_worker_is_replaced_after_a_device_fault(own_worker: WorkerProcess) -> N
     assert queue.waiting == ["late"]
 
 
+@pytest.mark.slow
 def test_stuck_job_is_answered_and_the_worker_replaced(own_worker: WorkerProcess) -> None:
     """Work that never comes back fails as STALLED, and the process ends although its thread does not."""
     queue = own_worker.queue
@@ -190,7 +194,7 @@ def test_stuck_job_is_answered_and_the_worker_replaced(own_worker: WorkerProcess
 
 
 def test_worker_without_weights_reports_itself_unhealthy(tmp_path: Path) -> None:
-    """Missing weights never meet a job: the platform is told why, and the process ends before it takes one."""
+    """Missing weights never meet a job: the platform is told why, and the process ends without one."""
     with FakeQueue() as queue:
         queue.submit("early", url("frames/1"))
         worker = WorkerProcess(queue, tmp_path, "without-weights")
