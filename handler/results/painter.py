@@ -14,6 +14,7 @@ from handler.camera import Intrinsics, project
 NEAR_M = 0.1  # nothing closer to the camera is painted
 TO_LIGHT = np.array([-0.35, -0.6, -0.72], np.float32)  # over the camera's left shoulder (y points down)
 AMBIENT, DIFFUSE = 0.38, 0.68
+STRIPE_ROWS = 32  # blended at a time: buffers that fit the cache are several times faster
 SUBPIXEL_BITS = 3  # fixed-point corners, so that small faces do not jump from pixel to pixel
 
 
@@ -82,12 +83,24 @@ def _visible_faces(
 
 def _blend(region_bgr: UInt8[ndarray, "h w 3"], layer: UInt8[ndarray, "h w 4"]) -> None:
     """The painted layer over the picture, in place, its outline softened by a pixel."""
-    opacity = np.ascontiguousarray(layer[..., 3])
-    flat = np.ascontiguousarray(layer[..., :3])
+    height = layer.shape[0]
+    for top in range(0, height, STRIPE_ROWS):
+        bottom = min(top + STRIPE_ROWS, height)
+        above, below = min(top, 1), min(height - bottom, 1)  # neighbours that the filters look at
+        colour, share = _softened(layer[top - above : bottom + below])
+        rows = slice(above, above + bottom - top)
+        over = cv2.multiply(colour[rows], share[rows], scale=1 / 255)
+        under = cv2.multiply(region_bgr[top:bottom], cv2.bitwise_not(share[rows]), scale=1 / 255)
+        region_bgr[top:bottom] = cv2.add(over, under)
+
+
+def _softened(
+    layer: UInt8[ndarray, "h w 4"],
+) -> tuple[UInt8[ndarray, "h w 3"], UInt8[ndarray, "h w 3"]]:
+    """Colour and opacity (0 to 255) with a soft outline."""
+    opacity = cv2.extractChannel(layer, 3)
+    flat = cv2.cvtColor(layer, cv2.COLOR_BGRA2BGR)
     # Beyond the outline the layer is black: widen its colours by a pixel so that no dark rim appears.
     colour = cv2.dilate(flat, np.ones((3, 3), np.uint8))
     cv2.copyTo(flat, opacity, colour)
-    share = cv2.merge([cv2.GaussianBlur(opacity, (3, 3), 0)] * 3)
-    over = cv2.multiply(colour, share, scale=1 / 255)
-    under = cv2.multiply(region_bgr, cv2.bitwise_not(share), scale=1 / 255)
-    region_bgr[:] = cv2.add(over, under)
+    return colour, cv2.merge([cv2.GaussianBlur(opacity, (3, 3), 0)] * 3)

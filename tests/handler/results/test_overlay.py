@@ -11,6 +11,7 @@ from handler.camera import Intrinsics, assumed_intrinsics, project
 from handler.errors import WorkerError
 from handler.job import Options
 from handler.records import Frame
+from handler.results import painter
 from handler.results.marks import colour_of
 from handler.results.overlay import overlay
 from handler.results.painter import paint_bodies
@@ -267,3 +268,19 @@ def test_colours_of_neighbours_differ():
         difference = np.abs(np.array(colour_of(track_id)) - np.array(colour_of(track_id + 1)))
         assert difference.max() > 60
     assert colour_of(5) == colour_of(5)
+
+
+def test_picture_has_no_seams(free_body, monkeypatch):
+    """Blending in stripes gives the very picture that blending at once gives."""
+    camera = assumed_intrinsics(640, 480)
+    bodies = rest_pose(free_body, (0.2, 0.1, 55.0))
+
+    def painted() -> np.ndarray:
+        image = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
+        paint_bodies(image, bodies, free_body.faces, camera, RED, OPAQUE * 0.7)
+        return image
+
+    in_stripes = painted()
+    monkeypatch.setattr(painter, "STRIPE_ROWS", 10_000)
+
+    assert np.array_equal(in_stripes, painted())
