@@ -42,6 +42,7 @@ class Fault:
         no_length: no Content-Length; the end is where the connection closes.
         chunked: no Content-Length; chunked coding.
         ignore_range: answer a range with the whole file.
+        ignore_if_range: answer a range with a part of whatever version is there.
         range_status: status of an answer to a range.
         data: serve these bytes instead, with their own ETag.
         etag: claim this ETag; "" = none.
@@ -60,6 +61,7 @@ class Fault:
     no_length: bool = False
     chunked: bool = False
     ignore_range: bool = False
+    ignore_if_range: bool = False
     range_status: int = 206
     data: bytes | None = None
     etag: str | None = None
@@ -195,7 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
         etag = f'"{hashlib.md5(data).hexdigest()}"' if fault.etag is None else fault.etag
         start, status = 0, 200
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and not fault.ignore_range and self.headers.get("If-Range", etag) == etag:
+        same = fault.ignore_if_range or self.headers.get("If-Range", etag) == etag
+        if asked and same and not fault.ignore_range:
             start, status = int(asked[1]), fault.range_status
         if start >= len(data) > 0:
             self._head(416, {"Content-Range": f"bytes */{len(data)}", "Content-Length": "0"}, fault)
