@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from handler.ahead import Ahead
 from handler.connections import Check
@@ -114,6 +115,7 @@ class _Selection:
         self._end_s = float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS
         self._stride = stride
         self._report = report
+        self._scaler = VideoReformatter()
         self._oriented: tuple[tuple[int, int, int], Orientation] | None = None
 
     def frames(self, check: Check) -> Generator[Frame]:
@@ -160,7 +162,8 @@ class _Selection:
 
     def _frame(self, picture: av.VideoFrame, source_index: int, pts: int, seconds: float) -> Frame:
         check_pixels(picture.width, picture.height, self._settings)
-        stored = np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)
+        # `picture.to_ndarray(format=...)` would set up a scaler and its threads anew for every frame.
+        stored = np.asarray(self._scaler.reformat(picture, format="bgr24").to_ndarray(), np.uint8)
         image = turn_upright(stored, self._orientation_of(picture))
         frame_index = self._report.num_kept
         width, height = self._facts.width, self._facts.height
