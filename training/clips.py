@@ -85,12 +85,12 @@ def draw_clip(plan: ClipPlan, body: Body) -> Iterator[ClipFrame]:
     """The frames in order."""
     rng = np.random.default_rng([11, plan.seed])
     _height, width = plan.size
-    focal = 1.1 * width
+    focal = 1.0 * width
     lanes = NEAREST_LANE + LANE_STEP * rng.permutation(plan.num_people)
     leaver = rng.integers(plan.num_people)
     actors = [
         Actor(rng, body, lane=lane, seconds=plan.seconds, leaves=index == leaver,
-              half_width=0.5 * width / focal * lane * 0.85)
+              half_width=0.5 * width / focal * lane * 0.92)
         for index, lane in enumerate(lanes)
     ]  # fmt: skip
     shots = [

@@ -19,18 +19,19 @@ from model_cache.networks.pose_transformer import PoseTransformer, PoseTransform
 from training.actors import Actor
 from training.body import Body
 from training.crops import UPSIDE
+from training.train_head import warm_average
 
 CONFIG = PoseTransformerConfig(
     dim=64,
     frame_length=125,
-    depth=3,
-    heads=4,
+    depth=2,
+    heads=2,
     dim_head=32,
-    mlp_dim=192,
+    mlp_dim=128,
     mid_dim=128,
+    regressor_dim=256,
     conv_pad=1,
     conv_stride=5,
-    regressor_dim=256,
 )
 NUM_ACTORS, SECONDS, RATE, HISTORY = 260, 10.0, 30, 7
 Array = NDArray[np.float32]
@@ -56,45 +57,55 @@ class Batches:
 
     def draw(self, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Poses (b, 7, 229), slots (b, 7), repeated (b, 7), asked slots (b, 1) and the answer (b, 229)."""
-        rows = [self._draw_one() for _ in range(size)]
-        poses, slots, answer, asked = (np.stack(column) for column in zip(*rows, strict=True))
+        slots, asked = self._draw_slots(size)
+        vectors = self._measure(np.concatenate([slots, asked], 1))
         repeated = np.zeros(slots.shape, bool)
         repeated[:, :-1] = slots[:, :-1] == slots[:, 1:]
-        return (torch.from_numpy(poses), torch.from_numpy(slots), torch.from_numpy(repeated),
-                torch.from_numpy(asked[:, None]), torch.from_numpy(answer))  # fmt: skip
+        # An entry that shares its slot with a later one holds the same numbers.
+        for column in range(HISTORY - 2, -1, -1):
+            same = repeated[:, column]
+            vectors[same, column] = vectors[same, column + 1]
+        asked = np.minimum(asked, CONFIG.frame_length - 1)
+        return (torch.from_numpy(vectors[:, :-1]), torch.from_numpy(slots), torch.from_numpy(repeated),
+                torch.from_numpy(asked), torch.from_numpy(vectors[:, -1]))  # fmt: skip
 
-    def _draw_one(self) -> tuple[Array, NDArray[np.int64], Array, int]:
+    def _draw_slots(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Time slots of the history (b, 7), some with gaps, some young, and of the question (b, 1)."""
         rng = self._rng
-        steps = np.ones(HISTORY - 1, int)
-        if rng.uniform() < 0.4:
-            steps = 1 + rng.geometric(rng.uniform(0.35, 0.95), HISTORY - 1) - 1
-        young = rng.integers(0, HISTORY) if rng.uniform() < 0.25 else 0
-        steps[:young] = 0
-        slots = np.concatenate([[0], np.cumsum(steps)])
-        horizon = 1 if rng.uniform() < 0.6 else int(rng.integers(1, 40))
-        pace = int(rng.integers(1, 3))  # half of the videos have half the frame rate
-        frames = np.append(slots, slots[-1] + horizon) * pace
-        actor = rng.integers(len(self._motions))
-        start = rng.integers(0, max(self._motions.shape[1] - frames[-1], 1))
-        frames = np.minimum(start + frames, self._motions.shape[1] - 1)
-        rotations = self._motions[actor, frames].astype(np.float64)
-        view = Rotation.from_euler("xz", [rng.normal(0.1, 0.12), rng.normal(0, 0.04)]).as_matrix() @ UPSIDE
-        yaw = Rotation.from_euler("y", rng.uniform(0, 2 * np.pi)).as_matrix()
-        rotations[:, 0] = view @ yaw @ rotations[:, 0]
-        rotations = self._measured(rotations)
-        betas = self._betas[actor] + rng.normal(0, 0.25, 10) + rng.normal(0, 0.12, (len(frames), 10))
-        camera = np.array([rng.normal(0, 0.8), rng.normal(0.3, 0.3), np.exp(rng.normal(3.6, 0.5)) / 200])
-        camera = camera + rng.normal(0, 0.01, (len(frames), 3)) * [2, 1, 0.2]
-        vectors = np.concatenate([rotations.reshape(len(frames), -1), betas, camera], 1).astype(np.float32)
-        return vectors[:-1], slots, vectors[-1], int(min(slots[-1] + horizon, CONFIG.frame_length - 1))
+        gaps = rng.geometric(rng.uniform(0.35, 0.95, (size, 1)), (size, HISTORY - 1))
+        steps = np.where(rng.uniform(size=(size, 1)) < 0.4, gaps, 1)
+        young = np.where(rng.uniform(size=(size, 1)) < 0.25, rng.integers(0, HISTORY, (size, 1)), 0)
+        steps[np.arange(HISTORY - 1) < young] = 0
+        slots = np.concatenate([np.zeros((size, 1), np.int64), np.cumsum(steps, 1)], 1)
+        horizon = np.where(rng.uniform(size=(size, 1)) < 0.6, 1, rng.integers(1, 40, (size, 1)))
+        return slots, slots[:, -1:] + horizon
 
-    def _measured(self, rotations: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Rotations as a regressor sees them: an error that stays with the person and one of each frame."""
-        rng = self._rng
-        constant = rng.normal(0, rng.uniform(0.02, 0.14), (1, 24, 3))
-        each = rng.normal(0, rng.uniform(0.01, 0.1), (len(rotations), 24, 3))
+    def _measure(self, frames: NDArray[np.int64]) -> Array:
+        """Pose vectors (b, 8, 229) of random people at the frames, as a regressor would see them."""
+        rng, (size, length) = self._rng, frames.shape
+        actor = rng.integers(len(self._motions), size=(size, 1))
+        frames = frames * rng.integers(1, 3, (size, 1))  # half of the videos have half the frame rate
+        last = self._motions.shape[1] - 1
+        start = (rng.uniform(size=(size, 1)) * np.maximum(last - frames[:, -1:], 0)).astype(np.int64)
+        rotations = self._motions[actor, np.minimum(start + frames, last)].astype(np.float64)
+        tilt = Rotation.from_euler(
+            "xz", np.stack([rng.normal(0.1, 0.12, size), rng.normal(0, 0.04, size)], 1)
+        )
+        yaw = Rotation.from_euler("y", rng.uniform(0, 2 * np.pi, (size, 1)))
+        view = tilt.as_matrix() @ UPSIDE @ yaw.as_matrix()
+        rotations[:, :, 0] = view[:, None] @ rotations[:, :, 0]
+        # An error that stays with the person and one of each frame.
+        constant = rng.normal(0, rng.uniform(0.02, 0.14, (size, 1, 1, 1)), (size, 1, 24, 3))
+        each = rng.normal(0, rng.uniform(0.01, 0.1, (size, 1, 1, 1)), (size, length, 24, 3))
         error = Rotation.from_rotvec((constant + each).reshape(-1, 3)).as_matrix()
-        return rotations @ error.reshape(rotations.shape)
+        rotations = rotations @ error.reshape(rotations.shape)
+        betas = (
+            self._betas[actor] + rng.normal(0, 0.25, (size, 1, 10)) + rng.normal(0, 0.12, (size, length, 10))
+        )
+        camera = np.stack([rng.normal(0, 0.8, size), rng.normal(0.3, 0.3, size),
+                           np.exp(rng.normal(3.6, 0.5, size)) / 200], 1)[:, None]  # fmt: skip
+        camera = camera + rng.normal(0, 0.01, (size, length, 3)) * [2, 1, 0.2]
+        return np.concatenate([rotations.reshape(size, length, -1), betas, camera], 2).astype(np.float32)
 
 
 def main() -> None:
@@ -112,15 +123,13 @@ def main() -> None:
     batches = Batches(rng, motions[15:], betas[15:])
     network = PoseTransformer(CONFIG)
     initialise(network, batches)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
-    )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.01)
+    average = torch.optim.swa_utils.AveragedModel(network, avg_fn=warm_average)
     started, step = time.process_time(), 0
     while (done := (time.process_time() - started) / (60 * options.minutes)) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * min((step + 1) / 200, 1) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
-        *inputs, answer = batches.draw(64)
+            group["lr"] = 2e-3 * min((step + 1) / 200, 1) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
+        *inputs, answer = batches.draw(48)
         given = network.read_out(network.tokens(*inputs)[:, 0])
         loss = distance(given, answer).mean() + (given[:, 226:] - answer[:, 226:]).abs().mean()
         optimiser.zero_grad()

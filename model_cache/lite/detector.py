@@ -4,6 +4,7 @@ Knows nothing of HMR2. Its crop is BlazePose's own: upright, centred on the hips
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ PHALP_THRESHOLD = 0.8
 PRESENCE_FLOOR = 0.3  # of BlazePose; below, MoveNet saw a pattern
 SURE_KEYPOINT = 0.15
 CROP_MARGIN = 2.7  # crop side over the largest distance from the hips to a key point: head top, feet, room
+CLEAR_BEHIND = 0.6  # share of a second look's mask that must be free, or it is what the first look saw
+SMALLEST_BEHIND = 0.1  # of the largest mask; smaller is a hand or foot that a first mask left over
 SMALLEST_SHARE = 0.25  # of the pixels someone claims; with fewer left, it is a repeat or hardly seen
 LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ANKLE, RIGHT_ANKLE = 11, 12, 5, 6, 15, 16
 
@@ -44,8 +47,29 @@ class LiteDetector:
         return [self._detect_one(image) for image in images_bgr]
 
     def _detect_one(self, image_bgr: UInt8[ndarray, "h w 3"]) -> Detections:
+        people = self._look(image_bgr)
+        people += self._look_behind(image_bgr, people)
+        people.sort(key=lambda person: -person.score)
+        return _detections(image_bgr.shape[:2], people)
+
+    def _look_behind(self, image_bgr: UInt8[ndarray, "h w 3"], people: "list[_Person]") -> "list[_Person]":
+        """Look again without the people found, for those they half hide; each gets only pixels nobody has."""
+        if not people:
+            return []
+        masks = [person.mask for person in people]
+        taken = np.logical_or.reduce(masks)
+        smallest = SMALLEST_BEHIND * max(int(mask.sum()) for mask in masks)
+        behind = []
+        for person in self._look(_painted_over(image_bgr, taken)):
+            left = person.mask & ~taken
+            clear = left.sum() > max(CLEAR_BEHIND * person.mask.sum(), smallest)
+            if clear and person.score > PHALP_THRESHOLD:
+                behind.append(_Person(score=person.score, mask=left, feet=person.feet))
+        return behind
+
+    def _look(self, image_bgr: UInt8[ndarray, "h w 3"]) -> "list[_Person]":
         poses = self._movenet.find(image_bgr)
-        scores, masks, feet = [], [], []
+        people = []
         for score, keypoints in zip(poses.scores, poses.keypoints, strict=True):
             calibrated = calibrate(float(score))
             if calibrated < self._score_floor:
@@ -62,10 +86,26 @@ class LiteDetector:
                 borderMode=cv2.BORDER_CONSTANT,
                 borderValue=-10.0,
             )
-            scores.append(calibrated)
-            masks.append(mask > 0)
-            feet.append(float(keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max()))
-        return _detections(image_bgr.shape[:2], scores, masks, feet)
+            feet = float(keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max())
+            people.append(_Person(score=calibrated, mask=mask > 0, feet=feet))
+        return people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Person:
+    """Somebody found: `feet` is the lower ankle's row."""
+
+    score: float
+    mask: Bool[ndarray, "h w"]
+    feet: float
+
+
+def _painted_over(image_bgr: UInt8[ndarray, "h w 3"], taken: Bool[ndarray, "h w"]) -> UInt8[ndarray, "h w 3"]:
+    """The image with the people already found in its mean colour."""
+    covered = cv2.dilate(taken.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    painted = image_bgr.copy()
+    painted[covered] = image_bgr[~covered].mean(0) if not covered.all() else 0
+    return painted
 
 
 def calibrate(score: float) -> float:
@@ -98,32 +138,29 @@ def _cut(
     return np.ascontiguousarray(crop[..., ::-1], np.float32) / 255
 
 
-def _detections(
-    size: tuple[int, int], scores: list[float], masks: list[Bool[ndarray, "h w"]], feet: list[float]
-) -> Detections:
+def _detections(size: tuple[int, int], people: list[_Person]) -> Detections:
     """Give each pixel to one person, then box what is left of each mask."""
-    claimed = [int(mask.sum()) for mask in masks]
-    _share_out(masks, feet)
-    boxes = np.zeros((len(masks), 4), np.float32)
+    masks = _share_out(people)
+    boxes = np.zeros((len(people), 4), np.float32)
     kept = []
-    for i, mask in enumerate(masks):
-        if mask.sum() > SMALLEST_SHARE * claimed[i]:
+    for i, (person, mask) in enumerate(zip(people, masks, strict=True)):
+        if mask.sum() > SMALLEST_SHARE * person.mask.sum():
             rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             kept.append(i)
             boxes[i] = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     return Detections(
         bbox_xyxy=boxes[kept],
-        scores=np.array(scores, np.float32)[kept],
+        scores=np.array([person.score for person in people], np.float32)[kept],
         masks=np.stack([masks[i] for i in kept]) if kept else np.zeros((0, *size), bool),
     )
 
 
-def _share_out(masks: list[Bool[ndarray, "h w"]], feet: list[float]) -> None:
+def _share_out(people: list[_Person]) -> list[Bool[ndarray, "h w"]]:
     """Where masks overlap, the person whose feet are lowest in the image stands nearest and keeps it."""
-    taken: Bool[ndarray, "h w"] | None = None
-    for i in sorted(range(len(masks)), key=lambda i: -feet[i]):
-        if taken is None:
-            taken = masks[i].copy()
-        else:
-            masks[i] &= ~taken
-            taken |= masks[i]
+    masks = [person.mask for person in people]
+    taken = np.zeros_like(masks[0]) if masks else None
+    for i in sorted(range(len(people)), key=lambda i: -people[i].feet):
+        assert taken is not None
+        masks[i] = masks[i] & ~taken
+        taken |= masks[i]
+    return masks
