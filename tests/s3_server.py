@@ -5,22 +5,16 @@ s3.client().put_object(Bucket=s3.bucket, Key="clip.mp4", Body=data)
 url = s3.presign("get_object", "clip.mp4")
 """
 
-import re
-import subprocess
-import sysconfig
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import boto3
 from botocore.config import Config
 
-START_SECONDS = 20.0
-ADDRESS = re.compile(r"Starting s3 server on \[(http://127\.0\.0\.1:\d+)/\]")
+from handler.local.storage import ObjectStore, StorageKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +24,6 @@ class S3Server:
     Attributes:
         endpoint_url: `http://127.0.0.1:PORT`.
         folder: holds one folder per bucket, with the objects as plain files.
-        process: rclone itself, for tests that kill it.
     """
 
     endpoint_url: str
@@ -38,7 +31,6 @@ class S3Server:
     secret_access_key: str
     bucket: str
     folder: Path
-    process: subprocess.Popen[str]
 
     def client(self) -> Any:
         """A boto3 S3 client with the server's keys."""
@@ -95,42 +87,12 @@ class S3Server:
 def s3_server(folder: Path, *, bucket: str = "results") -> Iterator[S3Server]:
     """Start the server on a free loopback port with one bucket; stop it at the end."""
     root = folder / "s3"
-    (root / bucket).mkdir(parents=True, exist_ok=True)
-    access, secret = "test-access-key", "test-secret-key"
-    rclone = Path(sysconfig.get_path("scripts")) / "rclone"
-    arguments = ["serve", "s3", "--addr", "127.0.0.1:0", "--config", "", "--auth-key", f"{access},{secret}"]
-    process = subprocess.Popen([rclone, *arguments, root], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        endpoint_url = _address(process.stderr)
-        # rclone goes on logging: an unread pipe would fill up and stop it.
-        threading.Thread(target=_drain, args=(process.stderr,), daemon=True).start()
+    keys = StorageKeys(access_key_id="test-access-key", secret_access_key="test-secret-key")
+    with ObjectStore(root, keys, bucket=bucket) as store:
         yield S3Server(
-            endpoint_url=endpoint_url,
-            access_key_id=access,
-            secret_access_key=secret,
+            endpoint_url=store.endpoint_url,
+            access_key_id=keys.access_key_id,
+            secret_access_key=keys.secret_access_key,
             bucket=bucket,
             folder=root,
-            process=process,
         )
-    finally:
-        process.kill()
-        process.wait(10)
-
-
-def _address(log: IO[str]) -> str:
-    deadline = time.monotonic() + START_SECONDS
-    seen = []
-    for line in log:
-        seen.append(line)
-        if found := ADDRESS.search(line):
-            return found.group(1)
-        if time.monotonic() > deadline:
-            break
-    raise RuntimeError(f"rclone did not start: {''.join(seen)}")
-
-
-def _drain(log: IO[str]) -> None:
-    with log:
-        for _ in log:
-            pass
