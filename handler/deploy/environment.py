@@ -17,9 +17,7 @@ from handler.settings import Settings
 
 REFERENCE = re.compile(r"\{\{\s*RUNPOD_SECRET_[A-Za-z0-9_]+\s*\}\}")
 
-_SOUNDS_SECRET = re.compile(
-    r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|PRIVATE|(?:^|_)KEY(?:_|$)", re.IGNORECASE
-)
+_SOUNDS_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|(?:^|_)KEY(?:_|$)", re.IGNORECASE)
 _PLATFORM_PREFIX = "RUNPOD_"  # read by RunPod's SDK, which has many more than we name
 
 
@@ -94,7 +92,7 @@ def _holds_secret(field: FieldInfo) -> bool:
 
 
 def _problems(field: FieldInfo, value: str) -> list[str]:
-    kind: Any = Annotated[field.annotation, *field.metadata]
+    kind: Any = Annotated[field.annotation, field]
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
         adapter.validate_strings(value)

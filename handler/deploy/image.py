@@ -6,7 +6,9 @@ from handler.deploy.errors import DeployError
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_NAME = re.compile(r"[a-z0-9][a-z0-9._/:-]*")
+_HOST = r"[a-z0-9][a-z0-9.-]*(?::\d+)?/"
+_PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
+_NAME = re.compile(rf"(?:{_HOST})?{_PART}(?:/{_PART})*")
 
 
 def check_image(image: str) -> str:
