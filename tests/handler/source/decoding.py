@@ -1,0 +1,35 @@
+"""Decode a made clip and read what its frames say."""
+
+import itertools
+import threading
+from pathlib import Path
+
+from handler.records import Frame
+from handler.settings import IntakeSettings
+from handler.source.decode import DecodeReport, decode
+from handler.source.probe import probe
+from tests.video_factory import read_index
+
+LIMITS = IntakeSettings()
+
+
+def frames_of(path: Path, settings: IntakeSettings = LIMITS, **more) -> tuple[list[Frame], DecodeReport]:
+    """All frames and the report; no thread is left behind."""
+    report = DecodeReport()
+    frames = list(decode(probe(path, settings), settings, report=report, **more))
+    assert "decode" not in {thread.name for thread in threading.enumerate()}
+    assert report.num_kept == len(frames)
+    seconds = [frame.pts_seconds for frame in frames]
+    assert all(later > earlier for earlier, later in itertools.pairwise(seconds))
+    assert [frame.frame_index for frame in frames] == list(range(len(frames)))
+    return frames, report
+
+
+def numbers(frames: list[Frame]) -> list[int]:
+    """The numbers drawn into the frames; fails if one is not upright."""
+    return [read_index(frame.image_bgr) for frame in frames]
+
+
+def codes(report: DecodeReport) -> list[str]:
+    """The codes of the warnings."""
+    return [warning.code for warning in report.warnings]

@@ -1,0 +1,40 @@
+"""A download that must fail, and the checks that hold for every failure."""
+
+import threading
+
+import pytest
+
+from handler.errors import JobError
+from handler.settings import IntakeSettings
+from handler.source.download import download
+
+DATA = bytes(range(256)) * 2000  # 512 kB
+
+
+def settings(**changes) -> IntakeSettings:
+    """The limits of these tests: loopback, one quick retry."""
+    values = {
+        "allow_http": True,
+        "allow_private_addresses": True,
+        "allowed_ports": (),
+        "download_attempts": 2,
+        "read_seconds": 0.3,
+        "reserve_disk_bytes": 0,
+    }
+    return IntakeSettings(**(values | changes))
+
+
+def failed(kind: type[JobError], url: str, folder, limits: IntakeSettings, **more) -> JobError:
+    """The error of a download that must fail, after the checks that hold for every failure."""
+    threads = set(threading.enumerate())
+    with pytest.raises(kind) as caught:
+        download(url, folder, limits, **more)
+    assert list(folder.iterdir()) == []
+    assert {
+        thread for thread in set(threading.enumerate()) - threads if "process_request" not in thread.name
+    } == set()
+    told = str(caught.value) + repr(caught.value)
+    assert "SECRET" not in told
+    assert "127.0.0.1" not in told
+    assert "mp4" not in told
+    return caught.value
