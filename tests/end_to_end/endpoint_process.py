@@ -127,16 +127,12 @@ class EndpointProcess:
 
 
 @contextmanager
-def serving(data: Path, num_workers: int, **environment: str) -> Iterator[EndpointProcess]:
-    """An endpoint with the small worker of the tests; ended at the end."""
-    arguments = [
-        sys.executable,
-        "-m",
-        "tests.end_to_end.serve_process",
-        str(data),
-        "{port}",
-        str(num_workers),
-    ]
+def serving(
+    data: Path, num_workers: int, worker: str = "tests.end_to_end.sdk_worker", **environment: str
+) -> Iterator[EndpointProcess]:
+    """An endpoint with workers of the tests; ended at the end."""
+    script = "tests.end_to_end.serve_process"
+    arguments = [sys.executable, "-m", script, str(data), "{port}", str(num_workers), worker]
     endpoint = EndpointProcess(data, arguments, **environment)
     endpoint.start()
     try:

@@ -1,0 +1,120 @@
+"""The example clients against a real endpoint: submit, follow or be called, read the frames as a stream."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from handler.job import JobInput
+from handler.local.api import RunRequest
+from tests.end_to_end.world import SHORT_FRAMES, World
+
+pytestmark = pytest.mark.timeout(180)
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TYPESCRIPT = EXAMPLES / "typescript"
+EXPECTED = [f"{SHORT_FRAMES} frames, 2 people, models: lite", f"person 1: in {SHORT_FRAMES} frames"]
+
+
+def check_output(text: str, *, by_webhook: bool) -> None:
+    """What a client prints about the short clip."""
+    lines = text.splitlines()
+    assert lines[0].startswith("job ")
+    assert set(EXPECTED) <= set(lines)
+    if by_webhook:
+        assert "webhook called" in lines
+        return
+    assert "COMPLETED" in text
+    counts = [int(count) for count in re.findall(r"track (\d+)/", text)]
+    assert counts == sorted(counts)
+    assert counts, "no progress was shown"
+
+
+@pytest.mark.parametrize("by_webhook", [False, True], ids=["polling", "webhook"])
+def test_python_client_runs_a_job(world: World, tmp_path: Path, by_webhook: bool) -> None:
+    """A local file is uploaded; the frames are read back from the bucket."""
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(world.read("videos/short.mp4"))
+    arguments = [str(clip), "--env", str(world.endpoint.data / "client.env")]
+    done = _python(*arguments, *(["--webhook"] if by_webhook else []))
+    assert done.returncode == 0, done.stderr
+    check_output(done.stdout, by_webhook=by_webhook)
+
+
+def test_python_client_says_why_a_job_failed(world: World, tmp_path: Path) -> None:
+    """The code, and whether to try again."""
+    clip = tmp_path / "clip.mp4"
+    clip.write_text("no video")
+    done = _python(str(clip), "--env", str(world.endpoint.data / "client.env"))
+    assert done.returncode == 1
+    assert "failed: VIDEO_UNREADABLE" in done.stdout
+    assert "do not retry" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def typescript_client(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command of the compiled client; compiling checks its types, the generated ones among them."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("node and npm are not installed")
+    folder = tmp_path_factory.mktemp("typescript")
+    for file in TYPESCRIPT.glob("*.*"):
+        shutil.copy(file, folder)
+    install = subprocess.run(
+        ["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if install.returncode != 0:
+        pytest.skip(f"the TypeScript compiler cannot be installed: {install.stderr[-300:]}")
+    build = subprocess.run(["npm", "run", "build"], cwd=folder, capture_output=True, text=True, check=False)
+    assert build.returncode == 0, build.stdout
+    return ["node", str(folder / "dist" / "main.js")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_webhook", [False, True], ids=["polling", "webhook"])
+def test_typescript_client_runs_a_job(world: World, typescript_client: list[str], by_webhook: bool) -> None:
+    """It signs its own URLs: the worker reads the video and writes the results without keys."""
+    arguments = ["videos/short.mp4", *(["--webhook"] if by_webhook else [])]
+    done = subprocess.run(
+        [*typescript_client, *arguments], env=_environment(world), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    check_output(done.stdout, by_webhook=by_webhook)
+    assert world.keys("jobs/")
+
+
+@pytest.mark.slow
+def test_typescript_client_says_why_a_job_failed(world: World, typescript_client: list[str]) -> None:
+    """The code, and whether to try again."""
+    done = subprocess.run(
+        [*typescript_client, "videos/nothing.mp4"],
+        env=_environment(world),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "failed: DOWNLOAD_NOT_FOUND" in done.stderr
+    assert "do not retry" in done.stderr
+
+
+def test_example_request_is_valid() -> None:
+    """What people copy is accepted by the endpoint and by the worker."""
+    request = json.loads((EXAMPLES / "request.json").read_text())
+    JobInput.model_validate(RunRequest.model_validate(request).input)
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / "python_client.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _environment(world: World) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], **world.endpoint.client}  # noqa: TID251 - for a child

@@ -1,0 +1,64 @@
+"""An endpoint with the real worker over fake networks, and a bucket with clips. Knows no test."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handler.local.storage import ObjectStore, StorageKeys
+from tests.end_to_end.endpoint_process import EndpointProcess, serving
+from tests.fakes import draw_people
+from tests.video_factory import make_video
+
+SIZE = (320, 240)
+SHORT_FRAMES = 40
+LONG_FRAMES = 320
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """An endpoint with one worker, and its bucket with two clips."""
+
+    endpoint: EndpointProcess
+    store: ObjectStore
+
+    def keys(self, prefix: str) -> list[str]:
+        """Every object below a prefix."""
+        found = self.store.client().list_objects_v2(Bucket=self.store.bucket, Prefix=prefix)
+        return sorted(item["Key"] for item in found.get("Contents", []))
+
+    def read(self, key: str) -> bytes:
+        """An object's bytes."""
+        body: bytes = self.store.client().get_object(Bucket=self.store.bucket, Key=key)["Body"].read()
+        return body
+
+    def left_behind(self) -> list[str]:
+        """Files of jobs in the worker's scratch folder."""
+        return [str(path) for path in (self.endpoint.data / "scratch").glob("worker-*/job-*")]
+
+
+def draw(index: int, size: tuple[int, int]) -> Any:
+    """Red walks to and fro, green stands."""
+    step = 40 - abs(index % 80 - 40)
+    left = 16 + 3 * step
+    return draw_people({"red": (left, 64, left + 64, 208), "green": (240, 80, 304, 224)}, size)
+
+
+@contextmanager
+def a_world(folder: Path) -> Iterator[World]:
+    """One worker; perception takes 50 ms a batch, so that a long job can be met on its way."""
+    settings = {"FAKE_SECONDS_PER_BATCH": "0.05", "WORKER_PROGRESS_INTERVAL_SECONDS": "0.1"}
+    with serving(folder / "data", 1, "tests.end_to_end.fake_models_worker", **settings) as endpoint:
+        client = endpoint.client
+        keys = StorageKeys(
+            access_key_id=client["BUCKET_ACCESS_KEY_ID"],
+            secret_access_key=client["BUCKET_SECRET_ACCESS_KEY"],
+        )
+        store = ObjectStore(folder, keys)  # signs for the endpoint's own
+        store.endpoint_url = client["BUCKET_ENDPOINT_URL"]
+        for name, num_frames in (("short", SHORT_FRAMES), ("long", LONG_FRAMES)):
+            clip = make_video(folder / f"{name}.mp4", num_frames=num_frames, fps=25, size=SIZE, draw=draw)
+            store.client().upload_file(str(clip), store.bucket, f"videos/{name}.mp4")
+        endpoint.wait_for_workers(1)
+        yield World(endpoint=endpoint, store=store)
