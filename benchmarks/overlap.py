@@ -2,8 +2,8 @@
 
 python -m benchmarks.overlap [--frames 300]
 
-1. Intake and writing: a whole job whose models answer at once (nobody, or four people), against the simplest
-   loop that decodes the same 1080p H.264 file with PyAV to BGR arrays, the same with one scaler for all frames,
+1. Intake and writing: a whole job whose models answer at once (nobody, or four people), against the
+   simplest loop that decodes the same 1080p H.264 file with PyAV to BGR arrays, the same with one scaler,
    and decoding to nothing at all.
 2. Overlap: the same with a model that takes a fixed time per frame; wall time against the slowest stage and
    against the sum of all.
