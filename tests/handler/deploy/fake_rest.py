@@ -60,6 +60,7 @@ class FakeRest:
         endpoints: by id, as GET answers.
         versions: release number by id.
         stale_looks: how many looks at the releases still see old workers after a change; None: always.
+        late_looks: how many looks after a change do not see its release at all.
         requests: `METHOD /path` and the body, in order.
         faults: met by the first request that fits, each once.
         forget: fields that a write does not take, though it is accepted.
@@ -68,12 +69,14 @@ class FakeRest:
     endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     stale_looks: int | None = 0
+    late_looks: int = 0
     requests: list[tuple[str, Any]] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
     forget: set[str] = field(default_factory=set)
     url: str = ""
     _looks_left: int | None = 0
+    _late_left: int = 0
     _next: int = 1
 
     def writes(self) -> list[tuple[str, Any]]:
@@ -164,15 +167,18 @@ class FakeRest:
         self.endpoints[endpoint_id] = endpoint
         if body.keys() & CONTAINER:
             self.versions[endpoint_id] += 1
-            self._looks_left = self.stale_looks
+            self._looks_left, self._late_left = self.stale_looks, self.late_looks
         return 200, endpoint
 
     def _releases(self, endpoint_id: str) -> dict[str, Any]:
-        stale = self._looks_left is None or self._looks_left > 0
-        if self._looks_left:
+        late = self._late_left > 0
+        stale = not late and (self._looks_left is None or self._looks_left > 0)
+        if late:
+            self._late_left -= 1
+        elif self._looks_left:
             self._looks_left -= 1
         return {
-            "endpointVersion": self.versions[endpoint_id],
+            "endpointVersion": self.versions[endpoint_id] - late,
             "rollout": {
                 "inProgress": stale,
                 "workersOnLatest": 1 if stale else 2,

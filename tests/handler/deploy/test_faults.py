@@ -185,6 +185,19 @@ def test_apply_waits_until_all_workers_run_the_release(operator: Operator, rest:
     assert len(looks) == 1 + 1 + 4  # first apply, the version before, three stale, one done
 
 
+def test_a_release_that_is_not_listed_yet_is_waited_for(operator: Operator, rest: FakeRest):
+    """Right after the change all workers still run "the newest" release: the one before."""
+    operator("apply")
+    rest.late_looks, rest.stale_looks = 2, 1
+    operator.edit(lambda content: content["endpoint"]["env"].update(MODELS="auto"))
+
+    code, text = operator("apply")
+
+    assert code == FINE
+    assert "waiting: the new release is not listed yet" in text
+    assert "waiting: 1 of 2 workers run release 2" in text
+
+
 def test_the_wait_for_a_release_ends(operator: Operator, rest: FakeRest, monkeypatch):
     """Workers at long jobs: the wait is bounded, what was written stays, a later run finds it done."""
     operator("apply")
