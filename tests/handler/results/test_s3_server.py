@@ -5,14 +5,7 @@ import urllib.request
 
 import pytest
 
-from tests.s3_server import S3Server, s3_server
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    """One server for the file."""
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
+from tests.s3_server import S3Server
 
 
 def _get(url: str) -> bytes:

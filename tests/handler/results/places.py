@@ -1,0 +1,62 @@
+"""Places for results in tests: a real bucket, presigned URLs, files to put there."""
+
+import hashlib
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from handler.errors import JobError
+from handler.results.bucket import Bucket
+from handler.results.presigned import PresignedUrls
+from handler.results.store import LocalFile, Store, local_file
+from handler.settings import BucketSettings, IntakeSettings
+from tests.s3_server import S3Server
+
+MEBIBYTE = 1024**2
+PLACES = ("bucket", "presigned")
+LOCAL = IntakeSettings(allow_http=True, allow_private_addresses=True, allowed_ports=())
+
+
+def nothing() -> None:
+    """The check of a job that goes on."""
+
+
+def settings(s3: S3Server, **more) -> BucketSettings:
+    """The worker's settings for the server; impatient."""
+    fields = {
+        "endpoint_url": s3.endpoint_url,
+        "access_key_id": SecretStr(s3.access_key_id),
+        "secret_access_key": SecretStr(s3.secret_access_key),
+        "name": s3.bucket,
+        "part_bytes": 5 * MEBIBYTE,
+        "attempts": 2,
+        "connect_seconds": 2.0,
+        "read_seconds": 2.0,
+    }
+    return BucketSettings(**fields | more)
+
+
+def store_of(place: str, s3: S3Server, prefix: str, **more) -> Store:
+    """A bucket or presigned URLs, with keys under `prefix`."""
+    limits = settings(s3, **more)
+    if place == "bucket":
+        return Bucket(limits, bucket=s3.bucket, prefix=f"{prefix}/")
+    urls = {
+        kind: SecretStr(s3.presign("put_object", f"{prefix}/{kind}"))
+        for kind in ("result.json", "frames.jsonl.gz", "overlay.mp4")
+    }
+    return PresignedUrls(urls, intake=LOCAL, bucket=limits)
+
+
+def make_file(folder: Path, size: int, kind="frames.jsonl.gz") -> LocalFile:
+    """A file of pseudo-random bytes."""
+    path = folder / kind
+    block = hashlib.sha256(str(size).encode()).digest()
+    path.write_bytes((block * (size // len(block) + 1))[:size])
+    return local_file(kind, path)
+
+
+def assert_no_secret(error: JobError, s3: S3Server) -> None:
+    """No key, no signature, no address in what the caller sees."""
+    for secret in (s3.secret_access_key, s3.access_key_id, "X-Amz", "127.0.0.1", "Signature="):
+        assert secret not in str(error)

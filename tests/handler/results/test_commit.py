@@ -1,0 +1,155 @@
+"""Where results go, that the summary comes last, and that a finished job is found again."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from handler.errors import ResultError
+from handler.job import BucketOutput
+from handler.results.folder import Folder
+from handler.results.store import Store, local_file
+from handler.results.upload import commit, find_complete, open_store, upload
+from handler.settings import BucketSettings, IntakeSettings
+from tests.fault_proxy import Cut
+from tests.handler.results.places import (
+    LOCAL,
+    MEBIBYTE,
+    make_file,
+    nothing,
+    settings,
+    store_of,
+)
+from tests.handler.results.test_golden import make
+
+
+def test_no_bucket_and_no_urls_is_refused():
+    """Without a place for the results the job does not start."""
+    with pytest.raises(ResultError) as refused:
+        open_store(BucketOutput(), "j", bucket=BucketSettings(), intake=IntakeSettings())
+    assert (refused.value.code, refused.value.stage) == ("OUTPUT_NOT_ALLOWED", "validate")
+
+
+def test_bucket_without_keys_is_refused(s3):
+    """A bucket's name alone is not enough."""
+    with pytest.raises(ResultError) as refused:
+        open_store(BucketOutput(bucket="some"), "j", bucket=BucketSettings(), intake=IntakeSettings())
+    assert refused.value.code == "OUTPUT_NOT_ALLOWED"
+
+
+def test_keys_lie_under_root_prefix_and_job(s3):
+    """`{root}/{prefix}/{job}/{file}`."""
+    limits = settings(s3, root_prefix="tenant-1")
+
+    store = open_store(BucketOutput(prefix="a/"), "job/9", bucket=limits, intake=LOCAL)
+
+    key = store.key("result.json")
+    assert key is not None
+    assert key.startswith("tenant-1/a/job_9-")
+    assert key.endswith("/result.json")
+
+
+def test_folder_is_a_store(tmp_path):
+    """The command line's results are plain files, complete or absent."""
+    file = make_file(tmp_path, 1000)
+    store = open_store(
+        BucketOutput(), "j", bucket=BucketSettings(), intake=LOCAL, folder=tmp_path / "out" / "clip"
+    )
+
+    (artifact,) = upload(store, [file], check=nothing, seconds=5)
+
+    assert [path.name for path in (tmp_path / "out" / "clip").iterdir()] == ["frames.jsonl.gz"]
+    assert (tmp_path / "out" / "clip" / "frames.jsonl.gz").read_bytes() == file.path.read_bytes()
+    assert artifact.key == "frames.jsonl.gz"
+    assert isinstance(store, Folder)
+
+
+def complete(store: Store, folder: Path):
+    """A finished job in the store: (document, reply)."""
+    document, _ = make(folder)
+    files = [local_file("frames.jsonl.gz", folder / "frames.jsonl.gz")]
+    artifacts = upload(store, files, check=nothing, seconds=30)
+    document = document.model_copy(update={"artifacts": artifacts})
+    return document, commit(store, document, into=folder, check=nothing, seconds=30)
+
+
+def test_reply_points_at_every_file(s3, tmp_path):
+    """Reply, summary and bucket tell the same, and the hashes are those of the objects."""
+    _, reply = complete(store_of("bucket", s3, "reply"), tmp_path)
+
+    assert [artifact.kind for artifact in reply.artifacts] == ["frames.jsonl.gz", "result.json"]
+    for artifact in reply.artifacts:
+        content = s3.get(str(artifact.key))
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (artifact.bytes, artifact.sha256)
+    summary = json.loads(s3.get("reply/result.json"))
+    assert [item["kind"] for item in summary["artifacts"]] == ["frames.jsonl.gz"]
+    assert (reply.frames, reply.people, reply.bucket) == (6, 2, s3.bucket)
+    assert reply.reused is False
+
+
+@pytest.mark.parametrize("place", ["bucket", "folder"])
+def test_finished_job_is_found_again(s3, tmp_path, place):
+    """The same id and input give the earlier reply, only marked as reused."""
+    store = store_of("bucket", s3, "again") if place == "bucket" else Folder(tmp_path / "out")
+    _, reply = complete(store, tmp_path)
+
+    found = find_complete(store, job_id="golden-1", input_sha256="1" * 64, into=tmp_path, check=nothing)
+
+    assert found == reply.model_copy(update={"reused": True})
+
+
+@pytest.mark.parametrize(
+    ("job_id", "input_sha256"), [("golden-1", "f" * 64), ("other", "1" * 64)], ids=["input", "id"]
+)
+def test_other_input_is_not_found(s3, tmp_path, job_id, input_sha256):
+    """Another input under the same id is another job."""
+    store = store_of("bucket", s3, f"other-{job_id}")
+    complete(store, tmp_path)
+
+    assert (
+        find_complete(store, job_id=job_id, input_sha256=input_sha256, into=tmp_path, check=nothing) is None
+    )
+
+
+def test_result_with_a_lost_file_is_not_reused(s3, tmp_path):
+    """A summary whose frames are gone, or cut, is no result."""
+    store = store_of("bucket", s3, "lost")
+    complete(store, tmp_path)
+    again = {"job_id": "golden-1", "input_sha256": "1" * 64, "into": tmp_path, "check": nothing}
+
+    s3.put("lost/frames.jsonl.gz", b"cut")
+    assert find_complete(store, **again) is None
+    s3.client().delete_object(Bucket=s3.bucket, Key="lost/frames.jsonl.gz")
+    assert find_complete(store, **again) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"schema": "other/2.0"}', b"[" * 10_000])
+def test_foreign_summary_is_ignored(s3, tmp_path, content):
+    """Whatever else lies under that key is not taken for a result."""
+    s3.put("foreign/result.json", content)
+    store = store_of("bucket", s3, "foreign")
+
+    assert find_complete(store, job_id="j", input_sha256="0" * 64, into=tmp_path, check=nothing) is None
+
+
+def test_presigned_places_cannot_be_asked(s3, tmp_path):
+    """URLs that can only be written never claim an earlier result."""
+    store = store_of("presigned", s3, "ask")
+    complete(store, tmp_path)
+
+    assert (
+        find_complete(store, job_id="golden-1", input_sha256="1" * 64, into=tmp_path, check=nothing) is None
+    )
+
+
+def test_failed_upload_leaves_no_summary(s3, proxy, tmp_path):
+    """What breaks in the middle never looks complete."""
+    store = store_of("bucket", s3.behind(proxy.url), "half")
+    files = [make_file(tmp_path, 1000), make_file(tmp_path, 3 * MEBIBYTE, "overlay.mp4")]
+    proxy.fault = Cut(after_bytes=MEBIBYTE)
+
+    with pytest.raises(ResultError):
+        upload(store, files, check=nothing, seconds=60)
+
+    assert s3.keys("half/") == ["half/frames.jsonl.gz"]
