@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the commands import what they need when they run: importing
     from model_cache.interfaces import Models
 
 ModelChoice = Literal["auto", "official", "lite"]
+OverlayStyle = Literal["mesh", "skeleton"]
 
 app = typer.Typer(
     help="Video of people in, tracked 3D human motion out.",
@@ -91,6 +92,38 @@ def serve(
     except CannotServe as reason:
         typer.echo(f"serve: {reason}", err=True)
         raise typer.Exit(1) from None
+
+
+@app.command()
+def overlay(
+    video: Annotated[Path, typer.Argument(help="The video that the results were made from.")],
+    results: Annotated[Path, typer.Argument(help="Folder with result.json and frames.jsonl.gz.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; default overlay.mp4 there.")] = None,
+    style: Annotated[OverlayStyle | None, typer.Option(help="Default: what the job asked for.")] = None,
+    models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
+) -> None:
+    """Draw finished results on their video."""
+    from handler.errors import JobError
+    from handler.overlay_command import draw
+    from handler.settings import Settings
+    from model_cache.errors import ModelError
+
+    settings = Settings()
+    try:
+        path = draw(video, results, out, style, lambda: _load_models(settings, models).body, settings)
+    except (JobError, ModelError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
+def schema() -> None:
+    """Write docs/schema and the TypeScript types, from the repository's root."""
+    from handler.schema import write_files
+
+    for path in write_files(Path.cwd()):
+        typer.echo(f"wrote {path}")
 
 
 def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Models":

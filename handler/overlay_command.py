@@ -1,0 +1,73 @@
+"""The command `overlay`: draw finished results on their video, without computing them again.
+
+Knows nothing of how the results were made; the video and the folder that `track` or a job filled are enough.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from handler.errors import InputError
+from handler.results.document import ResultDocument
+from handler.results.overlay import OVERLAY_NAME, overlay
+from handler.results.write import FRAMES_NAME
+from handler.settings import Settings
+from handler.source.decode import decode
+from handler.source.download import local_source
+from handler.source.probe import probe
+from model_cache.interfaces import BodyModel
+
+SUMMARY_NAME = "result.json"
+
+
+def draw(
+    video: Path,
+    results: Path,
+    out: Path | None,
+    style: str | None,
+    load: Callable[[], BodyModel],
+    settings: Settings,
+) -> Path:
+    """Write `overlay.mp4` and return where it is.
+
+    Args:
+        video: the very file the results were made from.
+        results: folder with `result.json` and `frames.jsonl.gz`.
+        out: where to write; default beside the results.
+        style: `mesh` or `skeleton`; default what the job asked for.
+        load: gives the body model.
+        settings: limits.
+
+    Raises:
+        InputError: INPUT_INVALID, the folder holds no results, or those of another video.
+        SourceError: the video cannot be read.
+    """
+    source = local_source(video, settings.intake)
+    document = _document(results)
+    facts = probe(source.path, settings.intake)
+    if facts.sha256 != document.source.sha256:
+        raise InputError("INPUT_INVALID", "these results were made from another video")
+    options = document.options
+    if style is not None:
+        options = options.model_copy(update={"overlay_style": style})
+    frames = decode(
+        facts, settings.intake, start_s=options.start_s, end_s=options.end_s, stride=options.stride
+    )
+    target = out or results / OVERLAY_NAME
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder, closing(frames):
+        made = overlay(
+            frames, results / FRAMES_NAME, options=options, facts=facts, body=load(), into=Path(folder)
+        )
+        shutil.move(made, target)
+    return target
+
+
+def _document(results: Path) -> ResultDocument:
+    try:
+        return ResultDocument.model_validate_json((results / SUMMARY_NAME).read_bytes())
+    except (OSError, ValidationError):
+        raise InputError("INPUT_INVALID", f"the folder holds no readable {SUMMARY_NAME}") from None
