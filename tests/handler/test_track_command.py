@@ -6,16 +6,19 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 import structlog
 from rich.console import Console
 
+from handler.errors import InputError
+from handler.overlay_command import draw
 from handler.overrides import UnknownOption, local_path, option_paths, parse_overrides
 from handler.settings import IntakeSettings, Settings, WorkerSettings
 from handler.track_command import track
 from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Models
-from tests.fakes import FakeModels, draw_people
+from tests.fakes import FakeBody, FakeModels, draw_people
 from tests.video_factory import make_video
 
 
@@ -203,3 +206,20 @@ def test_track_says_which_weights_are_missing(run: Run, clip: Path, tmp_path: Pa
     run.missing = True
     assert run(str(clip), out=tmp_path / "out") == 1
     assert run.errors.getvalue() == ("error: hmr2.safetensors is not in the store; run model_cache fetch\n")
+
+
+def test_overlay_is_drawn_from_finished_results(run: Run, clip: Path, tmp_path: Path) -> None:
+    """The command `overlay` draws what a job wrote, and refuses the results of another video."""
+    out = tmp_path / "out"
+    run(str(clip), "stride=3", out=out)
+    settings = Settings(intake=IntakeSettings(reserve_disk_bytes=0))
+    path = draw(clip, out, None, "skeleton", FakeBody, settings)
+
+    assert path == out / "overlay.mp4"
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 4
+    other = make_video(tmp_path / "other.mp4", num_frames=3)
+    with pytest.raises(InputError, match="another video"):
+        draw(other, out, None, None, FakeBody, settings)
+    with pytest.raises(InputError, match=r"no readable result\.json"):
+        draw(clip, tmp_path, None, None, FakeBody, settings)
