@@ -4,6 +4,7 @@ All of it is in memory: heartbeats tell a restarted endpoint the same again.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -24,10 +25,10 @@ class Bell:
 
     async def wait(self, seconds: float) -> None:
         """Until the next ring, at most so long."""
-        try:
-            await asyncio.wait_for(self._event.wait(), max(seconds, 0.0))
-        except TimeoutError:
-            return
+        # Not wait_for: in Python 3.11 it swallows a cancellation that comes with the ring.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds, 0.0)):
+                await self._event.wait()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -31,6 +31,13 @@ def wait_until(is_true: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any
     return found
 
 
+def starts(path: Path) -> list[tuple[str, int]]:
+    """(worker id, process id) of each start that jobs of `sdk_worker` noted in a file."""
+    if not path.exists():
+        return []
+    return [(line.split()[0], int(line.split()[1])) for line in path.read_text().splitlines()]
+
+
 class EndpointProcess:
     """An endpoint over a data folder; it can be killed and started again on the same address.
 

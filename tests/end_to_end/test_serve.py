@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.endpoint_process import EndpointProcess, serving, wait_until
+from tests.end_to_end.endpoint_process import EndpointProcess, serving, starts, wait_until
 from tests.end_to_end.webhook_receiver import webhook_receiver
 
 pytestmark = pytest.mark.timeout(120)
@@ -28,13 +28,6 @@ def _all_workers_free(endpoint: EndpointProcess) -> Iterator[None]:
     yield
     endpoint.call("POST", "purge-queue")
     wait_until(lambda: endpoint.health()["workers"]["idle"] == 2)
-
-
-def starts(path: Path) -> list[tuple[str, int]]:
-    """(worker id, process id) of each start that a job noted in a file."""
-    if not path.exists():
-        return []
-    return [(line.split()[0], int(line.split()[1])) for line in path.read_text().splitlines()]
 
 
 def test_job_runs_and_its_status_holds_the_result(endpoint: EndpointProcess) -> None:
@@ -154,6 +147,7 @@ def test_killed_worker_loses_its_job_to_the_next(endpoint: EndpointProcess, tmp_
     endpoint.wait_for_workers(2)
 
 
+@pytest.mark.slow
 def test_job_that_kills_its_workers_is_given_up(endpoint: EndpointProcess) -> None:
     """After three workers it fails with a coded error; jobs after it run."""
     document = endpoint.wait(endpoint.run(die=True))
@@ -162,6 +156,7 @@ def test_job_that_kills_its_workers_is_given_up(endpoint: EndpointProcess) -> No
     assert endpoint.wait(endpoint.run(x=1))["status"] == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_worker_that_asks_to_be_replaced_is(endpoint: EndpointProcess) -> None:
     """`refresh_worker` in a result: the result is kept, and its process is never given another job."""
     document = endpoint.wait(endpoint.run(reply={"done": 1, "refresh_worker": True}))

@@ -55,6 +55,7 @@ def test_parts_of_a_generator_are_streamed(endpoint: EndpointProcess) -> None:
     assert output == [{"part": index} for index in range(8)]
 
 
+@pytest.mark.slow
 def test_job_that_runs_too_long_is_timed_out_and_its_worker_replaced(endpoint: EndpointProcess) -> None:
     """A plain handler blocks the SDK's loop and cannot be stopped: its process is ended instead."""
     job_id = submit(endpoint, parts=1, part_seconds=600)

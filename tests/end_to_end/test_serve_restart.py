@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from handler.local.processes import birth
-from tests.end_to_end.endpoint_process import serving, wait_until
-from tests.end_to_end.test_serve import starts
+from tests.end_to_end.endpoint_process import serving, starts, wait_until
 from tests.end_to_end.webhook_receiver import webhook_receiver
 
 pytestmark = pytest.mark.timeout(120)
@@ -35,6 +34,7 @@ def test_killed_endpoint_goes_on_where_it_was(tmp_path: Path) -> None:
         assert birth(pid) is None
 
 
+@pytest.mark.slow
 def test_worker_of_a_killed_endpoint_delivers_to_the_next(tmp_path: Path) -> None:
     """The worker is told to end, finishes its job first, and the endpoint that is back keeps the result."""
     started, release = tmp_path / "started", tmp_path / "release"
@@ -51,6 +51,7 @@ def test_worker_of_a_killed_endpoint_delivers_to_the_next(tmp_path: Path) -> Non
         wait_until(lambda: birth(pid) is None)
 
 
+@pytest.mark.slow
 def test_stopped_endpoint_leaves_its_queue_in_order(tmp_path: Path) -> None:
     """SIGTERM: exit 0 in time, the unfinished job back in the queue without a mark against it."""
     started, release = tmp_path / "started", tmp_path / "release"

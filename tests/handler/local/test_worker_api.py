@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from handler.local.desk import Bell
 from tests.handler.local.running import running
 
 
@@ -277,5 +278,20 @@ def test_worker_routes_need_the_worker_key(tmp_path: Path) -> None:
             for method, path in [("GET", "job-take/w"), ("GET", "job-stop/w"), ("POST", "job-done/w/j")]:
                 async with stranger.request(method, f"{endpoint.url}/{path}?gpu=x") as reply:
                     assert reply.status == 401
+
+    asyncio.run(main())
+
+
+def test_bell_does_not_swallow_a_cancellation() -> None:
+    """Rung and cancelled at once, the waiting task ends: the endpoint would hang at its end otherwise."""
+
+    async def main() -> None:
+        bell = Bell()
+        task = asyncio.create_task(bell.wait(60))
+        await asyncio.sleep(0)
+        bell.ring()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     asyncio.run(main())

@@ -1,0 +1,64 @@
+"""`python -m handler serve` as people type it."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from handler.local.serve import CannotServe, ServeOptions, run
+from handler.settings import ServeSettings
+from tests.end_to_end.endpoint_process import EndpointProcess, serving
+from tests.video_factory import make_video
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7"])
+def test_open_address_needs_a_key(tmp_path: Path, host: str) -> None:
+    """Whoever reaches the endpoint could run jobs; nothing is started."""
+    with pytest.raises(CannotServe, match="SERVE_API_KEY"):
+        run(ServeOptions(data=tmp_path / "data", host=host), ServeSettings(api_key=None))
+    assert not (tmp_path / "data").exists()
+
+
+def test_folder_and_address_in_use_are_told(tmp_path: Path) -> None:
+    """Exit code 1 and one sentence, no traceback; the endpoint that runs is not disturbed."""
+    with serving(tmp_path / "data", 0) as endpoint:
+        with pytest.raises(CannotServe, match="another endpoint uses the folder"):
+            run(ServeOptions(data=tmp_path / "data"), ServeSettings())
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            arguments = ["serve", "--data", str(tmp_path / "other"), "--port", port, "--storage-port", "0"]
+            done = subprocess.run(
+                [sys.executable, "-m", "handler", *arguments], capture_output=True, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert f"serve: cannot listen on 127.0.0.1:{port}" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert endpoint.health()["workers"]["ready"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_command_serves_the_lite_models(tmp_path: Path) -> None:
+    """The command, its real worker and the bundled models, from a video on its own store to its result."""
+    arguments = [sys.executable, "-m", "handler", "serve", "--data", str(tmp_path / "data")]
+    arguments += ["--port", "{port}", "--storage-port", "0", "--models", "lite"]
+    endpoint = EndpointProcess(tmp_path / "data", arguments, WORKER_BATCH_FRAMES="2").start()
+    try:
+        clip = make_video(tmp_path / "clip.mp4", num_frames=6)
+        client = Path(__file__).parents[2] / "examples" / "python_client.py"
+        settings = str(endpoint.data / "client.env")
+        done = subprocess.run(
+            [sys.executable, str(client), str(clip), "--env", settings],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr + endpoint.log.read_text()
+        assert "6 frames, 0 people, models: lite" in done.stdout
+        assert "warning NO_PEOPLE" in done.stdout
+        assert endpoint.stop() == 0
+    finally:
+        if endpoint.process is not None and endpoint.process.poll() is None:
+            endpoint.kill()
