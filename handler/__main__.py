@@ -119,11 +119,17 @@ def overlay(
 
 @app.command()
 def schema() -> None:
-    """Write docs/schema and the TypeScript types, from the repository's root."""
+    """Write docs/schema, the TypeScript types and the settings table, from the repository's root."""
+    import handler.settings
+    import model_cache.settings
     from handler.schema import write_files
+    from handler.settings_table import PAGE, filled_in, settings_classes
 
     for path in write_files(Path.cwd()):
         typer.echo(f"wrote {path}")
+    classes = settings_classes(handler.settings, model_cache.settings)
+    PAGE.write_text(filled_in(PAGE.read_text(), classes))
+    typer.echo(f"wrote {PAGE}")
 
 
 def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Models":
