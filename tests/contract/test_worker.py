@@ -122,6 +122,7 @@ def test_worker_logs_json_lines_with_ids_and_without_secrets(queue: FakeQueue, w
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     assert [line for line in text.splitlines() if not line.startswith(("{", "---"))] == []
     assert all({"requestId", "message", "level"} <= set(line) for line in lines)
+    assert {line["level"] for line in lines} <= {"INFO", "WARN", "ERROR"}  # the SDK's DEBUG shows whole jobs
     (crash,) = [line for line in lines if line["requestId"] == "logged" and line["level"] == "ERROR"]
     assert "RuntimeError: unexpected, with https://example.com/crash?[hidden]" in crash["exception"]
     for secret in (SIGNATURE, "pa55word99", queue.environment()["RUNPOD_AI_API_KEY"]):
