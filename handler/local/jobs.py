@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from handler.errors import EndpointError
+
 
 class State(StrEnum):
     """RunPod's job states."""
@@ -70,6 +72,11 @@ class Job:
 def for_worker(job: Job) -> dict[str, Any]:
     """What a worker is given."""
     return {**orjson.loads(job.request), "id": job.id}
+
+
+def failure_output(error: EndpointError, job_id: str) -> bytes:
+    """What stands beside an error of the endpoint's own, as beside a worker's."""
+    return orjson.dumps({"error_code": error.code, "retryable": error.retryable, "job_id": job_id})
 
 
 def status_document(job: Job) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from handler.errors import EndpointError
 from handler.local.database import as_job, one_job, open_database, transaction
-from handler.local.jobs import FINAL, Job, State
+from handler.local.jobs import FINAL, Job, State, failure_output
 from handler.settings import ServeSettings
 
 
@@ -229,8 +229,7 @@ class JobQueue:
             too_long = [job for job in running if _started(job) + job.execution_timeout_seconds <= now]
             for job in too_long:
                 message = f"the job ran longer than {job.execution_timeout_seconds:g} s"
-                error = EndpointError("EXECUTION_TIMEOUT", message)
-                self._end(job, State.TIMED_OUT, error=str(error))
+                self._fail(job, State.TIMED_OUT, EndpointError("EXECUTION_TIMEOUT", message))
             for job in self._select("status = ? AND lease_until <= ?", State.IN_PROGRESS, now):
                 self._lose(job, its_fault=True, may_return=True)
             db.execute(
@@ -271,6 +270,9 @@ class JobQueue:
             )
         )
 
+    def _fail(self, job: Job, status: State, error: EndpointError) -> Job:
+        return self._end(job, status, failure_output(error, job.id), str(error))
+
     def _lose(self, job: Job, *, its_fault: bool, may_return: bool) -> Job:
         is_last = its_fault and job.attempts >= self._settings.max_attempts
         self.db.execute(
@@ -279,7 +281,7 @@ class JobQueue:
         )
         if is_last:
             message = f"{job.attempts} workers ended or fell silent while they had the job"
-            return self._end(job, State.FAILED, error=str(EndpointError("WORKER_LOST", message)))
+            return self._fail(job, State.FAILED, EndpointError("WORKER_LOST", message))
         self._count("retried")
         return one_job(
             self.db.execute(

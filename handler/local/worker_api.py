@@ -16,7 +16,7 @@ from aiohttp import web
 
 from handler.errors import EndpointError
 from handler.local.desk import Desk, Worker
-from handler.local.jobs import State, for_worker
+from handler.local.jobs import State, failure_output, for_worker
 from handler.local.replies import Refused, answer, parse_object, read_body
 
 MAX_RESULT_BYTES = 20 * 1000**2  # what RunPod was seen to accept
@@ -83,7 +83,8 @@ class WorkerApi:
             # The SDK drops a refused result; without this its caller would wait until the job times out.
             code = "RESULT_TOO_LARGE" if refused.status == 413 else "RESULT_INVALID"
             if not _is_progress(raw):
-                self._finish(worker, job_id, None, str(EndpointError(code, refused.reason)))
+                error = EndpointError(code, refused.reason)
+                self._finish(worker, job_id, failure_output(error, job_id), str(error))
             raise
         if body.get("status") == State.IN_PROGRESS:
             if "output" in body and self._desk.queue.progress(

@@ -168,6 +168,7 @@ def test_job_that_loses_every_worker_fails_with_a_code(queue: JobQueue, clock: C
     assert job is not None
     assert job.status is State.FAILED
     assert (job.error or "").startswith("WORKER_LOST: 3 workers")
+    assert job.output == b'{"error_code":"WORKER_LOST","retryable":true,"job_id":"a"}'
     assert [Stop(worker_id="w2", job_id="a")] == queue.heartbeat("w2", ["a"]), "it must not go on in vain"
 
 
