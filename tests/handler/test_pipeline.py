@@ -23,9 +23,9 @@ import structlog
 
 from handler import pipeline
 from handler.control import JobControl
-from handler.errors import WorkerError
+from handler.errors import ComputeError, WorkerError
 from handler.handler import Handler, parse
-from handler.job import ProgressMessage
+from handler.job import ProgressMessage, Reply
 from handler.logs import Redactor, configure
 from handler.progress import Report
 from handler.scratch import Scratch
@@ -415,6 +415,32 @@ def test_full_disk_has_a_code(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     assert (reply["error_code"], reply["stage"], reply["refresh_worker"]) == ("DISK_FULL", "write", True)
 
 
+def run_alone(world: World, job: dict[str, Any], control: JobControl, report: Report) -> Reply:
+    """The job's work without the handler around it, in this thread."""
+    request, input_sha256 = parse(job)
+    with world.scratch.job() as folder:
+        work = Work(
+            job_id=job["id"],
+            request=request,
+            input_sha256=input_sha256,
+            folder=folder,
+            control=control,
+            report=report,
+        )
+        return pipeline.run(work, world.models, world.settings())
+
+
+def test_failed_stage_leaves_nothing_running(world: World) -> None:
+    """Threads and files are closed by the time the error comes out, not when its traceback is forgotten."""
+    world.models = FakeModels(perception=failing(DeviceFault("x")))
+    with pytest.raises(ComputeError) as caught:
+        run_alone(
+            world, world.job("closed"), JobControl(time_budget_seconds=60.0), Report(lambda message: None)
+        )
+    assert world.leftovers() == []
+    assert caught.value.code == "GPU_FAULT"
+
+
 @pytest.mark.parametrize("stage", ["download", "probe", "decode", "perceive", "track", "overlay", "upload"])
 def test_job_is_cancelled_in_each_stage(world: World, stage: str) -> None:
     """Wherever a stop comes, the job ends at its next check, with nothing stored and nothing left."""
@@ -432,20 +458,8 @@ def test_job_is_cancelled_in_each_stage(world: World, stage: str) -> None:
     if stage == "perceive":
         world.models = FakeModels(perception=FakePerception(before=stop))
     job = world.job(f"cancel-{stage}", options={"artifacts": ["overlay.mp4"]})
-    request, input_sha256 = parse(job)
-    with world.scratch.job() as folder, pytest.raises(WorkerError, match="CANCELLED"):
-        pipeline.run(
-            Work(
-                job_id=job["id"],
-                request=request,
-                input_sha256=input_sha256,
-                folder=folder,
-                control=control,
-                report=Report(publish),
-            ),
-            world.models,
-            world.settings(),
-        )
+    with pytest.raises(WorkerError, match="CANCELLED"):
+        run_alone(world, job, control, Report(publish))
     assert stages[-1] == ("decode" if stage == "perceive" else stage)
     assert world.bucket.keys(f"cancel-{stage}") == []
 
