@@ -433,6 +433,7 @@ def run_alone(world: World, job: dict[str, Any], control: JobControl, report: Re
 def test_failed_stage_leaves_nothing_running(world: World) -> None:
     """Threads and files are closed by the time the error comes out, not when its traceback is forgotten."""
     world.models = FakeModels(perception=failing(DeviceFault("x")))
+    world.limits = {"decode_queue_frames": 1}  # the decoder is in the middle of the clip
     with pytest.raises(ComputeError) as caught:
         run_alone(
             world, world.job("closed"), JobControl(time_budget_seconds=60.0), Report(lambda message: None)
