@@ -25,12 +25,17 @@ app.add_typer(deploy, name="deploy")
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def worker() -> None:
-    """Take jobs from RunPod, or from `serve`, until told to stop; RunPod's --rp_... options pass through."""
+    """Take jobs from RunPod, or from `serve`, until told to stop; RunPod's --rp_... options pass through.
+
+    Without MODELS in its environment it wants the official models: in production nothing falls back silently.
+    """
     from handler.settings import Settings
     from handler.worker import start
+    from model_cache.settings import ModelSettings
 
     settings = Settings()
-    start(lambda: _load_models(settings), settings)
+    choice: ModelChoice | None = None if "models" in ModelSettings().model_fields_set else "official"
+    start(lambda: _load_models(settings, choice), settings)
 
 
 @app.command()

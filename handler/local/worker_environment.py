@@ -41,6 +41,7 @@ def worker_environment(
     home = Path(inherited.get("HOME", data))
     budget = max(execution_timeout_seconds - WORKER_LIMIT_MARGIN_SECONDS, SHORTEST_BUDGET_SECONDS)
     defaults = {
+        "MODELS": "auto",  # a worker's own default is to insist on the official ones
         "VIDEO_ALLOW_HTTP": "true",  # the store beside the endpoint speaks http, on loopback, on a high port
         "VIDEO_ALLOW_PRIVATE_ADDRESSES": "true",
         "VIDEO_ALLOWED_PORTS": "[]",
