@@ -191,9 +191,8 @@ def _cast_shadow(
     scale: int,
 ) -> None:
     """Darken the floor where the body stands between it and the light (a soft blob of projected vertices)."""
-    towards = light[:3] * np.array(
-        [1, -1, 1]
-    )  # light is in camera axes (y down); the tilt does not matter here
+    # The light is in camera axes; the camera's tilt does not matter for a soft shadow.
+    towards = light[:3] * np.array([-1, -1, 1])
     slope = towards[[0, 2]] / max(towards[1], 0.35)
     floor = world[::3].copy()
     floor[:, [0, 2]] -= slope * floor[:, 1:2]

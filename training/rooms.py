@@ -16,7 +16,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A still pinhole camera above a flat floor; world y is up, the floor is y = 0, the view is along +z.
+    """A still pinhole camera above a flat floor; world x is left, y up (floor y = 0), z ahead.
 
     Attributes:
         focal: pixels. size: (height, width). height: metres. pitch: radians, positive looks down.
@@ -34,9 +34,9 @@ class Camera:
 
     @property
     def rotation(self) -> NDArray[np.float64]:
-        """World axes (y up) to camera axes (y down)."""
+        """World axes (x left, y up, z away) to camera axes (x right, y down, z forward); no reflection."""
         sine, cosine = np.sin(self.pitch), np.cos(self.pitch)
-        return np.array([[1.0, 0, 0], [0, -cosine, -sine], [0, -sine, cosine]])
+        return np.array([[-1.0, 0, 0], [0, -cosine, -sine], [0, -sine, cosine]])
 
     def to_camera(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """World points (n, 3) in camera coordinates."""

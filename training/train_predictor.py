@@ -161,12 +161,13 @@ def report(network: PoseTransformer, held_out: tuple[Tensor, ...], when: str) ->
         print(f"{when}  {name}: pose distance {ours:.3f}, repeating the last pose {repeated:.3f}", flush=True)
 
 
+@torch.no_grad()
 def initialise(network: PoseTransformer, batches: Batches) -> None:
     """Normalisation and the regressor's start from a sample of the data."""
     poses = batches.draw(1500)[0].reshape(-1, 229)
     network.pose_mean.copy_(poses[:, :226].mean(0))
-    # One scale for all rotations: scaling each entry by its own deviation would turn the measurement errors of
-    # joints that hardly move into the loudest input, and the root's direction into a whisper.
+    # One scale for all rotations: scaling each entry by its own deviation would turn the errors of measured
+    # joints that hardly move into the loudest input, and the direction of the root into a whisper.
     network.pose_std[:216] = 0.5
     network.pose_std[216:] = 1.0
     rotations = poses[:, :216].mean(0).reshape(24, 3, 3)
@@ -174,7 +175,12 @@ def initialise(network: PoseTransformer, batches: Batches) -> None:
     mean = (u @ vt)[:, :, :2].transpose(1, 2).reshape(1, -1)
     network.regressor.init_body_pose.copy_(mean)
     for name in ("mask_token", "position1", "position2"):
-        nn.init.normal_(getattr(network, name), std=0.3)
+        nn.init.normal_(getattr(network, name), std=0.1)
+    # The convolutions have no way around them: let them begin as an average over neighbouring slots.
+    identity = torch.eye(CONFIG.dim)[:, :, None]
+    for convolution, gain in ((network.shrink, 1 / network.shrink.kernel_size[0]), (network.grow, 1.0)):
+        convolution.weight.mul_(0.3).add_(gain * identity)
+        nn.init.zeros_(convolution.bias)
     for layer in (network.regressor.decpose, network.regressor.decshape, network.regressor.deccam):
         nn.init.normal_(layer.weight, std=0.005)
         nn.init.zeros_(layer.bias)
