@@ -95,14 +95,17 @@ async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
 
 
 def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:
-    """The same routes, open only to requests with the key."""
-    if key is None:
-        return routes
-    return [web.route(route.method, route.path, _with_key(route.handler, key)) for route in routes]
+    """The same routes, open only to requests with the key; without a key, to anything but web pages."""
+    return [web.route(route.method, route.path, _checked(route.handler, key)) for route in routes]
 
 
-def _with_key(handle: Handle, key: str) -> Handle:
+def _checked(handle: Handle, key: str | None) -> Handle:
     async def checked(request: web.Request) -> web.StreamResponse:
+        if key is None:
+            # Any page in a browser on this machine could send jobs here; browsers say so by this header.
+            if "Origin" in request.headers:
+                raise Refused(403, "web pages may not use an endpoint without a key; set SERVE_API_KEY")
+            return await handle(request)
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(sent.encode(), key.encode()):
             raise Refused(401, "the Authorization header holds no valid key")

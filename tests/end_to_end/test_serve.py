@@ -123,13 +123,13 @@ def test_cancel_and_purge_end_waiting_jobs(endpoint: EndpointProcess, tmp_path: 
 
 
 def test_burst_is_shared_by_both_workers(endpoint: EndpointProcess) -> None:
-    """Twelve jobs at once: each runs exactly once, and neither worker idles."""
-    job_ids = [endpoint.run(index=index, sleep=0.2) for index in range(12)]
+    """Six jobs at once: each runs exactly once, and neither worker idles."""
+    job_ids = [endpoint.run(index=index, sleep=0.2) for index in range(6)]
     documents = [endpoint.wait(job_id) for job_id in job_ids]
-    assert [document["output"]["echo"]["index"] for document in documents] == list(range(12))
+    assert [document["output"]["echo"]["index"] for document in documents] == list(range(6))
     shares = [document["workerId"] for document in documents]
     assert len(set(shares)) == 2
-    assert min(shares.count(worker) for worker in set(shares)) >= 3
+    assert min(shares.count(worker) for worker in set(shares)) >= 2
     assert not any("retries" in document for document in documents)
 
 

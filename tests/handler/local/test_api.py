@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from tests.handler.local.running import Running, running
+from tests.handler.local.running import SETTINGS, Running, running
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -179,5 +180,22 @@ def test_closing_endpoint_takes_no_jobs(tmp_path: Path) -> None:
             endpoint.desk.is_closing = True
             assert (await endpoint.ask("POST", "run", json={"input": {}}))[0] == 503
             assert await endpoint.take("w") == (204, None)
+
+    asyncio.run(main())
+
+
+def test_web_page_cannot_use_an_endpoint_without_a_key(tmp_path: Path) -> None:
+    """A page open in a browser on this machine can reach loopback; with a key it would have to know it."""
+
+    async def main() -> None:
+        headers = {"Origin": "https://evil.example"}
+        async with running(tmp_path) as endpoint:
+            code, _ = await endpoint.ask("POST", "run", data=b'{"input":{}}', headers=headers)
+            assert code == 403
+            assert endpoint.desk.queue.counts()["inQueue"] == 0
+        with_key = SETTINGS.model_copy(update={"api_key": SecretStr("k")})
+        async with running(tmp_path, with_key) as endpoint:
+            headers |= {"Authorization": "Bearer k"}
+            assert (await endpoint.ask("POST", "run", data=b'{"input":{}}', headers=headers))[0] == 200
 
     asyncio.run(main())
