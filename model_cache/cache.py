@@ -6,7 +6,7 @@ import torch
 from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Models
 from model_cache.loaded import LoadedModels, Stopwatch, warm_up
-from model_cache.settings import ModelSettings
+from model_cache.settings import ModelSettings, WeightSettings
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,23 @@ def _load_chosen(settings: ModelSettings, device: torch.device, watch: Stopwatch
         return load_official(settings, device, choose_precision(settings, device), watch)
     except WeightsMissing as error:
         if settings.models == "official":
-            raise
+            raise WeightsMissing(all_that_is_missing(settings, error)) from error
         log.warning("using the bundled lite models", reason=str(error))
         return load_lite(settings, watch)
+
+
+def all_that_is_missing(settings: ModelSettings, first: WeightsMissing) -> str:
+    """Every missing file at once, and the command to run, instead of one file per start.
+
+    Args:
+        settings: which store and detector.
+        first: what loading stumbled over.
+    """
+    from model_cache.store.lock import LOCK_FILE, read_lock
+    from model_cache.store.verify import official_verdict
+
+    weights = WeightSettings()
+    lock = read_lock(weights.lock or settings.model_store / LOCK_FILE)
+    verdict = official_verdict(settings, weights, lock, hashes=False)
+    head = "the official weights are not complete: run `python -m model_cache fetch`"
+    return "\n- ".join([head, *(verdict.problems or [str(first)]), *verdict.remedies[1:]])

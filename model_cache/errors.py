@@ -5,6 +5,7 @@ Knows nothing of jobs: `handler` translates these into coded errors.
 ModelError
 ├─ WeightsMissing        a file an engine needs is not in the store
 ├─ WeightsInvalid        a file is not what it should be (wrong hash, wrong keys, wrong kind)
+├─ StoreUnavailable      the store cannot be written: no room, no right, or another process is at it
 ├─ DeviceOutOfMemory     one frame alone does not fit on the device
 ├─ DeviceFault           the device is in a state that only a new process cures
 └─ ModelOutputInvalid    a network gave NaN or infinity
@@ -21,6 +22,10 @@ class WeightsMissing(ModelError):
 
 class WeightsInvalid(ModelError):
     """A file is there, but it is not what it should be."""
+
+
+class StoreUnavailable(ModelError):
+    """The store cannot be written now; the message says what is in the way."""
 
 
 class DeviceOutOfMemory(ModelError):

@@ -22,6 +22,7 @@ from model_cache.networks.smpl import (
     NUM_POSE_FEATURES,
     BodyData,
 )
+from model_cache.store.manifest import SMPL_ADDRESS
 from model_cache.store.pickles import Inert, read_guarded, read_pickle
 
 NUM_EXTRA_REGRESSED_JOINTS = 19
@@ -36,7 +37,6 @@ _NAMES = {
     "lbs_weights": ("weights", "lbs_weights"),
 }
 _INDICES = frozenset({"faces", "parents", "extra_joint_vertex_ids"})
-SMPL_ADDRESS = "https://smpl.is.tue.mpg.de"  # where the operator registers, accepts the licence, downloads
 
 
 def read_body(path: Path, joint_regressor_extra: np.ndarray | None = None) -> BodyData:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from model_cache.errors import WeightsInvalid
+from model_cache.errors import StoreUnavailable, WeightsInvalid
 from model_cache.networks.hmr2 import FOCAL_LENGTH
 from model_cache.store.body_files import body_differences, body_tensors, read_body, read_joint_regressor
 from model_cache.store.checkpoints import read_checkpoint, read_yaml, tensors_of
@@ -26,6 +26,7 @@ from model_cache.store.hmr2_weights import (
 )
 from model_cache.store.keys import account
 from model_cache.store.layout import FORMAT, STORE_FILE, read_store, sha256_of, write_json, write_tensors
+from model_cache.store.manifest import MODEL_SOURCES
 from model_cache.store.phalp_weights import (
     appearance_tensors,
     pose_statistics,
@@ -33,7 +34,7 @@ from model_cache.store.phalp_weights import (
     predictor_tensors,
     uv_map_tensors,
 )
-from model_cache.store.sources import MODEL_SOURCES, find_sources
+from model_cache.store.sources import find_sources
 
 Precision = Literal["fp32", "bf16"]
 
@@ -98,7 +99,7 @@ def _write(out: Path, model: str, conversion: Conversion, precision: Precision) 
     out.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out).free
     if free < size + 2**20:
-        raise WeightsInvalid(f"the disk of the store has {free >> 20} MiB free, {model} needs {size >> 20}")
+        raise StoreUnavailable(f"the disk of the store has {free >> 20} MiB free, {model} needs {size >> 20}")
     paths = [out / f"{model}.safetensors"]
     try:
         write_tensors(paths[0], conversion.tensors, dtypes)

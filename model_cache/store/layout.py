@@ -147,6 +147,6 @@ def _checked(path: Path) -> dict[str, Any]:
 
 def _how_to_get(name: str) -> str:
     return (
-        f"{name} is not in the weights store: put the official files into a folder and run "
-        "`python -m model_cache convert FOLDER --out STORE`"
+        f"{name} is not in the weights store: run `python -m model_cache fetch`, or, where you have the "
+        "official files in a folder, `python -m model_cache convert FOLDER`"
     )

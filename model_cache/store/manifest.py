@@ -1,0 +1,214 @@
+"""Every official file: what it is for, its names, where it is published, under which licence.
+
+Knows nothing of how a file is fetched or what is inside.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+SMPL_ADDRESS = "https://smpl.is.tue.mpg.de"  # where the operator registers, accepts the licence, downloads
+SMPL_LICENCE_ADDRESS = "https://smpl.is.tue.mpg.de/modellicense.html"
+HMR2_DATA = "hmr2_data"  # the setting of the archive that holds all of HMR2's files but SMPL
+
+Engine = Literal["official", "lite", "upstream"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfficialFile:
+    """One file of the official downloads.
+
+    Attributes:
+        role: our name for it, and that of the setting that replaces its source.
+        purpose: what it is for, a few words.
+        path: where the official packages keep it below their cache (`~/.cache`), and we below `official/`.
+        patterns: file names that it goes by, in lower case, the preferred one first.
+        addresses: where it, or an archive with it, is published; in order. Empty: the operator alone has it.
+        licence: its terms, a few words.
+        origin: where a person gets it.
+        approximate_bytes: its size as far as known.
+        archive: name of the archive that it is published in.
+        aliases: other usual names, spelt as they are asked for on a mirror that cannot be listed.
+    """
+
+    role: str
+    purpose: str
+    path: str
+    patterns: tuple[str, ...]
+    addresses: tuple[str, ...]
+    licence: str
+    origin: str
+    approximate_bytes: int | None = None
+    archive: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its usual file name."""
+        return Path(self.path).name
+
+    @property
+    def key(self) -> str:
+        """Its name in the lock file: stores may hold several detectors, but one of each other file."""
+        return self.path if self.role.startswith("detector_") else self.role
+
+    @property
+    def operator_only(self) -> bool:
+        """Whether nobody but the operator may supply it."""
+        return not self.addresses
+
+    def rank(self, file_name: str) -> int | None:
+        """How well a file name fits, 0 is best; None if it is another file."""
+        fits = (i for i, pattern in enumerate(self.patterns) if fnmatch(file_name.lower(), pattern))
+        return next(fits, None)
+
+
+# The authors moved from one host to the other: PHALP's links did in February 2026, 4D-Humans' code still
+# names the old one, which refuses many requests.
+_TEXAS = "https://www.cs.utexas.edu/~pavlakos"
+_BERKELEY = "https://people.eecs.berkeley.edu/~jathushan/projects"
+_HMR2_ADDRESSES = (f"{_TEXAS}/4dhumans/hmr2_data.tar.gz", f"{_BERKELEY}/4dhumans/hmr2_data.tar.gz")
+_HMR2 = "4D-Humans' hmr2_data.tar.gz"
+_HMR2_LICENCE = "no terms of its own seen; code MIT; output is SMPL's"
+_PHALP = "PHALP's download folder"
+_PHALP_LICENCE = "no terms of its own seen; code MIT; follows SMPL's"
+_RUN = "4DHumans/logs/train/multiruns/hmr2/0"
+
+
+def _phalp(role: str, purpose: str, path: str, remote: str, *names: str) -> OfficialFile:
+    """A file of PHALP's download folder."""
+    return OfficialFile(
+        role=role,
+        purpose=purpose,
+        path=f"phalp/{path}",
+        patterns=names or (Path(path).name.lower(),),
+        addresses=(f"{_TEXAS}/phalp/{remote}", f"{_BERKELEY}/phalp/{remote}"),
+        licence=_PHALP_LICENCE,
+        origin=_PHALP,
+        aliases=(Path(remote).name,),
+    )
+
+
+OFFICIAL_FILES = (
+    OfficialFile(
+        role="hmr2_checkpoint",
+        purpose="HMR2: ViT-H backbone and SMPL head",
+        path=f"{_RUN}/checkpoints/epoch=35-step=1000000.ckpt",
+        patterns=("epoch=*.ckpt", "hmr2*.ckpt"),
+        addresses=_HMR2_ADDRESSES,
+        licence=_HMR2_LICENCE,
+        origin=_HMR2,
+        approximate_bytes=2_700_000_000,
+        archive="hmr2_data.tar.gz",
+    ),
+    OfficialFile(
+        role="hmr2_config",
+        purpose="HMR2: its settings",
+        path=f"{_RUN}/model_config.yaml",
+        patterns=("model_config.yaml",),
+        addresses=_HMR2_ADDRESSES,
+        licence=_HMR2_LICENCE,
+        origin=_HMR2,
+        archive="hmr2_data.tar.gz",
+    ),
+    OfficialFile(
+        role="joint_regressor",
+        purpose="the 19 extra joints of HMR2's 44",
+        path="4DHumans/data/SMPL_to_J19.pkl",
+        patterns=("smpl_to_j19.pkl",),
+        # PHALP publishes it loose too: where the archive is not needed, a few MB instead of all of it.
+        addresses=(f"{_TEXAS}/phalp/3D/SMPL_to_J19.pkl", *_HMR2_ADDRESSES),
+        licence=_HMR2_LICENCE,
+        origin=_HMR2,
+        archive="hmr2_data.tar.gz",
+    ),
+    OfficialFile(
+        role="smpl",
+        purpose="the SMPL body, neutral",
+        path="4DHumans/data/smpl/SMPL_NEUTRAL.pkl",
+        patterns=(
+            *("smpl_neutral.pkl", "smpl_neutral.npz"),
+            *("basicmodel_neutral_lbs_10_207_0_v1*.pkl", "basicmodel_neutral_lbs_10_207_0_v1*.npz"),
+        ),
+        addresses=(),
+        licence=f"SMPL, non-commercial: {SMPL_LICENCE_ADDRESS}",
+        origin=f"{SMPL_ADDRESS} (register and accept its licence)",
+        aliases=(
+            "SMPL_NEUTRAL.npz",
+            "basicmodel_neutral_lbs_10_207_0_v1.1.0.pkl",
+            "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl",
+        ),
+    ),
+    _phalp(
+        "appearance_checkpoint",
+        "PHALP: texture encoder",
+        "weights/hmar_v2_weights.pth",
+        "weights/hmar_v2_weights.pth",
+    ),
+    _phalp(
+        "predictor_checkpoint",
+        "PHALP: pose predictor",
+        "weights/pose_predictor.pth",
+        "weights/pose_predictor_40006.ckpt",
+        *("pose_predictor.pth", "pose_predictor.ckpt", "pose_predictor_*.ckpt"),
+    ),
+    _phalp(
+        "predictor_config",
+        "PHALP: the predictor's settings",
+        "weights/pose_predictor.yaml",
+        "weights/config_40006.yaml",
+        *("pose_predictor.yaml", "config_40006.yaml"),
+    ),
+    _phalp("pose_mean_std", "PHALP: mean and deviation of poses", "3D/mean_std.npy", "3D/mean_std.npy"),
+    _phalp("uv_barycentric", "PHALP: UV map, barycentric", "3D/bmap_256.npy", "bmap_256.npy"),
+    _phalp("uv_faces", "PHALP: UV map, faces", "3D/fmap_256.npy", "fmap_256.npy"),
+)
+# What the official packages open besides; our own inference does not need it.
+UPSTREAM_FILES = (
+    _phalp("head_faces", "PHALP: faces of the head", "3D/head_faces.npy", "3D/head_faces.npy"),
+    _phalp("mean_params", "HMR2 and PHALP: mean SMPL", "3D/smpl_mean_params.npz", "3D/smpl_mean_params.npz"),
+    _phalp("texture", "PHALP: texture topology", "3D/texture.npz", "3D/texture.npz"),
+    _phalp("ava_labels", "PHALP: action names", "ava/ava_labels.pkl", "ava/ava_labels.pkl"),
+    _phalp(
+        "ava_classes",
+        "PHALP: action numbers",
+        "ava/ava_class_mapping.pkl",
+        "ava/ava_class_mappping.pkl",  # three p, as published
+        *("ava_class_mapping.pkl", "ava_class_mappping.pkl"),
+    ),
+)
+# Further places where the official packages look for a file of ours: copies are made there.
+UPSTREAM_COPIES: Mapping[str, tuple[str, ...]] = {
+    "smpl": ("phalp/3D/models/smpl/SMPL_NEUTRAL.pkl",),
+    "joint_regressor": ("phalp/3D/SMPL_to_J19.pkl",),
+    "mean_params": ("4DHumans/data/smpl_mean_params.npz",),
+}
+MODEL_SOURCES: Mapping[str, tuple[str, ...]] = {
+    "hmr2": ("hmr2_checkpoint", "hmr2_config"),
+    "smpl": ("smpl", "joint_regressor"),
+    "appearance": ("appearance_checkpoint",),
+    "pose_predictor": ("predictor_checkpoint", "predictor_config", "pose_mean_std"),
+    "uv_map": ("uv_barycentric", "uv_faces"),
+}
+
+
+def detector_files(folder: str, repository: str, revision: str, hub: str) -> tuple[OfficialFile, ...]:
+    """The two files of an RF-DETR-Seg checkpoint on the hub, for a folder of the store."""
+    return tuple(
+        OfficialFile(
+            role=role,
+            purpose=f"person detector: {what}",
+            path=f"{folder}/{name}",
+            patterns=(name,),
+            addresses=(f"{hub.rstrip('/')}/{repository}/resolve/{revision}/{name}",),
+            licence="Apache-2.0",
+            origin=f"the hub, {repository}",
+            approximate_bytes=size,
+        )
+        for role, what, name, size in (
+            ("detector_config", "its sizes", "config.json", None),
+            ("detector_weights", "RF-DETR-Seg", "model.safetensors", 145_000_000),
+        )
+    )

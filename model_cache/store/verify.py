@@ -1,0 +1,147 @@
+"""`python -m model_cache verify`: what is missing or damaged, for which engine, in plain words.
+
+Knows nothing of networks: it only looks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_cache.errors import WeightsInvalid
+from model_cache.settings import ModelSettings, WeightSettings
+from model_cache.store.advice import FETCH, how_to_get_smpl
+from model_cache.store.answers import SourceFailed
+from model_cache.store.fetch import detector_manifest
+from model_cache.store.layout import sha256_of
+from model_cache.store.lock import LOCK_FILE, Lock, read_lock
+from model_cache.store.manifest import MODEL_SOURCES, Engine, OfficialFile
+from model_cache.store.plausible import check_plausible
+from model_cache.store.state import (
+    FILES_BY_ROLE,
+    OFFICIAL_FOLDER,
+    Damage,
+    model_damage,
+    official_file,
+    package_caches,
+    upstream_paths,
+)
+
+ENGINES: Mapping[Engine, str] = {
+    "official": "our own inference with the official weights (MODELS=official)",
+    "lite": "the bundled small models (MODELS=lite)",
+    "upstream": "the official packages themselves (ENGINE=upstream)",
+}
+_REFETCH = f"What is damaged: delete it and run `{FETCH}`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What keeps an engine from running.
+
+    Attributes:
+        problems: a line each; empty where the engine is ready.
+        remedies: what to do about them, a sentence each.
+    """
+
+    problems: Sequence[str]
+    remedies: Sequence[str]
+
+
+def verify(
+    models: ModelSettings,
+    settings: WeightSettings,
+    *,
+    hashes: bool = True,
+    folders: Sequence[Path] | None = None,
+) -> dict[Engine, Verdict]:
+    """What keeps each engine from running.
+
+    Args:
+        models: where the store is, and which detector.
+        settings: where the lock file is.
+        hashes: compare every file's SHA-256 with the one recorded when it was written (reads all of them).
+        folders: caches of the official packages, beside the store's own copies.
+
+    Raises:
+        WeightsInvalid: the lock file is broken.
+    """
+    lock = read_lock(settings.lock or models.model_store / LOCK_FILE)
+    places = package_caches() if folders is None else folders
+    return {
+        "official": official_verdict(models, settings, lock, hashes=hashes),
+        "lite": _lite_verdict(),
+        "upstream": _upstream_verdict(models.model_store, lock, places, hashes=hashes),
+    }
+
+
+def official_verdict(models: ModelSettings, settings: WeightSettings, lock: Lock, *, hashes: bool) -> Verdict:
+    """What our own inference lacks."""
+    store = models.model_store
+    problems, lacking = [], []
+    try:
+        for model in MODEL_SOURCES:
+            if damage := model_damage(store, model, hashes=hashes):
+                problems.append(_model_problem(model, damage))
+                sources = [FILES_BY_ROLE[role] for role in MODEL_SOURCES[model]]
+                lacking += [file for file in sources if official_file(store, file) is None]
+    except WeightsInvalid as error:
+        return Verdict(problems=[str(error)], remedies=[])
+    for file in detector_manifest(models.detector, settings, lock.revisions):
+        problem = _file_problem(store / models.detector / file.name, file, lock, hashes=hashes)
+        if problem:
+            problems.append(f"{file.path}: {problem}")
+    remedies = [f"`{FETCH}` gets what is missing and converts it"] if problems else []
+    return Verdict(problems=problems, remedies=remedies + _remedies(problems, lacking))
+
+
+def _model_problem(model: str, damage: Damage) -> str:
+    if damage.changed:
+        return f"{', '.join(damage.changed)}: changed since it was written, or cut short"
+    made_of = ", ".join(FILES_BY_ROLE[role].name for role in MODEL_SOURCES[model])
+    return f"{', '.join(damage.missing)}: not in the store (made from {made_of})"
+
+
+def _lite_verdict() -> Verdict:
+    from model_cache.lite.load import FILES  # brings onnxruntime
+    from model_cache.lite.session import LITE_FOLDER
+
+    missing = [name for name in (*FILES.values(), "lite.json") if not (LITE_FOLDER / name).is_file()]
+    return Verdict(
+        problems=[f"{name}: not in the package" for name in missing],
+        remedies=["Install this package again"] if missing else [],
+    )
+
+
+def _upstream_verdict(store: Path, lock: Lock, folders: Sequence[Path], *, hashes: bool) -> Verdict:
+    problems, lacking = [], []
+    for file, place in upstream_paths():
+        places = [folder / place for folder in (store / OFFICIAL_FOLDER, *folders)]
+        path = next((path for path in places if path.is_file()), places[0])
+        if problem := _file_problem(path, file, lock, hashes=hashes):
+            problems.append(f"{place}: {problem}")
+            lacking += [file] if problem == _NOT_THERE and file not in lacking else []
+    remedies = [f"`{FETCH} --engine upstream` gets what is missing"] if problems else []
+    return Verdict(problems=problems, remedies=remedies + _remedies(problems, lacking))
+
+
+_NOT_THERE = "not there"
+
+
+def _file_problem(path: Path, file: OfficialFile, lock: Lock, *, hashes: bool) -> str | None:
+    """What is wrong with an official file that is used as it is."""
+    if not path.is_file():
+        return _NOT_THERE
+    if hashes and lock.differs(file.key, sha256_of(path)):
+        return "another file than the one recorded"
+    try:
+        if hashes or file.role == "detector_weights":
+            check_plausible(path, path.suffix)
+    except SourceFailed as error:
+        return str(error)
+    return None
+
+
+def _remedies(problems: Sequence[str], lacking: Sequence[OfficialFile]) -> list[str]:
+    damaged = [p for p in problems if not p.endswith(_NOT_THERE) and "not in the store" not in p]
+    by_hand = [how_to_get_smpl(file) for file in lacking if file.operator_only]
+    return by_hand + ([_REFETCH] if damaged else [])
