@@ -31,11 +31,28 @@ def worker() -> None:
     """
     from handler.settings import Settings
     from handler.worker import start
-    from model_cache.settings import ModelSettings
 
     settings = Settings()
-    choice: ModelChoice | None = None if "models" in ModelSettings().model_fields_set else "official"
-    start(lambda: _load_models(settings, choice), settings)
+    start(lambda: _load_models(settings, _production_choice()), settings)
+
+
+@app.command()
+def fitness() -> None:
+    """Load the models and run a worker's checks on itself, without a queue; exit code 1 if it is unfit."""
+    from handler.fitness import Unfit, checks
+    from handler.settings import Settings
+    from model_cache.errors import ModelError
+
+    settings = Settings()
+    try:
+        models = _load_models(settings, _production_choice())
+        for check in checks(models, settings):
+            check()
+            typer.echo(f"{check.__name__}: yes")
+    except (Unfit, ModelError) as error:
+        typer.echo(f"unfit: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"fit, with the {models.description.models} models on {models.description.device}")
 
 
 @app.command()
@@ -135,6 +152,13 @@ def schema() -> None:
     classes = settings_classes(handler.settings, model_cache.settings)
     PAGE.write_text(filled_in(PAGE.read_text(), classes))
     typer.echo(f"wrote {PAGE}")
+
+
+def _production_choice() -> ModelChoice | None:
+    """The models of a worker that was not told which."""
+    from model_cache.settings import ModelSettings
+
+    return None if "models" in ModelSettings().model_fields_set else "official"
 
 
 def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Models":
