@@ -16,6 +16,7 @@ from handler.local.processes import birth
 from handler.local.queue import JobQueue
 from handler.local.supervise import Supervisor, WorkerCommand
 from handler.settings import ServeSettings
+from tests.end_to_end.endpoint_process import wait_until
 
 
 def supervised(
@@ -76,7 +77,7 @@ def test_pause_between_starts_does_not_hold_up_the_end(tmp_path: Path) -> None:
 def test_end_reaches_the_children_of_a_worker(tmp_path: Path) -> None:
     """The SDK's heartbeat process, a decoder: nothing of a worker outlives it."""
     _, pids = supervised(tmp_path, "sleep 600 & sleep 600", lambda _: True)
-    assert all(group_is_gone(pid) for pid in pids)
+    wait_until(lambda: all(group_is_gone(pid) for pid in pids))
 
 
 def test_worker_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_worker_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
         "ready", str(tmp_path / "ready")
     )
     _, pids = supervised(tmp_path, script, lambda _: (tmp_path / "ready").exists(), stop_seconds=0.3)
-    assert all(group_is_gone(pid) for pid in pids)
+    wait_until(lambda: all(group_is_gone(pid) for pid in pids))
 
 
 def test_dismissed_worker_is_replaced(tmp_path: Path) -> None:
