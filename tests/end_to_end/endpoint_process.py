@@ -81,7 +81,10 @@ class EndpointProcess:
         """Ask it to end; its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()  # no test leaves one behind
 
     def call(self, method: str, path: str, json: Any = None, **more: Any) -> httpx2.Response:
         """One request to the job API."""
