@@ -7,7 +7,7 @@ caller's thread. Whatever fails, an exit stack closes what is open, from the wri
 
 import math
 import resource
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain
@@ -16,10 +16,11 @@ from pathlib import Path
 from handler.ahead import Ahead
 from handler.errors import Stage
 from handler.job import Options, Reply
+from handler.people.follow import follow, tracker_options
 from handler.people.perceive import perceive, perception_options
 from handler.people.shots import detect_shots
 from handler.people.track import track
-from handler.records import Frame, VideoFacts, Warn
+from handler.records import Frame, PeopleInFrame, TrackedFrame, VideoFacts, Warn
 from handler.results.document import Timing
 from handler.results.overlay import overlay
 from handler.results.store import LocalFile, local_file
@@ -32,7 +33,7 @@ from handler.source.download import Source, download, local_source
 from handler.source.probe import check_part, probe
 from handler.stages import Stages
 from handler.work import Work
-from model_cache.interfaces import Models
+from model_cache.interfaces import BringsTracker, Models
 
 TRUNCATING = ("VIDEO_CUT_OFF", "VIDEO_ENDED_EARLY")  # warnings that mean: frames are missing at the end
 
@@ -148,7 +149,7 @@ def _follow(
             with_shots,
             models.perception,
             perception_options(options),
-            batch_frames=limits.batch_frames,
+            batch_frames=1 if isinstance(models, BringsTracker) else limits.batch_frames,
             clear_cache=models.clear_cache,
             clear_every_frames=settings.clear_cache.every_frames,
         )
@@ -156,13 +157,21 @@ def _follow(
             Ahead(stages.each("perceive", batches), depth=limits.perceive_ahead_batches, name="perceive")
         )
         people = chain.from_iterable(stages.waiting("perceive", ahead))
-        tracked = stages.each("track", track(people, models.texture, models.pose_predictor, options.tracking))
+        tracked = stages.each("track", _identify(people, models, options))
         stack.enter_context(closing(tracked))
         counted = work.report.count(work.control.watch(tracked), _expected_frames(facts, options))
         with stages.stage("write"):
             written = write(counted, options=options, body=models.body, into=work.folder)
     stages.add("decode", decoding.busy_seconds)
     return written, decoding
+
+
+def _identify(people: Iterator[PeopleInFrame], models: Models, options: Options) -> Iterator[TrackedFrame]:
+    """Identities by our tracker, or by the engine's own if it brings one."""
+    if isinstance(models, BringsTracker):
+        tracker = models.begin_tracking(tracker_options(options.tracking))
+        return follow(people, tracker, options.tracking.n_init)
+    return track(people, models.texture, models.pose_predictor, options.tracking)
 
 
 def _decoded(

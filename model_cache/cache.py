@@ -21,11 +21,16 @@ def load(settings: ModelSettings, *, warm_up_frames: int = 1) -> Models:
     Raises:
         WeightsMissing: official models are asked for and a file is missing; the message says which.
         WeightsInvalid: a file is not what it should be.
+        EngineMissing: ENGINE=upstream, and its packages are not there.
     """
     if settings.model_threads:
         torch.set_num_threads(settings.model_threads)
     device = choose_device(settings.model_device)
     watch = Stopwatch()
+    if settings.engine == "upstream":
+        from model_cache.upstream.load import load_upstream  # brings its own heavy libraries
+
+        return load_upstream(settings, device, watch)
     models = _load_chosen(settings, device, watch)
     with watch.step("warm_up"):
         warm_up(models, num_frames=warm_up_frames)

@@ -211,6 +211,72 @@ class BodyModel(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrackerOptions:
+    """Per-job choices of an engine's own tracker, PHALP's names and defaults.
+
+    Attributes:
+        n_init: measurements that confirm a track.
+        max_age_track: frames a lost track is kept.
+        hungarian_th: a match must not cost more than this.
+        alpha: weight of new texture, times score squared.
+        track_history: observations kept per track.
+    """
+
+    n_init: int = 5
+    max_age_track: int = 50
+    hungarian_th: float = 100.0
+    alpha: float = 0.1
+    track_history: int = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackState:
+    """One live track of an engine's own tracker after a frame.
+
+    Attributes:
+        track_id: from 1, unique in the job.
+        detection: index among the frame's people, or None if the track was not seen in it.
+        confirmed: seen often enough to be reported.
+        expected_pose: pose vector that was expected in this frame; None if it was seen.
+        expected_location: location vector that was expected in this frame; None if it was seen.
+    """
+
+    track_id: int
+    detection: int | None
+    confirmed: bool
+    expected_pose: Float32[ndarray, "229"] | None = None
+    expected_location: Float32[ndarray, "99"] | None = None
+
+
+@runtime_checkable
+class FrameTracker(Protocol):
+    """The tracker of one job: remembers its live tracks and nothing else."""
+
+    def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list[TrackState]:
+        """Take the people of the next frame; the live tracks after it, oldest first.
+
+        Args:
+            people: what perception gave as `textures`, by which the engine knows its own people.
+            frame_index: grows by one.
+            shot: a new shot begins here.
+
+        Raises:
+            DeviceOutOfMemory: one comparison of textures alone does not fit.
+            DeviceFault: the device needs a new process.
+        """
+        ...
+
+
+@runtime_checkable
+class BringsTracker(Protocol):
+    """Models whose engine associates people itself; it wants to see one frame at a time."""
+
+    def begin_tracking(self, options: TrackerOptions) -> FrameTracker:
+        """A tracker for one job; its identities start at 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
     """One weight file behind a loaded model: what it is for, its name and its SHA-256."""
 

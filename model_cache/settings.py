@@ -36,6 +36,22 @@ class ModelSettings(BaseSettings):
         default=0.3, ge=0, lt=1, description="Detections below this score never leave the detector."
     )
     max_batch_crops: int = Field(default=32, ge=1, le=512, description="Most person crops in one HMR2 batch.")
+    engine: Literal["native", "upstream"] = Field(
+        default="native",
+        description="native: our own inference. upstream: the official hmr2 and phalp packages "
+        "(docs/13-engines.md), always with the official weights in fp32.",
+    )
+    upstream_detector: Literal["vitdet", "maskrcnn", "native"] = Field(
+        default="vitdet",
+        description="Of ENGINE=upstream: one of PHALP's own (they need detectron2), or the one in DETECTOR.",
+    )
+    upstream_detector_weights: Path | None = Field(
+        default=None,
+        description="The official detector's checkpoint; default the store, else where detectron2 keeps it.",
+    )
+    upstream_script: Path | None = Field(
+        default=None, description="4D-Humans' track.py; default beside the installed package hmr2."
+    )
 
 
 class WeightSettings(BaseSettings):

@@ -1,0 +1,154 @@
+"""The official detectors from local files, or another one in their place. Knows nothing of tracks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from model_cache.errors import EngineMissing, WeightsMissing
+from model_cache.interfaces import Detections, Detector
+from model_cache.networks.detector import Candidates, DeviceDetector
+from model_cache.store.state import OFFICIAL_FOLDER
+from model_cache.upstream.shims import DOCS, Official, on_device
+
+SCORE_FLOOR = 0.5  # PHALP: setup_detectron2
+MASK_RCNN_NMS = 0.4
+PERSON = 0  # COCO's first class, as detectron2 counts
+
+OfficialDetectorName = Literal["vitdet", "maskrcnn"]
+# Where detectron2 leaves what it downloads, below ~/.torch/iopath_cache/detectron2.
+_WEIGHTS = {
+    "vitdet": "ViTDet/COCO/cascade_mask_rcnn_vitdet_h/f328730692/model_final_f05665.pkl",
+    "maskrcnn": "new_baselines/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ/42045954/model_final_ef3a80.pkl",
+}
+_MASK_RCNN_CONFIG = "new_baselines/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ.py"
+_VITDET_CONFIG = "configs/cascade_mask_rcnn_vitdet_h_75ep.py"  # in the package phalp
+
+FrameDetector = Callable[[UInt8[ndarray, "h w 3"], int], Any]
+"""A frame and its index to what the official code reads as detectron2's answer."""
+
+
+def official_detector(
+    official: Official, name: OfficialDetectorName, weights: Path | None, store: Path, device: torch.device
+) -> FrameDetector:
+    """PHALP's own detector with PHALP's own thresholds. detectron2 unpickles its checkpoint.
+
+    Its second detector (boxes given, masks predicted) is never built: ground-truth boxes are no input here.
+
+    Args:
+        official: the packages.
+        name: `phalp.detector`.
+        weights: the checkpoint; by default the store's, else the one detectron2 has downloaded.
+        store: the weights store.
+        device: where to run it.
+
+    Raises:
+        EngineMissing: detectron2 cannot be imported.
+        WeightsMissing: the checkpoint is in none of these places.
+    """
+    path = _find(name, weights, store)
+    try:
+        from detectron2 import model_zoo
+        from detectron2.config import LazyConfig
+    except ImportError as error:
+        raise EngineMissing(f"detectron2 cannot be imported ({error}); {DOCS}") from error
+    if name == "vitdet":
+        config = LazyConfig.load(str(Path(official.phalp.__file__).parent.parent / _VITDET_CONFIG))
+        for predictor in config.model.roi_heads.box_predictors:
+            predictor.test_score_thresh = SCORE_FLOOR
+    else:
+        config = model_zoo.get_config(_MASK_RCNN_CONFIG, trained=False)
+        config.model.roi_heads.box_predictor.test_score_thresh = SCORE_FLOOR
+        config.model.roi_heads.box_predictor.test_nms_thresh = MASK_RCNN_NMS
+    config.train.init_checkpoint = str(path)
+    with on_device(device):
+        predict = official.phalp.DefaultPredictor_Lazy(config)
+    return lambda image, frame_index: predict(image)
+
+
+def _find(name: OfficialDetectorName, weights: Path | None, store: Path) -> Path:
+    below = _WEIGHTS[name]
+    caches = (store / OFFICIAL_FOLDER, Path.home() / ".torch" / "iopath_cache")
+    places = [cache / "detectron2" / below for cache in caches]
+    places = [weights.expanduser()] if weights else places
+    path = next((path for path in places if path.is_file()), None)
+    if path is None:
+        raise WeightsMissing(
+            f"the checkpoint of the detector {name} is not at {' or '.join(map(str, places))}; "
+            "name it by UPSTREAM_DETECTOR_WEIGHTS"
+        )
+    return path
+
+
+class ReplacedDetector:
+    """Any `Detector` where the official code expects detectron2's."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+
+    def __call__(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int) -> dict[str, "FoundInstances"]:
+        """What was found in one frame, under detectron2's names."""
+        found = self._detector.detect([image_bgr], [frame_index])[0]
+        return {
+            "instances": FoundInstances(
+                pred_boxes=FoundBoxes(tensor=torch.from_numpy(found.bbox_xyxy.astype(np.float32))),
+                scores=torch.from_numpy(found.scores.astype(np.float32)),
+                pred_classes=torch.full((len(found.scores),), PERSON),
+                pred_masks=torch.from_numpy(found.masks),
+            )
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundBoxes:
+    """Boxes under detectron2's name."""
+
+    tensor: Float32[Tensor, "n 4"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundInstances:
+    """The part of detectron2's `Instances` that PHALP reads."""
+
+    pred_boxes: FoundBoxes
+    scores: Float32[Tensor, " n"]
+    pred_classes: Tensor
+    pred_masks: Bool[Tensor, "n h w"]
+
+    def __getitem__(self, chosen: Bool[Tensor, " n"]) -> "FoundInstances":
+        return FoundInstances(
+            pred_boxes=FoundBoxes(tensor=self.pred_boxes.tensor[chosen]),
+            scores=self.scores[chosen],
+            pred_classes=self.pred_classes[chosen],
+            pred_masks=self.pred_masks[chosen],
+        )
+
+
+class OnHost:
+    """A detector of this project as a numpy `Detector`."""
+
+    def __init__(self, detector: DeviceDetector, device: torch.device) -> None:
+        self._detector = detector
+        self._device = device
+
+    def detect(
+        self, images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]], frame_indices: Sequence[int]
+    ) -> list[Detections]:
+        """People of each frame, in the wrapped detector's order."""
+        frames = [torch.from_numpy(image).to(self._device) for image in images_bgr]
+        return [_on_host(found) for found in self._detector.detect(frames, frame_indices)]
+
+
+def _on_host(found: Candidates) -> Detections:
+    everybody = torch.arange(len(found.scores), device=found.scores.device)
+    return Detections(
+        bbox_xyxy=found.bbox_xyxy.float().cpu().numpy(),
+        scores=found.scores.float().cpu().numpy(),
+        masks=found.paint_masks(everybody).cpu().numpy(),
+    )

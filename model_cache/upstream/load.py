@@ -1,0 +1,193 @@
+"""The official engine put together from its packages and files. Knows nothing of jobs."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+
+from model_cache.errors import EngineMissing, ModelOutputInvalid
+from model_cache.interfaces import (
+    BodyModel,
+    Detections,
+    ModelsDescription,
+    PerceptionOptions,
+    PosePredictor,
+    TextureModel,
+    TrackerOptions,
+)
+from model_cache.loaded import Stopwatch
+from model_cache.networks.smpl import Smpl, SmplBody
+from model_cache.official import SMPL_NOTICE, device_name
+from model_cache.settings import ModelSettings
+from model_cache.upstream.detectors import FrameDetector, OnHost, ReplacedDetector, official_detector
+from model_cache.upstream.networks import build_tracking_model
+from model_cache.upstream.perception import UpstreamPerception
+from model_cache.upstream.promises import UpstreamPosePredictor, UpstreamTextures
+from model_cache.upstream.shims import Official, import_official
+from model_cache.upstream.tracking import UpstreamTracker, job_settings, official_tracker
+from model_cache.upstream.weights import OfficialWeights, read_official
+
+log = structlog.get_logger(__name__)
+WARM_UP_SIZE = (256, 256)  # height, width of the frame with one made-up person
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamModels:
+    """The `Models` and `BringsTracker` promises by the official packages.
+
+    Attributes:
+        perception, texture, pose_predictor, body, description: see `interfaces`.
+        official: the packages.
+        model: `HMR2_4dhuman` with its networks.
+        device: where they are.
+        seconds: how long each step of loading took.
+    """
+
+    perception: UpstreamPerception
+    texture: TextureModel
+    pose_predictor: PosePredictor
+    body: BodyModel
+    description: ModelsDescription
+    official: Official
+    model: Any
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def begin_tracking(self, options: TrackerOptions) -> UpstreamTracker:
+        """PHALP's own tracker for one job."""
+        config = job_settings(self.model.cfg, options)
+        return UpstreamTracker(official_tracker(self.official, self.model, config), config, self.device)
+
+    def clear_cache(self) -> None:
+        """Give unused device memory back."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def peak_device_bytes(self) -> int | None:
+        """Most device memory held since the last call; None without a GPU."""
+        if self.device.type != "cuda":
+            return None
+        peak = torch.cuda.max_memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return peak
+
+
+def load_upstream(settings: ModelSettings, device: torch.device, watch: Stopwatch) -> UpstreamModels:
+    """The official packages with the official weights, warmed up.
+
+    Raises:
+        EngineMissing: a package is missing or cannot be imported.
+        WeightsMissing: official files are neither in the store nor in `~/.cache`.
+        WeightsInvalid: a file is not what it should be.
+    """
+    if settings.models == "lite":
+        raise EngineMissing("ENGINE=upstream runs the official models only: set MODELS=official or auto")
+    with watch.step("packages"):
+        official = import_official(
+            settings.upstream_script, with_detectron=settings.upstream_detector != "native"
+        )
+    with watch.step("weights"):
+        weights = read_official(settings.model_store)
+    with watch.step("detector"):
+        detector = _detector(settings, official, device)
+    name = settings.upstream_detector
+    models = assemble_upstream(
+        official,
+        weights,
+        detector,
+        detector_name=settings.detector if name == "native" else name,
+        device=device,
+        watch=watch,
+    )
+    with watch.step("warm_up"):
+        warm_up(models)
+    return models
+
+
+def assemble_upstream(
+    official: Official,
+    weights: OfficialWeights,
+    detector: FrameDetector,
+    *,
+    detector_name: str,
+    device: torch.device,
+    watch: Stopwatch,
+) -> UpstreamModels:
+    """The engine around a detector; see `load_upstream`."""
+    with watch.step("networks"):
+        model = build_tracking_model(official, weights, device)
+        body = SmplBody(Smpl(weights.body).to(device))
+    return UpstreamModels(
+        perception=UpstreamPerception(model=model, detector=detector, body=body, device=device),
+        texture=UpstreamTextures(official, model, device),
+        pose_predictor=UpstreamPosePredictor(model, device),
+        body=body,
+        description=ModelsDescription(
+            models="official",
+            engine="upstream",
+            detector=detector_name,
+            backbone="vit",
+            body_model="smpl",
+            precision="fp32",
+            device=device_name(device),
+            files=weights.files,
+            notice=SMPL_NOTICE,
+        ),
+        official=official,
+        model=model,
+        device=device,
+        seconds=watch.seconds,
+    )
+
+
+def warm_up(models: UpstreamModels) -> None:
+    """Run the detector on a blank frame, and every other network once on one made-up person.
+
+    Raises:
+        ModelOutputInvalid: the person got lost on the way.
+    """
+    blank = np.zeros((*WARM_UP_SIZE, 3), np.uint8)
+    models.perception.perceive([blank], [-1], PerceptionOptions())
+    person = ReplacedDetector(_OnePerson())
+    perception = UpstreamPerception(
+        model=models.model, detector=person, body=models.body, device=models.device
+    )
+    tracker = models.begin_tracking(TrackerOptions())
+    for index in range(2):  # the second frame compares textures and predicts
+        found = perception.perceive([blank], [index], PerceptionOptions())[0]
+        if not tracker.update(found.textures, index, shot=False):
+            raise ModelOutputInvalid("the official networks lost the person of the warm-up")
+
+
+class _OnePerson:
+    def detect(self, images_bgr: Any, frame_indices: Any) -> list[Detections]:
+        height, width = WARM_UP_SIZE
+        return [
+            Detections(
+                bbox_xyxy=np.array([[64, 32, 192, 224]], np.float32),
+                scores=np.ones(1, np.float32),
+                masks=np.ones((1, height, width), bool),
+            )
+        ]
+
+
+def _detector(settings: ModelSettings, official: Official, device: torch.device) -> FrameDetector:
+    if settings.upstream_detector != "native":
+        return official_detector(
+            official,
+            settings.upstream_detector,
+            settings.upstream_detector_weights,
+            settings.model_store,
+            device,
+        )
+    from model_cache.networks.rf_detr import load_rf_detr  # imports transformers
+
+    detector = load_rf_detr(
+        settings.model_store / settings.detector,
+        device=device,
+        dtype=torch.float32,
+        score_floor=settings.detector_score_floor,
+    )
+    return ReplacedDetector(OnHost(detector, device))

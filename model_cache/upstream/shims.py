@@ -1,0 +1,286 @@
+"""Everything done to the official packages so that they can be used here, each with its reason.
+
+Knows nothing of weights, frames or tracks. Nothing is written into the packages: what their modules want at
+import is given to them for the time of the import, their constructors (which download, read from the home
+folder and build networks that nothing calls) are left out, and one method is corrected in a subclass.
+
+Written against 4D-Humans 6ec79656 and PHALP 96f7e6c0. Places are named as REPOSITORY: file.
+"""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from model_cache.errors import EngineMissing
+
+DOCS = "see docs/13-engines.md"
+SCRIPT = "track.py"
+# Imported by the official modules and never called on our way: pyrender opens EGL when it is imported
+# (4D-Humans: hmr2/utils/renderer.py, PHALP: phalp/visualize/py_renderer.py), pytube downloads
+# (PHALP: phalp/utils/io.py).
+NEVER_USED = ("pyrender", "pytube")
+# Needed by the official detectors alone (PHALP: phalp/trackers/PHALP.py, phalp/utils/utils_detectron2.py).
+DETECTRON = "detectron2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Official:
+    """What is used of the official packages; their types are not known to a type checker.
+
+    Attributes:
+        hmr2: the module `hmr2.models.hmr2`.
+        vit: `hmr2.models.backbones.vit`.
+        hmr2_head: `hmr2.models.heads.smpl_head`.
+        hmr2_body: `hmr2.models.smpl_wrapper`.
+        script: 4D-Humans' `track.py`.
+        hmar: `phalp.models.hmar.hmar`.
+        encoding_head: `phalp.models.heads.encoding_head`.
+        phalp_body: `phalp.utils.smpl_utils`.
+        predictor: `phalp.models.predictor.pose_transformer_v2`.
+        phalp: `phalp.trackers.PHALP`.
+        metric: `phalp.external.deep_sort_.nn_matching`.
+        tracker: `phalp.external.deep_sort_.tracker`.
+        track: `phalp.external.deep_sort_.track`.
+        omegaconf: `omegaconf`, which phalp reads its settings with.
+        tracking_class: `script.HMR2_4dhuman` with its one correction.
+    """
+
+    hmr2: Any
+    vit: Any
+    hmr2_head: Any
+    hmr2_body: Any
+    script: Any
+    hmar: Any
+    encoding_head: Any
+    phalp_body: Any
+    predictor: Any
+    phalp: Any
+    metric: Any
+    tracker: Any
+    track: Any
+    omegaconf: Any
+    tracking_class: Any
+
+
+def import_official(script: Path | None = None, *, with_detectron: bool = True) -> Official:
+    """Imports the official packages; nothing is downloaded and no display or EGL is opened.
+
+    Args:
+        script: 4D-Humans' `track.py`, which its setup.py does not install; by default it is looked for
+            beside the package `hmr2`, where it lies in a checkout.
+        with_detectron: whether one of the official detectors will be built.
+
+    Raises:
+        EngineMissing: a package or the script is missing or cannot be imported; the message says which.
+    """
+    absent = NEVER_USED if with_detectron else (*NEVER_USED, DETECTRON)
+    try:
+        with _for_the_import(absent):
+            path = script or _script_beside_package()
+            names = {
+                "hmr2": "hmr2.models.hmr2",
+                "vit": "hmr2.models.backbones.vit",
+                "hmr2_head": "hmr2.models.heads.smpl_head",
+                "hmr2_body": "hmr2.models.smpl_wrapper",
+                "hmar": "phalp.models.hmar.hmar",
+                "encoding_head": "phalp.models.heads.encoding_head",
+                "phalp_body": "phalp.utils.smpl_utils",
+                "predictor": "phalp.models.predictor.pose_transformer_v2",
+                "phalp": "phalp.trackers.PHALP",
+                "metric": "phalp.external.deep_sort_.nn_matching",
+                "tracker": "phalp.external.deep_sort_.tracker",
+                "track": "phalp.external.deep_sort_.track",
+                "omegaconf": "omegaconf",
+            }
+            modules = {role: importlib.import_module(name) for role, name in names.items()}
+            loaded = _load_script(path)
+    except EngineMissing:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise EngineMissing(f"the official packages cannot be imported ({reason}); {DOCS}") from error
+    return Official(**modules, script=loaded, tracking_class=_corrected(loaded.HMR2_4dhuman))
+
+
+def bare(module_class: Any) -> Any:
+    """A network without its official constructor, for `nn.Module`s whose parts are set from outside.
+
+    4D-Humans: track.py HMR2Predictor, HMR2023TextureSampler; PHALP: HMAR, Pose_transformer_v2, PHALP. Those
+    constructors fetch files with wget, unpack archives in a shell, download an ImageNet ResNet-50 and build
+    old networks of 1 GB that the tracker never calls.
+    """
+    module = module_class.__new__(module_class)
+    nn.Module.__init__(module)
+    return module
+
+
+@contextmanager
+def own_stdout() -> Iterator[None]:
+    """Keeps `sys.stdout` as it is.
+
+    PHALP: phalp/utils/smpl_utils.py sets it to /dev/null, and then to the process's first one.
+    """
+    before = sys.stdout
+    try:
+        yield
+    finally:
+        if sys.stdout is not before:
+            sys.stdout = before
+
+
+class Settings(dict[str, Any]):
+    """A mapping that the official networks may read like their own configuration objects."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+
+def on_device(device: torch.device) -> AbstractContextManager[Any]:
+    """Where the official code's `.cuda()` leads to, in this thread, while the context is open.
+
+    It is written out in five methods that are used here (PHALP: get_human_features, get_uv_distance,
+    predict_next, DefaultPredictor_Lazy).
+    """
+    if device.type == "cuda":
+        return torch.cuda.device(device)
+    return _NoCuda(device) if device.type == "cpu" else nullcontext()
+
+
+class _NoCuda(TorchFunctionMode):
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._device = device
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is torch.Tensor.cuda:
+            return args[0].to(self._device)
+        return func(*args, **(kwargs or {}))
+
+
+def _corrected(tracking_class: Any) -> Any:
+    """The official class, without its crash on long gaps and without a constructor."""
+
+    class Corrected(tracking_class):  # type: ignore[misc]  # a class known at run time only
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+
+        def forward_for_tracking(self, vectors: list[Any], attibute: str = "A", time: Any = 1) -> Any:
+            """Histories of more frames than the predictor has slots share the last slot.
+
+            PHALP: phalp/models/predictor/pose_transformer_v2.py, predict_next: its `min(tensor, int)` then
+            gives an int, and `.item()` of it ends the run with an AttributeError.
+            """
+            if attibute == "P":
+                poses, data, times = vectors
+                last_slot = self.pose_predictor.cfg.frame_length - 1
+                vectors = [poses, data, np.minimum(times, times[..., :1] + last_slot)]
+            return super().forward_for_tracking(vectors, attibute, time)
+
+    return Corrected
+
+
+def _script_beside_package() -> Path:
+    spec = find_spec("hmr2")
+    if spec is None or not spec.submodule_search_locations:
+        raise EngineMissing(f"the package `hmr2` (4D-Humans) is not installed; {DOCS}")
+    path = Path(next(iter(spec.submodule_search_locations))).parent / SCRIPT
+    if not path.is_file():
+        raise EngineMissing(
+            f"4D-Humans' {SCRIPT} is not beside the package `hmr2` (its setup.py leaves it out): "
+            f"name it by UPSTREAM_SCRIPT; {DOCS}"
+        )
+    return path
+
+
+def _load_script(path: Path) -> ModuleType:
+    """`track.py` as a module: its tracker and texture sampler are in no package."""
+    spec = spec_from_file_location("hmr2_track_script", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise EngineMissing(f"UPSTREAM_SCRIPT: there is no {path.name} that can be imported; {DOCS}")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _for_the_import(absent: Sequence[str]) -> Iterator[None]:
+    """Stand-ins for `absent` packages, and no lasting change of global state by the imported modules.
+
+    PHALP: nearly every module calls `warnings.filterwarnings("ignore")`; deep_sort_/tracker.py sets numpy's
+    print options; deep_sort_/track.py imports a namespace that scipy has deprecated.
+    """
+    finder = _StandIns(absent)
+    kept = {name: sys.modules.pop(name) for name in list(sys.modules) if finder.stands_in_for(name)}
+    sys.meta_path.insert(0, finder)
+    try:
+        with warnings.catch_warnings(), np.printoptions():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.meta_path.remove(finder)
+        for name in [name for name in sys.modules if finder.stands_in_for(name)]:
+            del sys.modules[name]
+        sys.modules.update(kept)
+
+
+class _StandIns(MetaPathFinder, Loader):
+    """Imports the named packages and anything below them as modules of placeholders."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = frozenset(names)
+
+    def stands_in_for(self, module: str) -> bool:
+        return module.partition(".")[0] in self._names
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self, is_package=True) if self.stands_in_for(fullname) else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+class _StandIn(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Placeholder(name, (), {})
+
+
+class _Placeholder(type):
+    """A class that can be named in annotations, derived from and used as a registry, but not made."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name == "register":  # detectron2's registries decorate classes
+            return lambda: lambda registered: registered
+        return _Placeholder(name, (), {})
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        raise EngineMissing(f"`{cls.__name__}` is of a package that this engine leaves out; {DOCS}")
