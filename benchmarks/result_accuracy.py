@@ -19,7 +19,7 @@ from benchmarks.clip_truth import ClipTruth, read_truth
 
 FOUND = 0.5  # least IoU of boxes
 BARELY_SEEN = 0.25  # a box that overlaps somebody hardly visible this much is no mistake
-# SMPL's joints without those that skin and shape hide: hips, knees, ankles, neck, head, shoulders, elbows, wrists
+# of SMPL's 24: hips, knees, ankles, neck, head, shoulders, elbows, wrists
 BODY_JOINTS = [1, 2, 4, 5, 7, 8, 12, 15, 16, 17, 18, 19, 20, 21]
 
 

@@ -159,21 +159,16 @@ def check(out: Path) -> bool:
     from benchmarks.result_accuracy import score_result
 
     scores = score_result(out, CLIP)
+    rows = [(name, getattr(scores, name), ">=", floor) for name, floor in FLOORS.items()]
+    rows += [(name, getattr(scores, name), "<=", ceiling) for name, ceiling in CEILINGS.items()]
     good = True
-    for name, floor in FLOORS.items():
-        value = getattr(scores, name)
-        good &= (passed := value >= floor)
-        say.print(
-            f"  {'[green]ok[/]' if passed else '[red]NO[/]'}  {name:14} {value:6.3f}   at least {floor}"
-        )
-    for name, ceiling in CEILINGS.items():
-        value = getattr(scores, name)
-        good &= (passed := value <= ceiling)
-        say.print(
-            f"  {'[green]ok[/]' if passed else '[red]NO[/]'}  {name:14} {value:6.1f}   at most {ceiling}"
-        )
+    for name, value, relation, limit in rows:
+        passed = value >= limit if relation == ">=" else value <= limit
+        mark = "[green]ok[/]" if passed else "[red]NO[/]"
+        say.print(f"  {mark}  {name:12} {value:7.3f}   wanted {relation} {limit}")
+        good &= passed
     say.print(
-        f"      identity switches: {scores.switches}; joints in the picture off by {scores.pixels:.1f} px"
+        f"      identity switches {scores.switches}, joints in the picture off by {scores.pixels:.1f} px"
     )
     return good
 
