@@ -213,7 +213,7 @@ class SmplBody:
         device = self._smpl.v_template.device
         posed: PosedBody = self._smpl(
             *(
-                torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(device)
+                torch.from_numpy(np.array(array, dtype=np.float32)).to(device)  # a copy: it may be read-only
                 for array in (global_orient, body_pose, betas)
             )
         )

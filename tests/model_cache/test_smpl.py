@@ -105,3 +105,13 @@ def test_rotations_are_rotations(six):
     rotation = rotation_from_6d(torch.tensor(six, dtype=torch.float64))
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-6, rtol=0)
     assert torch.linalg.det(rotation).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_body_model_takes_read_only_arrays(body_data):
+    """Arrays that may not be written to, such as broadcast ones, are taken without a warning."""
+    rotations = np.broadcast_to(np.eye(3, dtype=np.float32), (1, 24, 3, 3))
+
+    body = SmplBody(Smpl(body_data))
+    joints, _ = body.joints(rotations[:, :1], rotations[:, 1:], np.zeros((1, 10), np.float32))
+
+    assert np.isfinite(joints).all()
