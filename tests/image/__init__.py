@@ -1,0 +1,1 @@
+"""The image: its locks, its Dockerfile, and what is installed from them."""

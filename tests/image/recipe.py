@@ -1,0 +1,125 @@
+"""Reads the repository's Dockerfile and locks. Knows nothing of containers or of what is in them."""
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dockerfile_parse import DockerfileParser
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ROOT / "locks"
+BUILDS = ("cu128", "cpu")  # of torch
+_MOUNTS = re.compile(r"^(?:--mount=\S+\s+)+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """One instruction of a Dockerfile, its lines joined."""
+
+    word: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """One line of a lock."""
+
+    requirement: Requirement
+    hashes: tuple[str, ...]
+
+    @property
+    def version(self) -> str:
+        """The one version that is allowed, local part included."""
+        (specifier,) = self.requirement.specifier
+        assert specifier.operator == "=="
+        return specifier.version
+
+
+def stages() -> dict[str, list[Instruction]]:
+    """The instructions of each stage by its name; those before the first stage under ""."""
+    parser = DockerfileParser(fileobj=io.BytesIO((ROOT / "Dockerfile").read_bytes()))
+    found: dict[str, list[Instruction]] = {"": []}
+    name = ""
+    for step in parser.structure:
+        if step["instruction"] == "COMMENT":
+            continue
+        if step["instruction"] == "FROM":
+            name = step["value"].split()[-1]
+            found[name] = []
+        found[name].append(Instruction(word=step["instruction"], value=step["value"]))
+    return found
+
+
+def values(stage: str, word: str) -> list[str]:
+    """What follows each instruction of one kind in a stage."""
+    return [step.value for step in stages()[stage] if step.word == word]
+
+
+def environment(stage: str) -> dict[str, str]:
+    """Every ENV of a stage."""
+    pairs = (pair.split("=", 1) for value in values(stage, "ENV") for pair in value.split())
+    return dict(pairs)
+
+
+def pins(name: str) -> dict[str, Pin]:
+    """A lock by normalised package name.
+
+    Raises:
+        ValueError: a line is no pin with hashes (an option, a URL), or a package is pinned twice.
+    """
+    found: dict[str, Pin] = {}
+    text = re.sub(r"\s*\\\n\s*", " ", (LOCKS / name).read_text())
+    for line in filter(None, text.splitlines()):
+        if line.startswith("#"):
+            continue
+        requirement, *options = line.split(" --hash=sha256:")
+        pin = Pin(requirement=Requirement(requirement), hashes=tuple(options))
+        package = canonicalize_name(pin.requirement.name)
+        if package in found or not re.fullmatch(r"\S+==\S+", requirement):
+            raise ValueError(f"{name}: {line[:80]}")
+        found[package] = pin
+    return found
+
+
+def installed_pins(build: str) -> dict[str, Pin]:
+    """Everything that the image installs with one build of torch, the project itself aside."""
+    found: dict[str, Pin] = {}
+    for name in (f"torch-{build}.txt", f"cuda-{build}.txt", "image.txt"):
+        for package, pin in pins(name).items():
+            if package in found:
+                raise ValueError(f"{package} is in two locks")
+            found[package] = pin
+    return found
+
+
+def shell_script(stage: str) -> str:
+    """A stage as a script for `sh -e`: the same commands, in the same order, in the same environment.
+
+    The build context is $CONTEXT. An ARG that is set already keeps its value. Mounts are left out: they are
+    caches and secrets of the builder.
+    """
+    lines = []
+    for step in stages()[stage]:
+        match step.word:
+            case "FROM":
+                continue
+            case "WORKDIR":
+                lines.append(f'mkdir -p "{step.value}"; cd "{step.value}"')
+            case "ENV":
+                lines.append(f"export {step.value}")
+            case "ARG":
+                name, _, default = step.value.partition("=")
+                lines.append(f'export {name}="${{{name}:-{default}}}"')
+            case "COPY":
+                *sources, target = step.value.split()
+                # In cp's terms a folder's content is `folder/.`.
+                paths = " ".join(f'"$CONTEXT/{source}"' for source in sources).replace('/"', '/."')
+                lines.append(f'mkdir -p "{target}"; cp -r {paths} "{target}"')
+            case "RUN":
+                lines.append(f"( {_MOUNTS.sub('', step.value)} )")
+            case _:
+                raise ValueError(f"{step.word} has no place in a stage that is run as a script")
+    return "\n".join(lines) + "\n"
