@@ -101,7 +101,7 @@ def read_frames(folder: Path) -> Iterator[dict[str, Any]]:
 
 def _true_joints(truth: ClipTruth) -> ndarray:
     """SMPL's 24 joints of everybody in every frame, camera frame, metres: (t, p, 24, 3)."""
-    from model_cache.lite.session import LITE_FOLDER
+    from model_cache.lite.files import LITE_FOLDER
     from model_cache.networks.smpl import SmplBody
     from model_cache.store.load import load_body
 

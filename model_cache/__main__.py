@@ -3,7 +3,7 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import stamina
 import typer
@@ -12,11 +12,9 @@ from rich.console import Console
 
 from model_cache.errors import ModelError, WeightsInvalid
 from model_cache.settings import ModelSettings, WeightSettings, weight_storage
-from model_cache.store.convert import convert
 from model_cache.store.fetch import FetchOptions, fetch
-from model_cache.store.keys import group_keys
 from model_cache.store.listing import listing
-from model_cache.store.manifest import MODEL_SOURCES, Engine
+from model_cache.store.manifest import MODEL_SOURCES, Engine, Precision
 from model_cache.store.record import record
 from model_cache.store.terminal import TerminalListener
 from model_cache.store.verify import ENGINES, verify
@@ -24,7 +22,6 @@ from model_cache.store.writer import single_writer
 
 PARTS = (*MODEL_SOURCES, "detector")
 
-Precision = Literal["fp32", "bf16"]
 Store = Annotated[Path | None, typer.Option(help="The store; default MODEL_STORE.")]
 Backbone = Annotated[Precision, typer.Option(help="Of HMR2's backbone.")]
 
@@ -61,8 +58,9 @@ def fetch_command(
         precision=precision,
         keep_official=not discard_official,
     )
+    settings = WeightSettings()
     with TerminalListener(Console(stderr=True)) as listener:
-        converted = fetch(models.model_store, options, WeightSettings(), weight_storage, listener)
+        converted = fetch(models.model_store, options, settings, weight_storage, listener)
     typer.echo(f"Store: {models.model_store}" + (f"  converted: {', '.join(converted)}" if converted else ""))
 
 
@@ -74,6 +72,8 @@ def convert_command(
     only: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(MODEL_SOURCES)}.")] = None,
 ) -> None:
     """Convert official files of HMR2, SMPL and PHALP to safetensors; nothing in them is executed."""
+    from model_cache.store.convert import convert  # brings torch, seconds that the other commands save
+
     store = _models(out).model_store
     with single_writer(store, WeightSettings().wait_seconds, _say):
         report = convert(
@@ -161,6 +161,8 @@ def _engines(names: list[str] | None, default: tuple[Engine, ...]) -> tuple[Engi
 
 def _print_model(model: str, facts: dict[str, Any]) -> None:
     """What was made of one model, and every key that was left out, with the reason."""
+    from model_cache.store.keys import group_keys
+
     for name, file in facts["files"].items():
         typer.echo(f"{name}  {file['bytes'] / 2**20:.1f} MiB  sha256 {file['sha256']}")
     for file in facts["sources"].values():

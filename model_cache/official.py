@@ -12,7 +12,8 @@ from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.rf_detr import load_rf_detr
 from model_cache.networks.texture import UvMap
 from model_cache.settings import ModelSettings
-from model_cache.store.layout import read_config, read_store, read_tensors, sha256_of
+from model_cache.store.files import read_store, sha256_of
+from model_cache.store.layout import read_config, read_tensors
 from model_cache.store.load import load_hmr2
 
 SMPL_NOTICE = (

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model_cache.lite.session import LITE_FOLDER
+from model_cache.lite.files import LITE_FOLDER
 from training.skeleton import PARENTS
 
 Array = NDArray[np.float32]

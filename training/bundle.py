@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from model_cache.lite.session import LITE_FOLDER
+from model_cache.lite.files import LITE_FOLDER
 from training import train_head, train_predictor
 
 

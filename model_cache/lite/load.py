@@ -14,7 +14,7 @@ from torch import Tensor
 from model_cache.interfaces import ModelFile, ModelsDescription
 from model_cache.lite.backbone import BackboneConfig, BlazePoseBackbone
 from model_cache.lite.detector import LiteDetector
-from model_cache.lite.session import LITE_FOLDER
+from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.decoder import HeadConfig, SmplHead
@@ -25,21 +25,12 @@ from model_cache.networks.smpl import Smpl
 from model_cache.networks.texture import UvMap
 from model_cache.settings import ModelSettings
 from model_cache.store.body_files import read_body
-from model_cache.store.layout import sha256_of
+from model_cache.store.files import sha256_of
 
 LITE_NOTICE = (
     "Made with the small bundled models and a free body of SMPL's structure, not with the official HMR2 and "
     "PHALP weights: poses are rough (arms above all), and the parameters do not fit the SMPL body."
 )
-FILES = {
-    "detector": "movenet.onnx",
-    "masks and features": "blazepose.onnx",
-    "hmr2": "hmr2.safetensors",
-    "body": "body.npz",
-    "uv_map": "uv_map.npz",
-    "appearance": "appearance.safetensors",
-    "pose_predictor": "pose_predictor.safetensors",
-}
 
 
 def load_lite(settings: ModelSettings, watch: Stopwatch) -> LoadedModels:
@@ -109,7 +100,7 @@ def read_uv_map() -> UvMap:
 
 
 def _config() -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((LITE_FOLDER / "lite.json").read_bytes())
+    config: dict[str, Any] = json.loads((LITE_FOLDER / CONFIG_FILE).read_bytes())
     return config
 
 

@@ -1,10 +1,8 @@
 """Open one of the bundled ONNX networks on the CPU. Knows nothing of what it computes."""
 
-from pathlib import Path
-
 import onnxruntime
 
-LITE_FOLDER = Path(__file__).parent
+from model_cache.lite.files import LITE_FOLDER
 
 
 def open_session(file_name: str, num_threads: int) -> onnxruntime.InferenceSession:

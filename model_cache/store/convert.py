@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from model_cache.errors import StoreUnavailable, WeightsInvalid
 from model_cache.networks.hmr2 import FOCAL_LENGTH
 from model_cache.store.body_files import body_differences, body_tensors, read_body, read_joint_regressor
 from model_cache.store.checkpoints import read_checkpoint, read_yaml, tensors_of
+from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of, write_json
 from model_cache.store.hmr2_weights import (
     HMR2_IGNORED,
     hmr2_configs,
@@ -25,8 +26,8 @@ from model_cache.store.hmr2_weights import (
     stored_dtype,
 )
 from model_cache.store.keys import account
-from model_cache.store.layout import FORMAT, STORE_FILE, read_store, sha256_of, write_json, write_tensors
-from model_cache.store.manifest import MODEL_SOURCES
+from model_cache.store.layout import write_tensors
+from model_cache.store.manifest import MODEL_SOURCES, Precision
 from model_cache.store.phalp_weights import (
     appearance_tensors,
     pose_statistics,
@@ -35,8 +36,6 @@ from model_cache.store.phalp_weights import (
     uv_map_tensors,
 )
 from model_cache.store.sources import find_sources
-
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

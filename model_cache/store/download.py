@@ -54,6 +54,8 @@ def download(ask: Ask, partial: Partial, settings: WeightSettings, report: Repor
 def _attempt(ask: Ask, partial: Partial, report: Report) -> str | None:
     try:
         with ask(partial.size, partial.version) as answer:
+            if answer.start and answer.version != partial.version:
+                raise Changed("the file changed")  # some servers do not heed If-Range or If-Match
             if answer.start != partial.size:
                 partial.start_over()
             partial.describe(version=answer.version, total=answer.total)

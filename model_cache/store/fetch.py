@@ -10,9 +10,8 @@ from model_cache.errors import StoreUnavailable, WeightsMissing
 from model_cache.settings import WeightSettings, WeightStorageSettings
 from model_cache.store.advice import how_to_get
 from model_cache.store.answers import SourceFailed
-from model_cache.store.convert import Precision, convert
 from model_cache.store.lock import LOCK_FILE
-from model_cache.store.manifest import MODEL_SOURCES, Engine, OfficialFile, detector_files
+from model_cache.store.manifest import MODEL_SOURCES, Engine, OfficialFile, Precision, detector_files
 from model_cache.store.obtain import Listener, Obtainer, Wish, link_or_copy, present
 from model_cache.store.state import (
     FILES_BY_ROLE,
@@ -82,6 +81,8 @@ def fetch(
                     _obtain_detector(store, options, settings, obtainer, failures)
             ready = [m for m in to_convert if all(role in found for role in MODEL_SOURCES[m])]
             if ready:
+                from model_cache.store.convert import convert  # brings torch, seconds
+
                 listener.say(f"Converting {', '.join(ready)}")
                 convert(list(found.values()), store, precision=options.precision, only=ready)
             if "upstream" in options.engines:

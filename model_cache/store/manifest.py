@@ -13,6 +13,7 @@ SMPL_ADDRESS = "https://smpl.is.tue.mpg.de"  # where the operator registers, acc
 SMPL_LICENCE_ADDRESS = "https://smpl.is.tue.mpg.de/modellicense.html"
 HMR2_DATA = "hmr2_data"  # the setting of the archive that holds all of HMR2's files but SMPL
 
+Precision = Literal["fp32", "bf16"]
 Engine = Literal["official", "lite", "upstream"]
 
 

@@ -18,8 +18,8 @@ import httpx2
 from model_cache.settings import WeightSettings, WeightStorageSettings
 from model_cache.store.answers import Ask, SourceFailed
 from model_cache.store.download import download
+from model_cache.store.files import sha256_of, written_whole
 from model_cache.store.http import ask_http, https_client
-from model_cache.store.layout import sha256_of, written_whole
 from model_cache.store.locate import Location, locations
 from model_cache.store.lock import Lock, locked_now, read_lock, write_lock
 from model_cache.store.manifest import OfficialFile

@@ -17,6 +17,7 @@ import torch
 from numpy.lib import format as npy_format
 
 from model_cache.errors import WeightsInvalid
+from model_cache.store.content import describe_content
 from model_cache.store.pickled_arrays import PickledDtype, frombuffer, reconstruct, scalar
 
 # Modules that no data needs. Standing in for them would be harmless, but a file that names them was
@@ -150,23 +151,6 @@ def read_guarded(path: Path, read: Callable[[], Any]) -> Any:
         raise WeightsInvalid(
             f"{path.name}: {describe_content(path)} ({type(error).__name__}: {str(error)[:160]})"
         ) from error
-
-
-def describe_content(path: Path) -> str:
-    """Why a file that could not be read may be what it is, as far as its first bytes tell."""
-    head = path.read_bytes()[:256] if path.stat().st_size < 1024 else _head(path)
-    if not head:
-        return "the file is empty; download it again"
-    if head.lstrip()[:1] == b"<":
-        return "this is a web page, not the file: the link led to a login or an error page"
-    if head.startswith(b"version https://git-lfs"):
-        return "this is a Git LFS pointer, not the file: run `git lfs pull` or download the file itself"
-    return "the file cannot be read; it may be cut short or of another kind, so download it again"
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(256)
 
 
 def read_pickle(path: Path) -> Any:

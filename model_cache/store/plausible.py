@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from model_cache.store.answers import SourceFailed
-from model_cache.store.pickles import describe_content
+from model_cache.store.content import describe_content
 
 _PICKLES = (b"\x80", b"(", b"c", b"]", b"}")  # protocol 2 and later; the old text protocols
 

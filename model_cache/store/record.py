@@ -6,7 +6,7 @@ from pathlib import Path
 from model_cache.errors import WeightsMissing
 from model_cache.settings import ModelSettings, WeightSettings
 from model_cache.store.fetch import detector_manifest
-from model_cache.store.layout import sha256_of
+from model_cache.store.files import sha256_of
 from model_cache.store.lock import LOCK_FILE, Locked, locked_now, read_lock, write_lock
 from model_cache.store.manifest import OFFICIAL_FILES, UPSTREAM_FILES
 from model_cache.store.state import official_file

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
-from model_cache.store.layout import sha256_of
+from model_cache.store.files import sha256_of
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, OfficialFile
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_cache.store.layout import read_store, sha256_of
+from model_cache.store.files import read_store, sha256_of
 from model_cache.store.manifest import (
     MODEL_SOURCES,
     OFFICIAL_FILES,

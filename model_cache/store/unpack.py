@@ -16,7 +16,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from model_cache.errors import StoreUnavailable
 from model_cache.store.answers import SourceFailed
-from model_cache.store.layout import sha256_of, written_whole
+from model_cache.store.files import sha256_of, written_whole
 from model_cache.store.manifest import OfficialFile
 from model_cache.store.partial import check_room
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_cache.errors import WeightsInvalid
+from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
 from model_cache.settings import ModelSettings, WeightSettings
 from model_cache.store.advice import FETCH, how_to_get_smpl
 from model_cache.store.answers import SourceFailed
 from model_cache.store.fetch import detector_manifest
-from model_cache.store.layout import sha256_of
+from model_cache.store.files import sha256_of
 from model_cache.store.lock import LOCK_FILE, Lock, read_lock
 from model_cache.store.manifest import MODEL_SOURCES, Engine, OfficialFile
 from model_cache.store.plausible import check_plausible
@@ -102,10 +103,7 @@ def _model_problem(model: str, damage: Damage) -> str:
 
 
 def _lite_verdict() -> Verdict:
-    from model_cache.lite.load import FILES  # brings onnxruntime
-    from model_cache.lite.session import LITE_FOLDER
-
-    missing = [name for name in (*FILES.values(), "lite.json") if not (LITE_FOLDER / name).is_file()]
+    missing = [name for name in (*FILES.values(), CONFIG_FILE) if not (LITE_FOLDER / name).is_file()]
     return Verdict(
         problems=[f"{name}: not in the package" for name in missing],
         remedies=["Install this package again"] if missing else [],

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from model_cache.errors import StoreUnavailable, WeightsMissing
 from model_cache.store import fetch as fetching
 from model_cache.store.body_files import read_body
-from model_cache.store.layout import sha256_of
+from model_cache.store.files import sha256_of
 from model_cache.store.load import load_hmr2
 from model_cache.store.lock import LOCK_FILE, read_lock
 from model_cache.store.manifest import OFFICIAL_FILES

@@ -1,0 +1,62 @@
+"""What is bundled: its size, its licences, and that it loads."""
+
+import numpy as np
+import pytest
+import torch
+
+from model_cache.lite.load import (
+    FILES,
+    LITE_FOLDER,
+    load_appearance,
+    load_hmr2,
+    load_lite,
+    load_pose_transformer,
+)
+from model_cache.loaded import Stopwatch
+from model_cache.settings import ModelSettings
+from model_cache.store.files import sha256_of
+
+MEBIBYTE = 2**20
+
+
+def test_bundle_is_small():
+    """All files together stay near 25 MB, so that a clone and an image stay light."""
+    total = sum(path.stat().st_size for path in LITE_FOLDER.iterdir() if path.is_file())
+
+    assert total < 27 * MEBIBYTE
+
+
+def test_notice_names_every_bundled_file():
+    """Whoever redistributes the folder finds the licence of each file in it."""
+    notice = (LITE_FOLDER / "NOTICE").read_text()
+
+    assert all(name in notice for name in FILES.values())
+    assert "Apache License" in notice
+
+
+def test_lite_results_say_so():
+    """The description names the models, hashes every file, and warns in plain words."""
+    description = load_lite(ModelSettings(models="lite", model_threads=1), Stopwatch()).description
+
+    assert (description.models, description.backbone, description.body_model) == ("lite", "blazepose", "free")
+    assert {file.name: file.sha256 for file in description.files} == {
+        name: sha256_of(LITE_FOLDER / name) for name in FILES.values()
+    }
+    assert "rough" in description.notice
+
+
+@pytest.mark.parametrize("network", [load_appearance, load_pose_transformer, lambda: load_hmr2(1)])
+def test_bundled_weights_are_finite_and_frozen(network):
+    """No weight is NaN, infinite or left trainable."""
+    for parameter in network().parameters():
+        assert bool(parameter.isfinite().all())
+        assert not parameter.requires_grad
+
+
+def test_appearance_vectors_have_phalps_size():
+    """Small encoder or official one: 4096 numbers per person, none negative."""
+    textures = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 4, 256, 256)).astype(np.float32))
+    vectors = load_appearance()(textures)
+
+    assert tuple(vectors.shape) == (2, 4096)
+    assert float(vectors.min()) >= 0
