@@ -29,6 +29,8 @@ from model_cache.settings import ModelSettings
 
 SHIPPED = Path(__file__).parent.parent / "examples" / "four_people.mp4"
 LSP_14 = slice(25, 39)  # of HMR2's 44 joints
+# PHALP's smallest box (50 x 100) suits large videos; in 640 x 360 people seen from the side are narrower.
+OPTIONS = PerceptionOptions(masks=True, small_w=25, small_h=60)
 FOUND = 0.5  # least IoU of masks (detection) or boxes (identity)
 
 
@@ -98,7 +100,7 @@ def perceive(clip: Path, models: Models, every: int) -> Iterator[PeopleInFrame]:
             if index % every:
                 continue
             image = picture.to_ndarray(format="bgr24")
-            (people,) = models.perception.perceive([image], [index], PerceptionOptions(masks=True))
+            (people,) = models.perception.perceive([image], [index], OPTIONS)
             height, width = image.shape[:2]
             yield PeopleInFrame(
                 frame_index=index // every,

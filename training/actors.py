@@ -42,6 +42,8 @@ class Actor:
         seconds: length of the motion.
         leaves: walk out of sight and come back.
         half_width: how far to the side of the lane's middle the stage goes, metres at the lane.
+        home: where on the lane the person stops now and then; apart from others', so that people pass each
+            other but do not stand behind one another.
     """
 
     def __init__(
@@ -53,12 +55,13 @@ class Actor:
         seconds: float,
         leaves: bool,
         half_width: float,
+        home: float = 0.0,
     ) -> None:
         self._body = body
         self.look: Look = draw_look(rng)
         self.betas = np.clip(rng.normal(0, 0.7, 10), -1.6, 1.6).astype(np.float32)
         self._gait: Gait = draw_gait(rng, running=False)
-        times, points = _draw_path(rng, lane, seconds, leaves, half_width)
+        times, points = _draw_path(rng, lane, seconds, leaves, half_width, home)
         fine = np.arange(0, seconds + 1 / FINE, 1 / FINE)
         self._path = PchipInterpolator(times, points, axis=0)(fine)  # (t, 2) x and z
         velocity = np.gradient(self._path, 1 / FINE, axis=0)
@@ -108,24 +111,27 @@ class Actor:
 
 
 def _draw_path(
-    rng: np.random.Generator, lane: float, seconds: float, leaves: bool, half_width: float
+    rng: np.random.Generator, lane: float, seconds: float, leaves: bool, half_width: float, home: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Waypoints from side to side along the lane with stops, and their times."""
+    """Waypoints along the lane, from side to side with stops at home, and their times."""
     side = rng.choice([-1, 1])
-    times, points = [0.0], [[side * rng.uniform(0.3, 0.95) * half_width, lane]]
+    times, points = (
+        [0.0],
+        [[home if rng.uniform() < 0.5 else side * rng.uniform(0.6, 0.95) * half_width, lane]],
+    )
     away = rng.uniform(0.3, 0.6) * seconds if leaves else np.inf
     while times[-1] < seconds:
         side = -side
-        depth = lane + rng.normal(0, 0.1)
-        reach = rng.uniform(0.25, 0.95) * half_width
+        stops = rng.uniform() < 0.5 and abs(home - points[-1][0]) > 0.5
+        x = home if stops else side * rng.uniform(0.5, 0.95) * half_width
         if times[-1] > away:
-            reach, away = 1.75 * half_width + 0.5, np.inf
-        target = [side * reach, depth]
+            x, away, stops = side * (1.75 * half_width + 0.5), np.inf, False
+        target = [x, lane + rng.normal(0, 0.1)]
         distance = float(np.hypot(target[0] - points[-1][0], target[1] - points[-1][1]))
         times.append(times[-1] + distance / rng.uniform(0.9, 1.5) + 0.3)
         points.append(target)
-        if rng.uniform() < 0.4 and reach < half_width:
-            times.append(times[-1] + rng.uniform(0.8, 2.2))
+        if stops:
+            times.append(times[-1] + rng.uniform(1.2, 3.0))
             points.append([target[0] + 0.02, target[1]])
     return np.array(times), np.array(points)
 

@@ -88,11 +88,21 @@ def draw_clip(plan: ClipPlan, body: Body) -> Iterator[ClipFrame]:
     focal = 1.0 * width
     lanes = NEAREST_LANE + LANE_STEP * rng.permutation(plan.num_people)
     leaver = rng.integers(plan.num_people)
-    actors = [
-        Actor(rng, body, lane=lane, seconds=plan.seconds, leaves=index == leaver,
-              half_width=0.5 * width / focal * lane * 0.92)
-        for index, lane in enumerate(lanes)
-    ]  # fmt: skip
+    homes = np.linspace(-0.8, 0.8, plan.num_people) if plan.num_people > 1 else [0.0]
+    actors = []
+    for index, lane in enumerate(lanes):
+        half_width = 0.5 * width / focal * lane * 0.92
+        actors.append(
+            Actor(
+                rng,
+                body,
+                lane=lane,
+                seconds=plan.seconds,
+                leaves=index == leaver,
+                half_width=half_width,
+                home=homes[index] * half_width,
+            )
+        )
     shots = [
         _draw_shot(rng, plan, focal, turn) for turn in (0.0, rng.choice([-1, 1]) * rng.uniform(0.5, 1.0))
     ]

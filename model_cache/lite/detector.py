@@ -13,12 +13,14 @@ from numpy import ndarray
 
 from model_cache.interfaces import Detections
 from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
+from model_cache.lite.body_zone import body_zone
 from model_cache.lite.movenet import MoveNet
 
 # MoveNet's own working point is mapped to PHALP's default threshold, so that one setting fits all detectors.
 MOVENET_THRESHOLD = 0.2
 PHALP_THRESHOLD = 0.8
 PRESENCE_FLOOR = 0.3  # of BlazePose; below, MoveNet saw a pattern
+OUTSIDE = -10.0  # mask logit where nobody is
 SURE_KEYPOINT = 0.15
 CROP_MARGIN = 2.7  # crop side over the largest distance from the hips to a key point: head top, feet, room
 CLEAR_BEHIND = 0.6  # share of a second look's mask that must be free, or it is what the first look saw
@@ -79,12 +81,12 @@ class LiteDetector:
             if crop.presence < PRESENCE_FLOOR:
                 continue
             mask = cv2.warpAffine(
-                crop.mask_logits,
+                np.where(body_zone(crop.landmarks), crop.mask_logits, OUTSIDE).astype(np.float32),
                 to_crop,
                 image_bgr.shape[1::-1],
                 flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                 borderMode=cv2.BORDER_CONSTANT,
-                borderValue=-10.0,
+                borderValue=OUTSIDE,
             )
             feet = float(keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max())
             people.append(_Person(score=calibrated, mask=mask > 0, feet=feet))

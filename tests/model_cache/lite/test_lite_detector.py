@@ -1,0 +1,108 @@
+"""The bundled detector on frames of the shipped clip, whose truth is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.accuracy_scores import mask_iou, match
+from model_cache.lite.detector import LiteDetector, calibrate, upright_crop
+from tests.model_cache.lite.shipped_clip import read_frames
+
+FRAMES = (20, 90, 160, 230)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    """One for all tests; it holds nothing of any image."""
+    return LiteDetector(num_threads=1)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """Some frames and the whole clip's truth."""
+    return read_frames(FRAMES)
+
+
+def test_detector_finds_and_masks_the_people(detector, shipped):
+    """Four of five people in sight are found at PHALP's threshold, with masks that fit, and few others."""
+    images, truth = shipped
+    expected = hits = extra = 0
+    overlaps = []
+    for frame, found in zip(FRAMES, detector.detect(images, FRAMES), strict=True):
+        people = [p for p in range(len(truth.betas)) if truth.counts(frame, p)]
+        kept = found.masks[found.scores > 0.8]
+        overlap = mask_iou(kept, np.stack([truth.owners[frame] == p for p in people]))
+        pairs = match(overlap, 0.5)
+        overlaps += [overlap[pair] for pair in pairs]
+        expected, hits, extra = expected + len(people), hits + len(pairs), extra + len(kept) - len(pairs)
+
+    assert hits >= 0.8 * expected
+    assert extra <= 2
+    assert np.mean(overlaps) > 0.8
+
+
+def test_masks_share_no_pixel_and_fill_their_boxes(detector, shipped):
+    """A pixel belongs to one person, boxes are tight around masks, scores descend."""
+    for found in detector.detect(shipped[0], FRAMES):
+        assert found.masks.sum(0).max(initial=0) <= 1
+        assert (np.diff(found.scores) <= 0).all()
+        for box, mask in zip(found.bbox_xyxy, found.masks, strict=True):
+            rows, columns = np.nonzero(mask)
+            assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def test_empty_room_has_nobody(detector):
+    """A plain picture, however small or long, gives no detections but well-formed arrays."""
+    for size in ((360, 640), (33, 500), (700, 20)):
+        (found,) = detector.detect([np.full((*size, 3), 120, np.uint8)], [0])
+
+        assert (0, *size) == found.masks.shape
+        assert found.bbox_xyxy.shape == (0, 4)
+
+
+def test_people_are_found_in_any_size_of_frame(detector, shipped):
+    """The same frame twice as large gives the same people at twice the coordinates."""
+    image = shipped[0][1]
+    small, large = detector.detect([image, image.repeat(2, 0).repeat(2, 1)], [0, 1])
+
+    assert len(small.scores) == len(large.scores)
+    assert np.abs(large.bbox_xyxy / 2 - small.bbox_xyxy).max() < 12
+
+
+def test_working_point_becomes_phalps_threshold():
+    """MoveNet's 0.2 is PHALP's 0.8; the map grows and stays within 0 and 1."""
+    scores = [calibrate(score) for score in np.linspace(0, 1, 50)]
+
+    assert calibrate(0.2) == pytest.approx(0.8)
+    assert (np.diff(scores) > 0).all()
+    assert (scores[0], scores[-1]) == (0, pytest.approx(1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(angle=st.floats(-3, 3), size=st.floats(20, 800), x=st.floats(-100, 900), y=st.floats(-100, 900))
+def test_blazepose_sees_everybody_upright(angle, size, x, y):
+    """Whatever the lean, hips come to the crop's middle and shoulders straight above, without distortion."""
+    keypoints = np.zeros((17, 3), np.float32)
+    keypoints[:, 2] = 1
+    lean = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    body = {
+        5: (-0.2, -0.5),
+        6: (0.2, -0.5),
+        11: (-0.1, 0),
+        12: (0.1, 0),
+        15: (-0.1, 1),
+        16: (0.1, 1),
+        0: (0, -0.8),
+    }
+    keypoints[:, :2] = [x, y]
+    for index, point in body.items():
+        keypoints[index, :2] = lean @ (np.array(point) * size) + [x, y]
+    to_crop = upright_crop(keypoints)
+    seen = keypoints[:, :2].astype(float) @ to_crop[:, :2].T + to_crop[:, 2]
+
+    assert np.allclose((seen[11] + seen[12]) / 2, 128, atol=0.1)
+    assert (seen[5] + seen[6])[0] / 2 == pytest.approx(128, abs=0.2)
+    assert (seen[5] + seen[6])[1] / 2 < 128
+    assert 0 < seen[list(body)].min() < seen[list(body)].max() < 256
+    assert np.allclose(to_crop[:, :2] @ to_crop[:, :2].T, np.eye(2) * np.linalg.det(to_crop[:, :2]))
