@@ -53,6 +53,7 @@ def fetch_command(
     models = _models(store)
     options = FetchOptions(
         detector=models.detector,
+        upstream_detector=models.upstream_detector,
         engines=_engines(engine, ("official",)),
         models=_known(only, PARTS, "--only"),
         precision=precision,

@@ -79,11 +79,8 @@ class WeightSettings(BaseSettings):
     pose_mean_std: SecretStr | None = Field(default=None, description="mean_std.npy")
     uv_barycentric: SecretStr | None = Field(default=None, description="bmap_256.npy")
     uv_faces: SecretStr | None = Field(default=None, description="fmap_256.npy")
-    head_faces: SecretStr | None = Field(default=None, description="head_faces.npy (upstream only)")
-    mean_params: SecretStr | None = Field(default=None, description="smpl_mean_params.npz (upstream only)")
-    texture: SecretStr | None = Field(default=None, description="texture.npz (upstream only)")
-    ava_labels: SecretStr | None = Field(default=None, description="ava_labels.pkl (upstream only)")
-    ava_classes: SecretStr | None = Field(default=None, description="ava_class_mapping.pkl (upstream only)")
+    upstream_vitdet: SecretStr | None = Field(default=None, description="PHALP's detector ViTDet.")
+    upstream_maskrcnn: SecretStr | None = Field(default=None, description="PHALP's detector Mask R-CNN.")
     detector_config: SecretStr | None = Field(default=None, description="The detector's config.json.")
     detector_weights: SecretStr | None = Field(default=None, description="The detector's model.safetensors.")
     detector_repository: str | None = Field(

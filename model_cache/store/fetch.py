@@ -12,13 +12,13 @@ from model_cache.store.advice import how_to_get
 from model_cache.store.answers import SourceFailed
 from model_cache.store.lock import LOCK_FILE
 from model_cache.store.manifest import MODEL_SOURCES, Engine, OfficialFile, Precision, detector_files
-from model_cache.store.obtain import Listener, Obtainer, Wish, link_or_copy, present
+from model_cache.store.obtain import Listener, Obtainer, Wish, present
 from model_cache.store.state import (
     FILES_BY_ROLE,
     OFFICIAL_FOLDER,
     model_damage,
     package_caches,
-    upstream_paths,
+    upstream_files,
 )
 from model_cache.store.writer import single_writer
 
@@ -32,6 +32,7 @@ class FetchOptions:
     Attributes:
         detector: name (or absolute path) of the detector's folder.
         engines: `official`, `upstream`, or both.
+        upstream_detector: of ENGINE=upstream: one of PHALP's own, or `native` for ours.
         models: of `MODEL_SOURCES`, and `detector`.
         precision: of HMR2's backbone in the store.
         keep_official: whether the official files stay after conversion.
@@ -39,6 +40,7 @@ class FetchOptions:
 
     detector: str
     engines: tuple[Engine, ...] = ("official",)
+    upstream_detector: str = "native"
     models: Collection[str] = (*MODEL_SOURCES, "detector")
     precision: Precision = "fp32"
     keep_official: bool = True
@@ -77,7 +79,7 @@ def fetch(
         try:
             with obtainer:
                 found = _obtain_all(wishes, obtainer, failures)
-                if "detector" in options.models and "official" in options.engines:
+                if _needs_our_detector(options):
                     _obtain_detector(store, options, settings, obtainer, failures)
             ready = [m for m in to_convert if all(role in found for role in MODEL_SOURCES[m])]
             if ready:
@@ -85,8 +87,6 @@ def fetch(
 
                 listener.say(f"Converting {', '.join(ready)}")
                 convert(list(found.values()), store, precision=options.precision, only=ready)
-            if "upstream" in options.engines:
-                _copy_for_packages(store, settings.reserve_disk_bytes)
         except OSError as error:
             raise StoreUnavailable(f"the store {store} cannot be written: {error.strerror}") from error
         if not options.keep_official and "upstream" not in options.engines and not failures:
@@ -94,6 +94,11 @@ def fetch(
     if failures:
         raise WeightsMissing(_sentence(failures))
     return ready
+
+
+def _needs_our_detector(options: FetchOptions) -> bool:
+    upstream = "upstream" in options.engines and options.upstream_detector == "native"
+    return "detector" in options.models and ("official" in options.engines or upstream)
 
 
 def _models_to_convert(store: Path, options: FetchOptions) -> list[str]:
@@ -115,7 +120,7 @@ def _precision(store: Path) -> str | None:
 def _wishes(store: Path, options: FetchOptions, to_convert: Sequence[str]) -> dict[str, Wish]:
     roles = [role for model in to_convert for role in MODEL_SOURCES[model]]
     if "upstream" in options.engines:
-        roles += [file.role for file, _ in upstream_paths()]
+        roles += [file.role for file in upstream_files(options.upstream_detector)]
     return {
         role: Wish(file=FILES_BY_ROLE[role], target=store / OFFICIAL_FOLDER / FILES_BY_ROLE[role].path)
         for role in dict.fromkeys(roles)
@@ -164,15 +169,6 @@ def detector_manifest(
     asked = settings.detector_revision
     revision = revisions.get(f"{repository}@{asked}", asked)
     return detector_files(name, repository, revision, settings.hub_url)
-
-
-def _copy_for_packages(store: Path, reserve_bytes: int) -> None:
-    """Gives the official packages their second copies of some files."""
-    for file, path in upstream_paths():
-        source, target = store / OFFICIAL_FOLDER / file.path, store / OFFICIAL_FOLDER / path
-        if source.is_file() and not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(source, target, reserve_bytes)
 
 
 def _sentence(failures: Mapping[str, str]) -> str:

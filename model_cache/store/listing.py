@@ -8,7 +8,7 @@ from rich.table import Table
 from model_cache.settings import ModelSettings, WeightSettings
 from model_cache.store.fetch import detector_manifest
 from model_cache.store.lock import LOCK_FILE, read_lock
-from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, UPSTREAM_FILES, OfficialFile
+from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, UPSTREAM_DETECTORS, OfficialFile
 from model_cache.store.state import model_damage, official_file, package_caches
 
 
@@ -21,12 +21,12 @@ def listing(models: ModelSettings, settings: WeightSettings, folders: Sequence[P
     converted = {role: m for m, roles in MODEL_SOURCES.items() for role in roles}
     done = {m for m in MODEL_SOURCES if not model_damage(store, m, hashes=False)}
     detector = detector_manifest(models.detector, settings, lock.revisions)
-    for file in (*OFFICIAL_FILES, *detector, *UPSTREAM_FILES):
+    for file in (*OFFICIAL_FILES, *detector, *UPSTREAM_DETECTORS.values()):
         path = _path(store, file, models.detector, places)
         known = lock.files.get(file.key)
         size = path.stat().st_size if path else known.bytes if known else file.approximate_bytes
         state = "converted" if converted.get(file.role) in done else "there" if path else "missing"
-        engines = " (upstream only)" if file in UPSTREAM_FILES else ""
+        engines = " (ENGINE=upstream only)" if file.role.startswith("upstream_") else ""
         table.add_row(
             file.name,
             file.purpose + engines,

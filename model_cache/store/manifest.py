@@ -166,25 +166,30 @@ OFFICIAL_FILES = (
     _phalp("uv_barycentric", "PHALP: UV map, barycentric", "3D/bmap_256.npy", "bmap_256.npy"),
     _phalp("uv_faces", "PHALP: UV map, faces", "3D/fmap_256.npy", "fmap_256.npy"),
 )
-# What the official packages open besides; our own inference does not need it.
-UPSTREAM_FILES = (
-    _phalp("head_faces", "PHALP: faces of the head", "3D/head_faces.npy", "3D/head_faces.npy"),
-    _phalp("mean_params", "HMR2 and PHALP: mean SMPL", "3D/smpl_mean_params.npz", "3D/smpl_mean_params.npz"),
-    _phalp("texture", "PHALP: texture topology", "3D/texture.npz", "3D/texture.npz"),
-    _phalp("ava_labels", "PHALP: action names", "ava/ava_labels.pkl", "ava/ava_labels.pkl"),
-    _phalp(
-        "ava_classes",
-        "PHALP: action numbers",
-        "ava/ava_class_mapping.pkl",
-        "ava/ava_class_mappping.pkl",  # three p, as published
-        *("ava_class_mapping.pkl", "ava_class_mappping.pkl"),
-    ),
-)
-# Further places where the official packages look for a file of ours: copies are made there.
-UPSTREAM_COPIES: Mapping[str, tuple[str, ...]] = {
-    "smpl": ("phalp/3D/models/smpl/SMPL_NEUTRAL.pkl",),
-    "joint_regressor": ("phalp/3D/SMPL_to_J19.pkl",),
-    "mean_params": ("4DHumans/data/smpl_mean_params.npz",),
+# PHALP's own detectors, for ENGINE=upstream alone; by the value of UPSTREAM_DETECTOR.
+UPSTREAM_DETECTORS: Mapping[str, OfficialFile] = {
+    name: OfficialFile(
+        role=f"upstream_{name}",
+        purpose=f"PHALP's detector {name}",
+        path=f"detectron2/{below}",
+        patterns=(Path(below).name,),
+        addresses=(f"https://dl.fbaipublicfiles.com/detectron2/{below}",),
+        licence="detectron2's model zoo, Apache-2.0",
+        origin="detectron2's model zoo",
+        approximate_bytes=size,
+    )
+    for name, below, size in (
+        (
+            "vitdet",
+            "ViTDet/COCO/cascade_mask_rcnn_vitdet_h/f328730692/model_final_f05665.pkl",
+            2_770_000_000,
+        ),
+        (
+            "maskrcnn",
+            "new_baselines/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ/42045954/model_final_ef3a80.pkl",
+            None,
+        ),
+    )
 }
 MODEL_SOURCES: Mapping[str, tuple[str, ...]] = {
     "hmr2": ("hmr2_checkpoint", "hmr2_config"),

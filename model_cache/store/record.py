@@ -8,8 +8,7 @@ from model_cache.settings import ModelSettings, WeightSettings
 from model_cache.store.fetch import detector_manifest
 from model_cache.store.files import sha256_of
 from model_cache.store.lock import LOCK_FILE, Locked, locked_now, read_lock, write_lock
-from model_cache.store.manifest import OFFICIAL_FILES, UPSTREAM_FILES
-from model_cache.store.state import official_file
+from model_cache.store.state import ALL_FILES, official_file
 
 
 def record(
@@ -27,7 +26,7 @@ def record(
     store = models.model_store
     path = settings.lock or store / LOCK_FILE
     lock = read_lock(path)
-    there = {file: official_file(store, file) for file in (*OFFICIAL_FILES, *UPSTREAM_FILES)}
+    there = {file: official_file(store, file) for file in ALL_FILES}
     for file in detector_manifest(models.detector, settings, lock.revisions):
         there[file] = store / models.detector / file.name
     files = {file.key: (file, place) for file, place in there.items() if place and place.is_file()}

@@ -6,21 +6,20 @@ from pathlib import Path
 
 from model_cache.store.files import read_store, sha256_of
 from model_cache.store.manifest import (
-    MODEL_SOURCES,
     OFFICIAL_FILES,
-    UPSTREAM_COPIES,
-    UPSTREAM_FILES,
+    UPSTREAM_DETECTORS,
     OfficialFile,
 )
 
 OFFICIAL_FOLDER = "official"  # below the store, laid out as the official packages' ~/.cache
-FILES_BY_ROLE: Mapping[str, OfficialFile] = {file.role: file for file in (*OFFICIAL_FILES, *UPSTREAM_FILES)}
+ALL_FILES = (*OFFICIAL_FILES, *UPSTREAM_DETECTORS.values())
+FILES_BY_ROLE: Mapping[str, OfficialFile] = {file.role: file for file in ALL_FILES}
 _CONFIGURED = frozenset({"hmr2", "pose_predictor"})  # models with a .json beside the tensors
 
 
 def package_caches() -> tuple[Path, ...]:
-    """Where 4D-Humans and PHALP themselves keep their downloads."""
-    return (Path.home() / ".cache",)
+    """Where 4D-Humans and PHALP, and detectron2 for them, keep their downloads."""
+    return (Path.home() / ".cache", Path.home() / ".torch" / "iopath_cache")
 
 
 def official_file(store: Path, file: OfficialFile) -> Path | None:
@@ -73,11 +72,7 @@ def model_damage(store: Path, model: str, *, hashes: bool) -> Damage:
     return Damage(missing=missing, changed=changed)
 
 
-def upstream_paths() -> list[tuple[OfficialFile, str]]:
-    """Every file that the official packages open, with its place below their cache."""
-    files = [FILES_BY_ROLE[role] for roles in MODEL_SOURCES.values() for role in roles]
-    return [
-        (file, path)
-        for file in (*files, *UPSTREAM_FILES)
-        for path in (file.path, *UPSTREAM_COPIES.get(file.role, ()))
-    ]
+def upstream_files(detector: str) -> list[OfficialFile]:
+    """What ENGINE=upstream opens below `official/`, with the detector that UPSTREAM_DETECTOR names."""
+    own = UPSTREAM_DETECTORS.get(detector)
+    return [*OFFICIAL_FILES, *([own] if own else [])]

@@ -24,7 +24,7 @@ from model_cache.store.state import (
     model_damage,
     official_file,
     package_caches,
-    upstream_paths,
+    upstream_files,
 )
 
 ENGINES: Mapping[Engine, str] = {
@@ -71,7 +71,7 @@ def verify(
     return {
         "official": official_verdict(models, settings, lock, hashes=hashes),
         "lite": _lite_verdict(),
-        "upstream": _upstream_verdict(models.model_store, lock, places, hashes=hashes),
+        "upstream": _upstream_verdict(models, settings, lock, places, hashes=hashes),
     }
 
 
@@ -87,10 +87,7 @@ def official_verdict(models: ModelSettings, settings: WeightSettings, lock: Lock
                 lacking += [file for file in sources if official_file(store, file) is None]
     except WeightsInvalid as error:
         return Verdict(problems=[str(error)], remedies=[])
-    for file in detector_manifest(models.detector, settings, lock.revisions):
-        problem = _file_problem(store / models.detector / file.name, file, lock, hashes=hashes)
-        if problem:
-            problems.append(f"{file.path}: {problem}")
+    problems += _detector_problems(models, settings, lock, hashes=hashes)
     remedies = [f"`{FETCH}` gets what is missing and converts it"] if problems else []
     return Verdict(problems=problems, remedies=remedies + _remedies(problems, lacking))
 
@@ -110,16 +107,34 @@ def _lite_verdict() -> Verdict:
     )
 
 
-def _upstream_verdict(store: Path, lock: Lock, folders: Sequence[Path], *, hashes: bool) -> Verdict:
+def _upstream_verdict(
+    models: ModelSettings, settings: WeightSettings, lock: Lock, folders: Sequence[Path], *, hashes: bool
+) -> Verdict:
+    """What the official packages lack, apart from themselves."""
+    store = models.model_store
     problems, lacking = [], []
-    for file, place in upstream_paths():
-        places = [folder / place for folder in (store / OFFICIAL_FOLDER, *folders)]
-        path = next((path for path in places if path.is_file()), places[0])
+    for file in upstream_files(models.upstream_detector):
+        places = [official_file(store, file), *(folder / file.path for folder in folders)]
+        if file.role.startswith("upstream_") and models.upstream_detector_weights:
+            places = [models.upstream_detector_weights]
+        path = next((path for path in places if path and path.is_file()), store / OFFICIAL_FOLDER / file.path)
         if problem := _file_problem(path, file, lock, hashes=hashes):
-            problems.append(f"{place}: {problem}")
-            lacking += [file] if problem == _NOT_THERE and file not in lacking else []
+            problems.append(f"{file.path}: {problem}")
+            lacking += [file] if problem == _NOT_THERE else []
+    if models.upstream_detector == "native":
+        problems += _detector_problems(models, settings, lock, hashes=hashes)
     remedies = [f"`{FETCH} --engine upstream` gets what is missing"] if problems else []
     return Verdict(problems=problems, remedies=remedies + _remedies(problems, lacking))
+
+
+def _detector_problems(
+    models: ModelSettings, settings: WeightSettings, lock: Lock, *, hashes: bool
+) -> list[str]:
+    found = [
+        (file, _file_problem(models.model_store / models.detector / file.name, file, lock, hashes=hashes))
+        for file in detector_manifest(models.detector, settings, lock.revisions)
+    ]
+    return [f"{file.path}: {problem}" for file, problem in found if problem]
 
 
 _NOT_THERE = "not there"

@@ -1,6 +1,5 @@
 """Fetching from an https server with faults, from mirrors, folders and archives, into a converted store."""
 
-import contextlib
 import io
 import json
 import shutil
@@ -17,7 +16,8 @@ from model_cache.store.body_files import read_body
 from model_cache.store.files import sha256_of
 from model_cache.store.load import load_hmr2
 from model_cache.store.lock import LOCK_FILE, read_lock
-from model_cache.store.manifest import OFFICIAL_FILES
+from model_cache.store.manifest import OFFICIAL_FILES, UPSTREAM_DETECTORS
+from model_cache.upstream.weights import find_official
 from tests.http_source import Fault, http_source
 from tests.model_cache.store.conftest import DETECTOR
 
@@ -339,24 +339,16 @@ def tiny_safetensors() -> bytes:
     return save({"weight": np.zeros(4, np.float32)})
 
 
-def test_upstream_engine_gets_its_files_in_its_own_layout(official_tiny_files, settings, run_fetch, tmp_path):
-    """The official packages find everything where they look, second copies too; nothing is converted."""
-    extra = tmp_path / "extra"
-    extra.mkdir()
-    np.save(extra / "head_faces.npy", np.zeros(3))
-    np.savez(extra / "texture.npz", ft=np.zeros(3))
-    for name in ("ava_labels.pkl", "ava_class_mappping.pkl"):
-        (extra / name).write_bytes(b"\x80\x04]\x94.")
-    for path in (*(official_tiny_files / "hmr2").rglob("*.*"), *(official_tiny_files / "phalp").rglob("*.*")):
-        with contextlib.suppress(OSError):
-            shutil.copy(path, extra)
-    assert run_fetch(settings(mirror=str(extra)), engines=("upstream",)) == []
-    cache = tmp_path / "store" / "official"
-    for place in (
-        "4DHumans/logs/train/multiruns/hmr2/0/checkpoints/epoch=35-step=1000000.ckpt",
-        "phalp/3D/models/smpl/SMPL_NEUTRAL.pkl",
-        "4DHumans/data/smpl_mean_params.npz",
-        "phalp/ava/ava_class_mapping.pkl",
-    ):
-        assert (cache / place).is_file()
-    assert not (tmp_path / "store" / "hmr2.safetensors").exists()
+def test_upstream_engine_gets_the_official_files_as_they_are(
+    official_tiny_files, settings, run_fetch, tmp_path
+):
+    """The official packages' engine reads the files themselves: they come, with its detector, unconverted."""
+    detector = tmp_path / "model_final_ef3a80.pkl"
+    detector.write_bytes(b"\x80\x04]\x94.")
+    chosen = settings(mirror=str(official_tiny_files), upstream_maskrcnn=str(detector))
+    assert run_fetch(chosen, engines=("upstream",), upstream_detector="maskrcnn") == []
+    store = tmp_path / "store"
+    for file in (*OFFICIAL_FILES, UPSTREAM_DETECTORS["maskrcnn"]):
+        assert (store / "official" / file.path).is_file()
+    assert set(find_official(store, ())) == {file.role for file in OFFICIAL_FILES}
+    assert list(store.glob("*.safetensors")) == []

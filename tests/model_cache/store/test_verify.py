@@ -48,7 +48,7 @@ def test_empty_store_lacks_everything_but_the_bundled_models(tmp_path):
     assert "WEIGHTS_SMPL=/path/to/it python -m model_cache fetch" in remedies
     assert "https://smpl.is.tue.mpg.de/modellicense.html" in remedies
     assert found["lite"].problems == []
-    assert len(found["upstream"].problems) == 18
+    assert len(found["upstream"].problems) == len(OFFICIAL_FILES) + 1  # and its detector
 
 
 def test_complete_store_is_ready(complete):
@@ -106,7 +106,7 @@ def test_official_packages_are_checked_file_by_file(complete, official_tiny_file
     cache = tmp_path / "cache"
     shutil.copytree(official_tiny_files / "hmr2", cache / "4DHumans")
     found = verify(complete, WeightSettings(), folders=(cache,))["upstream"].problems
-    assert len(found) == 18 - 5
+    assert len(found) == len(OFFICIAL_FILES) + 1 - 4
     assert not any(problem.startswith("4DHumans") for problem in found)
     (cache / "4DHumans/data/SMPL_to_J19.pkl").write_text("<html>")
     found = verify(complete, WeightSettings(), folders=(cache,))["upstream"].problems
@@ -119,9 +119,9 @@ def test_lock_records_once_and_refuses_changes(complete, official_tiny_files):
     shutil.copytree(official_tiny_files / "hmr2", official / "4DHumans")
     path, entries, changed = record(complete, WeightSettings())
     assert changed == []
-    expected = {"hmr2_checkpoint", "hmr2_config", "joint_regressor", "smpl", "mean_params"}
+    expected = {"hmr2_checkpoint", "hmr2_config", "joint_regressor", "smpl"}
     expected |= {f"{DETECTOR}/config.json", f"{DETECTOR}/model.safetensors"}
-    assert set(entries) == expected - {"mean_params"}
+    assert set(entries) == expected
     config = official / "4DHumans/logs/train/multiruns/hmr2/0/model_config.yaml"
     config.write_text(config.read_text() + "\n")
     _, after, changed = record(complete, WeightSettings())
