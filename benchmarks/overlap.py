@@ -1,6 +1,6 @@
 """Do the stages of a job overlap, and what do reading and writing cost by themselves?
 
-python -m benchmarks.overlap [--frames 300]
+python -m benchmarks.overlap [--frames 600] [--rounds 5]
 
 1. Intake and writing: a whole job whose models answer at once (nobody, or four people), against the
    simplest loop that decodes the same 1080p H.264 file with PyAV to BGR arrays, the same with one scaler,
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 import av
 import numpy as np
@@ -23,6 +24,7 @@ from av.video.reformatter import VideoReformatter
 from handler.control import JobControl
 from handler.job import JobInput
 from handler.pipeline import LocalRun, run
+from handler.process import tune_process
 from handler.progress import Report
 from handler.settings import IntakeSettings, Settings
 from handler.work import Work
@@ -30,6 +32,7 @@ from model_cache.interfaces import PeopleInImage, PerceptionOptions
 from tests.fakes import COLOURS_BGR, FakeModels, FakePerception, draw_people, people_in
 
 SIZE = (1920, 1080)
+BASE = "PyAV, BGR arrays"
 STAGES = ("decode", "perceive", "track", "write")
 
 
@@ -118,52 +121,73 @@ def job(clip: Path, perception: FakePerception) -> tuple[float, dict[str, float]
         return seconds, json.loads((out / "result.json").read_text())["timing"]["stages_s"]
 
 
-def best(measure: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """The smallest (wall, CPU) seconds of several measurements: what an undisturbed machine can do."""
-    walls, cpus = [], []
-    for _ in range(repeats):
-        wall, cpu = time.perf_counter(), time.process_time()
-        measure()
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    return min(walls), min(cpus)
+Cost = tuple[float, float]  # wall and CPU seconds
+
+
+def cost(run: Callable[[], object]) -> Cost:
+    """What one run takes, over all threads of this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def in_turns(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[Cost]]:
+    """The costs of each run; they take turns, so that a busy machine hurts all alike."""
+    costs: dict[str, list[Cost]] = {name: [] for name in runs}
+    for number in range(rounds + 1):
+        for name, one in runs.items():
+            measured = cost(one)
+            if number:  # the first round only warms up
+                costs[name].append(measured)
+    return costs
+
+
+def intake_and_writing(clip: Path, num: int, rounds: int) -> None:
+    """Print whole jobs beside bare loops, as rates and as ratios of the runs of the same round."""
+    runs: dict[str, Callable[[], object]] = {
+        "PyAV, frames only": lambda: bare(clip, to_nothing),
+        BASE: lambda: bare(clip, to_bgr),
+        "the same, one scaler": lambda: bare(clip, with_one_scaler()),
+        "a job, nobody there": lambda: job(clip, InstantPerception(people(0))),
+        "a job, four people": lambda: job(clip, InstantPerception(people(4))),
+    }
+    costs = in_turns(runs, rounds)
+    print(f"1080p H.264, {num} frames, models that answer at once; medians of {rounds} rounds")
+    print(f"  {'':22} {'frames/s':>9} {'ratio':>6} {'CPU ms/frame':>13} {'CPU ratio':>10}")
+    for name, measured in costs.items():
+        rate = num / median(wall for wall, _ in measured)
+        milliseconds = median(cpu for _, cpu in measured) / num * 1000
+        pairs = list(zip(costs[BASE], measured, strict=True))
+        by_wall = median(base[0] / mine[0] for base, mine in pairs)
+        by_cpu = median(base[1] / mine[1] for base, mine in pairs)
+        print(f"  {name:22} {rate:9.1f} {by_wall:6.2f} {milliseconds:13.2f} {by_cpu:10.2f}")
+
+
+def overlap(clip: Path) -> None:
+    """Print how much of the stages' time happens at the same time."""
+    print("overlap, with a model that takes so long per frame (it waits, as for a GPU):")
+    for milliseconds in (5, 20):
+        seconds, stages = job(clip, InstantPerception(people(4), milliseconds / 1000))
+        busy = {name: stages[name] for name in STAGES}
+        slowest = max(busy.values())
+        shown = ", ".join(f"{name} {value:.2f}" for name, value in busy.items())
+        total = sum(busy.values())
+        print(f"  {milliseconds:3d} ms: wall {seconds:.2f} s ({shown})")
+        print(f"          {seconds / slowest:.2f} x the slowest stage, {seconds / total:.2f} x the sum")
 
 
 def main() -> None:
     """Print both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    num = arguments.frames
+    tune_process()  # as the worker does
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
-        make_clip(clip, num)
-        nobody, four = people(0), people(4)
-        decoded = best(lambda: bare(clip, to_nothing), arguments.repeats)
-        arrays = best(lambda: bare(clip, to_bgr), arguments.repeats)
-        quick = best(lambda: bare(clip, with_one_scaler()), arguments.repeats)
-        empty = best(lambda: job(clip, InstantPerception(nobody)), arguments.repeats)
-        full = best(lambda: job(clip, InstantPerception(four)), arguments.repeats)
-        print(f"1080p H.264, {num} frames, models that answer at once; best of {arguments.repeats}")
-        print(f"  {'':22} {'frames/s':>9} {'ratio':>6} {'CPU ms/frame':>13}")
-        for name, (wall, cpu) in (
-            ("PyAV, frames only", decoded),
-            ("PyAV, BGR arrays", arrays),
-            ("the same, one scaler", quick),
-            ("a job, nobody there", empty),
-            ("a job, four people", full),
-        ):
-            print(f"  {name:22} {num / wall:9.1f} {arrays[0] / wall:6.2f} {cpu / num * 1000:13.2f}")
-        print("overlap, with a model that takes so long per frame (it waits, as for a GPU):")
-        for milliseconds in (5, 20):
-            seconds, stages = job(clip, InstantPerception(four, milliseconds / 1000))
-            busy = {name: stages[name] for name in STAGES}
-            slowest = max(busy.values())
-            shown = ", ".join(f"{name} {value:.2f}" for name, value in busy.items())
-            total = sum(busy.values())
-            print(f"  {milliseconds:3d} ms: wall {seconds:.2f} s ({shown})")
-            print(f"          {seconds / slowest:.2f} x the slowest stage, {seconds / total:.2f} x the sum")
+        make_clip(clip, arguments.frames)
+        intake_and_writing(clip, arguments.frames, arguments.rounds)
+        overlap(clip)
 
 
 if __name__ == "__main__":

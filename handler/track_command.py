@@ -17,6 +17,7 @@ from handler.fitness import Unfit, check_scratch
 from handler.job import JobInput, ProgressMessage, Reply
 from handler.overrides import OUT, SOURCE, UnknownOption, local_path, parse_overrides
 from handler.pipeline import LocalRun, run
+from handler.process import tune_process
 from handler.progress import Report
 from handler.scratch import Scratch
 from handler.settings import Settings
@@ -59,6 +60,7 @@ def track(
     except UnknownOption as error:
         errors.print(redactor(f"error: {error}"), markup=False, highlight=False)
         return WRONG_USE
+    tune_process()
     folder = out or local_path(overrides.out or DEFAULT_OUT)
     is_url = re.match(r"[a-z]+://", overrides.source, re.IGNORECASE)
     video = None if is_url else local_path(overrides.source)

@@ -6,12 +6,10 @@ Knows nothing of what a job does. Everything that leans on the SDK's inside is i
 import ctypes
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 
 import structlog
 
@@ -20,13 +18,13 @@ from handler.fitness import Unfit, checks
 from handler.handler import Handler, Job
 from handler.job import ProgressMessage, Reply
 from handler.lifecycle import Lifecycle
+from handler.process import resident_bytes, tune_process
 from handler.scratch import Scratch
 from handler.settings import Settings, quiet_platform_logs
 from handler.work import Work
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
 
-SWITCH_SECONDS = 0.0005  # a busy Python thread halves the decoder's rate at the default of 0.005
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SDK_PROGRESS_THREAD = "(_thread_target)"  # how Python names the threads of the SDK's progress_update
 
@@ -45,7 +43,7 @@ def start(load: Callable[[], Models], settings: Settings) -> None:
     """
     # As a container's first process, Python would ignore SIGTERM until the SDK installs its own handler.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    sys.setswitchinterval(SWITCH_SECONDS)
+    tune_process()
     redactor = prepare(settings)
     try:
         models = load()
@@ -127,15 +125,6 @@ def send_progress(job: Job, message: ProgressMessage) -> None:
     for thread in threading.enumerate():
         if thread.name.endswith(SDK_PROGRESS_THREAD):
             thread.join()
-
-
-def resident_bytes() -> int:
-    """Memory this process holds now; 0 where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _die_with_parent() -> None:
