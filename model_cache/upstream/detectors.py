@@ -52,7 +52,7 @@ def official_detector(
         EngineMissing: detectron2 cannot be imported.
         WeightsMissing: the checkpoint is in none of these places.
     """
-    path = _find(name, weights, store)
+    path = find_checkpoint(name, weights, store)
     try:
         from detectron2 import model_zoo
         from detectron2.config import LazyConfig
@@ -72,7 +72,12 @@ def official_detector(
     return lambda image, frame_index: predict(image)
 
 
-def _find(name: OfficialDetectorName, weights: Path | None, store: Path) -> Path:
+def find_checkpoint(name: OfficialDetectorName, weights: Path | None, store: Path) -> Path:
+    """The checkpoint of an official detector: as named, else the store's, else detectron2's download.
+
+    Raises:
+        WeightsMissing: it is in none of these places.
+    """
     below = _WEIGHTS[name]
     caches = (store / OFFICIAL_FOLDER, Path.home() / ".torch" / "iopath_cache")
     places = [cache / "detectron2" / below for cache in caches]

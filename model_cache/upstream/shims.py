@@ -8,10 +8,11 @@ Written against 4D-Humans 6ec79656 and PHALP 96f7e6c0. Places are named as REPOS
 """
 
 import importlib
+import io
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -130,16 +131,12 @@ def bare(module_class: Any) -> Any:
 
 @contextmanager
 def own_stdout() -> Iterator[None]:
-    """Keeps `sys.stdout` as it is.
+    """Nothing is printed, and `sys.stdout` is afterwards what it was.
 
-    PHALP: phalp/utils/smpl_utils.py sets it to /dev/null, and then to the process's first one.
+    PHALP: phalp/utils/smpl_utils.py sets it to /dev/null, and then to the process's first one; smplx prints.
     """
-    before = sys.stdout
-    try:
+    with redirect_stdout(io.StringIO()):
         yield
-    finally:
-        if sys.stdout is not before:
-            sys.stdout = before
 
 
 class Settings(dict[str, Any]):

@@ -19,9 +19,9 @@ from model_cache.networks.smpl import BodyData
 from model_cache.networks.vit import VitConfig
 from model_cache.store.body_files import read_body, read_joint_regressor
 from model_cache.store.checkpoints import read_checkpoint, read_yaml, tensors_of
+from model_cache.store.files import sha256_of
 from model_cache.store.hmr2_weights import HMR2_IGNORED, hmr2_configs, hmr2_shapes
 from model_cache.store.keys import account
-from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OFFICIAL_FILES
 from model_cache.store.phalp_weights import (
     appearance_tensors,

@@ -1,0 +1,128 @@
+"""Identities of an engine's own tracker as the job's records."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from handler.job import TrackingOptions
+from handler.people.follow import follow, tracker_options
+from handler.people.track import track
+from handler.records import PeopleInFrame, TrackedFrame
+from model_cache.interfaces import Texture, TrackState
+from tests.fakes import FakePosePredictor, FakeTexture, FakeTextureModel
+from tests.handler.people.worlds import time_of, world
+
+POSE, LOCATION = np.ones(229, np.float32), np.ones(99, np.float32)
+
+
+class ByColour:
+    """An engine's tracker that knows people by their colour and forgets nobody.
+
+    Args:
+        n_init: measurements that confirm a track.
+        location: expected of whoever is lost.
+    """
+
+    def __init__(self, n_init: int, location: np.ndarray = LOCATION) -> None:
+        self._n_init = n_init
+        self._location = location
+        self._hits: dict[Texture, int] = {}
+
+    def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list[TrackState]:
+        for texture in people:
+            self._hits[texture] = self._hits.get(texture, 0) + 1
+        return [
+            TrackState(
+                track_id=track_id,
+                detection=people.index(texture) if texture in people else None,
+                confirmed=hits >= self._n_init,
+                expected_pose=None if texture in people else POSE,
+                expected_location=None if texture in people else self._location,
+            )
+            for track_id, (texture, hits) in enumerate(self._hits.items(), start=1)
+        ]
+
+
+def followed(present: Sequence[Sequence[int]], n_init: int = 3, **options: np.ndarray) -> list[TrackedFrame]:
+    """The frames of a small world, tracked by colour."""
+    return list(follow(world(present), ByColour(n_init, **options), n_init))
+
+
+def test_records_are_those_of_our_own_tracker():
+    """Same frames, same people, same order, same back-filling as `track` gives for the same identities."""
+    present = [[0], [0, 1], [0, 1], [1, 0], [1, 0, 2], [0, 1, 2], [2, 1, 0], [0], [0, 1, 2]]
+    options = TrackingOptions(n_init=3)
+
+    own = track(world(present), FakeTextureModel(), FakePosePredictor(), options)
+
+    def facts(frames: Iterator[TrackedFrame]) -> list[list[tuple[object, ...]]]:
+        return [
+            [(p.track_id, p.state, p.frames_since_seen, p.back_filled, time_of(p.person)) for p in f.people]
+            for f in frames
+        ]
+
+    assert facts(iter(followed(present))) == facts(own)
+
+
+def test_first_measurements_land_in_their_own_frames():
+    """A track is reported from its first frame on once it is confirmed, marked as filled in later."""
+    frames = followed([[0]] * 4)
+
+    assert [f.people[0].track_id for f in frames] == [1, 1, 1, 1]
+    assert [f.people[0].back_filled for f in frames] == [True, True, False, False]
+    assert [time_of(f.people[0].person) for f in frames] == [0, 1, 2, 3]
+
+
+def test_a_lost_person_is_marked_and_expected():
+    """It carries its last measurement and what the engine expected, never a texture."""
+    last = followed([[0]] * 3 + [[]] * 2)[-1].people[0]
+
+    assert (last.state, last.frames_since_seen) == ("predicted", 2)
+    assert last.prediction is not None
+    np.testing.assert_array_equal(last.prediction.pose_vector, POSE)
+    assert last.person.texture is None
+
+
+def test_expectations_are_always_finite():
+    """Where the engine expects a place that is no number, the last one seen stands in."""
+    frames = followed([[0]] * 3 + [[]], location=np.full(99, np.nan, np.float32))
+    prediction = frames[-1].people[0].prediction
+
+    assert prediction is not None
+    assert np.isfinite(prediction.location_vector).all()
+
+
+def test_one_measurement_can_confirm():
+    """With `n_init` 1 nothing is lost and nothing is held back."""
+    frames: list[TrackedFrame] = followed([[0], [0]], n_init=1)
+
+    assert [[p.track_id for p in f.people] for f in frames] == [[1], [1]]
+
+
+def test_frames_without_people_are_frames_too():
+    """One frame out per frame in, whatever is in it."""
+    frames = followed([[], [], [0], []])
+
+    assert [f.frame_index for f in frames] == [0, 1, 2, 3]
+
+
+def test_options_reach_the_engine():
+    """PHALP's names and the job's values."""
+    options = tracker_options(TrackingOptions(n_init=2, max_age_track=9, alpha=0.5))
+
+    assert (options.n_init, options.max_age_track, options.alpha) == (2, 9, 0.5)
+
+
+def test_the_engine_gets_the_handles_of_its_own_perception():
+    """What perception gave as textures comes back in detector order."""
+    seen: list[list[Texture]] = []
+
+    class Listens(ByColour):
+        def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list[TrackState]:
+            seen.append(list(people))
+            return super().update(people, frame_index, shot=shot)
+
+    people: Iterator[PeopleInFrame] = world([[2, 0]])
+    list(follow(people, Listens(3), 3))
+
+    assert seen == [[FakeTexture("2"), FakeTexture("0")]]

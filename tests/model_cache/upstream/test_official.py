@@ -1,0 +1,175 @@
+"""The official packages through this engine: the official run, our own engine's numbers, a job of their own.
+
+Skipped, with the reason, where the packages cannot be imported.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handler.job import TrackingOptions
+from handler.people.follow import follow, tracker_options
+from handler.people.person import people_from_image
+from handler.people.track import Tracker, track
+from handler.records import PeopleInFrame, TrackedFrame, TrackedPerson
+from model_cache.interfaces import BringsTracker, Models, PerceptionOptions, TrackerOptions
+from model_cache.upstream.load import warm_up
+from tests.moving_people import MovingPeople
+
+# The official code leans on defaults and names that torch, numpy and scipy have deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+QUIRKS = TrackingOptions(upstream_quirks=True)
+TOLERANCES = {  # between the two engines: float32 in another order
+    "cam_t": 1e-3,
+    "crop_cam": 2e-5,
+    "joints_3d": 2e-5,
+    "joints_2d": 2e-5,
+    "smpl_joints_3d": 2e-5,
+    "global_orient": 2e-5,
+    "body_pose": 2e-5,
+    "betas": 2e-5,
+    "center_px": 1e-4,
+}
+
+
+def perceived(models: Any, images: list[np.ndarray]) -> Iterator[PeopleInFrame]:
+    """The measured people of each image."""
+    for index, image in enumerate(images):
+        found = models.perception.perceive([image], [index], PerceptionOptions(masks=True, appearance=True))
+        height, width = image.shape[:2]
+        yield PeopleInFrame(
+            frame_index=index,
+            source_index=index,
+            pts=index,
+            pts_seconds=index / 30,
+            width=width,
+            height=height,
+            people=people_from_image(found[0], width, height),
+        )
+
+
+def tracked_by(models: Any, images: list[np.ndarray]) -> list[TrackedFrame]:
+    """The tracked people of each image, as a job would have them."""
+    people = perceived(models, images)
+    if isinstance(models, BringsTracker):
+        return list(follow(people, models.begin_tracking(tracker_options(QUIRKS)), QUIRKS.n_init))
+    return list(track(people, models.texture, models.pose_predictor, QUIRKS))
+
+
+def assert_same(official: list[TrackedFrame], ours: list[TrackedFrame]) -> None:
+    """Same identities, states and order; numbers within the tolerances."""
+
+    def facts(person: TrackedPerson) -> tuple[object, ...]:
+        measured = person.person
+        return (
+            person.track_id,
+            person.state,
+            person.frames_since_seen,
+            person.back_filled,
+            measured.detection_index,
+            measured.mask_rle,
+            measured.bbox_xyxy.tolist(),
+        )
+
+    assert len(official) == len(ours)
+    for theirs, own in zip(official, ours, strict=True):
+        assert [facts(p) for p in theirs.people] == [facts(p) for p in own.people]
+        assert theirs.num_detected == own.num_detected
+        for a, b in zip(theirs.people, own.people, strict=True):
+            for name, tolerance in TOLERANCES.items():
+                np.testing.assert_allclose(getattr(a.person, name), getattr(b.person, name), atol=tolerance)
+            if a.prediction is not None and b.prediction is not None:
+                np.testing.assert_allclose(a.prediction.pose_vector, b.prediction.pose_vector, atol=1e-3)
+                np.testing.assert_allclose(
+                    a.prediction.location_vector, b.prediction.location_vector, rtol=1e-3, atol=1e-3
+                )
+
+
+def test_it_is_the_official_run(upstream, golden, e2e_detections):
+    """Matches, track ids and costs of the 20-frame golden run come out of the official code as recorded."""
+    data = golden("e2e")
+    models = upstream(e2e_detections)
+    tracker = models.begin_tracking(TrackerOptions())
+    assert isinstance(models, Models)
+    for index, frame in enumerate(perceived(models, list(data["frames"]))):
+        tracker.update([p.texture for p in frame.people], index, shot=False)
+        last = tracker.last
+
+        assert last.ids == data[f"f{index:02d}_ids_before"].tolist()
+        assert [list(match) for match in last.matches] == data[f"f{index:02d}_matches"].tolist()
+        cost = data[f"f{index:02d}_cost"]
+        if cost.ndim:
+            np.testing.assert_allclose(last.cost, cost, rtol=0.03)
+
+
+def test_both_engines_give_the_same_records_of_the_official_run(upstream, native, golden, e2e_detections):
+    """The golden run's frames hold the same people with the same numbers through both engines."""
+    images = list(golden("e2e")["frames"])
+
+    assert_same(tracked_by(upstream(e2e_detections), images), tracked_by(native(e2e_detections), images))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_both_engines_agree_on_a_longer_clip(upstream, native):
+    """80 frames in which a person is lost and found again, twice: same identities, same numbers."""
+    clip = MovingPeople(80)
+    images = [clip.frame(index) for index in clip]
+
+    official = tracked_by(upstream(clip), images)
+
+    assert_same(official, tracked_by(native(clip), images))
+    assert any(p.state == "predicted" for frame in official for p in frame.people)
+
+
+def test_identities_start_at_one_in_each_job(upstream):
+    """A job after another gets the identities of a fresh process."""
+    clip = MovingPeople(8)
+    images = [clip.frame(index) for index in clip]
+    models = upstream(clip)
+
+    first, second = (tracked_by(models, images) for _ in range(2))
+
+    ids = [[p.track_id for p in frame.people] for frame in first]
+    assert ids == [[p.track_id for p in frame.people] for frame in second]
+    assert ids[0] == [1, 2, 3]
+
+
+def test_a_gap_longer_than_the_predictor_does_not_end_the_run(upstream):
+    """The official predictor dies of a history that spans 125 frames; here its last slot is shared."""
+    predictor = upstream({}).pose_predictor
+    poses = np.random.default_rng(0).normal(0, 0.3, (2, 7, 229)).astype(np.float32)
+    long = np.array([[0, 1, 2, 3, 4, 5, 300], [0, 1, 2, 3, 4, 5, 6]])
+    last_slot = np.array([[0, 1, 2, 3, 4, 5, 124], [0, 1, 2, 3, 4, 5, 6]])
+    now = np.zeros(2, np.int64)
+
+    expected = predictor.predict_next(poses, last_slot, now)
+
+    np.testing.assert_array_equal(predictor.predict_next(poses, long, now), expected)
+
+
+def test_our_tracker_runs_on_the_official_networks(upstream, golden, e2e_detections):
+    """The official pose predictor and texture comparison keep their promises to our own tracker."""
+    data = golden("e2e")
+    models = upstream(e2e_detections)
+    tracker = Tracker(models.texture, models.pose_predictor, QUIRKS)
+    for index, frame in enumerate(perceived(models, list(data["frames"][:8]))):
+        association = tracker.update(frame)
+
+        assert association.matches.tolist() == data[f"f{index:02d}_matches"].tolist()
+        cost = data[f"f{index:02d}_cost"]
+        if cost.ndim:
+            np.testing.assert_allclose(association.cost, cost, rtol=0.03)
+
+
+def test_it_warms_up(upstream):
+    """Every network answers before the first job, which then still starts at identity 1."""
+    models = upstream({})
+
+    warm_up(models)
+
+    found = models.perception.perceive([np.zeros((200, 200, 3), np.uint8)], [0], PerceptionOptions())
+    assert len(found[0].scores) == 0

@@ -1,0 +1,118 @@
+"""Official features as records: filters, limits, errors; with a stand-in for the official model."""
+
+import numpy as np
+import pytest
+import torch
+
+from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
+from model_cache.interfaces import Detections, Perception, PerceptionOptions
+from model_cache.networks.replay import ReplayDetector
+from model_cache.upstream.detectors import OnHost, ReplacedDetector
+from model_cache.upstream.perception import UpstreamPerception
+from tests.fakes import FakeBody
+from tests.model_cache.upstream.standins import OUT_OF_MEMORY, StandInModel
+
+IMAGE = np.zeros((300, 400, 3), np.uint8)
+BOXES = [[0.0, 0, 60, 200], [100, 0, 160, 200], [200, 0, 220, 200], [300, 0, 360, 200]]
+SCORES = [0.9, 0.99, 0.95, 0.7]
+
+
+def perception_of(model: StandInModel) -> tuple[UpstreamPerception, list[int]]:
+    """The engine's perception around a stand-in, and the frame indices its detector has seen."""
+    seen: list[int] = []
+    perception = UpstreamPerception(
+        model=model,
+        detector=lambda image, index: seen.append(index),
+        body=FakeBody(),
+        device=torch.device("cpu"),
+    )
+    assert isinstance(perception, Perception)
+    return perception, seen
+
+
+def test_people_come_with_their_boxes_and_official_numbering():
+    """Narrow and doubtful people are dropped; who is left keeps the number from before the size filter."""
+    perception, seen = perception_of(StandInModel(BOXES, SCORES))
+
+    image = perception.perceive([IMAGE], [7], PerceptionOptions(masks=True, appearance=True))[0]
+
+    assert seen == [7]
+    assert image.detection_index.tolist() == [0, 1]
+    assert [t.detection.detection_data["extra_data"] for t in image.textures] == [0, 1]
+    np.testing.assert_array_equal(image.bbox_xyxy, np.array(BOXES[:2], np.float32))
+    np.testing.assert_array_equal(image.bbox_padded_xyxy[:, 0], [-1, 99])
+    assert image.mask_rle == ("mask of 0", "mask of 100")
+    assert image.appearance is not None
+    np.testing.assert_allclose(image.appearance[:, 0], SCORES[:2])
+
+
+def test_a_jobs_options_reach_the_official_filters():
+    """A lower threshold and smaller boxes let the others in, and `max_people` keeps the best."""
+    perception, _ = perception_of(StandInModel(BOXES, SCORES))
+    everybody = PerceptionOptions(score_threshold=0.5, small_w=10, small_h=10)
+
+    assert len(perception.perceive([IMAGE], [0], everybody)[0].scores) == 4
+    best = PerceptionOptions(score_threshold=0.5, small_w=10, small_h=10, max_people=2)
+    assert perception.perceive([IMAGE], [0], best)[0].detection_index.tolist() == [1, 2]
+
+
+def test_nobody_is_an_empty_record():
+    """A frame without people has arrays of the right shapes."""
+    perception, _ = perception_of(StandInModel([], []))
+
+    images = perception.perceive([IMAGE, IMAGE], [0, 1], PerceptionOptions(masks=True, appearance=True))
+
+    assert len(images) == 2
+    assert images[0].body_pose.shape == (0, 23, 3, 3)
+    assert images[0].mask_rle == ()
+
+
+def test_numbers_that_are_not_finite_are_the_coded_error():
+    """NaN never leaves perception."""
+    model = StandInModel(BOXES, SCORES)
+    model.betas = float("nan")
+
+    with pytest.raises(ModelOutputInvalid):
+        perception_of(model)[0].perceive([IMAGE], [0], PerceptionOptions())
+
+
+def test_out_of_memory_is_the_coded_error():
+    """One frame at a time: there is no batch to halve."""
+    model = StandInModel(BOXES, SCORES)
+    model.fails = OUT_OF_MEMORY
+
+    with pytest.raises(DeviceOutOfMemory):
+        perception_of(model)[0].perceive([IMAGE], [0], PerceptionOptions())
+
+
+def test_another_detector_speaks_detectron2s_names():
+    """PHALP's filters (class, then score) work on what a replaced detector gives."""
+    found = Detections(
+        bbox_xyxy=np.array(BOXES, np.float32),
+        scores=np.array(SCORES, np.float32),
+        masks=np.ones((4, 300, 400), bool),
+    )
+
+    instances = ReplacedDetector(ReplayDetector({5: found}))(IMAGE, 5)["instances"]
+    instances = instances[instances.pred_classes == 0]
+    instances = instances[instances.scores > 0.8]
+
+    assert instances.pred_boxes.tensor.shape == (3, 4)
+    assert instances.pred_masks.shape == (3, 300, 400)
+
+
+def test_our_detector_works_on_the_host():
+    """A detector for frames on the device gives numpy detections, masks painted."""
+    from model_cache.networks.detector import OnDevice
+
+    found = Detections(
+        bbox_xyxy=np.array(BOXES, np.float32),
+        scores=np.array(SCORES, np.float32),
+        masks=np.arange(4)[:, None, None] * np.ones((4, 300, 400)) > 1,
+    )
+    detector = OnHost(OnDevice(ReplayDetector({0: found})), torch.device("cpu"))
+
+    detections = detector.detect([IMAGE], [0])[0]
+
+    np.testing.assert_array_equal(detections.bbox_xyxy, found.bbox_xyxy)
+    np.testing.assert_array_equal(detections.masks, found.masks)
