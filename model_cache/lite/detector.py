@@ -43,7 +43,7 @@ class LiteDetector:
         self._score_floor = score_floor
 
     def detect(
-        self, images_bgr: Sequence[UInt8[ndarray, "h w 3"]], frame_indices: Sequence[int]
+        self, images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]], frame_indices: Sequence[int]
     ) -> list[Detections]:
         """People of each image, by descending score."""
         return [self._detect_one(image) for image in images_bgr]
