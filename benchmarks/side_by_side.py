@@ -1,0 +1,176 @@
+"""Our engine and the official packages on the same clip: `python -m benchmarks.side_by_side`.
+
+Same weights, same detections.
+Prints the time of each stage, frames per second, peak memory, how far their numbers are apart, and whose
+memory grows with the clip. Where the official packages cannot be imported it says so and reports ours alone.
+Without the official weights, weights by the tests' rule take their place.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.side_by_side_engines import (
+    Run,
+    Weights,
+    find_weights,
+    load_native,
+    load_official,
+    run_native,
+    run_official,
+)
+from model_cache.errors import EngineMissing
+from model_cache.settings import ModelSettings
+from tests.moving_people import HEIGHT, WIDTH, MovingPeople
+
+STAGES = (
+    "crops and mask codes",
+    "HMR2",
+    "texture maps",
+    "appearance vectors",
+    "cameras, joints, records",
+    "texture comparison",
+    "pose prediction",
+    "association and prediction of places",
+)
+PERCEPTION = 5  # so many of the stages happen before tracking
+NUMBERS = (
+    ("global_orient", "rotations, root"),
+    ("body_pose", "rotations, joints"),
+    ("betas", "shape"),
+    ("crop_cam", "crop camera (s, tx, ty)"),
+    ("cam_t", "canvas camera, m"),
+    ("joints_3d", "3-D joints, m"),
+    ("joints_2d", "2-D joints, canvas 0 to 1"),
+)
+THRESHOLD = 100.0  # costs above it are all the same
+MIB = 2**20
+
+
+def main() -> None:
+    """Run and print all tables."""
+    options = _options()
+    device = torch.device(options.device)
+    warnings.simplefilter("ignore")  # the official code leans on much that is deprecated
+    with tempfile.TemporaryDirectory() as name:
+        weights = find_weights(options.weights, Path(name), ModelSettings().model_store)
+        clip = MovingPeople(options.frames, options.people)
+        images = [clip.frame(index) for index in clip]
+        print(
+            f"{options.frames} frames of {WIDTH}x{HEIGHT}, {options.people} people, {weights.kind}, fp32, "
+            f"{device}, {torch.get_num_threads()} threads, detections given"
+        )
+        ours = run_native(load_native(weights, clip, device), images, device, options.batch)
+        try:
+            theirs = run_official(load_official(weights, clip, device, options.script), images, device)
+        except EngineMissing as error:
+            theirs = None
+            print(f"\nThe official packages are not importable here, so ours alone: {error}")
+        _print_times(theirs, ours, options.frames, device)
+        if theirs:
+            _print_differences(theirs, ours)
+        _print_memory(weights, options, with_official=theirs is not None)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=24, help="length of the clip that is timed")
+    parser.add_argument("--people", type=int, default=3, choices=(1, 2, 3))
+    parser.add_argument("--batch", type=int, default=8, help="frames per pass of our engine")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--weights", default="official", choices=("official", "full", "tiny"))
+    parser.add_argument("--script", type=Path, help="4D-Humans' track.py, if not beside the package hmr2")
+    parser.add_argument(
+        "--lengths", type=int, nargs="*", default=[50, 200], help="clips whose memory is compared; none: skip"
+    )
+    return parser.parse_args()
+
+
+def _print_times(theirs: Run | None, ours: Run, frames: int, device: torch.device) -> None:
+    clock = "wall" if device.type == "cuda" else "CPU"
+    print(f"\n| {clock} ms per frame | official | ours | official / ours |\n|---|---:|---:|---:|")
+    for name in STAGES:
+        _print_row(name, _ms(theirs, [name], frames), _ms(ours, [name], frames))
+    _print_row(
+        "**perception**", _ms(theirs, STAGES[:PERCEPTION], frames), _ms(ours, STAGES[:PERCEPTION], frames)
+    )
+    _print_row(
+        "**tracking**", _ms(theirs, STAGES[PERCEPTION:], frames), _ms(ours, STAGES[PERCEPTION:], frames)
+    )
+    total, own_total = _ms(theirs, STAGES, frames), _ms(ours, STAGES, frames)
+    _print_row("**all**", total, own_total)
+    rate = f"{1e3 / total:.2f}" if total else "-"
+    ratio = f"{own_total / total:.2f}" if total else "-"
+    print(f"| frames per {clock} second | {rate} | {1e3 / own_total:.2f} | {ratio} |")
+
+
+def _ms(run: Run | None, stages: list[str] | tuple[str, ...], frames: int) -> float | None:
+    return None if run is None else sum(run.seconds.get(name, 0) for name in stages) / frames * 1e3
+
+
+def _print_row(name: str, theirs: float | None, ours: float | None) -> None:
+    cells = ["-" if value is None else f"{value:.1f}" for value in (theirs, ours)]
+    ratio = f"{theirs / ours:.1f}x" if theirs and ours else "-"
+    print(f"| {name} | {cells[0]} | {cells[1]} | {ratio} |")
+
+
+def _print_differences(theirs: Run, ours: Run) -> None:
+    people = [
+        pair for a, b in zip(theirs.people, ours.people, strict=True) for pair in zip(a, b, strict=True)
+    ]
+    print(f"\n| number, {len(people)} people | largest difference |\n|---|---:|")
+    for name, words in NUMBERS:
+        gap = max(float(np.abs(getattr(a, name) - getattr(b, name)).max()) for a, b in people)
+        print(f"| {words} | {gap:.1e} |")
+    costs = [(a, b) for a, b in zip(theirs.costs, ours.costs, strict=True) if a.shape == b.shape and a.size]
+    relative = [np.abs(b / a - 1)[(a < THRESHOLD) & (b < THRESHOLD)] for a, b in costs]
+    print(
+        f"| costs below the threshold, relative | {np.concatenate([r.ravel() for r in relative]).max():.1e} |"
+    )
+    decided = sum(((a < THRESHOLD) != (b < THRESHOLD)).sum() for a, b in costs)
+    print(f"| pairs over the threshold in one engine only | {decided} |")
+    for name, of in (("identities", lambda run: run.ids), ("matches", lambda run: run.matches)):
+        print(f"| frames with other {name} | {_frames_apart(theirs, ours, of)} of {len(ours.ids)} |")
+
+
+def _frames_apart(theirs: Run, ours: Run, of: Callable[[Run], list]) -> int:
+    return sum(a != b for a, b in zip(of(theirs), of(ours), strict=True))
+
+
+def _print_memory(weights: Weights, options: argparse.Namespace, *, with_official: bool) -> None:
+    """Each way and length in a process of its own, so that peaks are its own."""
+    if not options.lengths:
+        return
+    ways = ["ours", *(["upstream", "track"] if with_official else [])]
+    names = {"ours": "our engine", "upstream": "ENGINE=upstream", "track": "official `track()`"}
+    print(
+        "\n| memory, MiB | frames | peak host (between frames) | growth after frame 30 | per 1,000 frames | peak device |"
+    )
+    print("|---|---:|---:|---:|---:|---:|")
+    for way in ways:
+        for length in options.lengths:
+            command = [sys.executable, "-m", "benchmarks.side_by_side_memory", way, str(length)]
+            command += [str(weights.cache), str(weights.store), options.device, str(options.people)]
+            command += [str(options.script)] if options.script else []
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            facts = json.loads(done.stdout.splitlines()[-1])
+            growth = facts["end"] - facts["start"]
+            device = "-" if facts["device"] is None else f"{facts['device'] / MIB:.0f}"
+            per_thousand = growth / max(length - facts["start_frame"], 1) * 1000
+            print(
+                f"| {names[way]} | {length} | {facts['peak'] / MIB:.0f} | {growth / MIB:+.1f} "
+                f"| {per_thousand / MIB:+.0f} | {device} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

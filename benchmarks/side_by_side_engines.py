@@ -1,0 +1,267 @@
+"""Both engines with the same weights and detections, their stages timed. Knows nothing of tables.
+
+The official ones are timed where their own methods begin and end, ours at the promises' parts.
+"""
+
+import contextlib
+import io
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import model_cache.perception
+from handler.job import TrackingOptions
+from handler.people.follow import tracker_options
+from handler.people.person import people_from_image
+from handler.people.track import Tracker
+from handler.records import PeopleInFrame, Person
+from model_cache.interfaces import PerceptionOptions
+from model_cache.loaded import LoadedModels, Stopwatch, assemble
+from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.networks.detector import OnDevice
+from model_cache.networks.pose_weights import pose_transformer
+from model_cache.networks.replay import ReplayDetector
+from model_cache.networks.texture import UvMap
+from model_cache.store.convert import convert
+from model_cache.store.layout import read_config, read_tensors
+from model_cache.store.load import load_hmr2
+from model_cache.store.manifest import OFFICIAL_FILES
+from model_cache.store.state import official_file, package_caches
+from model_cache.upstream.detectors import ReplacedDetector
+from model_cache.upstream.load import UpstreamModels, assemble_upstream
+from model_cache.upstream.shims import import_official
+from model_cache.upstream.weights import read_official
+from tests.fakes import DESCRIPTION
+from tests.moving_people import MovingPeople
+from tests.weight_rule import write_official_files
+
+QUIRKS = TrackingOptions(upstream_quirks=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """The same weights for both engines.
+
+    Attributes:
+        cache: laid out as the official packages keep their files.
+        store: the same, converted.
+        kind: a few words for the table.
+    """
+
+    cache: Path
+    store: Path
+    kind: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """What one engine did with a clip.
+
+    Attributes:
+        people: the measured people of each frame.
+        costs: of each frame.
+        ids: of each frame, the tracks before it.
+        matches: (track, detection) pairs of each frame.
+        seconds: by stage, without what it called of other stages.
+    """
+
+    people: list[tuple[Person, ...]] = field(default_factory=list)
+    costs: list[np.ndarray] = field(default_factory=list)
+    ids: list[list[int]] = field(default_factory=list)
+    matches: list[list[tuple[int, int]]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Spans:
+    """Seconds of named stages, each without those inside it: CPU time on a CPU, wall time on a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._on_gpu = device.type == "cuda"
+        self._open: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Time the block under this name."""
+        self._switch()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._switch()
+            self._open.pop()
+
+    def wrap(self, owner: Any, method: str, name: str, *, part_of: str | None = None) -> None:
+        """Time every call of an object's method, unless it is made inside of the stage `part_of`."""
+        original = getattr(owner, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            inside = part_of is not None and part_of in self._open
+            with nullcontext() if inside else self.span(name):
+                return original(*args, **kwargs)
+
+        object.__setattr__(owner, method, timed)
+
+    def _switch(self) -> None:
+        if self._on_gpu:
+            torch.cuda.synchronize()
+        now = time.perf_counter() if self._on_gpu else time.process_time()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+
+def find_weights(size: str, folder: Path, store: Path) -> Weights:
+    """The official files where they are; else files by the tests' rule, of the official sizes or tiny.
+
+    Args:
+        size: `official`, `full` or `tiny`.
+        folder: for what has to be written.
+        store: the weights store.
+    """
+    if size == "official":
+        cache = package_caches()[0]
+        if all(official_file(store, f) or (cache / f.path).is_file() for f in OFFICIAL_FILES):
+            return Weights(cache=cache, store=store, kind="official weights")
+        print("The official weights are not here: weights by the tests' rule, full size, take their place.")
+        size = "full"
+    predictor = "lart256" if size == "full" else "tiny"
+    files = write_official_files(folder / "files", hmr2=size, predictor=predictor)
+    cache, store = arrange(files, folder / "cache"), converted(files, folder)
+    return Weights(cache=cache, store=store, kind=f"{size} weights made by rule")
+
+
+def arrange(files: Path, cache: Path) -> Path:
+    """Official files laid out as the official packages keep them."""
+    found = {path.name: path for path in files.rglob("*") if path.is_file()}
+    for file in OFFICIAL_FILES:
+        (cache / file.path).parent.mkdir(parents=True, exist_ok=True)
+        (cache / file.path).symlink_to(found[file.name])
+    return cache
+
+
+def converted(files: Path, folder: Path) -> Path:
+    """The store made of official files."""
+    convert([files], folder / "store")
+    return folder / "store"
+
+
+def load_native(weights: Weights, clip: MovingPeople, device: torch.device) -> LoadedModels:
+    """Our engine in float32."""
+    store = weights.store
+    config, uv = read_config(store, "pose_predictor"), read_tensors(store, "uv_map")
+    predictor = pose_transformer(
+        read_tensors(store, "pose_predictor"),
+        **{name: config[name] for name in ("heads", "conv_pad", "conv_stride")},
+    )
+    return assemble(
+        detector=OnDevice(ReplayDetector(clip)),
+        hmr2=load_hmr2(store, device),
+        uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
+        encoder=AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device),
+        predictor=predictor.to(device),
+        description=DESCRIPTION,
+        device=device,
+        max_crops=32,
+        watch=Stopwatch(),
+    )
+
+
+def load_official(
+    weights: Weights, clip: MovingPeople, device: torch.device, script: Path | None
+) -> UpstreamModels:
+    """The official engine; its detector is replaced by the clip's own detections.
+
+    Raises:
+        EngineMissing: the packages are not importable here.
+    """
+    official = import_official(script, with_detectron=False)
+    with contextlib.redirect_stdout(io.StringIO()):  # its libraries print
+        return assemble_upstream(
+            official,
+            read_official(weights.store, [weights.cache]),
+            ReplacedDetector(ReplayDetector(clip)),
+            detector_name="replay",
+            device=device,
+            watch=Stopwatch(),
+        )
+
+
+def run_official(models: UpstreamModels, images: list[np.ndarray], device: torch.device) -> Run:
+    """The official engine over a clip, a frame at a time."""
+    run, spans = Run(), Spans(device)
+    model = models.model
+    spans.wrap(model, "get_croped_image", "crops and mask codes")
+    spans.wrap(model.HMAR, "forward", "texture maps")
+    spans.wrap(model.HMAR.model, "forward", "HMR2")
+    spans.wrap(model.HMAR, "get_3d_parameters", "cameras, joints, records")
+    spans.wrap(model.HMAR, "autoencoder_hmar", "appearance vectors", part_of="texture comparison")
+    spans.wrap(model, "get_uv_distance", "texture comparison")
+    spans.wrap(model.pose_predictor, "predict_next", "pose prediction")
+    tracker = models.begin_tracking(tracker_options(QUIRKS))
+    for index, image in enumerate(images):
+        with spans.span("cameras, joints, records"):
+            people = _measured(models, [image], index)[0]
+        with spans.span("association and prediction of places"):
+            tracker.update([person.texture for person in people.people], index, shot=False)
+        last = tracker.last
+        _note(run, people, last.cost, last.ids, last.matches)
+    run.seconds = dict(spans.seconds)
+    return run
+
+
+def run_native(models: LoadedModels, images: list[np.ndarray], device: torch.device, batch: int) -> Run:
+    """Our engine over a clip, in batches of frames."""
+    run, spans = Run(), Spans(device)
+    perception = models.perception
+    spans.wrap(perception, "_crop", "crops and mask codes")
+    spans.wrap(model_cache.perception, "encode_mask", "crops and mask codes")
+    spans.wrap(perception, "_hmr2", "HMR2")
+    spans.wrap(perception._sampler, "sample", "texture maps")
+    spans.wrap(models.texture, "distance", "texture comparison")
+    spans.wrap(models.pose_predictor, "predict_next", "pose prediction")
+    tracker = Tracker(models.texture, models.pose_predictor, QUIRKS)
+    for start in range(0, len(images), batch):
+        with spans.span("cameras, joints, records"):
+            frames = _measured(models, images[start : start + batch], start)
+        for people in frames:
+            ids = [track.track_id for track in tracker.tracks]
+            with spans.span("association and prediction of places"):
+                association = tracker.update(people)
+            _note(run, people, association.cost, ids, [(t, d) for t, d in association.matches.tolist()])
+    run.seconds = dict(spans.seconds)
+    return run
+
+
+def _measured(models: Any, images: list[np.ndarray], start: int) -> list[PeopleInFrame]:
+    indices = list(range(start, start + len(images)))
+    found = models.perception.perceive(images, indices, PerceptionOptions(masks=True))
+    return [
+        PeopleInFrame(
+            frame_index=index,
+            source_index=index,
+            pts=index,
+            pts_seconds=index / 30,
+            width=image.shape[1],
+            height=image.shape[0],
+            people=people_from_image(people, image.shape[1], image.shape[0]),
+        )
+        for index, image, people in zip(indices, images, found, strict=True)
+    ]
+
+
+def _note(
+    run: Run, frame: PeopleInFrame, cost: np.ndarray, ids: list[int], matches: list[tuple[int, int]]
+) -> None:
+    run.people.append(frame.people)
+    run.costs.append(cost)
+    run.ids.append(ids)
+    run.matches.append(matches)

@@ -1,0 +1,147 @@
+"""One way through a clip in a process of its own, its memory as JSON; started by `benchmarks.side_by_side`.
+
+`track` is the official loop as it is, drawing included as far as it keeps data (the renderer itself needs EGL
+and is left out): what it collects about every frame is what grows.
+"""
+
+import gc
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from benchmarks.side_by_side_engines import QUIRKS, Weights, load_native, load_official
+from handler.people.follow import follow, tracker_options
+from handler.people.perceive import perceive
+from handler.people.track import track
+from handler.records import Frame, PeopleInFrame
+from model_cache.interfaces import PerceptionOptions
+from model_cache.networks.replay import ReplayDetector
+from model_cache.upstream.detectors import ReplacedDetector
+from model_cache.upstream.shims import on_device
+from tests.moving_people import MovingPeople
+
+SETTLED = 30  # frames until buffers and live tracks have their size
+BATCH = 8
+
+
+class Gauge:
+    """The clip's frames, with the process's memory noted on the way."""
+
+    def __init__(self, clip: MovingPeople) -> None:
+        self._clip = clip
+        self.start = self.end = self.peak = 0
+        self.curve: list[int] = []
+
+    def frame(self, index: int) -> np.ndarray:
+        """The picture of a frame, for which the one before has been dealt with."""
+        if index == min(SETTLED, len(self._clip) // 2):
+            self.start = _resident()
+        self.end = _resident()
+        self.peak = max(self.peak, self.end)
+        if index % max(len(self._clip) // 10, 1) == 0:
+            self.curve.append(self.end)
+        return self._clip.frame(index)
+
+    def frames(self) -> Iterator[tuple[Frame, bool]]:
+        """The same as the job's records."""
+        for index in self._clip:
+            picture = self.frame(index)
+            yield (
+                Frame(
+                    frame_index=index,
+                    source_index=index,
+                    pts=index,
+                    pts_seconds=index / 30,
+                    image_bgr=picture,
+                ),
+                False,
+            )
+
+
+def main() -> None:
+    """Run one way and print what it took."""
+    way, length, cache, store, device_name, people = sys.argv[1:7]
+    script = Path(sys.argv[7]) if len(sys.argv) > 7 else None
+    weights = Weights(cache=Path(cache), store=Path(store), kind="")
+    device, clip = torch.device(device_name), MovingPeople(int(length), int(people))
+    warnings.simplefilter("ignore")
+    gauge = Gauge(clip)
+    with redirect_stdout(sys.stderr):  # the official loop draws a bar
+        if way == "ours":
+            _go(load_native(weights, clip, device), gauge, BATCH)
+        else:
+            models = load_official(weights, clip, device, script)
+            _go(models, gauge, 1) if way == "upstream" else _official_track(models.model, gauge, clip)
+    on_device = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+    facts = {
+        "peak": gauge.peak,
+        "curve": gauge.curve,
+        "start": gauge.start,
+        "end": gauge.end,
+        "device": on_device,
+    }
+    print(json.dumps({**facts, "start_frame": min(SETTLED, len(clip) // 2)}))
+
+
+def _go(models: Any, gauge: Gauge, batch: int) -> None:
+    """A job's flow, without files."""
+    batches = perceive(
+        gauge.frames(),
+        models.perception,
+        PerceptionOptions(masks=True),
+        batch_frames=batch,
+        clear_cache=models.clear_cache,
+        clear_every_frames=1,
+    )
+    people: Iterator[PeopleInFrame] = (frame for frames in batches for frame in frames)
+    if hasattr(models, "begin_tracking"):
+        tracked = follow(people, models.begin_tracking(tracker_options(QUIRKS)), QUIRKS.n_init)
+    else:
+        tracked = track(people, models.texture, models.pose_predictor, QUIRKS)
+    for _ in tracked:
+        pass
+
+
+def _official_track(model: Any, gauge: Gauge, clip: MovingPeople) -> None:
+    """PHALP's `track()` with its default of recording for the renderer, frames and detections given."""
+    detect, replayed = model.get_detections, ReplacedDetector(ReplayDetector(clip))
+
+    def get_detections(image: np.ndarray, name: str, time: int, *rest: Any) -> Any:
+        model.detector = lambda picture: replayed(picture, time)
+        return detect(image, name, time, *rest)
+
+    model.get_detections = get_detections
+    names = [f"{index:06d}.jpg" for index in range(len(clip))]
+    model.io_manager = SimpleNamespace(
+        get_frames_from_source=lambda: {"list_of_frames": names, "additional_data": {}, "video_name": "clip"},
+        read_frame=lambda name: gauge.frame(int(name[:6])),
+        save_video=lambda *args, **kwargs: None,
+        close_video=lambda: None,
+    )
+    model.visualizer = SimpleNamespace(
+        reset_render=lambda size: None, render_video=lambda record: (None, (0, 0))
+    )
+    model.cfg.render.enable = True
+    with tempfile.TemporaryDirectory() as folder, on_device(model.device):
+        model.cfg.video.output_dir = folder
+        if model.track() is None:
+            raise SystemExit("the official track() failed; its message is above")
+
+
+def _resident() -> int:
+    gc.collect()
+    return int(psutil.Process().memory_info().rss)
+
+
+if __name__ == "__main__":
+    main()
