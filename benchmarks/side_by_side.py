@@ -152,7 +152,7 @@ def _print_memory(weights: Weights, options: argparse.Namespace, *, with_officia
     ways = ["ours", *(["upstream", "track"] if with_official else [])]
     names = {"ours": "our engine", "upstream": "ENGINE=upstream", "track": "official `track()`"}
     print(
-        "\n| memory, MiB | frames | peak host (between frames) | growth after frame 30 | per 1,000 frames | peak device |"
+        "\n| memory, MiB | frames | most on host | growth after frame 30 | per 1,000 frames | most on device |"
     )
     print("|---|---:|---:|---:|---:|---:|")
     for way in ways:

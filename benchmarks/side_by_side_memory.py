@@ -56,16 +56,11 @@ class Gauge:
         """The same as the job's records."""
         for index in self._clip:
             picture = self.frame(index)
-            yield (
-                Frame(
-                    frame_index=index,
-                    source_index=index,
-                    pts=index,
-                    pts_seconds=index / 30,
-                    image_bgr=picture,
-                ),
-                False,
+            seconds = index / 30
+            frame = Frame(
+                frame_index=index, source_index=index, pts=index, pts_seconds=seconds, image_bgr=picture
             )
+            yield frame, False
 
 
 def main() -> None:

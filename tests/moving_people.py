@@ -1,7 +1,7 @@
 """A clip without end of textured people, with what a detector would say. Knows nothing of who looks at it.
 
 Frames are drawn when they are asked for, so a long clip takes no memory. Each person swings left and right in
-a lane of its own; person 2 is away every now and then, so that tracks are lost, found again and replaced.
+a lane of its own; the last one is away every now and then, so that tracks are lost, found again and replaced.
 """
 
 from collections.abc import Iterator, Mapping
@@ -63,7 +63,7 @@ class MovingPeople(Mapping[int, Detections]):
         for person in range(self._num_people):
             away = index % AWAY_EVERY < AWAY_FOR and index >= AWAY_EVERY
             long_away = LONG_AWAY[0] <= index % 1000 < LONG_AWAY[1]
-            if person == 2 and (away or long_away):
+            if person == self._num_people - 1 and (away or long_away):
                 continue
             phase = (index + 13 * person) % SWING
             offset = abs(phase - SWING // 2) * 3

@@ -113,10 +113,10 @@ def test_both_engines_give_the_same_records_of_the_official_run(upstream, native
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_both_engines_agree_on_a_longer_clip(upstream, native):
-    """80 frames in which a person is lost and found again, twice: same identities, same numbers."""
-    clip = MovingPeople(80)
+    """70 frames in which one of two people is lost and found again, twice: same identities and numbers."""
+    clip = MovingPeople(70, num_people=2)
     images = [clip.frame(index) for index in clip]
 
     official = tracked_by(upstream(clip), images)
