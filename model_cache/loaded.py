@@ -17,8 +17,10 @@ from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_transformer import PoseTransformer
 from model_cache.networks.smpl import SmplBody
 from model_cache.networks.texture import TextureSampler, UvMap
-from model_cache.networks.texture_model import UvTextureModel
+from model_cache.networks.texture_model import PAIRS_AT_ONCE, UvTextureModel
 from model_cache.perception import NativePerception
+
+WARM_UP_TRACKS = (1, 4)  # with a single one, torch takes other ways than with several
 
 log = structlog.get_logger(__name__)
 
@@ -116,9 +118,20 @@ def assemble(
 
 
 def warm_up(models: LoadedModels, *, num_frames: int) -> None:
-    """Run every network once on blank input, in every batch size that jobs will send."""
-    models.perception.warm_up(num_frames)
-    poses = np.zeros((1, 7, 229), np.float32)
-    models.pose_predictor.predict_next(poses, np.arange(7)[None], np.zeros(1, np.int64))
+    """Do once what jobs do on blank input: perception, texture costs and mixing, pose prediction, bodies.
+
+    Args:
+        models: just loaded.
+        num_frames: frames in the batches that jobs will send.
+    """
+    textures = models.perception.warm_up(num_frames)
+    mixed = models.texture.mix(models.texture.copy(textures[0]), textures[-1], 1.0)
+    for num_pairs in {1, PAIRS_AT_ONCE[models.device.type]}:
+        pairs = np.array([[0, index % len(textures)] for index in range(num_pairs)])
+        models.texture.distance([mixed], textures, pairs)
+    for num_tracks in WARM_UP_TRACKS:
+        poses = np.zeros((num_tracks, 7, 229), np.float32)
+        times = np.tile(np.arange(7), (num_tracks, 1))
+        models.pose_predictor.predict_next(poses, times, np.zeros(num_tracks, np.int64))
     identity = np.tile(np.eye(3, dtype=np.float32), (1, 24, 1, 1))
     models.body.joints(identity[:, :1], identity[:, 1:], np.zeros((1, 10), np.float32))

@@ -13,10 +13,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.interfaces import PeopleInImage, PerceptionOptions
+from model_cache.interfaces import PeopleInImage, PerceptionOptions, Texture
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.boxes import pad_boxes
-from model_cache.networks.crops import CROP_SIZE, crop_people
+from model_cache.networks.crops import crop_people
 from model_cache.networks.detector import Candidates, DeviceDetector
 from model_cache.networks.device_crops import crop_people_on_device
 from model_cache.networks.device_faults import device_faults
@@ -111,14 +111,26 @@ class NativePerception:
         ]
 
     @torch.inference_mode()
-    def warm_up(self, num_frames: int) -> None:
-        """Run the detector on this many blank frames, and the rest in every batch size it knows."""
-        blank = torch.zeros((*WARM_UP_SIZE, 3), dtype=torch.uint8, device=self._device)
-        self._detector.detect([blank] * num_frames, list(range(num_frames)))
-        for size in self._hmr2.batch_sizes:
-            crops = torch.zeros((size, 4, CROP_SIZE, CROP_SIZE), device=self._device)
-            bodies = self._hmr2(crops[:, :3])
-            self._appearance(self._sampler.sample(crops, bodies.vertices + bodies.crop_cam_t[:, None]))
+    def warm_up(self, num_frames: int) -> tuple[Texture, ...]:
+        """Do once all that jobs do: detector, masks, crops, every batch size of HMR2, textures, encodings.
+
+        On the CPU the smallest batch stands for all: there no kernel is chosen or loaded for a size, and the
+        large ones take seconds.
+
+        Args:
+            num_frames: blank frames for the detector, as many as jobs send at once.
+
+        Returns:
+            The textures of the largest batch, for those who go on with them.
+        """
+        blank = np.zeros((*WARM_UP_SIZE, 3), np.uint8)
+        frame = torch.from_numpy(blank).to(self._device)
+        self._detector.warm_up([frame] * num_frames)
+        sizes = self._hmr2.batch_sizes if self._device.type == "cuda" else self._hmr2.batch_sizes[:1]
+        options = PerceptionOptions(masks=True, appearance=True)
+        for size in sizes:
+            (people,) = self._measure([blank], [frame], [_made_up(size, self._device)], options)
+        return people.textures
 
     @torch.inference_mode()
     def _perceive_at_once(
@@ -176,6 +188,20 @@ class NativePerception:
             return crop_people_on_device(frames, boxes, masks)
         cut = [crop_people(i, b, m.numpy()) for i, b, m in zip(images_bgr, boxes, masks, strict=True)]
         return torch.from_numpy(np.concatenate(cut))
+
+
+def _made_up(num_people: int, device: torch.device) -> _Chosen:
+    """So many people who all fill a part of a frame of the warm-up."""
+    box = np.tile(np.array([200, 100, 400, 600], np.float32), (num_people, 1))
+    masks = torch.zeros((num_people, *WARM_UP_SIZE), dtype=torch.bool, device=device)
+    masks[:, 100:600, 200:400] = True
+    return _Chosen(
+        selection=Selection(rows=np.arange(num_people), detection_index=np.arange(num_people)),
+        bbox_xyxy=box,
+        bbox_padded_xyxy=pad_boxes(box),
+        scores=np.ones(num_people, np.float32),
+        masks=masks,
+    )
 
 
 def _choose(found: list[Candidates], options: PerceptionOptions) -> list[_Chosen]:

@@ -40,6 +40,10 @@ class DeviceDetector(Protocol):
         """People of each frame, by descending score."""
         ...
 
+    def warm_up(self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]]) -> None:
+        """Do once what `detect` and painting masks do, whether or not there is anybody in the frames."""
+        ...
+
 
 class OnDevice:
     """Any numpy `Detector` as a `DeviceDetector`; its masks are moved when they are asked for."""
@@ -54,6 +58,10 @@ class OnDevice:
         images = [frame.cpu().numpy() for frame in frames_bgr]
         found = self._detector.detect(images, frame_indices)
         return [_candidates(d, frame.device) for d, frame in zip(found, frames_bgr, strict=True)]
+
+    def warm_up(self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]]) -> None:
+        """Run the wrapped detector once."""
+        self.detect(frames_bgr, range(len(frames_bgr)))
 
 
 def _candidates(detections: Detections, device: torch.device) -> Candidates:

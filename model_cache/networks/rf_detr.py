@@ -42,10 +42,19 @@ class RfDetrSegDetector:
         self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]], frame_indices: Sequence[int]
     ) -> list[Candidates]:
         """People of each frame, by descending score; one network pass over all frames."""
+        return self._detect(frames_bgr, self._score_floor)
+
+    @torch.inference_mode()
+    def warm_up(self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]]) -> None:
+        """Run the network, and paint the mask of the likeliest person however unlikely."""
+        for candidates in self._detect(frames_bgr, score_floor=-1.0):
+            candidates.paint_masks(torch.zeros(1, dtype=torch.int64, device=candidates.scores.device))
+
+    def _detect(self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]], score_floor: float) -> list[Candidates]:
         pixels = torch.cat([self._squash(frame) for frame in frames_bgr])
         output = self._network(pixel_values=pixels)
         return [
-            self._candidates(logits, boxes, masks, frame.shape[0], frame.shape[1])
+            _candidates(logits, boxes, masks, frame.shape[0], frame.shape[1], score_floor)
             for logits, boxes, masks, frame in zip(
                 output.logits, output.pred_boxes, output.pred_masks, frames_bgr, strict=True
             )
@@ -57,30 +66,31 @@ class RfDetrSegDetector:
         square = F.interpolate(rgb, (self._size, self._size), mode="bilinear", antialias=True)
         return ((square - self._mean) / self._std).to(self._dtype)
 
-    def _candidates(
-        self,
-        logits: Float[Tensor, "q c"],
-        boxes_cxcywh: Float[Tensor, "q 4"],
-        mask_logits: Float[Tensor, "q s s"],
-        height: int,
-        width: int,
-    ) -> Candidates:
-        scores = logits[:, COCO_PERSON].float().sigmoid()
-        order = torch.argsort(scores, descending=True, stable=True)
-        order = order[scores[order] > self._score_floor]
-        centre, size = boxes_cxcywh[order, :2].float(), boxes_cxcywh[order, 2:].float()
-        scale = torch.tensor([width, height], device=scores.device)
-        bbox_xyxy = torch.cat([(centre - size / 2) * scale, (centre + size / 2) * scale], dim=1)
-        # keep the small logits of the kept queries only; the batch's tensor can go
-        kept = mask_logits[order].float()
 
-        def paint_masks(rows: Int64[Tensor, " k"]) -> Bool[Tensor, "k h w"]:
-            if not len(rows):
-                return torch.zeros((0, height, width), dtype=torch.bool, device=scores.device)
-            full = F.interpolate(kept[rows][None], (height, width), mode="bilinear", align_corners=False)
-            return full[0] > 0
+def _candidates(
+    logits: Float[Tensor, "q c"],
+    boxes_cxcywh: Float[Tensor, "q 4"],
+    mask_logits: Float[Tensor, "q s s"],
+    height: int,
+    width: int,
+    score_floor: float,
+) -> Candidates:
+    scores = logits[:, COCO_PERSON].float().sigmoid()
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[scores[order] > score_floor]
+    centre, size = boxes_cxcywh[order, :2].float(), boxes_cxcywh[order, 2:].float()
+    scale = torch.tensor([width, height], device=scores.device)
+    bbox_xyxy = torch.cat([(centre - size / 2) * scale, (centre + size / 2) * scale], dim=1)
+    # keep the small logits of the kept queries only; the batch's tensor can go
+    kept = mask_logits[order].float()
 
-        return Candidates(bbox_xyxy=bbox_xyxy, scores=scores[order], paint_masks=paint_masks)
+    def paint_masks(rows: Int64[Tensor, " k"]) -> Bool[Tensor, "k h w"]:
+        if not len(rows):
+            return torch.zeros((0, height, width), dtype=torch.bool, device=scores.device)
+        full = F.interpolate(kept[rows][None], (height, width), mode="bilinear", align_corners=False)
+        return full[0] > 0
+
+    return Candidates(bbox_xyxy=bbox_xyxy, scores=scores[order], paint_masks=paint_masks)
 
 
 def load_rf_detr(

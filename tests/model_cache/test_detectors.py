@@ -133,6 +133,23 @@ def test_rf_detr_runs_in_bf16(folder):
     assert distance < 0.03 * 160
 
 
+def test_warm_up_paints_masks_though_nobody_passes_the_threshold(folder, monkeypatch):
+    """The first person of a job must not meet code that never ran: warm-up paints whoever is likeliest."""
+    strict = load_rf_detr(folder, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.99)
+    sizes, real = [], torch.nn.functional.interpolate
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "interpolate",
+        lambda image, size, **more: sizes.append(tuple(size)) or real(image, size, **more),
+    )
+
+    strict.detect(frames(2), [0, 1])
+    assert (90, 160) not in sizes
+    strict.warm_up(frames(2))
+
+    assert sizes.count((90, 160)) == 2
+
+
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
 def test_loading_a_detector_names_the_missing_file(folder, tmp_path, missing):
     """A missing file of the checkpoint is named."""

@@ -186,6 +186,23 @@ class Failing:
             raise self.error
         return self.inner.detect(frames_bgr, frame_indices)
 
+    def warm_up(self, frames_bgr):
+        """Recorded detections have no blank frames."""
+        self.warmed = len(frames_bgr)
+
+
+def test_warm_up_goes_the_way_of_a_job_and_changes_nothing(official_tiny_store, perceived, clip):
+    """It ends in textures like a job's, and the people after it are the same as without it."""
+    detector = Failing(OnDevice(ReplayDetector(clip[1])), RuntimeError(), most_frames=FRAMES)
+    warm = build(official_tiny_store, detector)
+
+    textures = warm.warm_up(num_frames=2)
+
+    assert detector.warmed == 2
+    assert textures[0].texels.shape == perceived[0].textures[0].texels.shape
+    people = warm.perceive(list(clip[0][:7]), list(range(7)), OPTIONS)
+    assert np.array_equal(stacked(perceived[:7], "betas"), stacked(people, "betas"))
+
 
 def test_out_of_memory_halves_the_batch_and_goes_on(official_tiny_store, perceived, clip):
     """Eight frames that fit only in twos give the same people, none lost, none twice."""
