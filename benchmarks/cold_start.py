@@ -5,7 +5,7 @@ networks of the official sizes, the tests' stand-in body. `--store FOLDER` keeps
 there.
 Every run is a process of its own, once with the store's files dropped from the page cache (as on a machine
 that has just got them) and then with them in it. The simplest way to load HMR2, for the ratio: a network that
-is initialised and then filled from `torch.load` without mapping; both ways end when every weight was read once.
+is initialised and then filled from `torch.load` without mapping; both end when every weight was read once.
 
 Measured figures: docs/09-weights.md.
 """
@@ -71,9 +71,7 @@ def compare(options: argparse.Namespace) -> None:
             print(f"{step:42}{cold[step]:12.2f}{warm[step]:12.2f}")
         if not options.skip_plain:
             plain, ours = compare_loading(store, Path(folder))
-            print(
-                f"\nHMR2 alone, weights read once: {plain:.2f} s, ours {ours:.2f} s, ratio {plain / ours:.1f}"
-            )
+            print(f"\nHMR2 alone, all weights read: {plain:.2f} s, ours {ours:.2f} s: {plain / ours:.1f}x")
 
 
 def one_start(store: Path, precision: str, options: argparse.Namespace, *, cached: bool) -> dict[str, float]:
