@@ -151,9 +151,7 @@ def _print_memory(weights: Weights, options: argparse.Namespace, *, with_officia
         return
     ways = ["ours", *(["upstream", "track"] if with_official else [])]
     names = {"ours": "our engine", "upstream": "ENGINE=upstream", "track": "official `track()`"}
-    print(
-        "\n| memory, MiB | frames | most on host | growth after frame 30 | per 1,000 frames | most on device |"
-    )
+    print("\n| memory, MiB | frames | most on host | growth after frame 30 | per 1,000 frames | on device |")
     print("|---|---:|---:|---:|---:|---:|")
     for way in ways:
         for length in options.lengths:

@@ -14,7 +14,8 @@ from torch import Tensor
 from model_cache.errors import EngineMissing, WeightsMissing
 from model_cache.interfaces import Detections, Detector
 from model_cache.networks.detector import Candidates, DeviceDetector
-from model_cache.store.state import OFFICIAL_FOLDER
+from model_cache.store.manifest import UPSTREAM_DETECTORS
+from model_cache.store.state import OFFICIAL_FOLDER, package_caches
 from model_cache.upstream.shims import DOCS, Official, on_device
 
 SCORE_FLOOR = 0.5  # PHALP: setup_detectron2
@@ -22,11 +23,6 @@ MASK_RCNN_NMS = 0.4
 PERSON = 0  # COCO's first class, as detectron2 counts
 
 OfficialDetectorName = Literal["vitdet", "maskrcnn"]
-# Where detectron2 leaves what it downloads, below ~/.torch/iopath_cache/detectron2.
-_WEIGHTS = {
-    "vitdet": "ViTDet/COCO/cascade_mask_rcnn_vitdet_h/f328730692/model_final_f05665.pkl",
-    "maskrcnn": "new_baselines/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ/42045954/model_final_ef3a80.pkl",
-}
 _MASK_RCNN_CONFIG = "new_baselines/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ.py"
 _VITDET_CONFIG = "configs/cascade_mask_rcnn_vitdet_h_75ep.py"  # in the package phalp
 
@@ -78,10 +74,10 @@ def find_checkpoint(name: OfficialDetectorName, weights: Path | None, store: Pat
     Raises:
         WeightsMissing: it is in none of these places.
     """
-    below = _WEIGHTS[name]
-    caches = (store / OFFICIAL_FOLDER, Path.home() / ".torch" / "iopath_cache")
-    places = [cache / "detectron2" / below for cache in caches]
-    places = [weights.expanduser()] if weights else places
+    file = UPSTREAM_DETECTORS[name]
+    places = [weights.expanduser()] if weights else [folder / file.path for folder in package_caches()]
+    if weights is None:
+        places.insert(0, store / OFFICIAL_FOLDER / file.path)
     path = next((path for path in places if path.is_file()), None)
     if path is None:
         raise WeightsMissing(

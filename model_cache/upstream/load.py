@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import structlog
 import torch
 
 from model_cache.errors import EngineMissing, ModelOutputInvalid
@@ -22,14 +21,14 @@ from model_cache.networks.smpl import Smpl, SmplBody
 from model_cache.official import SMPL_NOTICE, device_name
 from model_cache.settings import ModelSettings
 from model_cache.upstream.detectors import FrameDetector, OnHost, ReplacedDetector, official_detector
-from model_cache.upstream.networks import build_tracking_model
+from model_cache.upstream.networks import OwnDepth, build_tracking_model
 from model_cache.upstream.perception import UpstreamPerception
 from model_cache.upstream.promises import UpstreamPosePredictor, UpstreamTextures
 from model_cache.upstream.shims import Official, import_official
 from model_cache.upstream.tracking import UpstreamTracker, job_settings, official_tracker
 from model_cache.upstream.weights import OfficialWeights, read_official
 
-log = structlog.get_logger(__name__)
+OWN_DEPTH_NOTICE = "Depth maps for textures were drawn by this project's rasteriser, not by neural_renderer."
 WARM_UP_SIZE = (256, 256)  # height, width of the frame with one made-up person
 
 
@@ -119,6 +118,7 @@ def assemble_upstream(
     with watch.step("networks"):
         model = build_tracking_model(official, weights, device)
         body = SmplBody(Smpl(weights.body).to(device))
+    own_depth = isinstance(model.HMAR.neural_renderer, OwnDepth)
     return UpstreamModels(
         perception=UpstreamPerception(model=model, detector=detector, body=body, device=device),
         texture=UpstreamTextures(official, model, device),
@@ -133,7 +133,7 @@ def assemble_upstream(
             precision="fp32",
             device=device_name(device),
             files=weights.files,
-            notice=SMPL_NOTICE,
+            notice=f"{SMPL_NOTICE} {OWN_DEPTH_NOTICE}" if own_depth else SMPL_NOTICE,
         ),
         official=official,
         model=model,

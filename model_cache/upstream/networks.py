@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 from jaxtyping import Float32, Int
 from torch import Tensor, nn
 
-from model_cache.errors import EngineMissing, WeightsInvalid
+from model_cache.errors import WeightsInvalid
 from model_cache.networks.decoder import HeadConfig
 from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, depth_maps
 from model_cache.networks.depth_compiled import compiled_fill
 from model_cache.networks.smpl import BodyData
-from model_cache.upstream.shims import DOCS, Official, Settings, bare, own_stdout
+from model_cache.upstream.shims import Official, Settings, bare, own_stdout
 from model_cache.upstream.weights import OfficialWeights
 
+log = structlog.get_logger(__name__)
 IMAGE_SIZE = 256
 
 
@@ -50,19 +52,18 @@ def build_tracking_model(official: Official, weights: OfficialWeights, device: t
 
 
 def depth_renderer(device: torch.device) -> Any:
-    """neural_renderer as the official script sets it up; on a CPU, where it cannot run, our own rasteriser.
+    """neural_renderer as the official script sets it up, or our own rasteriser in its place.
 
-    4D-Humans: track.py, HMR2023TextureSampler.__init__. neural_renderer is a CUDA extension.
-
-    Raises:
-        EngineMissing: there is a GPU, and neural_renderer is not installed.
+    4D-Humans: track.py, HMR2023TextureSampler.__init__. neural_renderer is a CUDA extension that was written
+    for old compilers: it cannot run on a CPU, and not everybody can build it for a GPU.
     """
     if device.type != "cuda":
-        return CpuDepth()
+        return OwnDepth(device)
     try:
         import neural_renderer  # type: ignore[import-not-found]  # a build of its own, see docs/13-engines.md
     except ImportError as error:
-        raise EngineMissing(f"neural_renderer cannot be imported ({error}); {DOCS}") from error
+        log.warning("our own rasteriser stands in for neural_renderer", reason=str(error))
+        return OwnDepth(device)
     return neural_renderer.Renderer(
         dist_coeffs=None,
         orig_size=IMAGE_SIZE,
@@ -73,11 +74,11 @@ def depth_renderer(device: torch.device) -> Any:
     )
 
 
-class CpuDepth:
+class OwnDepth:
     """Stands in for neural_renderer's depth mode with HMAR's camera, the only one it is called with."""
 
-    def __init__(self) -> None:
-        self._fill = compiled_fill()
+    def __init__(self, device: torch.device) -> None:
+        self._fill = compiled_fill() if device.type == "cpu" else None
 
     def __call__(
         self,
@@ -96,7 +97,8 @@ class CpuDepth:
         """
         focal, centre = FOCAL_LENGTH_PX, MAP_SIZE / 2
         camera = torch.tensor([[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
-        if mode != "depth" or not torch.equal(K[0], camera) or not torch.equal(R[0], torch.eye(3)) or t.any():
+        same = torch.equal(K[0].cpu(), camera) and torch.equal(R[0].cpu(), torch.eye(3)) and not t.any()
+        if mode != "depth" or not same:
             raise ValueError("only depth maps by HMAR's camera can be drawn here")
         return depth_maps(vertices, faces[0].long(), fill=self._fill)
 

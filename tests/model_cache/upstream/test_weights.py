@@ -12,7 +12,7 @@ from model_cache.settings import ModelSettings
 from model_cache.store.manifest import OFFICIAL_FILES
 from model_cache.upstream.detectors import find_checkpoint
 from model_cache.upstream.load import load_upstream
-from model_cache.upstream.networks import CpuDepth, fill
+from model_cache.upstream.networks import OwnDepth, fill
 from model_cache.upstream.weights import find_official, read_official
 
 
@@ -94,11 +94,12 @@ def test_depth_is_drawn_for_hmars_camera_only():
     camera = torch.tensor([[[5000.0, 0, 128], [0, 5000, 128], [0, 0, 1]]])
     still = {"R": torch.eye(3)[None], "t": torch.zeros(1, 3)}
 
-    depth = CpuDepth()(triangle, faces, mode="depth", K=camera, **still)
+    draw = OwnDepth(torch.device("cpu"))
+    depth = draw(triangle, faces, mode="depth", K=camera, **still)
 
     assert depth.shape == (1, 256, 256)
     assert np.isclose(depth.min().item(), 40.0)
     with pytest.raises(ValueError, match="HMAR"):
-        CpuDepth()(triangle, faces, mode="depth", K=camera * 2, **still)
+        draw(triangle, faces, mode="depth", K=camera * 2, **still)
     with pytest.raises(ValueError, match="HMAR"):
-        CpuDepth()(triangle, faces, mode="rgb", K=camera, **still)
+        draw(triangle, faces, mode="rgb", K=camera, **still)
