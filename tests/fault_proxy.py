@@ -61,12 +61,21 @@ class FaultProxy:
         fault: what happens to new connections; None lets everything pass.
         heads: the head of the first request of each connection.
         num_connections: so far.
+        clients: their sockets.
     """
 
     url: str
     fault: Fault | None = None
     heads: list[bytes] = field(default_factory=list)
     num_connections: int = 0
+    clients: list[socket.socket] = field(default_factory=list)
+
+    def begin(self, fault: Fault) -> None:
+        """From now on this happens: connections that are kept alive end, the next ones meet the fault."""
+        self.fault = fault
+        for client in self.clients:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -85,6 +94,7 @@ def fault_proxy(target_url: str) -> Iterator[FaultProxy]:
             except OSError:
                 return
             proxy.num_connections += 1
+            proxy.clients.append(client)
             fault = proxy.fault
             if fault is not None:
                 fault.times -= 1

@@ -1,0 +1,36 @@
+"""What tests of whole jobs share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.handler.world import World, a_world, make_clip
+from tests.http_source import HttpSource
+from tests.s3_server import S3Server, s3_server
+
+
+@pytest.fixture(scope="session")
+def clip_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clip of `boxes_of`."""
+    return make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4")
+
+
+@pytest.fixture(scope="session")
+def bucket_of_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One S3 server for all whole jobs; each test uses its own job ids."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def world(
+    clip_of_two: Path, bucket_of_jobs: S3Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> Iterator[World]:
+    """Everything around a job, checked for leftovers and leaks afterwards."""
+    with (
+        HttpSource() as source,
+        a_world(source, bucket_of_jobs, tmp_path / "scratch", clip_of_two) as world,
+    ):
+        yield world
+        world.assert_nothing_left("".join(capfd.readouterr()))

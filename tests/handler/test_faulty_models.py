@@ -1,0 +1,94 @@
+"""Whole jobs whose models or disk fail in the middle: a coded reply, and nothing stored as if complete."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handler import pipeline
+from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
+from model_cache.interfaces import PeopleInImage
+from tests.fakes import FakeModels, FakePerception, FakePosePredictor
+from tests.handler.world import NUM_FRAMES, SECRET, World, before_frame
+
+
+def test_out_of_memory_once_loses_nothing(world: World) -> None:
+    """A batch that did not fit is done again frame by frame, and the result is the same."""
+    failures = iter([DeviceOutOfMemory("CUDA out of memory")])
+
+    def before(indices: Any) -> None:
+        if indices[0] == 8 and (error := next(failures, None)):
+            raise error
+
+    world.models = FakeModels(perception=FakePerception(before=before))
+    assert world.run(world.job("oom-once"))["frames"] == NUM_FRAMES
+    world.models = FakeModels()
+    world.run(world.job("oom-never"))
+
+    assert world.lines("oom-once") == world.lines("oom-never")
+
+
+def nan_betas(index: int, found: PeopleInImage) -> PeopleInImage:
+    """A network that breaks down in frame 12."""
+    return replace(found, betas=found.betas * np.float32("nan")) if index == 12 else found
+
+
+@pytest.mark.parametrize(
+    ("perception", "code", "retryable", "refresh"),
+    [
+        (before_frame(12, DeviceOutOfMemory("x")), "GPU_OUT_OF_MEMORY", True, True),
+        (before_frame(12, DeviceFault("x")), "GPU_FAULT", True, True),
+        (FakePerception(after=nan_betas), "MODEL_OUTPUT_INVALID", False, None),
+        (before_frame(12, RuntimeError(SECRET)), "INTERNAL", False, None),
+        (before_frame(12, OSError(28, "no space")), "DISK_FULL", True, True),
+    ],
+    ids=["out of memory always", "device fault", "nan", "bug", "disk full"],
+)
+def test_failures_of_the_models_have_codes(
+    world: World, perception: FakePerception, code: str, retryable: bool, refresh: bool | None
+) -> None:
+    """Whatever a model does in the middle of a video, the reply says so, and no result is stored."""
+    world.models = FakeModels(perception=perception)
+    reply = world.run(world.job(f"fails-{code}"))
+
+    assert (reply["error_code"], reply["retryable"], reply["stage"]) == (code, retryable, "perceive")
+    assert reply.get("refresh_worker") is refresh
+    assert world.bucket.keys(f"fails-{code}") == []
+
+
+def test_pose_predictor_that_breaks_down_is_noticed(world: World) -> None:
+    """What the tracker's own network raises has a code and its stage."""
+
+    class Broken(FakePosePredictor):
+        def predict_next(self, *arguments: Any, **options: Any) -> np.ndarray:
+            raise ModelOutputInvalid("not finite")
+
+    world.models = FakeModels(pose_predictor=Broken())
+    reply = world.run(world.job("broken-predictor"))
+    assert (reply["error_code"], reply["stage"]) == ("MODEL_OUTPUT_INVALID", "track")
+
+
+def test_full_disk_has_a_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that cannot be written end the job as DISK_FULL."""
+    real = pipeline.write
+
+    def write_to_full_disk(frames: Any, *, into: Path, **options: Any) -> Any:
+        (into / "frames.jsonl.gz").symlink_to("/dev/full")
+        return real(frames, into=into, **options)
+
+    monkeypatch.setattr(pipeline, "write", write_to_full_disk)
+    reply = world.run(world.job("full-disk"))
+
+    assert (reply["error_code"], reply["stage"], reply["refresh_worker"]) == ("DISK_FULL", "write", True)
+    assert world.bucket.keys("full-disk") == []
+
+
+def test_disk_without_room_for_the_video_has_a_code(world: World) -> None:
+    """A video that would eat into the reserve is not fetched."""
+    world.intake = {"reserve_disk_bytes": 2**60}
+    reply = world.run(world.job("no-room"))
+
+    assert (reply["error_code"], reply["stage"], reply["refresh_worker"]) == ("DISK_FULL", "download", True)
+    assert world.models.perception.batches == []

@@ -1,0 +1,133 @@
+"""Whole jobs whose video cannot be had, or only just: each fault with its documented outcome.
+
+The faults of downloading themselves are looked at closely in `source/`; here they go through a whole job.
+"""
+
+import socket
+from typing import Any
+
+import pytest
+
+from tests.handler.world import NUM_FRAMES, QUERY, World
+from tests.http_source import Fault
+
+METADATA = "http://169.254.169.254/latest/meta-data/"
+IMPATIENT = {"read_seconds": 0.5}
+SLOW = {"min_bytes_per_second": 1e6, "min_rate_seconds": 0.1, "download_attempts": 1}
+
+
+@pytest.mark.parametrize(
+    ("fault", "intake", "code", "retryable"),
+    [
+        (Fault(status=403), {}, "DOWNLOAD_DENIED", False),
+        (Fault(status=404), {}, "DOWNLOAD_NOT_FOUND", False),
+        (Fault(status=500), {}, "DOWNLOAD_FAILED", True),
+        (Fault(silent=True), IMPATIENT, "DOWNLOAD_FAILED", True),
+        (Fault(stall_after=2000), IMPATIENT, "DOWNLOAD_FAILED", True),
+        (Fault(bytes_per_second=20_000), SLOW, "DOWNLOAD_FAILED", True),
+        (Fault(silent=True), {"download_seconds": 0.3}, "DOWNLOAD_FAILED", True),
+        (Fault(cut_after=2000), {}, "DOWNLOAD_FAILED", True),
+        (Fault(), {"max_bytes": 1000}, "VIDEO_TOO_LARGE", False),
+        (Fault(no_length=True), {"max_bytes": 1000}, "VIDEO_TOO_LARGE", False),
+        (Fault(redirect=METADATA), {}, "URL_NOT_ALLOWED", False),
+        (Fault(redirect=f"http://127.0.0.1:1/{QUERY}"), {}, "DOWNLOAD_FAILED", True),
+        (Fault(redirect="file:///etc/passwd"), {}, "URL_NOT_ALLOWED", False),
+        (Fault(), {"allow_private_addresses": False}, "URL_NOT_ALLOWED", False),
+        (Fault(), {"allow_http": False}, "URL_NOT_ALLOWED", False),
+    ],
+    ids=[
+        "forbidden",
+        "404",
+        "500 for ever",
+        "silent",
+        "stalled",
+        "slow",
+        "deadline",
+        "truncated",
+        "too large",
+        "too large, unannounced",
+        "redirect to metadata",
+        "redirect to nowhere",
+        "redirect to a file",
+        "private address",
+        "http",
+    ],
+)
+def test_video_that_cannot_be_had_has_a_code(
+    world: World,
+    request: pytest.FixtureRequest,
+    fault: Fault,
+    intake: dict[str, Any],
+    code: str,
+    retryable: bool,
+) -> None:
+    """The job fails in its first stage, before a model is asked, and stores nothing."""
+    world.intake = intake
+    job_id = request.node.callspec.id.replace(" ", "-")
+    reply = world.run(world.job(job_id, always=fault))
+
+    assert (reply["error_code"], reply["stage"], reply["retryable"]) == (code, "download", retryable)
+    assert world.models.perception.batches == []
+    assert world.bucket.keys(job_id) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=500),
+        Fault(status=503),
+        Fault(cut_after=2000),
+        Fault(cut_after=2000, reset=True),
+        Fault(stall_after=2000),
+        Fault(declared_length=10**6),
+    ],
+    ids=["500", "503", "truncated", "reset", "stalled", "announced too long"],
+)
+def test_fault_that_passes_costs_nothing(world: World, request: pytest.FixtureRequest, fault: Fault) -> None:
+    """500 then fine, and the like: the next attempt completes the file, and the result is whole."""
+    world.intake = IMPATIENT | {"download_attempts": 5}
+    job_id = f"passing-{request.node.callspec.id.replace(' ', '-')}"
+    reply = world.run(world.job(job_id, None, fault))
+
+    assert reply["frames"] == NUM_FRAMES
+    assert len(world.lines(job_id)) == NUM_FRAMES
+    assert len(world.source.requests) >= 2
+
+
+def test_expired_link_is_told(world: World) -> None:
+    """A presigned URL past its time is DOWNLOAD_DENIED, on a server that enforces it."""
+    world.bucket.put("videos/clip.mp4", world.clip.read_bytes())
+    job = world.job("expired")
+    job["input"]["video_url"] = world.bucket.presign("get_object", "videos/clip.mp4", expires_seconds=-60)
+    reply = world.run(job)
+
+    assert (reply["error_code"], reply["stage"]) == ("DOWNLOAD_DENIED", "download")
+    assert "a new link is needed" in reply["error"]
+    assert "X-Amz" not in world.log.getvalue() + reply["error"]
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "concat:/etc/passwd", "s3://bucket/key", "//x", "x"])
+def test_other_schemes_are_refused(world: World, url: str) -> None:
+    """Only http(s) is fetched."""
+    job = world.job("scheme")
+    job["input"]["video_url"] = url
+    assert world.run(job)["error_code"] == "URL_NOT_ALLOWED"
+
+
+def test_public_name_with_a_private_address_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What DNS answers is checked, not only what the URL says."""
+
+    def answer(host: str, port: int, *_: object, **__: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.7", port))]
+
+    job = world.job("dns")
+    job["input"]["video_url"] = f"https://videos.example.com/clip.mp4{QUERY}"
+    world.intake = {"allow_private_addresses": False}
+    world.stored = {"name": None, "access_key_id": None, "secret_access_key": None}
+    put = world.source.url("put") + QUERY
+    job["input"]["output"] = {"put_urls": {"result.json": put, "frames.jsonl.gz": put}}
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    reply = world.run(job)
+
+    assert (reply["error_code"], reply["stage"]) == ("URL_NOT_ALLOWED", "download")
+    assert world.source.requests == []
