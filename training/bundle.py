@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from model_cache.lite.files import LITE_FOLDER
-from training import train_head, train_predictor
+from training import set_predictor, train_head
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     sizes = {
         "backbone": asdict(train_head.BACKBONE),
         "head": asdict(train_head.HEAD),
-        "pose_predictor": asdict(train_predictor.CONFIG),
+        "pose_predictor": asdict(set_predictor.CONFIG),
     }
     (LITE_FOLDER / "lite.json").write_text(json.dumps(sizes, indent=1) + "\n")
 

@@ -1,4 +1,4 @@
-"""Train a small pose predictor of PHALP's architecture on procedural motion with gaps and measurement errors.
+"""Train the pose predictor of `set_predictor` further, on procedural motion with gaps and measurement errors.
 
 Knows nothing about images. The network class is the product's own.
 
@@ -15,24 +15,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from model_cache.networks.pose_transformer import PoseTransformer, PoseTransformerConfig
+from model_cache.networks.pose_transformer import PoseTransformer
 from training.actors import Actor
 from training.body import Body
 from training.crops import UPSIDE
+from training.set_predictor import CONFIG, predictor
 from training.train_head import warm_average
 
-CONFIG = PoseTransformerConfig(
-    dim=64,
-    frame_length=125,
-    depth=2,
-    heads=2,
-    dim_head=32,
-    mlp_dim=128,
-    mid_dim=128,
-    regressor_dim=256,
-    conv_pad=1,
-    conv_stride=5,
-)
 NUM_ACTORS, SECONDS, RATE, HISTORY = 260, 10.0, 30, 7
 Array = NDArray[np.float32]
 
@@ -121,14 +110,14 @@ def main() -> None:
     print(f"{motions.shape[0]} motions of {motions.shape[1]} frames", flush=True)
     held_out = Batches(np.random.default_rng(4), motions[:15], betas[:15]).draw(1000)
     batches = Batches(rng, motions[15:], betas[15:])
-    network = PoseTransformer(CONFIG)
-    initialise(network, batches)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1.5e-3, weight_decay=0.01)
+    network = predictor()
+    report(network, held_out, "as set")
+    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-4, weight_decay=0.01)
     average = torch.optim.swa_utils.AveragedModel(network, avg_fn=warm_average)
     started, step = time.process_time(), 0
     while (done := (time.process_time() - started) / (60 * options.minutes)) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = 1.5e-3 * min((step + 1) / 200, 1) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
+            group["lr"] = 3e-4 * min((step + 1) / 200, 1) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
         *inputs, answer = batches.draw(32)
         given = network.read_out(network.tokens(*inputs)[:, 0])
         loss = distance(given, answer).mean() + (given[:, 226:] - answer[:, 226:]).abs().mean()
@@ -159,31 +148,6 @@ def report(network: PoseTransformer, held_out: tuple[Tensor, ...], when: str) ->
         ours = distance(given, answer)[rows].mean().item()
         repeated = distance(inputs[0][:, -1], answer)[rows].mean().item()
         print(f"{when}  {name}: pose distance {ours:.3f}, repeating the last pose {repeated:.3f}", flush=True)
-
-
-@torch.no_grad()
-def initialise(network: PoseTransformer, batches: Batches) -> None:
-    """Normalisation and the regressor's start from a sample of the data."""
-    poses = batches.draw(1500)[0].reshape(-1, 229)
-    network.pose_mean.copy_(poses[:, :226].mean(0))
-    # One scale for all rotations: scaling each entry by its own deviation would turn the errors of measured
-    # joints that hardly move into the loudest input, and the direction of the root into a whisper.
-    network.pose_std[:216] = 0.5
-    network.pose_std[216:] = 1.0
-    rotations = poses[:, :216].mean(0).reshape(24, 3, 3)
-    u, _, vt = torch.linalg.svd(rotations)
-    mean = (u @ vt)[:, :, :2].transpose(1, 2).reshape(1, -1)
-    network.regressor.init_body_pose.copy_(mean)
-    for name in ("mask_token", "position1", "position2"):
-        nn.init.normal_(getattr(network, name), std=0.1)
-    # The convolutions have no way around them: let them begin as an average over neighbouring slots.
-    identity = torch.eye(CONFIG.dim)[:, :, None]
-    for convolution, gain in ((network.shrink, 1 / network.shrink.kernel_size[0]), (network.grow, 1.0)):
-        convolution.weight.mul_(0.3).add_(gain * identity)
-        nn.init.zeros_(convolution.bias)
-    for layer in (network.regressor.decpose, network.regressor.decshape, network.regressor.deccam):
-        nn.init.normal_(layer.weight, std=0.005)
-        nn.init.zeros_(layer.bias)
 
 
 if __name__ == "__main__":
