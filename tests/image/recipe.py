@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,3 +124,16 @@ def shell_script(stage: str) -> str:
             case _:
                 raise ValueError(f"{step.word} has no place in a stage that is run as a script")
     return "\n".join(lines) + "\n"
+
+
+def copy_context(target: Path) -> Path:
+    """A copy of what .dockerignore lets into the image's build."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    ignored = shutil.ignore_patterns(*(line.removeprefix("**/") for line in lines if line.startswith("**/")))
+    target.mkdir(parents=True)
+    for name in (line.removeprefix("!") for line in lines if line.startswith("!")):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, target / name)
+    return target
