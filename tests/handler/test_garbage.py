@@ -32,15 +32,10 @@ URLS = (
     | st.builds("{}://{}{}".format, st.sampled_from(["http", "https", "HTTPS", "ftp", "s3"]), HOSTS, PATHS)
 )
 NAMES = st.text(max_size=20) | st.sampled_from(["../up", "/etc", "a//b", "a/../../b", "results", "x" * 600])
-OUTPUTS = (
-    st.fixed_dictionaries({}, optional={"bucket": NAMES, "prefix": NAMES})
-    | st.fixed_dictionaries(
-        {"put_urls": st.fixed_dictionaries({"result.json": URLS, "frames.jsonl.gz": URLS})}
-    )
-    | st.none()
-    | st.integers()
+OUTPUTS = st.fixed_dictionaries({}, optional={"bucket": NAMES, "prefix": NAMES}) | st.fixed_dictionaries(
+    {"put_urls": st.fixed_dictionaries({"result.json": URLS, "frames.jsonl.gz": URLS})}
 )
-NUMBERS = st.integers(-2, 10**7) | st.floats() | st.none() | st.text(max_size=3)
+NUMBERS = st.integers(3, 60) | st.integers(-2, 10**7) | st.floats() | st.none() | st.text(max_size=3)
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={

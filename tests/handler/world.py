@@ -85,7 +85,7 @@ def before_frame(index: int, act: Any) -> FakePerception:
     return FakePerception(before=before)
 
 
-@dataclass
+@dataclass(repr=False)
 class World:
     """A video source, a bucket, and a handler over fake models; keeps everything that leaves the worker.
 
