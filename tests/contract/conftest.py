@@ -16,9 +16,16 @@ START_SECONDS = 60.0  # importing the SDK takes seconds on a busy machine
 
 
 class WorkerProcess:
-    """`python -m tests.contract.stub_worker` with its output in a file."""
+    """`python -m tests.contract.stub_worker`, or another worker, with its output in a file."""
 
-    def __init__(self, queue: FakeQueue, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self,
+        queue: FakeQueue,
+        folder: Path,
+        *arguments: str,
+        module: str = "tests.contract.stub_worker",
+        **environment: str,
+    ) -> None:
         self.queue = queue
         self.scratch = folder / "scratch"
         self.output = folder / "output.txt"
@@ -26,7 +33,7 @@ class WorkerProcess:
         home = folder / "home"  # a saved key of the RunPod CLI would win over the environment's
         home.mkdir()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.contract.stub_worker", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],  # noqa: TID251 - a child of the test
