@@ -197,6 +197,7 @@ def load_official(
 
 def run_official(models: UpstreamModels, images: list[np.ndarray], device: torch.device) -> Run:
     """The official engine over a clip, a frame at a time."""
+    _measured(models, images[:1], 0)  # compiles the rasteriser
     run, spans = Run(), Spans(device)
     model = models.model
     spans.wrap(model, "get_croped_image", "crops and mask codes")
@@ -220,6 +221,7 @@ def run_official(models: UpstreamModels, images: list[np.ndarray], device: torch
 
 def run_native(models: LoadedModels, images: list[np.ndarray], device: torch.device, batch: int) -> Run:
     """Our engine over a clip, in batches of frames."""
+    _measured(models, images[:1], 0)  # compiles the rasteriser
     run, spans = Run(), Spans(device)
     perception = models.perception
     spans.wrap(perception, "_crop", "crops and mask codes")

@@ -19,7 +19,7 @@ from model_cache.upstream.load import warm_up
 from tests.moving_people import MovingPeople
 
 # The official code leans on defaults and names that torch, numpy and scipy have deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
 
 QUIRKS = TrackingOptions(upstream_quirks=True)
 TOLERANCES = {  # between the two engines: float32 in another order
@@ -127,7 +127,7 @@ def test_both_engines_agree_on_a_longer_clip(upstream, native):
 
 def test_identities_start_at_one_in_each_job(upstream):
     """A job after another gets the identities of a fresh process."""
-    clip = MovingPeople(8)
+    clip = MovingPeople(6, num_people=1)
     images = [clip.frame(index) for index in clip]
     models = upstream(clip)
 
@@ -135,7 +135,7 @@ def test_identities_start_at_one_in_each_job(upstream):
 
     ids = [[p.track_id for p in frame.people] for frame in first]
     assert ids == [[p.track_id for p in frame.people] for frame in second]
-    assert ids[0] == [1, 2, 3]
+    assert ids[0] == [1]
 
 
 def test_a_gap_longer_than_the_predictor_does_not_end_the_run(upstream):
