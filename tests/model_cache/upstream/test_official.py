@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import RfDetrForInstanceSegmentation
 
+from handler.fitness import check_models
 from handler.job import TrackingOptions
 from handler.people.follow import follow, tracker_options
 from handler.people.person import people_from_image
 from handler.people.track import Tracker, track
 from handler.records import PeopleInFrame, TrackedFrame, TrackedPerson
+from model_cache.cache import load
 from model_cache.interfaces import BringsTracker, Models, PerceptionOptions, TrackerOptions
+from model_cache.settings import ModelSettings
 from model_cache.upstream.load import warm_up
+from tests.model_cache.test_detectors import tiny_config
 from tests.moving_people import MovingPeople
 
 # The official code leans on defaults and names that torch, numpy and scipy have deprecated.
@@ -173,3 +178,24 @@ def test_it_warms_up(upstream):
 
     found = models.perception.perceive([np.zeros((200, 200, 3), np.uint8)], [0], PerceptionOptions())
     assert len(found[0].scores) == 0
+
+
+def test_the_settings_load_it(official, official_cache, tmp_path):
+    """ENGINE=upstream with our detector: loaded out of the store, warm, fit for jobs, named in results."""
+    (tmp_path / "official").symlink_to(official_cache)
+    RfDetrForInstanceSegmentation(tiny_config()).save_pretrained(tmp_path / "detector")
+    settings = ModelSettings(
+        engine="upstream",
+        upstream_detector="native",
+        detector="detector",
+        model_store=tmp_path,
+        model_device="cpu",
+        model_threads=1,
+    )
+
+    models = load(settings)
+
+    check_models(models)
+    assert (models.description.engine, models.description.detector) == ("upstream", "detector")
+    assert "rasteriser" in models.description.notice
+    assert len(models.description.files) == 10
