@@ -6,6 +6,7 @@ a redirect is checked like the first URL, and the TLS name and Host header stay 
 Proxies in the environment are not used: behind one, nobody knows where a connection ends.
 """
 
+import random
 import ssl
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +19,8 @@ from handler.settings import IntakeSettings
 Check = Callable[[], None]
 
 SLICE_SECONDS = 0.25  # how late a cancel or a deadline is noticed while the other side is silent
+POLL_SECONDS = 0.1  # the same between two attempts
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
 
 
 def open_connections(
@@ -122,3 +125,22 @@ class _CheckedStream(httpcore2.NetworkStream):
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)
+
+
+def backoff_seconds(attempt: int, wish_seconds: float = 0.0) -> float:
+    """Time until the next attempt: doubling, with jitter, so that many workers do not come back at once.
+
+    Args:
+        attempt: the one that failed, from 1.
+        wish_seconds: what the server asks for; counts within bounds.
+    """
+    doubled = FIRST_WAIT_SECONDS * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
+    return min(max(doubled, wish_seconds), LONGEST_WAIT_SECONDS)
+
+
+def wait(seconds: float, check: Check) -> None:
+    """Let time pass; what `check` raises ends it."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        check()
+        time.sleep(min(left, POLL_SECONDS))

@@ -14,14 +14,13 @@ from pydantic import ValidationError
 from handler.errors import InputError
 from handler.results.document import ResultDocument
 from handler.results.overlay import OVERLAY_NAME, overlay
+from handler.results.upload import SUMMARY_NAME
 from handler.results.write import FRAMES_NAME
 from handler.settings import Settings
 from handler.source.decode import decode
 from handler.source.download import local_source
 from handler.source.probe import probe
 from model_cache.interfaces import BodyModel
-
-SUMMARY_NAME = "result.json"
 
 
 def draw(

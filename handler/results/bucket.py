@@ -16,9 +16,10 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from handler.connections import Check
 from handler.errors import JobError, ResultError
 from handler.job import Artifact, ArtifactKind
-from handler.results.store import Check, Interrupt, LocalFile, Section
+from handler.results.store import Interrupt, LocalFile, Section
 from handler.settings import BucketSettings
 
 if TYPE_CHECKING:

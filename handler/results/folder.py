@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
+from handler.connections import Check
 from handler.job import Artifact, ArtifactKind
-from handler.results.store import Check, LocalFile
+from handler.results.store import LocalFile
 from handler.results.write import disk_full_is_coded
 
 

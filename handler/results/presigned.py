@@ -3,23 +3,19 @@
 The URLs are a caller's and a secret: they are checked like a video's, and no message holds a part of one.
 """
 
-import random
 import ssl
-import time
 from collections.abc import Iterator, Mapping
 
 import httpcore2
 from pydantic import SecretStr
 
 from handler.addresses import AddressRefused, Resolve, check_url, resolve_host
-from handler.connections import open_connections
+from handler.connections import Check, backoff_seconds, open_connections, wait
 from handler.errors import InputError, JobError, ResultError
 from handler.job import Artifact, ArtifactKind
-from handler.results.store import READ_BYTES, Check, Interrupt, LocalFile, Section
+from handler.results.store import READ_BYTES, Interrupt, LocalFile, Section
 from handler.settings import BucketSettings, IntakeSettings
 
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
-POLL_SECONDS = 0.1  # how late a cancel is noticed between two attempts
 MAX_PUT_BYTES = 5 * 1000**3  # S3's limit for one PUT
 NOW_NOT_LATER = {408, 425, 429}  # the 4xx answers that mean "try again"
 
@@ -89,7 +85,7 @@ class PresignedUrls:
                 if attempt == attempts:
                     message = f"the upload of {file.kind} failed {attempt} times, at last: {reason}"
                     raise ResultError("UPLOAD_FAILED", message, stage="upload") from reason
-            _wait(attempt, check)
+            wait(backoff_seconds(attempt), check)
         return file.artifact(key=None)
 
     def _put_once(self, target: httpcore2.URL, file: LocalFile, check: Check) -> None:
@@ -161,12 +157,3 @@ def _reason(error: Exception) -> str:
 
 def _not_allowed(error: AddressRefused) -> JobError:
     return InputError("URL_NOT_ALLOWED", f"an upload URL: {error}", stage="upload")
-
-
-def _wait(attempt: int, check: Check) -> None:
-    """Doubling, with jitter, so that many workers do not come back at once."""
-    doubled = FIRST_WAIT_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
-    end = time.monotonic() + min(doubled, LONGEST_WAIT_SECONDS)
-    while (left := end - time.monotonic()) > 0:
-        check()
-        time.sleep(min(left, POLL_SECONDS))

@@ -1,15 +1,13 @@
 """What every place for results promises, and the files that go there. Knows no place in particular."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
 
+from handler.connections import Check
 from handler.errors import JobError
 from handler.job import Artifact, ArtifactKind
-
-Check = Callable[[], None]
 
 CONTENT_TYPES: dict[ArtifactKind, str] = {
     "result.json": "application/json",

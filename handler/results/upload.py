@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from handler.connections import Check
 from handler.errors import ResultError
 from handler.job import Artifact, BucketOutput, PresignedOutput, Reply
 from handler.results.bucket import Bucket
@@ -16,7 +17,7 @@ from handler.results.document import ResultDocument
 from handler.results.folder import Folder
 from handler.results.keys import key_prefix
 from handler.results.presigned import PresignedUrls
-from handler.results.store import Check, LocalFile, Store, local_file
+from handler.results.store import LocalFile, Store, local_file
 from handler.results.summarise import document_bytes, reply_of
 from handler.results.write import disk_full_is_coded
 from handler.settings import BucketSettings, IntakeSettings

@@ -4,21 +4,17 @@ Never hand a URL to a decoder: FFmpeg follows redirects to anywhere, and some ve
 HTTP without an error.
 """
 
-import random
 import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from handler.addresses import AddressRefused, Resolve, check_url, resolve_host
-from handler.connections import Check, open_connections
+from handler.connections import Check, backoff_seconds, open_connections, wait
 from handler.errors import InputError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.partial import FreeBytes, PartialFile, free_bytes, translated_disk_errors
 from handler.source.transfer import Report, TryAgain, transfer
-
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
-POLL_SECONDS = 0.1  # how late a cancel is noticed between two attempts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +104,7 @@ def download(
                         raise SourceError(
                             "DOWNLOAD_FAILED", f"the download failed {attempt} times, at last: {reason}"
                         ) from reason
-                    _wait(_backoff(attempt, reason), check_all)
+                    wait(backoff_seconds(attempt, reason.wait_seconds or 0.0), check_all)
         return Source(
             path=path.rename(into / "video"),
             size_bytes=partial.size,
@@ -138,16 +134,3 @@ def local_source(path: Path, settings: IntakeSettings) -> Source:
             "VIDEO_TOO_LARGE", f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
         )
     return Source(path=path, size_bytes=size)
-
-
-def _backoff(attempt: int, reason: TryAgain) -> float:
-    """Seconds until the next attempt: doubling, with jitter; the server's own wish counts within bounds."""
-    doubled = FIRST_WAIT_SECONDS * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
-    return min(max(doubled, reason.wait_seconds or 0), LONGEST_WAIT_SECONDS)
-
-
-def _wait(seconds: float, check: Check) -> None:
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        check()
-        time.sleep(min(left, POLL_SECONDS))
