@@ -55,10 +55,12 @@ COPY --from=store / /models/
 # From their sources: docker build --build-arg WEIGHTS=fetch --secret id=weights,src=FILE .
 # FILE has lines NAME='value' of the settings WEIGHTS_*; none of it stays in any layer.
 FROM build AS weights-fetch
+# bf16 is half the size, and what GPUs compute in; fp32 also runs on a CPU.
+ARG PRECISION=bf16
 RUN --mount=type=secret,id=weights,required=true \
     set -a && . /run/secrets/weights && set +a \
  && export MODEL_STORE=/models \
- && /opt/venv/bin/python -m model_cache fetch --precision bf16 --discard-official \
+ && /opt/venv/bin/python -m model_cache fetch --precision "${PRECISION}" --discard-official \
  && /opt/venv/bin/python -m model_cache verify
 
 # hadolint ignore=DL3006

@@ -14,14 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+from transformers import RfDetrForInstanceSegmentation
 
 from tests.contract.fake_queue import FakeQueue
 from tests.image.recipe import copy_context, environment, shell_script, values
+from tests.model_cache.test_detectors import tiny_config
 from tests.video_factory import make_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 NOBODY = 65534
+NEEDED_BYTES = 10 * 1024**3  # the tree takes 2 GB, and others may run beside us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +47,10 @@ class Installed:
         scratch = {"WORKER_SCRATCH": str(self.home / "scratch"), "VIDEO_RESERVE_DISK_BYTES": "0"}
         return {"PATH": path, "HOME": str(self.home), "OMP_NUM_THREADS": "1", **own, **scratch, **more}
 
-    def run(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         """A command as another user, with loopback for a network; as we are where that is not allowed."""
         return subprocess.run(
-            [*walls(), *command],
+            [*walls(), *words],
             cwd=self.home,
             env=self.environment(**more),
             capture_output=True,
@@ -63,6 +67,15 @@ def walls() -> list[str]:
     network = ["unshare", "--net", "--"]
     allowed = subprocess.run([*network, *user, "true"], capture_output=True).returncode == 0
     return [*network, *user] if allowed else user
+
+
+def roomy_folder() -> str | None:
+    """Memory, where there is plenty: a slow disk takes minutes for the image's 40,000 files. Else None."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or os.statvfs(memory).f_flag & os.ST_NOEXEC:
+        return None
+    free = min(shutil.disk_usage(memory).free, psutil.virtual_memory().available)
+    return str(memory) if free > NEEDED_BYTES else None
 
 
 def python_for_everyone(root: Path) -> Path:
@@ -90,9 +103,9 @@ def build(root: Path) -> None:
     given["PATH"] = f"{root}/bin:{given['PATH']}"
     if "PIP_FIND_LINKS" in given:  # a folder with torch's CPU build
         given["TORCH_SOURCE"] = f"--find-links {given['PIP_FIND_LINKS']}"
-    command = ["sh", "-euc", script]
+    shell = ["sh", "-euc", script]
     done = subprocess.run(
-        command, cwd=root, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        shell, cwd=root, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert done.returncode == 0, done.stdout[-4000:]
 
@@ -100,7 +113,9 @@ def build(root: Path) -> None:
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Installed]:
     """The image's tree, made once for all tests."""
-    root = Path(tempfile.mkdtemp(prefix="image-"))  # pytest's own folders are closed to other users
+    root = Path(
+        tempfile.mkdtemp(prefix="image-", dir=roomy_folder())
+    )  # pytest's own folders are closed to other users
     try:
         root.chmod(0o755)
         build(root)
@@ -126,10 +141,38 @@ def test_installed_worker_is_fit_without_network_or_root(installed: Installed) -
 
 def test_installed_worker_refuses_to_start_without_official_weights(installed: Installed) -> None:
     """As built, without weights, the image is unfit and says what to do; it never falls back in silence."""
-    done = installed.run("python", "-m", "handler", "fitness")
+    done = installed.run("python", "-m", "handler", "fitness", MODEL_STORE=str(installed.home / "nothing"))
 
     assert done.returncode == 1
     assert "unfit: the official weights are not complete" in done.stderr
+
+
+def test_weights_are_fetched_at_build_time_from_a_secret(
+    installed: Installed, official_tiny_files: Path, tmp_path: Path
+) -> None:
+    """WEIGHTS=fetch fills the store from the sources in the secret; the official models answer from it."""
+    detector = tmp_path / "detector"
+    RfDetrForInstanceSegmentation(tiny_config()).save_pretrained(detector)
+    secret = tmp_path / "weights"
+    secret.write_text(
+        f"WEIGHTS_MIRROR='{official_tiny_files}'\n"
+        f"WEIGHTS_DETECTOR_CONFIG='{detector}/config.json'\n"
+        f"WEIGHTS_DETECTOR_WEIGHTS='{detector}/model.safetensors'\n"
+        "WEIGHTS_OFFICIAL_HOSTS=false\n"
+        "WEIGHTS_RESERVE_DISK_BYTES=0\n"
+    )
+    script = shell_script("weights-fetch").replace("/run/secrets/weights", str(secret))
+    for place in ("/opt/", "/models"):
+        script = script.replace(place, f"{installed.root}{place}")
+    own = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+
+    built = subprocess.run(["sh", "-euc", script], env=own, capture_output=True, text=True)
+    done = installed.run("python", "-m", "handler", "fitness", MODEL_PRECISION="bf16")
+
+    assert built.returncode == 0, built.stderr[-4000:]
+    assert not list((installed.root / "models").rglob("*.ckpt"))
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.splitlines()[-1] == "fit, with the official models on cpu"
 
 
 def test_installed_tree_does_a_whole_job_offline(installed: Installed) -> None:
@@ -156,13 +199,13 @@ def test_installed_tree_has_no_tools_and_nothing_of_the_checkout(installed: Inst
 
 def test_image_command_serves_the_queue(installed: Installed) -> None:
     """CMD as it stands: fit, it asks for a job, answers one with a code, and leaves at SIGTERM."""
-    (command,) = values("runtime", "CMD")
+    (words,) = values("runtime", "CMD")
     with FakeQueue() as queue:
         more = queue.environment() | {"MODELS": "lite"}
         log = (installed.home / "worker.log").open("wb")
         user = walls()[walls().index("setpriv") :] if walls() else []  # the queue is on our own loopback
         worker = subprocess.Popen(
-            [*user, *json.loads(command)],
+            [*user, *json.loads(words)],
             cwd=installed.home,
             env=installed.environment(**more),
             stdout=log,
