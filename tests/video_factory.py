@@ -5,8 +5,10 @@ the picture, most significant bit first; the lower half is dark on the left and 
 Whole cells survive lossy coding, so order, drops and rotation can be proved from pixels alone.
 """
 
+import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -107,7 +109,10 @@ def make_video(
         steps = [1 / rate] * half + [Fraction(5, 2) / rate] * (num_frames - half)
         times = [float(sum(steps[:index])) for index in range(num_frames)]
     muxer = {"movflags": "+faststart"} if faststart and path.suffix in (".mp4", ".mov") else {}
-    with av.open(str(path), "w", options=muxer | (container_options or {})) as container:
+    with (
+        own_priority(),
+        av.open(str(path), "w", options=muxer | (container_options or {})) as container,
+    ):
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
         quarter_turn = rotation % 180 == 90
@@ -138,6 +143,16 @@ def make_video(
         data = path.read_bytes()
         path.write_bytes(data[: int(len(data) * truncated)])
     return path
+
+
+@contextmanager
+def own_priority() -> Iterator[None]:
+    """Keeps this thread's scheduling: SVT-AV1 makes its caller real-time (as root), and what it starts."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _quick(codec: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import itertools
+import os
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -312,3 +313,12 @@ def test_decode_runs_ahead_by_a_bounded_number_of_frames(tmp_path):
 
     assert report.num_kept <= 10 + 4 + 2
     frames.close()
+
+
+def test_making_an_av1_clip_leaves_the_tests_priority_alone(tmp_path):
+    """SVT-AV1 would make the test process real-time, and every server it starts afterwards."""
+    before = os.sched_getscheduler(0)
+
+    make_video(tmp_path / "a.mp4", 3, codec="libsvtav1")
+
+    assert os.sched_getscheduler(0) == before
