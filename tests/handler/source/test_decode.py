@@ -319,6 +319,6 @@ def test_making_an_av1_clip_leaves_the_tests_priority_alone(tmp_path):
     """SVT-AV1 would make the test process real-time, and every server it starts afterwards."""
     before = os.sched_getscheduler(0)
 
-    make_video(tmp_path / "a.mp4", 3, codec="libsvtav1")
+    make_video(tmp_path / "a.mp4", num_frames=3, codec="libsvtav1")
 
     assert os.sched_getscheduler(0) == before
