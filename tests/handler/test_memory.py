@@ -29,6 +29,7 @@ def test_decoded_pictures_are_freed_without_the_garbage_collector(tmp_path: Path
         num_frames = sum(1 for _ in decode(probe(clip, settings), settings))
         num_alive = pictures_alive() - num_before
     finally:
+        gc.unfreeze()
         gc.enable()
 
     assert num_frames == 60

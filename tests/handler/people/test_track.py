@@ -1,6 +1,5 @@
 """Track life: confirmation, back-filling, loss, and what must hold whatever happens."""
 
-import gc
 import tracemalloc
 import weakref
 from dataclasses import dataclass, replace
@@ -269,7 +268,6 @@ def test_one_texture_is_kept_per_live_track():
     kept = []
     for frame in track(watched(world(present)), WatchedTextures(), FakePosePredictor(), TrackingOptions()):
         kept.append(frame)
-        gc.collect()
         most = max(most, len(alive))
 
     assert most <= 3  # those of the newest frame, which the stages still hold
