@@ -73,14 +73,16 @@ def find_triangles(vertices: Float32[Tensor, "b v 3"], faces: Int64[Tensor, "f 3
     z = vertices[..., 2:]
     pixels = vertices[..., :2] / z * FOCAL_LENGTH_PX + (MAP_SIZE - 1) / 2  # whole numbers at pixel centres
     points = torch.cat([pixels, z], dim=-1)
-    corners = points.index_select(1, faces.reshape(-1)).view(len(points), len(faces), 3, 3)
-    lowest, highest = corners.amin(2), corners.amax(2)
+    a, b, c = (points.index_select(1, corner) for corner in faces.T)
+    lowest, highest = torch.minimum(torch.minimum(a, b), c), torch.maximum(torch.maximum(a, b), c)
     first = torch.ceil(lowest[..., :2] - PIXEL_SLACK).clamp(min=0)
     last = torch.floor(highest[..., :2] + PIXEL_SLACK).clamp(max=MAP_SIZE - 1)
     in_depth = (highest[..., 2] > NEAR_DEPTH) & (lowest[..., 2] < FAR_DEPTH)
-    mesh, face = torch.nonzero((last >= first).all(-1) & in_depth, as_tuple=True)
+    holds_pixel = (last[..., 0] >= first[..., 0]) & (last[..., 1] >= first[..., 1])
+    mesh, face = torch.nonzero(holds_pixel & in_depth, as_tuple=True)
 
-    corners, first, last = corners[mesh, face], first[mesh, face], last[mesh, face]
+    corners = torch.stack([corner[mesh, face] for corner in (a, b, c)], dim=1)
+    first, last = first[mesh, face], last[mesh, face]
     relative = corners[..., :2] - first[:, None]
     start, end = relative.roll(-1, dims=1), relative.roll(-2, dims=1)
     edge = end - start
