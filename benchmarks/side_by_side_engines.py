@@ -7,7 +7,7 @@ import contextlib
 import io
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,21 +69,43 @@ class Run:
         costs: of each frame.
         ids: of each frame, the tracks before it.
         matches: (track, detection) pairs of each frame.
-        seconds: by stage, without what it called of other stages.
+        parts: the seconds of each part of the clip by stage, without what it called of other stages.
     """
 
     people: list[tuple[Person, ...]] = field(default_factory=list)
     costs: list[np.ndarray] = field(default_factory=list)
     ids: list[list[int]] = field(default_factory=list)
     matches: list[list[tuple[int, int]]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
+    parts: list[dict[str, float]] = field(default_factory=list)
+
+    def note(
+        self, frame: PeopleInFrame, cost: np.ndarray, ids: list[int], matches: list[tuple[int, int]]
+    ) -> None:
+        """Add what came out of a frame."""
+        self.people.append(frame.people)
+        self.costs.append(cost)
+        self.ids.append(ids)
+        self.matches.append(matches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One engine on its way through a clip.
+
+    Attributes:
+        run: what came out so far.
+        advance: takes the next images, and the index of the first.
+    """
+
+    run: Run
+    advance: Callable[[list[np.ndarray], int], None]
 
 
 class Spans:
     """Seconds of named stages, each without those inside it: CPU time on a CPU, wall time on a GPU."""
 
     def __init__(self, device: torch.device) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
+        self._seconds: dict[str, float] = defaultdict(float)
         self._on_gpu = device.type == "cuda"
         self._open: list[str] = []
         self._since = 0.0
@@ -110,12 +132,17 @@ class Spans:
 
         object.__setattr__(owner, method, timed)
 
+    def take(self) -> dict[str, float]:
+        """The seconds of each stage since the last call."""
+        seconds, self._seconds = self._seconds, defaultdict(float)
+        return dict(seconds)
+
     def _switch(self) -> None:
         if self._on_gpu:
             torch.cuda.synchronize()
         now = time.perf_counter() if self._on_gpu else time.process_time()
         if self._open:
-            self.seconds[self._open[-1]] += now - self._since
+            self._seconds[self._open[-1]] += now - self._since
         self._since = now
 
 
@@ -195,9 +222,8 @@ def load_official(
         )
 
 
-def run_official(models: UpstreamModels, images: list[np.ndarray], device: torch.device) -> Run:
-    """The official engine over a clip, a frame at a time."""
-    _measured(models, images[:1], 0)  # compiles the rasteriser
+def official_side(models: UpstreamModels, device: torch.device) -> Side:
+    """The official engine, a frame at a time."""
     run, spans = Run(), Spans(device)
     model = models.model
     spans.wrap(model, "get_croped_image", "crops and mask codes")
@@ -208,44 +234,49 @@ def run_official(models: UpstreamModels, images: list[np.ndarray], device: torch
     spans.wrap(model, "get_uv_distance", "texture comparison")
     spans.wrap(model.pose_predictor, "predict_next", "pose prediction")
     tracker = models.begin_tracking(tracker_options(QUIRKS))
-    for index, image in enumerate(images):
-        with spans.span("cameras, joints, records"):
-            people = _measured(models, [image], index)[0]
-        with spans.span("association and prediction of places"):
-            tracker.update([person.texture for person in people.people], index, shot=False)
-        last = tracker.last
-        _note(run, people, last.cost, last.ids, last.matches)
-    run.seconds = dict(spans.seconds)
-    return run
+
+    def advance(images: list[np.ndarray], start: int) -> None:
+        for index, image in enumerate(images, start):
+            with spans.span("cameras, joints, records"):
+                people = _measured(models, [image], index)[0]
+            with spans.span("association and prediction of places"):
+                tracker.update([person.texture for person in people.people], index, shot=False)
+            last = tracker.last
+            run.note(people, last.cost, last.ids, last.matches)
+        run.parts.append(spans.take())
+
+    return Side(run=run, advance=advance)
 
 
-def run_native(models: LoadedModels, images: list[np.ndarray], device: torch.device, batch: int) -> Run:
-    """Our engine over a clip, in batches of frames."""
-    _measured(models, images[:1], 0)  # compiles the rasteriser
+def our_side(models: LoadedModels, device: torch.device) -> Side:
+    """Our engine, all frames of a part in one batch."""
     run, spans = Run(), Spans(device)
     perception = models.perception
     spans.wrap(perception, "_crop", "crops and mask codes")
     spans.wrap(model_cache.perception, "encode_mask", "crops and mask codes")
     spans.wrap(perception, "_hmr2", "HMR2")
     spans.wrap(perception._sampler, "sample", "texture maps")
+    spans.wrap(perception, "_appearance", "appearance vectors")
     spans.wrap(models.texture, "distance", "texture comparison")
     spans.wrap(models.pose_predictor, "predict_next", "pose prediction")
     tracker = Tracker(models.texture, models.pose_predictor, QUIRKS)
-    for start in range(0, len(images), batch):
+
+    def advance(images: list[np.ndarray], start: int) -> None:
         with spans.span("cameras, joints, records"):
-            frames = _measured(models, images[start : start + batch], start)
+            frames = _measured(models, images, start)
         for people in frames:
             ids = [track.track_id for track in tracker.tracks]
             with spans.span("association and prediction of places"):
                 association = tracker.update(people)
-            _note(run, people, association.cost, ids, [(t, d) for t, d in association.matches.tolist()])
-    run.seconds = dict(spans.seconds)
-    return run
+            run.note(people, association.cost, ids, [(t, d) for t, d in association.matches.tolist()])
+        run.parts.append(spans.take())
+
+    return Side(run=run, advance=advance)
 
 
 def _measured(models: Any, images: list[np.ndarray], start: int) -> list[PeopleInFrame]:
     indices = list(range(start, start + len(images)))
-    found = models.perception.perceive(images, indices, PerceptionOptions(masks=True))
+    found = models.perception.perceive(images, indices, PerceptionOptions(masks=True, appearance=True))
     return [
         PeopleInFrame(
             frame_index=index,
@@ -258,12 +289,3 @@ def _measured(models: Any, images: list[np.ndarray], start: int) -> list[PeopleI
         )
         for index, image, people in zip(indices, images, found, strict=True)
     ]
-
-
-def _note(
-    run: Run, frame: PeopleInFrame, cost: np.ndarray, ids: list[int], matches: list[tuple[int, int]]
-) -> None:
-    run.people.append(frame.people)
-    run.costs.append(cost)
-    run.ids.append(ids)
-    run.matches.append(matches)

@@ -4,7 +4,6 @@
 and is left out): what it collects about every frame is what grows.
 """
 
-import gc
 import json
 import sys
 import tempfile
@@ -30,26 +29,22 @@ from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.shims import on_device
 from tests.moving_people import MovingPeople
 
-SETTLED = 30  # frames until buffers and live tracks have their size
 BATCH = 8
+TELL_EVERY = 100  # frames
 
 
 class Gauge:
-    """The clip's frames, with the process's memory noted on the way."""
+    """The clip's frames, with the process's memory noted before each."""
 
     def __init__(self, clip: MovingPeople) -> None:
         self._clip = clip
-        self.start = self.end = self.peak = 0
-        self.curve: list[int] = []
+        self.resident: list[int] = []
 
     def frame(self, index: int) -> np.ndarray:
-        """The picture of a frame, for which the one before has been dealt with."""
-        if index == min(SETTLED, len(self._clip) // 2):
-            self.start = _resident()
-        self.end = _resident()
-        self.peak = max(self.peak, self.end)
-        if index % max(len(self._clip) // 10, 1) == 0:
-            self.curve.append(self.end)
+        """The picture of a frame; nothing is collected before, since the engines do not do so either."""
+        self.resident.append(psutil.Process().memory_info().rss)
+        if index and index % TELL_EVERY == 0:
+            print(f"{index} of {len(self._clip)} frames, {self.resident[-1] >> 20} MiB", file=sys.stderr)
         return self._clip.frame(index)
 
     def frames(self) -> Iterator[tuple[Frame, bool]]:
@@ -77,15 +72,8 @@ def main() -> None:
         else:
             models = load_official(weights, clip, device, script)
             _go(models, gauge, 1) if way == "upstream" else _official_track(models.model, gauge, clip)
-    on_device = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
-    facts = {
-        "peak": gauge.peak,
-        "curve": gauge.curve,
-        "start": gauge.start,
-        "end": gauge.end,
-        "device": on_device,
-    }
-    print(json.dumps({**facts, "start_frame": min(SETTLED, len(clip) // 2)}))
+    most = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+    print(json.dumps({"resident": gauge.resident, "device": most}))
 
 
 def _go(models: Any, gauge: Gauge, batch: int) -> None:
@@ -131,11 +119,6 @@ def _official_track(model: Any, gauge: Gauge, clip: MovingPeople) -> None:
         model.cfg.video.output_dir = folder
         if model.track() is None:
             raise SystemExit("the official track() failed; its message is above")
-
-
-def _resident() -> int:
-    gc.collect()
-    return int(psutil.Process().memory_info().rss)
 
 
 if __name__ == "__main__":
