@@ -96,7 +96,7 @@ def _options() -> argparse.Namespace:
         "--lengths",
         type=int,
         nargs="*",
-        default=[150, 450],
+        default=[200, 600],
         help="clips whose memory is compared; none: skip",
     )
     options = parser.parse_args()
@@ -161,13 +161,13 @@ def _frames_apart(theirs: Run, ours: Run, of: Callable[[Run], list]) -> int:
 
 
 def _print_memory(weights: Weights, options: argparse.Namespace, *, with_official: bool) -> None:
-    """Each way and length in a process of its own, so that peaks are its own."""
+    """Each way and length in a process of its own; quarters of the clip by their middle values."""
     if not options.lengths:
         return
     ways = ["ours", *(["upstream", "track"] if with_official else [])]
     names = {"ours": "our engine", "upstream": "ENGINE=upstream", "track": "official `track()`"}
-    print("\n| memory, MiB | frames | most in the first third | most in all | per 1,000 frames | on device |")
-    print("|---|---:|---:|---:|---:|---:|")
+    print("\n| memory, MiB | frames | most | second quarter | last quarter | per 1,000 frames | on device |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     for way in ways:
         for length in options.lengths:
             command = [sys.executable, "-m", "benchmarks.side_by_side_memory", way, str(length)]
@@ -176,10 +176,10 @@ def _print_memory(weights: Weights, options: argparse.Namespace, *, with_officia
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             facts = json.loads(done.stdout.splitlines()[-1])
             resident, device = np.array(facts["resident"]) / MIB, facts["device"]
-            first = resident[: max(length // 3, 1)].max()
-            rate = (resident.max() - first) / length * 1.5 * 1000  # over the other two thirds
+            second, last = (np.median(resident[length * k // 4 : length * (k + 1) // 4]) for k in (1, 3))
             print(
-                f"| {names[way]} | {length} | {first:.0f} | {resident.max():.0f} | {rate:+.0f} "
+                f"| {names[way]} | {length} | {resident.max():.0f} | {second:.0f} | {last:.0f} "
+                f"| {(last - second) / length * 2000:+.0f} "
                 f"| {'-' if device is None else f'{device / MIB:.0f}'} |",
                 flush=True,
             )
