@@ -7,7 +7,7 @@ import contextlib
 import io
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from handler.people.follow import tracker_options
 from handler.people.person import people_from_image
 from handler.people.track import Tracker
 from handler.records import PeopleInFrame, Person
-from model_cache.interfaces import PerceptionOptions
+from model_cache.interfaces import Detections, PerceptionOptions
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import OnDevice
@@ -39,7 +39,6 @@ from model_cache.upstream.load import UpstreamModels, assemble_upstream
 from model_cache.upstream.shims import import_official
 from model_cache.upstream.weights import read_official
 from tests.fakes import DESCRIPTION
-from tests.moving_people import MovingPeople
 from tests.weight_rule import write_official_files
 
 QUIRKS = TrackingOptions(upstream_quirks=True)
@@ -181,7 +180,7 @@ def converted(files: Path, folder: Path) -> Path:
     return folder / "store"
 
 
-def load_native(weights: Weights, clip: MovingPeople, device: torch.device) -> LoadedModels:
+def load_native(weights: Weights, detections: Mapping[int, Detections], device: torch.device) -> LoadedModels:
     """Our engine in float32."""
     store = weights.store
     config, uv = read_config(store, "pose_predictor"), read_tensors(store, "uv_map")
@@ -190,7 +189,7 @@ def load_native(weights: Weights, clip: MovingPeople, device: torch.device) -> L
         **{name: config[name] for name in ("heads", "conv_pad", "conv_stride")},
     )
     return assemble(
-        detector=OnDevice(ReplayDetector(clip)),
+        detector=OnDevice(ReplayDetector(detections)),
         hmr2=load_hmr2(store, device),
         uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
         encoder=AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device),
@@ -203,9 +202,9 @@ def load_native(weights: Weights, clip: MovingPeople, device: torch.device) -> L
 
 
 def load_official(
-    weights: Weights, clip: MovingPeople, device: torch.device, script: Path | None
+    weights: Weights, detections: Mapping[int, Detections], device: torch.device, script: Path | None
 ) -> UpstreamModels:
-    """The official engine; its detector is replaced by the clip's own detections.
+    """The official engine; its detector is replaced by these detections.
 
     Raises:
         EngineMissing: the packages are not importable here.
@@ -215,7 +214,7 @@ def load_official(
         return assemble_upstream(
             official,
             read_official(weights.store, [weights.cache]),
-            ReplacedDetector(ReplayDetector(clip)),
+            ReplacedDetector(ReplayDetector(detections)),
             detector_name="replay",
             device=device,
             watch=Stopwatch(),

@@ -26,16 +26,15 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModels:
-    """The `Models` promise.
+class PartsOnDevice:
+    """All of the `Models` promise but perception, whichever engine it is.
 
     Attributes:
-        perception, texture, pose_predictor, body, description: see `interfaces`.
+        texture, pose_predictor, body, description: see `interfaces`.
         device: where they are.
         seconds: how long each step of loading took.
     """
 
-    perception: NativePerception
     texture: TextureModel
     pose_predictor: PosePredictor
     body: BodyModel
@@ -55,6 +54,17 @@ class LoadedModels:
         peak = torch.cuda.max_memory_allocated(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
         return peak
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModels(PartsOnDevice):
+    """The `Models` promise by our own inference.
+
+    Attributes:
+        perception: see `interfaces`.
+    """
+
+    perception: NativePerception
 
 
 class Stopwatch:

@@ -1,22 +1,14 @@
 """The official engine put together from its packages and files. Knows nothing of jobs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from model_cache.errors import EngineMissing, ModelOutputInvalid
-from model_cache.interfaces import (
-    BodyModel,
-    Detections,
-    ModelsDescription,
-    PerceptionOptions,
-    PosePredictor,
-    TextureModel,
-    TrackerOptions,
-)
-from model_cache.loaded import Stopwatch
+from model_cache.interfaces import Detections, ModelsDescription, PerceptionOptions, TrackerOptions
+from model_cache.loaded import PartsOnDevice, Stopwatch
 from model_cache.networks.smpl import Smpl, SmplBody
 from model_cache.official import SMPL_NOTICE, device_name
 from model_cache.settings import ModelSettings
@@ -33,44 +25,23 @@ WARM_UP_SIZE = (256, 256)  # height, width of the frame with one made-up person
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamModels:
+class UpstreamModels(PartsOnDevice):
     """The `Models` and `BringsTracker` promises by the official packages.
 
     Attributes:
-        perception, texture, pose_predictor, body, description: see `interfaces`.
+        perception: see `interfaces`.
         official: the packages.
         model: `HMR2_4dhuman` with its networks.
-        device: where they are.
-        seconds: how long each step of loading took.
     """
 
     perception: UpstreamPerception
-    texture: TextureModel
-    pose_predictor: PosePredictor
-    body: BodyModel
-    description: ModelsDescription
     official: Official
     model: Any
-    device: torch.device
-    seconds: dict[str, float] = field(default_factory=dict)
 
     def begin_tracking(self, options: TrackerOptions) -> UpstreamTracker:
         """PHALP's own tracker for one job."""
         config = job_settings(self.model.cfg, options)
         return UpstreamTracker(official_tracker(self.official, self.model, config), config, self.device)
-
-    def clear_cache(self) -> None:
-        """Give unused device memory back."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def peak_device_bytes(self) -> int | None:
-        """Most device memory held since the last call; None without a GPU."""
-        if self.device.type != "cuda":
-            return None
-        peak = torch.cuda.max_memory_allocated(self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
-        return peak
 
 
 def load_upstream(settings: ModelSettings, device: torch.device, watch: Stopwatch) -> UpstreamModels:

@@ -1,28 +1,18 @@
 """The official packages, wherever they can be imported, with the goldens' small weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.side_by_side_engines import Weights, arrange, load_native, load_official
 from model_cache.errors import EngineMissing
 from model_cache.interfaces import Detections
-from model_cache.loaded import LoadedModels, Stopwatch, assemble
-from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import OnDevice
-from model_cache.networks.pose_weights import pose_transformer
-from model_cache.networks.replay import ReplayDetector
-from model_cache.networks.texture import UvMap
-from model_cache.store.layout import read_config, read_tensors
-from model_cache.store.load import load_hmr2
-from model_cache.store.manifest import OFFICIAL_FILES
-from model_cache.upstream.detectors import ReplacedDetector
-from model_cache.upstream.load import UpstreamModels, assemble_upstream
+from model_cache.loaded import LoadedModels
+from model_cache.upstream.load import UpstreamModels
 from model_cache.upstream.shims import Official, import_official
-from model_cache.upstream.weights import read_official
-from tests.fakes import DESCRIPTION
 
 E2E_WIDTH = 854
 
@@ -37,56 +27,24 @@ def official() -> Official:
 
 
 @pytest.fixture(scope="session")
-def official_cache(official_tiny_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The goldens' official files laid out as the official packages keep theirs. Do not change it."""
-    folder = tmp_path_factory.mktemp("packages") / "cache"
-    found = {path.name: path for path in official_tiny_files.rglob("*") if path.is_file()}
-    for file in OFFICIAL_FILES:
-        (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file.path).symlink_to(found[file.name])
-    return folder
+def weights(
+    official_tiny_files: Path, official_tiny_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Weights:
+    """The goldens' files laid out as the official packages keep theirs, and converted. Do not change them."""
+    cache = arrange(official_tiny_files, tmp_path_factory.mktemp("packages") / "cache")
+    return Weights(cache=cache, store=official_tiny_store, kind="the goldens'")
 
 
 @pytest.fixture
-def upstream(official: Official, official_cache: Path) -> Callable[[dict[int, Detections]], UpstreamModels]:
+def upstream(official: Official, weights: Weights) -> Callable[[Mapping[int, Detections]], UpstreamModels]:
     """Makes the official engine for given detections."""
-
-    def make(recorded: dict[int, Detections]) -> UpstreamModels:
-        return assemble_upstream(
-            official,
-            read_official(official_cache / "no store", [official_cache]),
-            ReplacedDetector(ReplayDetector(recorded)),
-            detector_name="replay",
-            device=torch.device("cpu"),
-            watch=Stopwatch(),
-        )
-
-    return make
+    return lambda recorded: load_official(weights, recorded, torch.device("cpu"), script=None)
 
 
 @pytest.fixture
-def native(official_tiny_store: Path) -> Callable[[dict[int, Detections]], LoadedModels]:
+def native(weights: Weights) -> Callable[[Mapping[int, Detections]], LoadedModels]:
     """Makes our own engine for given detections."""
-
-    def make(recorded: dict[int, Detections]) -> LoadedModels:
-        store = official_tiny_store
-        config, uv = read_config(store, "pose_predictor"), read_tensors(store, "uv_map")
-        return assemble(
-            detector=OnDevice(ReplayDetector(recorded)),
-            hmr2=load_hmr2(store),
-            uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
-            encoder=AppearanceEncoder.from_state(read_tensors(store, "appearance")),
-            predictor=pose_transformer(
-                read_tensors(store, "pose_predictor"),
-                **{name: config[name] for name in ("heads", "conv_pad", "conv_stride")},
-            ),
-            description=DESCRIPTION,
-            device=torch.device("cpu"),
-            max_crops=32,
-            watch=Stopwatch(),
-        )
-
-    return make
+    return lambda recorded: load_native(weights, recorded, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -180,9 +180,9 @@ def test_it_warms_up(upstream):
     assert len(found[0].scores) == 0
 
 
-def test_the_settings_load_it(official, official_cache, tmp_path):
+def test_the_settings_load_it(official, weights, tmp_path):
     """ENGINE=upstream with our detector: loaded out of the store, warm, fit for jobs, named in results."""
-    (tmp_path / "official").symlink_to(official_cache)
+    (tmp_path / "official").symlink_to(weights.cache)
     RfDetrForInstanceSegmentation(tiny_config()).save_pretrained(tmp_path / "detector")
     settings = ModelSettings(
         engine="upstream",
