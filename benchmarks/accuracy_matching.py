@@ -2,12 +2,12 @@
 
 Knows nothing of bodies, tracks, models or files. Boxes are those of the visible pixels.
 
-1. A true person *counts* in a frame if at least 1,000 pixels and half of the body are seen (`ClipTruth.counts`).
+1. A true person *counts* in a frame if at least 1,000 pixels and half of the body are seen.
 2. Everybody else of whom anything is seen is an *ignored region*: neither a hit nor a miss.
-3. Found people are paired one to one with all true people, counting or not, for the largest total similarity;
-   a pair needs a similarity above `FOUND`.
-4. Whoever is paired with an ignored person is not judged. Nor is an unpaired one whose similarity to an ignored
-   person is above `BARELY_SEEN`: a box around somebody's visible arm is no mistake.
+3. Found people are paired one to one with all true people, counting or not, for the largest total
+   similarity; a pair needs a similarity above `FOUND`.
+4. Whoever is paired with an ignored person is not judged. Nor is an unpaired one whose similarity to an
+   ignored person is above `BARELY_SEEN`: a box around somebody's visible arm is no mistake.
 5. All others are judged: with their pair a hit, without one a mistake. A true person who counts and has no
    pair is a miss.
 

@@ -1,13 +1,10 @@
-"""Scores of found people against true ones. Knows nothing of models, clips or tables."""
-
-from collections import Counter
-from collections.abc import Sequence
-from itertools import pairwise
+"""Overlaps, pairs, alignments and distances. Knows nothing of people, models, clips or tables."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 from numpy import ndarray
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.transform import Rotation
 
 
 def mask_iou(first: Bool[ndarray, "n h w"], second: Bool[ndarray, "m h w"]) -> Float64[ndarray, "n m"]:
@@ -36,13 +33,6 @@ def match(similarity: Float64[ndarray, "n m"], floor: float) -> list[tuple[int, 
     return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if similarity[r, c] > floor]
 
 
-def root_aligned(
-    points: Float[ndarray, "... j 3"], root: Float[ndarray, "... 3"]
-) -> Float[ndarray, "... j 3"]:
-    """Points relative to a root."""
-    return points - root[..., None, :]
-
-
 def procrustes(points: Float[ndarray, "j 3"], onto: Float[ndarray, "j 3"]) -> Float64[ndarray, "j 3"]:
     """`points` after the similarity (rotation, scale, shift) that brings them nearest to `onto`."""
     mean, target = points.mean(0), onto.mean(0)
@@ -58,21 +48,20 @@ def mean_distance(points: Float[ndarray, "j 3"], truth: Float[ndarray, "j 3"]) -
     return float(np.linalg.norm(points - truth, axis=-1).mean())
 
 
-def idf1(pairs: Sequence[tuple[int, int]], num_true: int, num_found: int) -> float:
-    """Identity F1 (Ristani et al. 2016): matches kept when each identity gets one track for the clip.
+def acceleration(points: Float[ndarray, "3 j 3"], seconds: Float[ndarray, "3"]) -> Float64[ndarray, "j 3"]:
+    """Acceleration of points at the middle one of three times, by finite differences.
 
-    Args:
-        pairs: (true identity, track) of each matched box of the clip.
-        num_true: true boxes in all frames.
-        num_found: found boxes in all frames.
+    Kanazawa et al. 2019 (HMMR) and Kocabas et al. 2020 (VIBE) give its error per frame squared and call it
+    mm/s²; here it is per second squared, so that clips of any rate compare.
     """
-    counts = Counter(pairs)
-    true_ids, tracks = sorted({t for t, _ in counts}), sorted({f for _, f in counts})
-    table = np.array([[counts[t, f] for f in tracks] for t in true_ids]).reshape(len(true_ids), len(tracks))
-    rows, columns = linear_sum_assignment(-table)
-    return float(2 * table[rows, columns].sum() / max(num_true + num_found, 1))
+    before, after = np.diff(np.asarray(seconds, np.float64))
+    first, second = (points[1] - points[0]) / before, (points[2] - points[1]) / after
+    return np.asarray((second - first) / ((before + after) / 2), np.float64)
 
 
-def identity_switches(tracks_in_time: Sequence[int]) -> int:
-    """How often a person's track differs from the last one the person had."""
-    return sum(a != b for a, b in pairwise(tracks_in_time))
+def turned_to_axis(ray: Float[ndarray, "3"]) -> Float64[ndarray, "3 3"]:
+    """The smallest rotation that brings a viewing ray to the optical axis."""
+    axis = np.cross(ray, [0.0, 0.0, 1.0])
+    sine = float(np.linalg.norm(axis))
+    angle = np.arctan2(sine, float(ray[2]))
+    return Rotation.from_rotvec(axis / sine * angle if sine > 0 else axis).as_matrix()

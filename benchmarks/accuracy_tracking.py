@@ -1,8 +1,8 @@
 """How well identities are kept: CLEAR MOT, identity and HOTA scores. Knows nothing of boxes, clips or models.
 
 Sources: Bernardin and Stiefelhagen 2008 (CLEAR MOT), Ristani et al. 2016 (IDF1), Luiten et al. 2021 (HOTA).
-The packages that have all three need a second OpenCV beside ours, so they are written out here; the numbers of
-one of them, TrackEval, are recorded in tests/golden/tracking_scores.json and must come out.
+The packages that have all three bring a second OpenCV that overwrites ours, so they are written out here; the
+numbers of one of them, TrackEval, are recorded in tests/golden/tracking_scores.json and must come out.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int8, Int32
+from jaxtyping import Bool, Float32, Float64, Int8, Int32
 from numpy import ndarray
 
 
@@ -14,6 +14,7 @@ class ClipTruth:
     """What is in each frame of a clip; p people, whether seen or not.
 
     Attributes:
+        times: of the frames, seconds.
         owners: whose each pixel is, -1 for nobody's.
         bbox_xyxy: of the visible pixels, NaN where nobody is seen.
         visible_pixels: how many each person shows.
@@ -24,6 +25,7 @@ class ClipTruth:
         focal_length_px: of the camera; its principal point is the middle of the frame.
     """
 
+    times: Float64[ndarray, " t"]
     owners: Int8[ndarray, "t h w"]
     bbox_xyxy: Float32[ndarray, "t p 4"]
     visible_pixels: Int32[ndarray, "t p"]
@@ -38,6 +40,15 @@ class ClipTruth:
         seen = int(self.visible_pixels[frame, person])
         return seen >= 1000 and seen >= 0.5 * int(self.own_pixels[frame, person])
 
+    def who_counts(self, frame: int) -> Bool[ndarray, " p"]:
+        """`counts` of everybody in a frame."""
+        return np.array([self.counts(frame, person) for person in range(len(self.betas))], bool)
+
+    def masks(self, frame: int) -> Bool[ndarray, "p h w"]:
+        """The visible pixels of everybody in a frame."""
+        people = np.arange(len(self.betas), dtype=np.int8)
+        return self.owners[frame][None] == people[:, None, None]
+
 
 def read_truth(clip: Path) -> ClipTruth:
     """The truth of a clip made by `training.make_clip`."""
@@ -48,6 +59,7 @@ def read_truth(clip: Path) -> ClipTruth:
         rotations = np.concatenate([first_two, third[..., None]], axis=-1)
         owners = np.frombuffer(zlib.decompress(data["owners_deflated"].tobytes()), np.int8)
         return ClipTruth(
+            times=data["times"],
             owners=owners.reshape(data["owners_shape"]),
             bbox_xyxy=data["bbox_xyxy"],
             visible_pixels=data["visible_pixels"],

@@ -1,17 +1,18 @@
-"""The scores of `benchmarks.accuracy` on cases whose answers are known."""
+"""Overlaps, pairs, alignments and distances on cases whose answers are known, and against SciPy."""
 
 import numpy as np
 import pytest
+from scipy.spatial import procrustes as scipy_procrustes
 from scipy.spatial.transform import Rotation
 
 from benchmarks.accuracy_scores import (
+    acceleration,
     box_iou,
-    identity_switches,
-    idf1,
     mask_iou,
     match,
     mean_distance,
     procrustes,
+    turned_to_axis,
 )
 from benchmarks.clip_truth import read_truth
 from tests.model_cache.lite.shipped_clip import CLIP
@@ -45,19 +46,36 @@ def test_match_takes_the_best_total_above_the_floor():
     assert match(np.array([[0.4]]), 0.5) == []
 
 
-def test_idf1_counts_the_best_track_of_each_person():
-    """Ten frames, two people: one track each is 1; a swap half way keeps half."""
-    steady = [(p, p + 1) for _ in range(10) for p in (0, 1)]
-    swapped = [(p, p + 1) for _ in range(5) for p in (0, 1)] + [(p, 2 - p) for _ in range(5) for p in (0, 1)]
+def test_procrustes_is_scipys():
+    """On noisy copies the remaining error is that of `scipy.spatial.procrustes`, in its units."""
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        points = rng.normal(size=(14, 3))
+        other = points @ Rotation.random(rng=rng).as_matrix() + 0.3 * rng.normal(size=(14, 3))
+        _, _, disparity = scipy_procrustes(points, other)  # both at unit size, reflections allowed
+        unit = np.linalg.norm(points - points.mean(0))
+        ours = ((procrustes(other, points) - points) ** 2).sum() / unit**2
+        assert ours == pytest.approx(disparity, rel=1e-9)
 
-    assert idf1(steady, 20, 20) == 1
-    assert idf1(swapped, 20, 20) == 0.5
-    assert idf1(steady, 20, 30) == pytest.approx(2 * 20 / 50)
+
+def test_acceleration_of_a_parabola_is_its_own():
+    """Points that fall freely have the same acceleration at any three times, evenly spaced or not."""
+    gravity, speed = np.array([[0, 9.81, 0.0]]), np.array([[1.0, -2, 3]])
+    for seconds in ([0.0, 0.04, 0.08], [1.0, 1.02, 1.1]):
+        times = np.array(seconds)[:, None, None]
+        path = 0.5 * gravity * times**2 + speed * times
+        assert acceleration(path, np.array(seconds)) == pytest.approx(gravity)
 
 
-def test_switches_count_changes_of_track():
-    """1 1 2 2 1 is two switches."""
-    assert identity_switches([1, 1, 2, 2, 1]) == 2
+@pytest.mark.parametrize("ray", [(0.3, -0.2, 1.0), (0.0, 0.0, 2.0), (-1.0, 0.0, 0.0)])
+def test_rays_turn_onto_the_axis(ray):
+    """The ray itself comes to lie on the axis, and the rotation is no larger than needed."""
+    ray = np.array(ray)
+    turn = turned_to_axis(ray)
+
+    assert turn @ ray == pytest.approx([0, 0, np.linalg.norm(ray)])
+    angle = np.arccos(ray[2] / np.linalg.norm(ray))
+    assert np.linalg.norm(Rotation.from_matrix(turn).as_rotvec()) == pytest.approx(angle, abs=1e-9)
 
 
 def test_truth_of_the_shipped_clip_is_consistent():
