@@ -171,7 +171,8 @@ def _print_memory(weights: Weights, options: argparse.Namespace, *, with_officia
     for way in ways:
         for length in options.lengths:
             command = [sys.executable, "-m", "benchmarks.side_by_side_memory", way, str(length)]
-            command += [str(weights.cache), str(weights.store), options.device, str(options.people)]
+            command += [str(weights.cache), str(weights.store), str(weights.converted)]
+            command += [options.device, str(options.people)]
             command += [str(options.script)] if options.script else []
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             facts = json.loads(done.stdout.splitlines()[-1])

@@ -22,6 +22,7 @@ from handler.people.follow import tracker_options
 from handler.people.person import people_from_image
 from handler.people.track import Tracker
 from handler.records import PeopleInFrame, Person
+from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Detections, PerceptionOptions
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
@@ -32,12 +33,12 @@ from model_cache.networks.texture import UvMap
 from model_cache.store.convert import convert
 from model_cache.store.layout import read_config, read_tensors
 from model_cache.store.load import load_hmr2
-from model_cache.store.manifest import OFFICIAL_FILES
-from model_cache.store.state import official_file, package_caches
+from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
+from model_cache.store.state import model_damage, package_caches
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.load import UpstreamModels, assemble_upstream
 from model_cache.upstream.shims import import_official
-from model_cache.upstream.weights import read_official
+from model_cache.upstream.weights import find_official, read_official
 from tests.fakes import DESCRIPTION
 from tests.weight_rule import write_official_files
 
@@ -50,12 +51,14 @@ class Weights:
 
     Attributes:
         cache: laid out as the official packages keep their files.
-        store: the same, converted.
+        store: may have official files too, which then come first.
+        converted: all of them, as our engine reads them.
         kind: a few words for the table.
     """
 
     cache: Path
     store: Path
+    converted: Path
     kind: str
 
 
@@ -155,14 +158,34 @@ def find_weights(size: str, folder: Path, store: Path) -> Weights:
     """
     if size == "official":
         cache = package_caches()[0]
-        if all(official_file(store, f) or (cache / f.path).is_file() for f in OFFICIAL_FILES):
-            return Weights(cache=cache, store=store, kind="official weights")
-        print("The official weights are not here: weights by the tests' rule, full size, take their place.")
-        size = "full"
+        try:
+            files = find_official(store, [cache])
+        except WeightsMissing:
+            print(
+                "The official weights are not here: weights by the tests' rule, full size, take their place."
+            )
+            size = "full"
+        else:
+            ready = store if _holds_float32(store) else folder / "converted"
+            if ready != store:
+                convert(list(files.values()), ready)
+            return Weights(cache=cache, store=store, converted=ready, kind="official weights")
     predictor = "lart256" if size == "full" else "tiny"
-    files = write_official_files(folder / "files", hmr2=size, predictor=predictor)
-    cache, store = arrange(files, folder / "cache"), converted(files, folder)
-    return Weights(cache=cache, store=store, kind=f"{size} weights made by rule")
+    made = write_official_files(folder / "files", hmr2=size, predictor=predictor)
+    convert([made], folder / "converted")
+    return Weights(
+        cache=arrange(made, folder / "cache"),
+        store=folder / "converted",
+        converted=folder / "converted",
+        kind=f"{size} weights made by rule",
+    )
+
+
+def _holds_float32(store: Path) -> bool:
+    """Whether everything is converted, and nothing of it rounded."""
+    if any(model_damage(store, model, hashes=False) for model in MODEL_SOURCES):
+        return False
+    return bool(read_config(store, "hmr2")["precision"] == "fp32")
 
 
 def arrange(files: Path, cache: Path) -> Path:
@@ -174,15 +197,9 @@ def arrange(files: Path, cache: Path) -> Path:
     return cache
 
 
-def converted(files: Path, folder: Path) -> Path:
-    """The store made of official files."""
-    convert([files], folder / "store")
-    return folder / "store"
-
-
 def load_native(weights: Weights, detections: Mapping[int, Detections], device: torch.device) -> LoadedModels:
     """Our engine in float32."""
-    store = weights.store
+    store = weights.converted
     config, uv = read_config(store, "pose_predictor"), read_tensors(store, "uv_map")
     predictor = pose_transformer(
         read_tensors(store, "pose_predictor"),

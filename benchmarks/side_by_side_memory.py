@@ -60,9 +60,9 @@ class Gauge:
 
 def main() -> None:
     """Run one way and print what it took."""
-    way, length, cache, store, device_name, people = sys.argv[1:7]
-    script = Path(sys.argv[7]) if len(sys.argv) > 7 else None
-    weights = Weights(cache=Path(cache), store=Path(store), kind="")
+    way, length, cache, store, converted, device_name, people = sys.argv[1:8]
+    script = Path(sys.argv[8]) if len(sys.argv) > 8 else None
+    weights = Weights(cache=Path(cache), store=Path(store), converted=Path(converted), kind="")
     device, clip = torch.device(device_name), MovingPeople(int(length), int(people))
     warnings.simplefilter("ignore")
     gauge = Gauge(clip)

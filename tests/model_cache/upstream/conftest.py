@@ -32,7 +32,8 @@ def weights(
 ) -> Weights:
     """The goldens' files laid out as the official packages keep theirs, and converted. Do not change them."""
     cache = arrange(official_tiny_files, tmp_path_factory.mktemp("packages") / "cache")
-    return Weights(cache=cache, store=official_tiny_store, kind="the goldens'")
+    store = official_tiny_store
+    return Weights(cache=cache, store=store, converted=store, kind="the goldens'")
 
 
 @pytest.fixture
