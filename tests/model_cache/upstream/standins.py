@@ -1,10 +1,13 @@
 """Stand-ins for the official objects, with their methods and their habits, for tests without the packages."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+
+from tests.fakes import rectangles
 
 
 class StandInTrack:
@@ -33,11 +36,14 @@ class StandInTracker:
         self._next_id = 1
         self._n_init, self._max_age = n_init, max_age
 
+        self.before: Callable[[int], None] = lambda frame_t: None  # may raise
+
     def predict(self) -> None:
         for track in self.tracks:
             track.time_since_update += 1
 
     def update(self, detections: list[Any], frame_t: int, image_name: str, shot: int) -> None:
+        self.before(frame_t)
         self.shots.append(shot)
         self.times += [d.detection_data["time"] for d in detections]
         names = [d.detection_data["name"] for d in detections]
@@ -67,6 +73,7 @@ def stand_in_config() -> Any:
     """As much of the official settings as is read here."""
     limits = SimpleNamespace(shot=0, low_th_c=0.8, small_w=50, small_h=100, n_init=5, max_age_track=50)
     limits.hungarian_th, limits.alpha, limits.track_history = 100.0, 0.1, 7
+    limits.past_lookback = 1
     return SimpleNamespace(phalp=limits)
 
 
@@ -122,6 +129,31 @@ class StandInModel:
                 "extra_data": extra[row],
             }
             found.append(SimpleNamespace(detection_data=data))
+        return found
+
+
+class ColourModel(StandInModel):
+    """Finds the people of `tests.fakes.draw_people`; `before` sees the index of every frame and may raise."""
+
+    def __init__(self, before: Callable[[int], None] = lambda index: None) -> None:
+        super().__init__([], [])
+        self.seen: list[int] = []
+        self._before = before
+
+    def get_detections(self, image: Any, name: str, t: int, *rest: Any) -> Any:
+        self.seen.append(t)
+        self._before(t)
+        boxes = [box for *box, _ in rectangles(image)]
+        self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        self.scores = np.full(len(boxes), 0.95, np.float32)
+        return super().get_detections(image, name, t, *rest)
+
+    def get_human_features(self, image: Any, masks: Any, boxes: Any, *rest: Any) -> list[Any]:
+        names = {tuple(box): name for *box, name in rectangles(image)}
+        found = super().get_human_features(image, masks, boxes, *rest)
+        for detection, box in zip(found, boxes.astype(int).tolist(), strict=True):
+            official = stand_in_detection(names[tuple(box)])
+            detection.detection_data = official.detection_data | detection.detection_data
         return found
 
 

@@ -1,0 +1,186 @@
+"""Whole jobs through ENGINE=upstream, with stand-ins for the official objects: as any other engine's jobs."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from handler.control import JobControl
+from handler.errors import WorkerError
+from handler.progress import Report
+from model_cache.interfaces import BringsTracker, Models, ModelsDescription
+from model_cache.upstream.load import UpstreamModels
+from model_cache.upstream.perception import UpstreamPerception
+from model_cache.upstream.shims import Official
+from tests.fakes import FakeBody, FakeModels, FakePosePredictor, FakeTextureModel
+from tests.handler.world import NUM_FRAMES, World
+from tests.model_cache.upstream.standins import (
+    OUT_OF_MEMORY,
+    ColourModel,
+    StandInTracker,
+)
+
+DESCRIPTION = ModelsDescription(
+    models="official",
+    engine="upstream",
+    detector="stand-in",
+    backbone="vit",
+    body_model="smpl",
+    precision="fp32",
+    device="cpu",
+    files=(),
+    notice="stand-ins",
+)
+
+
+def engine(model: ColourModel, trackers: list[StandInTracker] | None = None) -> UpstreamModels:
+    """The engine as a worker has it; the trackers that it begins are added to `trackers`."""
+    cpu, begun = torch.device("cpu"), [] if trackers is None else trackers
+
+    def new_tracker(config: Any, metric: Any, *, n_init: int, max_age: int, **more: Any) -> StandInTracker:
+        begun.append(StandInTracker(n_init, max_age))
+        return begun[-1]
+
+    modules: dict[str, Any] = dict.fromkeys(field.name for field in fields(Official))
+    modules["metric"] = SimpleNamespace(NearestNeighborDistanceMetric=lambda *arguments: None)
+    modules["tracker"] = SimpleNamespace(Tracker=new_tracker)
+    return UpstreamModels(
+        perception=UpstreamPerception(
+            model=model, detector=lambda image, index: None, body=FakeBody(), device=cpu
+        ),
+        texture=FakeTextureModel(),
+        pose_predictor=FakePosePredictor(),
+        body=FakeBody(),
+        description=DESCRIPTION,
+        official=Official(**modules),
+        model=model,
+        device=cpu,
+    )
+
+
+def who_is_where(lines: list[dict[str, Any]]) -> list[list[tuple[object, ...]]]:
+    """Identities, states and boxes of all frames."""
+    return [[(p["track_id"], p["state"], tuple(p["bbox_xyxy"])) for p in line["people"]] for line in lines]
+
+
+def test_job_gives_the_same_people_progress_and_reply(world: World) -> None:
+    """Ids, states and boxes in every frame, stages, counts and the reply's keys are the same."""
+    reply = world.run(world.job("ours"))
+    told = [(message.stage, message.frames_total) for message in world.progress]
+    world.progress.clear()
+    models = engine(ColourModel())
+    assert isinstance(models, Models)
+    assert isinstance(models, BringsTracker)
+    world.models = models
+
+    theirs = world.run(world.job("theirs"))
+
+    assert theirs.keys() == reply.keys()
+    assert (theirs["status"], theirs["frames"], theirs["people"]) == ("completed", NUM_FRAMES, 2)
+    assert dict.fromkeys(told) == dict.fromkeys((m.stage, m.frames_total) for m in world.progress)
+    assert world.progress[-1].frames_done == NUM_FRAMES
+    assert who_is_where(world.lines("theirs")) == who_is_where(world.lines("ours"))
+    assert world.summary("theirs")["models"]["engine"] == "upstream"
+
+
+def test_each_job_begins_anew_and_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids start at 1 in every job; frames come singly, the cache is cleared after each; nothing is kept."""
+    cleared: list[int] = []
+    monkeypatch.setattr(UpstreamModels, "clear_cache", lambda self: cleared.append(len(model.seen)))
+    model, trackers = ColourModel(), []
+    world.models = engine(model, trackers)
+    options = {"tracking": {"phalp.n_init": 3}}
+
+    for job_id in ("first", "second"):
+        world.run(world.job(job_id, options=options))
+
+    assert who_is_where(world.lines("first")) == who_is_where(world.lines("second"))
+    assert {p["track_id"] for line in world.lines("second") for p in line["people"]} == {1, 2}
+    assert model.seen == [*range(NUM_FRAMES)] * 2
+    assert set(range(1, 2 * NUM_FRAMES + 1)) <= set(cleared)
+    assert [tracker.tracked_cost for tracker in trackers] == [{}, {}]
+    assert model.cfg.phalp.n_init == 5  # the job's 3 stayed in the job
+
+
+def test_a_cancelled_job_asks_the_official_code_no_more(world: World) -> None:
+    """After a cancel the job ends at its next check, with nothing stored."""
+    control = JobControl(time_budget_seconds=60.0)
+    model = ColourModel(before=lambda index: control.stop("CANCELLED", "enough") if index == 12 else None)
+    world.models = engine(model)
+
+    with pytest.raises(WorkerError, match="CANCELLED"):
+        world.run_alone(world.job("cancelled"), control, Report(lambda message: None))
+
+    assert len(model.seen) <= 12 + 1 + world.settings().worker.perceive_ahead_batches + 1
+    assert world.bucket.keys("cancelled") == []
+
+
+def failing(error: Exception) -> Callable[[int], None]:
+    """Raises in frame 12."""
+
+    def before(index: int) -> None:
+        if index == 12:
+            raise error
+
+    return before
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OUT_OF_MEMORY, "GPU_OUT_OF_MEMORY"),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), "GPU_FAULT"),
+        (AttributeError("'int' object has no attribute 'item'"), "INTERNAL"),
+    ],
+    ids=["out of memory", "device fault", "bug"],
+)
+@pytest.mark.parametrize("stage", ["perceive", "track"])
+def test_what_the_official_code_raises_fails_the_job(
+    world: World, error: Exception, code: str, stage: str
+) -> None:
+    """Their own loop would print it and go on without a result; here it has a code, and nothing is stored."""
+    model = ColourModel(before=failing(error) if stage == "perceive" else lambda index: None)
+    models = engine(model)
+    if stage == "track":
+        make = models.official.tracker.Tracker
+
+        def new_tracker(*arguments: Any, **more: Any) -> StandInTracker:
+            tracker: StandInTracker = make(*arguments, **more)
+            tracker.before = failing(error)
+            return tracker
+
+        models.official.tracker.Tracker = new_tracker
+    world.models = models
+
+    reply = world.run(world.job(f"fails-{code}-{stage}"))
+
+    assert (reply["error_code"], reply["stage"]) == (code, stage)
+    assert world.bucket.keys(f"fails-{code}-{stage}") == []
+
+
+def test_numbers_that_are_not_finite_fail_the_job(world: World) -> None:
+    """NaN of the official networks has a code."""
+    model = ColourModel()
+    model.betas = float("nan")
+    world.models = engine(model)
+
+    assert world.run(world.job("nan"))["error_code"] == "MODEL_OUTPUT_INVALID"
+
+
+def test_a_jobs_limits_hold(world: World) -> None:
+    """`max_people`, `stride` and the part of the clip mean the same as with our engine."""
+    options = {"max_people": 1, "stride": 2, "start_s": 0.4, "tracking": {"phalp.n_init": 2}}
+    world.models = FakeModels()
+    world.run(world.job("limits-ours", options=options))
+    model = ColourModel()
+    world.models = engine(model)
+
+    world.run(world.job("limits-theirs", options=options))
+
+    lines = world.lines("limits-theirs")
+    assert who_is_where(lines) == who_is_where(world.lines("limits-ours"))
+    assert [line["source_frame"] for line in lines] == list(range(10, NUM_FRAMES, 2))
+    assert {len(line["people"]) for line in lines} == {1}
