@@ -17,8 +17,8 @@ from benchmarks.accuracy_people import (
     found_frame,
     mean_people,
     perceive,
-    perception_in_true_boxes,
     read_clip,
+    true_perception,
 )
 from benchmarks.accuracy_table import ANCHORS, COLUMNS, LEGEND, Row, anchor_line, head_line, line, unmet
 from benchmarks.accuracy_trackers import OVERLAP, PHALP, trackers
@@ -74,7 +74,7 @@ def evaluate(clip: Path, models: Models, frames: range) -> Iterator[Row]:
     yield Row("found, no tracks", scorer.detected())
     for name, tracker in trackers(models).items():
         yield Row(name, scorer.tracked(tracker(people)))
-    people = perceive(read_clip(clip, frames), perception_in_true_boxes(truth, frames), TRUE_OPTIONS)
+    people = perceive(read_clip(clip, frames), true_perception(truth, frames), TRUE_OPTIONS)
     scorer = ClipScorer([found_frame(frame) for frame in people], truth, models.body)
     for name in (PHALP, OVERLAP):
         yield Row(f"true boxes, {name}", scorer.tracked(trackers(models)[name](people)))

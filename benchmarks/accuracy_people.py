@@ -70,8 +70,8 @@ def found_frame(frame: PeopleInFrame) -> FoundFrame:
     return FoundFrame(
         index=frame.source_index,
         bbox_xyxy=np.array([p.bbox_xyxy for p in frame.people], np.float64).reshape(-1, 4),
-        bodies=[_placed_body(person, frame.width, frame.height) for person in frame.people],
-        masks=np.array(masks, bool).reshape(-1, *size),
+        bodies=[_placed_body(person, *size[::-1]) for person in frame.people],
+        masks=np.stack(masks) if masks else None,
     )
 
 
@@ -94,7 +94,7 @@ def true_detections(truth: ClipTruth, frame: int) -> Detections:
     )
 
 
-def perception_in_true_boxes(truth: ClipTruth, frames: Sequence[int]) -> Perception:
+def true_perception(truth: ClipTruth, frames: Sequence[int]) -> Perception:
     """The lite models behind a perfect detector."""
     import torch
 
