@@ -96,7 +96,7 @@ def _options() -> argparse.Namespace:
         "--lengths",
         type=int,
         nargs="*",
-        default=[200, 600],
+        default=[100, 300],
         help="clips whose memory is compared; none: skip",
     )
     options = parser.parse_args()
@@ -166,7 +166,7 @@ def _print_memory(weights: Weights, options: argparse.Namespace, *, with_officia
         return
     ways = ["ours", *(["upstream", "track"] if with_official else [])]
     names = {"ours": "our engine", "upstream": "ENGINE=upstream", "track": "official `track()`"}
-    print("\n| memory, MiB | frames | most | second quarter | last quarter | per 1,000 frames | on device |")
+    print("\n| memory, MiB | frames | most | in arrays, 2nd quarter | last | per 1,000 frames | on device |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for way in ways:
         for length in options.lengths:
@@ -176,10 +176,10 @@ def _print_memory(weights: Weights, options: argparse.Namespace, *, with_officia
             command += [str(options.script)] if options.script else []
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             facts = json.loads(done.stdout.splitlines()[-1])
-            resident, device = np.array(facts["resident"]) / MIB, facts["device"]
-            second, last = (np.median(resident[length * k // 4 : length * (k + 1) // 4]) for k in (1, 3))
+            held, device = np.array(facts["allocated"]) / MIB, facts["device"]
+            second, last = (np.median(held[length * k // 4 : length * (k + 1) // 4]) for k in (1, 3))
             print(
-                f"| {names[way]} | {length} | {resident.max():.0f} | {second:.0f} | {last:.0f} "
+                f"| {names[way]} | {length} | {max(facts['resident']) / MIB:.0f} | {second:.1f} | {last:.1f} "
                 f"| {(last - second) / length * 2000:+.0f} "
                 f"| {'-' if device is None else f'{device / MIB:.0f}'} |",
                 flush=True,

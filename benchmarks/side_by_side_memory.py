@@ -4,6 +4,7 @@
 and is left out): what it collects about every frame is what grows.
 """
 
+import ctypes
 import json
 import sys
 import tempfile
@@ -31,20 +32,41 @@ from tests.moving_people import MovingPeople
 
 BATCH = 8
 TELL_EVERY = 100  # frames
+MALLINFO2 = (  # glibc's names
+    *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+    *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+)
+
+
+class _MallInfo(ctypes.Structure):
+    """glibc's account of its heap; `hblkhd` is what lies outside of it."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in MALLINFO2)
 
 
 class Gauge:
-    """The clip's frames, with the process's memory noted before each."""
+    """The clip's frames, with the process's memory noted before each.
+
+    Attributes:
+        resident: bytes that the process holds.
+        allocated: bytes of them that arrays and tensors are in; the rest is what freed ones left.
+    """
 
     def __init__(self, clip: MovingPeople) -> None:
         self._clip = clip
+        self._mallinfo = ctypes.CDLL(None).mallinfo2
+        self._mallinfo.restype = _MallInfo
         self.resident: list[int] = []
+        self.allocated: list[int] = []
 
     def frame(self, index: int) -> np.ndarray:
         """The picture of a frame; nothing is collected before, since the engines do not do so either."""
         self.resident.append(psutil.Process().memory_info().rss)
+        info = self._mallinfo()
+        self.allocated.append(info.uordblks + info.hblkhd)
         if index and index % TELL_EVERY == 0:
-            print(f"{index} of {len(self._clip)} frames, {self.resident[-1] >> 20} MiB", file=sys.stderr)
+            sizes = [value[-1] >> 20 for value in (self.resident, self.allocated)]
+            print(f"{index} of {len(self._clip)} frames, MiB: {sizes}", file=sys.stderr, flush=True)
         return self._clip.frame(index)
 
     def frames(self) -> Iterator[tuple[Frame, bool]]:
@@ -73,7 +95,7 @@ def main() -> None:
             models = load_official(weights, clip, device, script)
             _go(models, gauge, 1) if way == "upstream" else _official_track(models.model, gauge, clip)
     most = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
-    print(json.dumps({"resident": gauge.resident, "device": most}))
+    print(json.dumps({"resident": gauge.resident, "allocated": gauge.allocated, "device": most}))
 
 
 def _go(models: Any, gauge: Gauge, batch: int) -> None:
