@@ -7,9 +7,12 @@ perceived once; its textures stay in memory, 1 MB a person and frame.
 """
 
 import argparse
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import structlog
 
 from benchmarks.accuracy_clip import ClipScorer
 from benchmarks.accuracy_people import (
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[])
     parser.add_argument("--every", type=int, default=1, help="use every n-th frame")
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     models = load(ModelSettings(models="lite"))
     with tempfile.TemporaryDirectory() as folder:
         clips = options.clips or ([] if options.seeds else [SHIPPED])

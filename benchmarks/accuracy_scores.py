@@ -9,10 +9,8 @@ from scipy.spatial.transform import Rotation
 
 def mask_iou(first: Bool[ndarray, "n h w"], second: Bool[ndarray, "m h w"]) -> Float64[ndarray, "n m"]:
     """Intersection over union of every pair of masks."""
-    a, b = (
-        first.reshape(len(first), -1).astype(np.float32),
-        second.reshape(len(second), -1).astype(np.float32),
-    )
+    num_pixels = int(np.prod(first.shape[1:]))
+    a, b = (masks.reshape(len(masks), num_pixels).astype(np.float32) for masks in (first, second))
     both = a @ b.T
     union = a.sum(1)[:, None] + b.sum(1)[None] - both
     return (both / np.maximum(union, 1)).astype(np.float64)

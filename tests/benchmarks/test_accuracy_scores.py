@@ -38,6 +38,7 @@ def test_overlaps_have_their_areas():
 
     assert np.allclose(expected, box_iou(boxes, boxes))
     assert np.allclose(expected, mask_iou(masks, masks))
+    assert mask_iou(masks, masks[:0]).shape == box_iou(boxes, boxes[:0]).shape == (3, 0)
 
 
 def test_match_takes_the_best_total_above_the_floor():
