@@ -3,6 +3,8 @@
 Skipped, with the reason, where the packages cannot be imported.
 """
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,6 +93,41 @@ def assert_same(official: list[TrackedFrame], ours: list[TrackedFrame]) -> None:
                 np.testing.assert_allclose(
                     a.prediction.location_vector, b.prediction.location_vector, rtol=1e-3, atol=1e-3
                 )
+
+
+AUDITED = """
+import sys
+
+def refuse(event, arguments):
+    what = " ".join(map(str, arguments))
+    if event in ("socket.connect", "socket.getaddrinfo", "os.system"):
+        raise RuntimeError(f"{event} {what}")
+    if event == "subprocess.Popen" and any(tool in what for tool in ("wget", "curl", "git", "tar")):
+        raise RuntimeError(f"{event} {what}")
+    if event == "ctypes.dlopen" and any(library in what for library in ("EGL", "libGL", "OSMesa")):
+        raise RuntimeError(f"{event} {what}")
+
+sys.addaudithook(refuse)
+from pathlib import Path
+import torch
+from benchmarks.side_by_side_engines import Weights, load_official
+cache, store = map(Path, sys.argv[1:])
+load_official(Weights(cache=cache, store=store, converted=store, kind=""), {}, torch.device("cpu"), None)
+print([name for name in sys.modules if name.partition(".")[0] in ("OpenGL", "pyrender", "pytube", "pyglet")])
+"""
+
+
+def test_import_and_loading_open_no_connection_and_no_display(official, weights):
+    """In a process that refuses connections, downloads, shells and EGL the engine is built all the same."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", AUDITED, str(weights.cache), str(weights.store)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_it_is_the_official_run(upstream, golden, e2e_detections):

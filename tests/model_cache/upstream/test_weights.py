@@ -39,6 +39,14 @@ def test_the_official_packages_own_downloads_serve(package_cache, tmp_path):
     assert {file.role for file in weights.files} == {file.role for file in OFFICIAL_FILES}
 
 
+def test_downloads_in_the_home_folder_are_found(package_cache, tmp_path, monkeypatch):
+    """Without a word about places, files are looked for in `~/.cache`, where the packages put them."""
+    (tmp_path / ".cache").symlink_to(package_cache)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert len(read_official(tmp_path / "no store").files) == len(OFFICIAL_FILES)
+
+
 def test_the_store_comes_first(package_cache, tmp_path):
     """A file in the store's official folder is taken before the packages' own."""
     file = next(file for file in OFFICIAL_FILES if file.role == "pose_mean_std")
