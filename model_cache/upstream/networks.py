@@ -10,21 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
 import torch
-from jaxtyping import Float32, Int
 from torch import Tensor, nn
 
 from model_cache.errors import WeightsInvalid
 from model_cache.networks.decoder import HeadConfig
-from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, depth_maps
-from model_cache.networks.depth_compiled import compiled_fill
+from model_cache.networks.depth import FOCAL_LENGTH_PX
 from model_cache.networks.smpl import BodyData
-from model_cache.upstream.shims import Official, Settings, bare, own_stdout
+from model_cache.upstream.shims import IMAGE_SIZE, Official, Settings, bare, depth_renderer, own_stdout
 from model_cache.upstream.weights import OfficialWeights
-
-log = structlog.get_logger(__name__)
-IMAGE_SIZE = 256
 
 
 def build_tracking_model(official: Official, weights: OfficialWeights, device: torch.device) -> Any:
@@ -49,58 +43,6 @@ def build_tracking_model(official: Official, weights: OfficialWeights, device: t
     model.pose_predictor.smpl = model.HMAR.smpl
     model.HMAR.neural_renderer = depth_renderer(device)
     return model.requires_grad_(False).to(device).eval()
-
-
-def depth_renderer(device: torch.device) -> Any:
-    """neural_renderer as the official script sets it up, or our own rasteriser in its place.
-
-    4D-Humans: track.py, HMR2023TextureSampler.__init__. neural_renderer is a CUDA extension that was written
-    for old compilers: it cannot run on a CPU, and not everybody can build it for a GPU.
-    """
-    if device.type != "cuda":
-        return OwnDepth(device)
-    try:
-        import neural_renderer  # type: ignore[import-not-found]  # a build of its own, see docs/13-engines.md
-    except ImportError as error:
-        log.warning("our own rasteriser stands in for neural_renderer", reason=str(error))
-        return OwnDepth(device)
-    return neural_renderer.Renderer(
-        dist_coeffs=None,
-        orig_size=IMAGE_SIZE,
-        image_size=IMAGE_SIZE,
-        light_intensity_ambient=1,
-        light_intensity_directional=0,
-        anti_aliasing=False,
-    )
-
-
-class OwnDepth:
-    """Stands in for neural_renderer's depth mode with HMAR's camera, the only one it is called with."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._fill = compiled_fill() if device.type == "cpu" else None
-
-    def __call__(
-        self,
-        vertices: Float32[Tensor, "b v 3"],
-        faces: Int[Tensor, "b f 3"],
-        *,
-        mode: str,
-        K: Float32[Tensor, "1 3 3"],  # noqa: N803 - the official name
-        R: Float32[Tensor, "1 3 3"],  # noqa: N803 - the official name
-        t: Float32[Tensor, "1 3"],
-    ) -> Float32[Tensor, "b 256 256"]:
-        """Camera z of the nearest surface.
-
-        Raises:
-            ValueError: another camera or mode than HMAR's.
-        """
-        focal, centre = FOCAL_LENGTH_PX, MAP_SIZE / 2
-        camera = torch.tensor([[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
-        same = torch.equal(K[0].cpu(), camera) and torch.equal(R[0].cpu(), torch.eye(3)) and not t.any()
-        if mode != "depth" or not same:
-            raise ValueError("only depth maps by HMAR's camera can be drawn here")
-        return depth_maps(vertices, faces[0].long(), fill=self._fill)
 
 
 def _sampler(official: Official, weights: OfficialWeights, config: Any, means: str) -> Any:

@@ -2,7 +2,8 @@
 
 Knows nothing of weights, frames or tracks. Nothing is written into the packages: what their modules want at
 import is given to them for the time of the import, their constructors (which download, read from the home
-folder and build networks that nothing calls) are left out, and one method is corrected in a subclass.
+folder and build networks that nothing calls) are left out, one method is corrected in a subclass, and where
+neural_renderer is missing a rasteriser takes its place.
 
 Written against 4D-Humans 6ec79656 and PHALP 96f7e6c0. Places are named as REPOSITORY: file.
 """
@@ -22,12 +23,18 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
-from torch import nn
+from jaxtyping import Float32, Int
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from model_cache.errors import EngineMissing
+from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, depth_maps
+from model_cache.networks.depth_compiled import compiled_fill
 
+log = structlog.get_logger(__name__)
+IMAGE_SIZE = 256  # of HMR2's crop
 DOCS = "see docs/13-engines.md"
 SCRIPT = "track.py"
 # Imported by the official modules and never called on our way: pyrender opens EGL when it is imported
@@ -120,9 +127,10 @@ def import_official(script: Path | None = None, *, with_detectron: bool = True) 
 def bare(module_class: Any) -> Any:
     """A network without its official constructor, for `nn.Module`s whose parts are set from outside.
 
-    4D-Humans: track.py HMR2Predictor, HMR2023TextureSampler; PHALP: HMAR, Pose_transformer_v2, PHALP. Those
-    constructors fetch files with wget, unpack archives in a shell, download an ImageNet ResNet-50 and build
-    old networks of 1 GB that the tracker never calls.
+    `__init__` in 4D-Humans: track.py (HMR2Predictor, HMR2023TextureSampler), hmr2/models/hmr2.py (HMR2);
+    PHALP: phalp/trackers/PHALP.py (PHALP), phalp/models/hmar/hmar.py (HMAR),
+    phalp/models/predictor/pose_transformer_v2.py (Pose_transformer_v2). They fetch files with wget, unpack
+    archives in a shell, open EGL, download an ImageNet ResNet-50 and build networks of 1 GB for nothing.
     """
     module = module_class.__new__(module_class)
     nn.Module.__init__(module)
@@ -133,7 +141,8 @@ def bare(module_class: Any) -> Any:
 def own_stdout() -> Iterator[None]:
     """Nothing is printed, and `sys.stdout` is afterwards what it was.
 
-    PHALP: phalp/utils/smpl_utils.py sets it to /dev/null, and then to the process's first one; smplx prints.
+    PHALP: phalp/utils/smpl_utils.py, blockPrinting sets it to /dev/null, and then to the process's first one;
+    smplx prints.
     """
     with redirect_stdout(io.StringIO()):
         yield
@@ -152,8 +161,9 @@ class Settings(dict[str, Any]):
 def on_device(device: torch.device) -> AbstractContextManager[Any]:
     """Where the official code's `.cuda()` leads to, in this thread, while the context is open.
 
-    It is written out in five methods that are used here (PHALP: get_human_features, get_uv_distance,
-    predict_next, DefaultPredictor_Lazy).
+    It is written out in PHALP: phalp/trackers/PHALP.py (get_human_features, get_uv_distance),
+    phalp/models/predictor/pose_transformer_v2.py (predict_next) and phalp/utils/utils_detectron2.py
+    (DefaultPredictor_Lazy.__init__).
     """
     if device.type == "cuda":
         return torch.cuda.device(device)
@@ -175,6 +185,58 @@ class _NoCuda(TorchFunctionMode):
         if func is torch.Tensor.cuda:
             return args[0].to(self._device)
         return func(*args, **(kwargs or {}))
+
+
+def depth_renderer(device: torch.device) -> Any:
+    """neural_renderer as the official script sets it up, or our own rasteriser in its place.
+
+    4D-Humans: track.py, HMR2023TextureSampler.__init__ and forward. neural_renderer is a CUDA extension that
+    was written for old compilers: it cannot run on a CPU, and not everybody can build it for a GPU.
+    """
+    if device.type != "cuda":
+        return OwnDepth(device)
+    try:
+        import neural_renderer  # type: ignore[import-not-found]  # a build of its own, see docs/13-engines.md
+    except ImportError as error:
+        log.warning("our own rasteriser stands in for neural_renderer", reason=str(error))
+        return OwnDepth(device)
+    return neural_renderer.Renderer(
+        dist_coeffs=None,
+        orig_size=IMAGE_SIZE,
+        image_size=IMAGE_SIZE,
+        light_intensity_ambient=1,
+        light_intensity_directional=0,
+        anti_aliasing=False,
+    )
+
+
+class OwnDepth:
+    """Stands in for neural_renderer's depth mode with HMAR's camera, the only one it is called with."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._fill = compiled_fill() if device.type == "cpu" else None
+
+    def __call__(
+        self,
+        vertices: Float32[Tensor, "b v 3"],
+        faces: Int[Tensor, "b f 3"],
+        *,
+        mode: str,
+        K: Float32[Tensor, "1 3 3"],  # noqa: N803 - the official name
+        R: Float32[Tensor, "1 3 3"],  # noqa: N803 - the official name
+        t: Float32[Tensor, "1 3"],
+    ) -> Float32[Tensor, "b 256 256"]:
+        """Camera z of the nearest surface.
+
+        Raises:
+            ValueError: another camera or mode than HMAR's.
+        """
+        focal, centre = FOCAL_LENGTH_PX, MAP_SIZE / 2
+        camera = torch.tensor([[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
+        same = torch.equal(K[0].cpu(), camera) and torch.equal(R[0].cpu(), torch.eye(3)) and not t.any()
+        if mode != "depth" or not same:
+            raise ValueError("only depth maps by HMAR's camera can be drawn here")
+        return depth_maps(vertices, faces[0].long(), fill=self._fill)
 
 
 def _corrected(tracking_class: Any) -> Any:
@@ -226,8 +288,8 @@ def _load_script(path: Path) -> ModuleType:
 def _for_the_import(absent: Sequence[str]) -> Iterator[None]:
     """Stand-ins for `absent` packages, and no lasting change of global state by the imported modules.
 
-    PHALP: nearly every module calls `warnings.filterwarnings("ignore")`; deep_sort_/tracker.py sets numpy's
-    print options; deep_sort_/track.py imports a namespace that scipy has deprecated.
+    PHALP, while they are imported: phalp/trackers/PHALP.py and phalp/models/hmar/hmr.py silence all warnings;
+    phalp/external/deep_sort_/tracker.py sets numpy's print options; phalp/external/deep_sort_/track.py imports a namespace that scipy has deprecated.
     """
     finder = _StandIns(absent)
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if finder.stands_in_for(name)}

@@ -12,7 +12,8 @@ from model_cache.settings import ModelSettings
 from model_cache.store.manifest import OFFICIAL_FILES
 from model_cache.upstream.detectors import find_checkpoint
 from model_cache.upstream.load import load_upstream
-from model_cache.upstream.networks import OwnDepth, fill
+from model_cache.upstream.networks import fill
+from model_cache.upstream.shims import OwnDepth
 from model_cache.upstream.weights import find_official, read_official
 
 
