@@ -20,13 +20,12 @@ import torch
 
 from benchmarks.side_by_side_engines import (
     Run,
-    Weights,
-    find_weights,
     load_native,
     load_official,
     official_side,
     our_side,
 )
+from benchmarks.side_by_side_weights import Weights, find_weights
 from model_cache.errors import EngineMissing
 from model_cache.settings import ModelSettings
 from tests.moving_people import HEIGHT, WIDTH, MovingPeople

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 import model_cache.perception
+from benchmarks.side_by_side_weights import Weights
 from handler.job import TrackingOptions
 from handler.people.follow import tracker_options
 from handler.people.person import people_from_image
 from handler.people.track import Tracker
 from handler.records import PeopleInFrame, Person
-from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Detections, PerceptionOptions
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
@@ -30,36 +30,15 @@ from model_cache.networks.detector import OnDevice
 from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.replay import ReplayDetector
 from model_cache.networks.texture import UvMap
-from model_cache.store.convert import convert
 from model_cache.store.layout import read_config, read_tensors
 from model_cache.store.load import load_hmr2
-from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
-from model_cache.store.state import model_damage, package_caches
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.load import UpstreamModels, assemble_upstream
 from model_cache.upstream.shims import import_official
-from model_cache.upstream.weights import find_official, read_official
+from model_cache.upstream.weights import read_official
 from tests.fakes import DESCRIPTION
-from tests.weight_rule import write_official_files
 
 QUIRKS = TrackingOptions(upstream_quirks=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """The same weights for both engines.
-
-    Attributes:
-        cache: laid out as the official packages keep their files.
-        store: may have official files too, which then come first.
-        converted: all of them, as our engine reads them.
-        kind: a few words for the table.
-    """
-
-    cache: Path
-    store: Path
-    converted: Path
-    kind: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,55 +125,6 @@ class Spans:
         if self._open:
             self._seconds[self._open[-1]] += now - self._since
         self._since = now
-
-
-def find_weights(size: str, folder: Path, store: Path) -> Weights:
-    """The official files where they are; else files by the tests' rule, of the official sizes or tiny.
-
-    Args:
-        size: `official`, `full` or `tiny`.
-        folder: for what has to be written.
-        store: the weights store.
-    """
-    if size == "official":
-        cache = package_caches()[0]
-        try:
-            files = find_official(store, [cache])
-        except WeightsMissing:
-            print(
-                "The official weights are not here: weights by the tests' rule, full size, take their place."
-            )
-            size = "full"
-        else:
-            ready = store if _holds_float32(store) else folder / "converted"
-            if ready != store:
-                convert(list(files.values()), ready)
-            return Weights(cache=cache, store=store, converted=ready, kind="official weights")
-    predictor = "lart256" if size == "full" else "tiny"
-    made = write_official_files(folder / "files", hmr2=size, predictor=predictor)
-    convert([made], folder / "converted")
-    return Weights(
-        cache=arrange(made, folder / "cache"),
-        store=folder / "converted",
-        converted=folder / "converted",
-        kind=f"{size} weights made by rule",
-    )
-
-
-def _holds_float32(store: Path) -> bool:
-    """Whether everything is converted, and nothing of it rounded."""
-    if any(model_damage(store, model, hashes=False) for model in MODEL_SOURCES):
-        return False
-    return bool(read_config(store, "hmr2")["precision"] == "fp32")
-
-
-def arrange(files: Path, cache: Path) -> Path:
-    """Official files laid out as the official packages keep them."""
-    found = {path.name: path for path in files.rglob("*") if path.is_file()}
-    for file in OFFICIAL_FILES:
-        (cache / file.path).parent.mkdir(parents=True, exist_ok=True)
-        (cache / file.path).symlink_to(found[file.name])
-    return cache
 
 
 def load_native(weights: Weights, detections: Mapping[int, Detections], device: torch.device) -> LoadedModels:

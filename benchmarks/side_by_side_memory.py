@@ -19,7 +19,8 @@ import numpy as np
 import psutil
 import torch
 
-from benchmarks.side_by_side_engines import QUIRKS, Weights, load_native, load_official
+from benchmarks.side_by_side_engines import QUIRKS, load_native, load_official
+from benchmarks.side_by_side_weights import Weights
 from handler.people.follow import follow, tracker_options
 from handler.people.perceive import perceive
 from handler.people.track import track

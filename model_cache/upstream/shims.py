@@ -289,7 +289,8 @@ def _for_the_import(absent: Sequence[str]) -> Iterator[None]:
     """Stand-ins for `absent` packages, and no lasting change of global state by the imported modules.
 
     PHALP, while they are imported: phalp/trackers/PHALP.py and phalp/models/hmar/hmr.py silence all warnings;
-    phalp/external/deep_sort_/tracker.py sets numpy's print options; phalp/external/deep_sort_/track.py imports a namespace that scipy has deprecated.
+    phalp/external/deep_sort_/tracker.py sets numpy's print options, and track.py beside it imports a
+    namespace that scipy has deprecated.
     """
     finder = _StandIns(absent)
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if finder.stands_in_for(name)}

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.side_by_side_engines import Weights, arrange, load_native, load_official
+from benchmarks.side_by_side_engines import load_native, load_official
+from benchmarks.side_by_side_weights import Weights, arrange
 from model_cache.errors import EngineMissing
 from model_cache.interfaces import Detections
 from model_cache.loaded import LoadedModels
