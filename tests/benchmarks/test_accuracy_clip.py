@@ -16,7 +16,10 @@ RATE = 25.0
 
 
 class Puppet:
-    """A `BodyModel` that the root turns, `betas[0]` makes larger and `betas[1]` moves beside its pelvis."""
+    """A `BodyModel` that the root turns, `betas[0]` makes larger, `betas[1]` moves beside its pelvis.
+
+    `betas[2]` moves all of it, the pelvis too.
+    """
 
     faces = np.array([[0, 1, 2]])
     points = np.random.default_rng(0).normal(0, 0.4, (44, 3))
@@ -24,7 +27,8 @@ class Puppet:
     def _pose(self, orient, betas, num):
         points = np.concatenate([np.zeros((1, 3)), self.points])[:num] * (1 + betas[:, :1, None])
         beside = betas[:, 1, None, None] * np.array([1, 0, 0]) * (np.arange(num) > 0)[:, None]
-        return (points @ orient[:, 0].swapaxes(1, 2) + beside).astype(np.float32)
+        moved = beside + betas[:, 2, None, None]
+        return (points @ orient[:, 0].swapaxes(1, 2) + moved).astype(np.float32)
 
     def joints(self, orient, pose, betas):
         return self._pose(orient, betas, 45)[:, 1:], self._pose(orient, betas, 24)
@@ -116,6 +120,16 @@ def test_a_larger_body_is_off_in_place_and_not_after_alignment(truth):
     assert scores.pa_mpjpe_mm == pytest.approx(0, abs=1e-2)
 
 
+def test_the_origin_of_a_body_does_not_matter_in_place(truth):
+    """Joints and skin are compared relative to the pelvis, wherever a body has its origin."""
+    moved = np.zeros(10, np.float32)
+    moved[2] = 0.5
+    scores = detected(changed(perfect(truth), betas=lambda t, body: moved), truth)
+
+    assert (scores.mpjpe_mm, scores.pve_mm) == pytest.approx((0, 0), abs=1e-2)
+    assert scores.pixels > 5
+
+
 def test_a_body_elsewhere_is_off_in_the_picture_alone(truth):
     """A metre to the right at 5 and 6 m with 100 px of focal length: about 18 px, and no error in place."""
     right = np.array([1, 0, 0], np.float32)
@@ -193,7 +207,7 @@ def test_who_is_hardly_seen_changes_no_score(truth):
         for frame in frames
     ]
     two = [Tracked(rows=np.array([0, 1]), ids=np.array([1, 2]))] * NUM_FRAMES
-    three = [Tracked(rows=np.arange(3), ids=np.array([1, 2, 3 + t % 2])) for t in range(NUM_FRAMES)]
+    three = [Tracked(rows=np.array([2, 0, 1]), ids=np.array([3 + t % 2, 1, 2])) for t in range(NUM_FRAMES)]
 
     assert detected(with_third, truth) == detected(frames, truth)
     assert ClipScorer(with_third, truth, Puppet()).tracked(three) == ClipScorer(

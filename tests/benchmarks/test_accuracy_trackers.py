@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from benchmarks import accuracy_trackers
 from benchmarks.accuracy_people import OPTIONS, perceive
 from benchmarks.accuracy_trackers import (
+    OVERLAP,
     PATIENCE,
     AnyTexture,
     SamePose,
@@ -91,6 +93,27 @@ def test_without_the_location_term_all_places_cost_the_same():
 
     assert place_factor == pytest.approx(1, abs=1e-4)
     assert (poses[:, :226] == pose_vectors(before.people)[:, :226]).all()
+
+
+def test_each_ablation_takes_one_term_away(monkeypatch):
+    """Names go with what they take away, and nothing else is taken away."""
+    models, people = FakeModels(), walking()
+    seen = []
+    monkeypatch.setattr(accuracy_trackers, "phalp", lambda *given: seen.append(given))
+    names = [name.strip() for name in trackers(models) if name != OVERLAP]
+    for name, tracker in trackers(models).items():
+        if name != OVERLAP:
+            tracker(people)
+    frames, textures, predictors, options = (
+        dict(zip(names, each, strict=True)) for each in zip(*seen, strict=True)
+    )
+
+    assert [name for name in names if frames[name] is not people] == ["no pose term", "no location term"]
+    assert (frames["no pose term"][0].people[0].betas == 0).all()
+    assert (frames["no location term"][0].people[0].cam_t == in_one_place(people)[0].people[0].cam_t).all()
+    assert [name for name in names if textures[name] is not models.texture] == ["no texture term"]
+    assert [name for name in names if predictors[name] is not models.pose_predictor] == ["no pose term"]
+    assert [name for name in names if options[name].upstream_quirks] == ["official bugs"]
 
 
 def test_overlap_goes_on_with_the_box_that_overlaps_and_forgets():
