@@ -5,10 +5,11 @@ BlazePose's mask runs over into whoever stands close by; the landmarks stay with
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from model_cache.lite.blazepose import INPUT_SIZE
+from model_cache.lite.claims import stroke
 
 # Half widths in torso lengths: generous, since clothes and hair are wider than bones.
 LIMB, THIGH, TRUNK, HEAD, END = 0.24, 0.34, 0.32, 0.48, 0.3
@@ -29,21 +30,16 @@ def body_zone(landmarks: Float32[ndarray, "33 5"]) -> Bool[ndarray, "256 256"]:
     zone = np.zeros((INPUT_SIZE, INPUT_SIZE), np.uint8)
     for segments, width in ((LIMBS, LIMB), (THIGHS, THIGH)):
         for a, b in segments:
-            _stroke(zone, points[a], points[b], 2 * width * torso)
+            stroke(zone, points[a], points[b], 2 * width * torso)
     corners = np.round(np.concatenate([shoulders, hips[::-1]])).astype(np.int32)
     cv2.fillConvexPoly(zone, cv2.convexHull(corners), 1)
     for a, b in ((11, 12), (12, 24), (24, 23), (23, 11)):
-        _stroke(zone, points[a], points[b], 2 * TRUNK * torso)
+        stroke(zone, points[a], points[b], 2 * TRUNK * torso)
     lap = np.round(np.concatenate([hips, points[list(KNEES)]])).astype(np.int32)
     cv2.fillConvexPoly(zone, cv2.convexHull(lap), 1)  # a skirt spans the legs
     head = (points[list(EARS)].mean(0) + points[NOSE]) / 2
-    _stroke(zone, head, head, 2 * HEAD * torso)
-    _stroke(zone, shoulders.mean(0), head, 2 * LIMB * torso)
+    stroke(zone, head, head, 2 * HEAD * torso)
+    stroke(zone, shoulders.mean(0), head, 2 * LIMB * torso)
     for end in ENDS:
-        _stroke(zone, points[end], points[end], 2 * END * torso)
+        stroke(zone, points[end], points[end], 2 * END * torso)
     return zone > 0
-
-
-def _stroke(zone: ndarray, a: Float[ndarray, "2"], b: Float[ndarray, "2"], width: float) -> None:
-    start, stop = (tuple(int(v) for v in np.clip(np.round(p), -2000, 2000)) for p in (a, b))
-    cv2.line(zone, start, stop, 1, max(round(width), 1))

@@ -3,17 +3,19 @@
 Knows nothing of HMR2. Its crop is BlazePose's own: upright, centred on the hips, with room around the body.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int8, UInt8
 from numpy import ndarray
 
 from model_cache.interfaces import Detections
 from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
 from model_cache.lite.body_zone import body_zone
+from model_cache.lite.claims import claims, distance_to, share_out
 from model_cache.lite.movenet import MoveNet
 
 # MoveNet's own working point is mapped to PHALP's default threshold, so that one setting fits all detectors.
@@ -66,22 +68,29 @@ class LiteDetector:
             left = person.mask & ~taken
             clear = left.sum() > max(CLEAR_BEHIND * person.mask.sum(), smallest)
             if clear and person.score > PHALP_THRESHOLD:
-                behind.append(_Person(score=person.score, mask=left, feet=person.feet))
+                behind.append(dataclasses.replace(person, mask=left))
         return behind
 
     def _look(self, image_bgr: UInt8[ndarray, "h w 3"]) -> "list[_Person]":
         poses = self._movenet.find(image_bgr)
+        scores = [calibrate(float(score)) for score in poses.scores]
+        seen = [i for i, score in enumerate(scores) if score >= self._score_floor]
+        if not seen:
+            return []
+        distances = [distance_to(poses.keypoints[i], image_bgr.shape[:2]) for i in seen]
+        owners = claims(distances)
+        colour = _mean_colour(image_bgr[::2, ::2], owners[::2, ::2] < 0)
         people = []
-        for score, keypoints in zip(poses.scores, poses.keypoints, strict=True):
-            calibrated = calibrate(float(score))
-            if calibrated < self._score_floor:
-                continue
+        for place, i in enumerate(seen):
+            keypoints = poses.keypoints[i]
             to_crop = upright_crop(keypoints)
-            crop = self._blazepose.run(_cut(image_bgr, to_crop))
-            if crop.presence < PRESENCE_FLOOR:
+            crop = _cut(image_bgr, to_crop)
+            _paint_others_over(crop, owners, place, to_crop, colour)
+            body = self._blazepose.run(crop)
+            if body.presence < PRESENCE_FLOOR:
                 continue
             mask = cv2.warpAffine(
-                np.where(body_zone(crop.landmarks), crop.mask_logits, OUTSIDE).astype(np.float32),
+                np.where(body_zone(body.landmarks), body.mask_logits, OUTSIDE).astype(np.float32),
                 to_crop,
                 image_bgr.shape[1::-1],
                 flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -89,17 +98,43 @@ class LiteDetector:
                 borderValue=OUTSIDE,
             )
             feet = float(keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max())
-            people.append(_Person(score=calibrated, mask=mask > 0, feet=feet))
+            people.append(_Person(score=scores[i], mask=mask > 0, distance=distances[place], feet=feet))
         return people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Person:
-    """Somebody found: `feet` is the lower ankle's row."""
+    """Somebody found: `distance` is every pixel's from the bones, `feet` the lower ankle's row."""
 
     score: float
     mask: Bool[ndarray, "h w"]
+    distance: Float32[ndarray, "h w"]
     feet: float
+
+
+def _paint_others_over(
+    crop_rgb: Float32[ndarray, "256 256 3"],
+    owners: Int8[ndarray, "h w"],
+    person: int,
+    to_crop: Float64[ndarray, "2 3"],
+    colour_rgb: Float32[ndarray, "3"],
+) -> None:
+    """Give what others claim one colour, or BlazePose may take one of them for the person."""
+    owner = cv2.warpAffine(
+        owners,
+        to_crop,
+        (INPUT_SIZE, INPUT_SIZE),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=-1,
+    )
+    crop_rgb[(owner >= 0) & (owner != person)] = colour_rgb
+
+
+def _mean_colour(image_bgr: UInt8[ndarray, "h w 3"], where: Bool[ndarray, "h w"]) -> Float32[ndarray, "3"]:
+    """RGB, 0 to 1; black where there is no pixel."""
+    mean = image_bgr[where].mean(0) if where.any() else np.zeros(3)
+    return np.asarray(mean[::-1] / 255, np.float32)
 
 
 def _painted_over(image_bgr: UInt8[ndarray, "h w 3"], taken: Bool[ndarray, "h w"]) -> UInt8[ndarray, "h w 3"]:
@@ -142,7 +177,11 @@ def _cut(
 
 def _detections(size: tuple[int, int], people: list[_Person]) -> Detections:
     """Give each pixel to one person, then box what is left of each mask."""
-    masks = _share_out(people)
+    masks = share_out(
+        [person.mask for person in people],
+        [person.distance for person in people],
+        [person.feet for person in people],
+    )
     boxes = np.zeros((len(people), 4), np.float32)
     kept = []
     for i, (person, mask) in enumerate(zip(people, masks, strict=True)):
@@ -155,14 +194,3 @@ def _detections(size: tuple[int, int], people: list[_Person]) -> Detections:
         scores=np.array([person.score for person in people], np.float32)[kept],
         masks=np.stack([masks[i] for i in kept]) if kept else np.zeros((0, *size), bool),
     )
-
-
-def _share_out(people: list[_Person]) -> list[Bool[ndarray, "h w"]]:
-    """Where masks overlap, the person whose feet are lowest in the image stands nearest and keeps it."""
-    masks = [person.mask for person in people]
-    taken = np.zeros_like(masks[0]) if masks else None
-    for i in sorted(range(len(people)), key=lambda i: -people[i].feet):
-        assert taken is not None
-        masks[i] = masks[i] & ~taken
-        taken |= masks[i]
-    return masks
