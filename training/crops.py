@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from training import render
 from training.body import Body, PosedBody
 from training.look import Look, draw_colour, draw_look
-from training.poses import draw_pose
+from training.poses import VARIED, Mix, draw_pose
 from training.rooms import Camera, draw_place
 
 CROP = 256
@@ -56,23 +56,27 @@ def draw_places(rng: np.random.Generator, num: int) -> list[Array]:
     return places
 
 
-def draw_crop(rng: np.random.Generator, body: Body, places: list[Array], look: Look | None = None) -> Crop:
+def draw_crop(
+    rng: np.random.Generator, body: Body, places: list[Array], look: Look | None = None, mix: Mix = VARIED
+) -> Crop:
     """One crop; draws again until enough of the person is seen. Without a `look` one is drawn."""
     while True:
-        crop = _try_crop(rng, body, places, look)
+        crop = _try_crop(rng, body, places, look, mix)
         if crop is not None:
             return crop
 
 
-def _try_crop(rng: np.random.Generator, body: Body, places: list[Array], look: Look | None) -> Crop | None:
+def _try_crop(
+    rng: np.random.Generator, body: Body, places: list[Array], look: Look | None, mix: Mix
+) -> Crop | None:
     pitch = np.clip(rng.normal(0.12, 0.16), -0.35, 0.75)
     tilt = Rotation.from_euler("xz", [pitch, rng.normal(0, 0.05)]).as_matrix()
     distance = float(np.exp(rng.uniform(np.log(2.2), np.log(14.0))))
-    rotations, betas, posed = _draw_person(rng, body, tilt)
+    rotations, betas, posed = _draw_person(rng, body, tilt, mix)
     centre = np.array([0, 0, distance]) - tilt @ UPSIDE @ np.array([0, -0.3, 0.0])
     people = [(posed, centre)]
     for _ in range(rng.choice([0, 1, 2, 3], p=[0.5, 0.28, 0.14, 0.08])):
-        _, _, other = _draw_person(rng, body, tilt)
+        _, _, other = _draw_person(rng, body, tilt, mix)
         ahead = (
             rng.uniform(-0.35 * distance, 0.8 * distance) if rng.uniform() < 0.75 else rng.uniform(-0.6, 0.6)
         )
@@ -125,9 +129,9 @@ def _try_crop(rng: np.random.Generator, body: Body, places: list[Array], look: L
 
 
 def _draw_person(
-    rng: np.random.Generator, body: Body, tilt: NDArray[np.float64]
+    rng: np.random.Generator, body: Body, tilt: NDArray[np.float64], mix: Mix
 ) -> tuple[Array, Array, PosedBody]:
-    matrices = draw_pose(rng).matrices()
+    matrices = draw_pose(rng, mix).matrices()
     yaw = Rotation.from_euler("y", rng.uniform(0, 2 * np.pi)).as_matrix()
     matrices[0] = tilt @ UPSIDE @ yaw @ matrices[0]
     betas = np.clip(rng.normal(0, 0.9, 10), -2.2, 2.2)

@@ -16,9 +16,11 @@ from model_cache.lite.backbone import measure
 from model_cache.lite.blazepose import BlazePose
 from training.body import Body
 from training.crops import draw_crop, draw_places
+from training.poses import EVERYDAY, VARIED, Mix
 
 SHARD = 1000
 NUM_PLACES = 60
+VARIED_SHARDS = 30  # of every pose alike; later ones of people as they mostly are
 
 
 def main() -> None:
@@ -31,14 +33,15 @@ def main() -> None:
         if target.exists():
             continue
         started = time.perf_counter()
-        write_shard(target, np.random.default_rng([7, number]), body, network)
+        mix = VARIED if number < VARIED_SHARDS else EVERYDAY
+        write_shard(target, np.random.default_rng([7, number]), body, network, mix)
         print(f"shard {number}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def write_shard(target: Path, rng: np.random.Generator, body: Body, network: BlazePose) -> None:
+def write_shard(target: Path, rng: np.random.Generator, body: Body, network: BlazePose, mix: Mix) -> None:
     """One shard: patches (n, 2, 64, 292) and landmarks (n, 2, 33, 8), [:, 1] mirrored, and the truth."""
     places = draw_places(rng, NUM_PLACES)
-    crops = [draw_crop(rng, body, places) for _ in range(SHARD)]
+    crops = [draw_crop(rng, body, places, mix=mix) for _ in range(SHARD)]
     patches = np.empty((SHARD, 2, 64, 292), np.float16)
     landmarks = np.empty((SHARD, 2, 33, 8), np.float16)
     for index, crop in enumerate(crops):

@@ -99,19 +99,33 @@ def draw_gait(rng: np.random.Generator, running: bool) -> Gait:
     )
 
 
-def draw_pose(rng: np.random.Generator) -> Angles:
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How often what is drawn."""
+
+    legs: tuple[float, ...]  # of LEGS
+    arms: tuple[float, ...]  # of ARMS
+    arms_while_walking: float  # that one or both do something else than swing
+
+
+LEGS = ("gait", "run", "stand", "crouch", "sit", "lunge", "kick", "wild")
+ARMS = ("hang", "hip", "front", "side", "up", "any")
+VARIED = Mix((0.22, 0.14, 0.2, 0.1, 0.09, 0.1, 0.07, 0.08), (0.26, 0.1, 0.24, 0.12, 0.13, 0.15), 0.5)
+EVERYDAY = Mix((0.42, 0.08, 0.3, 0.05, 0.05, 0.05, 0.03, 0.02), (0.55, 0.08, 0.17, 0.07, 0.06, 0.07), 0.25)
+
+
+def draw_pose(rng: np.random.Generator, mix: Mix = VARIED) -> Angles:
     """A random pose: legs, trunk, arms and head are drawn one by one, so that everything combines."""
-    kind = rng.choice(["gait", "run", "stand", "crouch", "sit", "lunge", "kick", "wild"],
-                      p=[0.22, 0.14, 0.2, 0.1, 0.09, 0.1, 0.07, 0.08])  # fmt: skip
+    kind = rng.choice(LEGS, p=mix.legs)
     if kind in ("gait", "run"):
         angles = walk(rng.uniform(), draw_gait(rng, kind == "run"))
-        if rng.uniform() < 0.5:
-            _draw_arms(rng, angles, one_only=rng.uniform() < 0.5)
+        if rng.uniform() < mix.arms_while_walking:
+            _draw_arms(rng, angles, mix, one_only=rng.uniform() < 0.5)
     else:
         angles = Angles.rest()
         _draw_legs(rng, angles, str(kind))
         _draw_trunk(rng, angles, bent=kind in ("crouch", "sit", "lunge", "wild"))
-        _draw_arms(rng, angles)
+        _draw_arms(rng, angles, mix)
     angles.euler[1:] += rng.normal(0, 3.5, (23, 3))
     for sign, _, _, wrist, *_ in SIDES:
         angles.euler[wrist] += [rng.normal(0, 25), rng.normal(0, 12), sign * rng.normal(0, 18)]
@@ -151,12 +165,12 @@ def _draw_trunk(rng: np.random.Generator, angles: Angles, bent: bool) -> None:
     euler[sk.HEAD] = [rng.normal(0, 8), rng.normal(0, 14), rng.normal(0, 5)]
 
 
-def _draw_arms(rng: np.random.Generator, angles: Angles, one_only: bool = False) -> None:
+def _draw_arms(rng: np.random.Generator, angles: Angles, mix: Mix, one_only: bool = False) -> None:
     euler = angles.euler
     mirrored = rng.uniform() < 0.3
     first: Array | None = None
     for sign, shoulder, elbow, _, _, _, _, collar in SIDES if rng.integers(2) else SIDES[::-1]:
-        arm = first + rng.normal(0, 6, 4) if first is not None and mirrored else _draw_arm(rng)
+        arm = first + rng.normal(0, 6, 4) if first is not None and mirrored else _draw_arm(rng, mix)
         first = arm
         raise_forward, out, twist, bend = arm
         euler[shoulder] = _shoulder(sign, raise_forward, out, twist)
@@ -176,9 +190,9 @@ def _shoulder(sign: int, raise_forward: float, out: float, twist: float) -> Arra
     return np.asarray(rotation.as_euler("xyz", degrees=True))
 
 
-def _draw_arm(rng: np.random.Generator) -> Array:
+def _draw_arm(rng: np.random.Generator, mix: Mix) -> Array:
     """Forward swing, sideways lift from hanging, twist (positive: palm up) and elbow bend, degrees."""
-    kind = rng.choice(["hang", "hip", "front", "side", "up", "any"], p=[0.26, 0.1, 0.24, 0.12, 0.13, 0.15])
+    kind = rng.choice(ARMS, p=mix.arms)
     if kind == "hang":
         return np.array([rng.normal(0, 18), rng.uniform(3, 28), rng.normal(0, 20), abs(rng.normal(15, 18))])
     if kind == "hip":
