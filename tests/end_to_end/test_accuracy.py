@@ -172,7 +172,7 @@ def test_a_missing_texture_term_is_seen(people, scorer_of, follow):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_whole_clip_is_within_its_limits(models, scorer_of, follow):
     """Every frame of the shipped clip."""
     people = perceive(read_clip(CLIP), models.perception, NO_MASKS)
