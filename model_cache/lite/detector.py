@@ -3,7 +3,6 @@
 Knows nothing of HMR2. Its crop is BlazePose's own: upright, centred on the hips, with room around the body.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,8 +24,6 @@ PRESENCE_FLOOR = 0.3  # of BlazePose; below, MoveNet saw a pattern
 OUTSIDE = -10.0  # mask logit where nobody is
 SURE_KEYPOINT = 0.15
 CROP_MARGIN = 2.7  # crop side over the largest distance from the hips to a key point: head top, feet, room
-CLEAR_BEHIND = 0.6  # share of a second look's mask that must be free, or it is what the first look saw
-SMALLEST_BEHIND = 0.1  # of the largest mask; smaller is a hand or foot that a first mask left over
 SMALLEST_SHARE = 0.25  # of the pixels someone claims; with fewer left, it is a repeat or hardly seen
 LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ANKLE, RIGHT_ANKLE = 11, 12, 5, 6, 15, 16
 
@@ -52,24 +49,8 @@ class LiteDetector:
 
     def _detect_one(self, image_bgr: UInt8[ndarray, "h w 3"]) -> Detections:
         people = self._look(image_bgr)
-        people += self._look_behind(image_bgr, people)
         people.sort(key=lambda person: -person.score)
         return _detections(image_bgr.shape[:2], people)
-
-    def _look_behind(self, image_bgr: UInt8[ndarray, "h w 3"], people: "list[_Person]") -> "list[_Person]":
-        """Look again without the people found, for those they half hide; each gets only pixels nobody has."""
-        if not people:
-            return []
-        masks = [person.mask for person in people]
-        taken = np.logical_or.reduce(masks)
-        smallest = SMALLEST_BEHIND * max(int(mask.sum()) for mask in masks)
-        behind = []
-        for person in self._look(_painted_over(image_bgr, taken)):
-            left = person.mask & ~taken
-            clear = left.sum() > max(CLEAR_BEHIND * person.mask.sum(), smallest)
-            if clear and person.score > PHALP_THRESHOLD:
-                behind.append(dataclasses.replace(person, mask=left))
-        return behind
 
     def _look(self, image_bgr: UInt8[ndarray, "h w 3"]) -> "list[_Person]":
         poses = self._movenet.find(image_bgr)
@@ -135,14 +116,6 @@ def _mean_colour(image_bgr: UInt8[ndarray, "h w 3"], where: Bool[ndarray, "h w"]
     """RGB, 0 to 1; black where there is no pixel."""
     mean = image_bgr[where].mean(0) if where.any() else np.zeros(3)
     return np.asarray(mean[::-1] / 255, np.float32)
-
-
-def _painted_over(image_bgr: UInt8[ndarray, "h w 3"], taken: Bool[ndarray, "h w"]) -> UInt8[ndarray, "h w 3"]:
-    """The image with the people already found in its mean colour."""
-    covered = cv2.dilate(taken.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    painted = image_bgr.copy()
-    painted[covered] = image_bgr[~covered].mean(0) if not covered.all() else 0
-    return painted
 
 
 def calibrate(score: float) -> float:
