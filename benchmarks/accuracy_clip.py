@@ -97,6 +97,9 @@ class _Sums:
 class ClipScorer:
     """Scores trackings of the same found people; each pair of bodies is compared once.
 
+    Found and true people are alike as their masks are, in frames that have them, or else as their boxes are:
+    boxes of people who hide each other overlap whoever they are of.
+
     Args:
         found: frames in order.
         truth: of the clip.
@@ -112,27 +115,29 @@ class ClipScorer:
         self._bodies = TrueBodies(truth, body, skin=skin)
         self._errors: dict[tuple[int, int, int], BodyError] = {}
         self._counts = [truth.who_counts(frame.index) for frame in found]
-        self._by_box = [
-            np.nan_to_num(box_iou(truth.bbox_xyxy[frame.index].astype(np.float64), frame.bbox_xyxy))
-            for frame in found
-        ]
         self._by_mask = [
             None if frame.masks is None else mask_iou(truth.masks(frame.index), frame.masks)
             for frame in found
         ]
+        self._similarity = [
+            np.nan_to_num(box_iou(truth.bbox_xyxy[frame.index].astype(np.float64), frame.bbox_xyxy))
+            if by_mask is None
+            else by_mask
+            for frame, by_mask in zip(found, self._by_mask, strict=True)
+        ]
 
     def detected(self) -> Scores:
-        """Everybody found, without identities; pairs by masks where there are any."""
+        """Everybody found, without identities."""
         sums = _Sums()
-        for place, (by_box, by_mask) in enumerate(zip(self._by_box, self._by_mask, strict=True)):
-            self._add(sums, place, judge(by_box if by_mask is None else by_mask, self._counts[place]))
+        for place, similarity in enumerate(self._similarity):
+            self._add(sums, place, judge(similarity, self._counts[place]))
         return self._scores(sums, None)
 
     def tracked(self, tracks: Sequence[Tracked]) -> Scores:
-        """Those with a track, frame by frame; pairs by boxes."""
+        """Those with a track, frame by frame."""
         sums = _Sums()
         for place, people in enumerate(tracks):
-            judged = judge(self._by_box[place][:, people.rows], self._counts[place])
+            judged = judge(self._similarity[place][:, people.rows], self._counts[place])
             sums.instants.append(
                 Instant(true=judged.true, found=people.ids[judged.found], similarity=judged.similarity)
             )

@@ -64,9 +64,9 @@ COLUMNS = (
 )
 
 LEGEND = (
-    "Joints are LSP's 14 of HMR2's 44. Rows without tracks pair people by masks where there are any, the\n"
-    "others by boxes of the visible pixels (IoU > 0.5). People of whom less than half or 1,000 pixels are\n"
-    "seen are neither hits nor misses. All rules: benchmarks/accuracy_matching.py."
+    "Joints are LSP's 14 of HMR2's 44. People are paired by masks (IoU > 0.5), the mean pose by boxes.\n"
+    "People of whom less than half or 1,000 pixels are seen are neither hits nor misses.\n"
+    "All rules: benchmarks/accuracy_matching.py."
 )
 
 # Numbers of others, on other data: for the scale only.

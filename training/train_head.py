@@ -24,7 +24,7 @@ from training.skeleton import PARENTS
 SWAPPED = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22]
 LSP_14 = [8, 5, 2, 1, 4, 7, 21, 19, 17, 16, 18, 20, 12, 15]  # ankles to head, out of SMPL's 24
 FOCAL, CROP = 5000.0, 256.0
-HELD_OUT = 2  # shards
+HELD_OUT = 2  # of the first shards, which are varied; the last one is held out too, of everyday poses
 BACKBONE = BackboneConfig()
 HEAD = HeadConfig(dim=256, depth=3, heads=4, dim_head=32, mlp_dim=512, context_dim=BACKBONE.dim)
 
@@ -194,7 +194,7 @@ def main() -> None:
     torch.manual_seed(1)
     rng = np.random.default_rng(1)
     files = sorted(options.features.glob("[0-9]*[0-9].npz"))
-    held_out, data = Data(files[:HELD_OUT]), Data(files[HELD_OUT:])
+    held_out, everyday, data = Data(files[:HELD_OUT]), Data(files[-1:]), Data(files[HELD_OUT:-1])
     network, skeleton = Network(BACKBONE, HEAD), Skeleton()
     initialise(network, data)
     if options.start:
@@ -228,17 +228,19 @@ def main() -> None:
             step += 1
             if time.process_time() - started - last_report > 60 or step == 300:
                 last_report = time.process_time() - started
-                scores = evaluate(average.module, held_out, skeleton)
+                scores, usual = (evaluate(average.module, part, skeleton) for part in (held_out, everyday))
                 parts = ", ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
                 print(
                     f"{last_report:6.0f} s  step {step:6d}  epoch {step * options.batch / len(data):5.1f}  "
                     f"loss {total.item():.3f} ({parts})  held out: "
-                    f"MPJPE {scores['mpjpe']:.1f} PA {scores['pa']:.1f} mm, 2D {scores['px']:.4f}",
+                    f"MPJPE {scores['mpjpe']:.1f} PA {scores['pa']:.1f} mm, 2D {scores['px']:.4f}; "
+                    f"everyday {usual['mpjpe']:.1f} {usual['pa']:.1f}",
                     flush=True,
                 )
                 torch.save(average.module.state_dict(), options.out / "last.pt")
     torch.save(average.module.state_dict(), options.out / "last.pt")
-    print("end", evaluate(average.module, held_out, skeleton), f"{step} steps")
+    for name, part in (("varied", held_out), ("everyday", everyday)):
+        print("end", name, evaluate(average.module, part, skeleton), f"{step} steps")
 
 
 def initialise(network: Network, data: Data) -> None:
