@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float32, Int8
 from numpy import ndarray
 
 SURE_KEYPOINT = 0.1
+GRID_SIDE = 320  # cells of the longer side, at least
 REACH = 0.3  # torso lengths around the bones that clothes and hair still fill
 # Half widths in torso lengths: half of what a body fills, so that bones decide and not what surrounds them.
 LIMB, LEG, NECK, TRUNK, HEAD = 0.1, 0.14, 0.1, 0.15, 0.21
@@ -17,12 +18,21 @@ LEGS = ((11, 12), (11, 13), (13, 15), (12, 14), (14, 16))
 SMALLEST_TORSO = 0.16  # of the body's extent, for people bent towards the camera
 
 
-def distance_to(keypoints: Float32[ndarray, "17 3"], size: tuple[int, int]) -> Float32[ndarray, "h w"]:
-    """How far each pixel is from a person's bones, in torso lengths; infinite where no bone is known.
+def grid_step(size: tuple[int, int]) -> int:
+    """Pixels per grid cell, so that the grid of a large image is no finer than needed.
 
     Args:
-        keypoints: COCO's, x and y in pixels and score.
         size: of the image, (height, width).
+    """
+    return max(1, round(max(size) / GRID_SIDE))
+
+
+def distance_to(keypoints: Float32[ndarray, "17 3"], size: tuple[int, int]) -> Float32[ndarray, "r c"]:
+    """How far each grid cell is from a person's bones, in torso lengths; infinite where no bone is known.
+
+    Args:
+        keypoints: COCO's, x and y in cells and score.
+        size: of the grid, (rows, columns).
     """
     points, sure = keypoints[:, :2].astype(np.float64), keypoints[:, 2] > SURE_KEYPOINT
     shoulders, hips = points[list(SHOULDERS)], points[list(HIPS)]
@@ -47,15 +57,15 @@ def distance_to(keypoints: Float32[ndarray, "17 3"], size: tuple[int, int]) -> F
     return np.asarray(cv2.distanceTransform(outside, cv2.DIST_L2, 3) / torso, np.float32)
 
 
-def claims(distances: Sequence[Float32[ndarray, "h w"]]) -> Int8[ndarray, "h w"]:
-    """The person whose bones are nearest to each pixel and within reach, -1 where there is none."""
+def claims(distances: Sequence[Float32[ndarray, "r c"]]) -> Int8[ndarray, "r c"]:
+    """The person whose bones are nearest to each cell and within reach, -1 where there is none."""
     stacked = np.stack(distances)
     return np.where(stacked.min(0) < REACH, stacked.argmin(0), -1).astype(np.int8)
 
 
 def share_out(
     masks: Sequence[Bool[ndarray, "h w"]],
-    distances: Sequence[Float32[ndarray, "h w"]],
+    distances: Sequence[Float32[ndarray, "r c"]],
     feet: Sequence[float],
 ) -> list[Bool[ndarray, "h w"]]:
     """Each pixel of several masks to the person whose bones are nearest.
@@ -64,13 +74,19 @@ def share_out(
 
     Args:
         masks: of each person.
-        distances: of each person, from `distance_to`.
+        distances: of each person, from `distance_to`; the grid may be coarser than the masks.
         feet: rows of the lower ankles.
     """
-    if len(masks) < 2:
+    if not masks or np.sum(masks, axis=0, dtype=np.uint8).max() < 2:
         return list(masks)
+    size = masks[0].shape[::-1]
     from_front = np.argsort(-np.asarray(feet), kind="stable")
-    wanted = np.stack([np.where(masks[i], distances[i], np.inf) for i in from_front])
+    wanted = np.stack(
+        [
+            np.where(masks[i], cv2.resize(distances[i], size, interpolation=cv2.INTER_LINEAR), np.inf)
+            for i in from_front
+        ]
+    )
     owner = from_front[wanted.argmin(0)]
     return [mask & (owner == i) for i, mask in enumerate(masks)]
 

@@ -14,7 +14,7 @@ from numpy import ndarray
 from model_cache.interfaces import Detections
 from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
 from model_cache.lite.body_zone import body_zone
-from model_cache.lite.claims import claims, distance_to, share_out
+from model_cache.lite.claims import claims, distance_to, grid_step, share_out
 from model_cache.lite.movenet import MoveNet
 
 # MoveNet's own working point is mapped to PHALP's default threshold, so that one setting fits all detectors.
@@ -58,15 +58,18 @@ class LiteDetector:
         seen = [i for i, score in enumerate(scores) if score >= self._score_floor]
         if not seen:
             return []
-        distances = [distance_to(poses.keypoints[i], image_bgr.shape[:2]) for i in seen]
+        step = grid_step(image_bgr.shape[:2])
+        coarse = image_bgr[::step, ::step]
+        in_cells = poses.keypoints * np.array([1 / step, 1 / step, 1], np.float32)
+        distances = [distance_to(in_cells[i], coarse.shape[:2]) for i in seen]
         owners = claims(distances)
-        colour = _mean_colour(image_bgr[::2, ::2], owners[::2, ::2] < 0)
+        colour = _mean_colour(coarse, owners < 0)
         people = []
         for place, i in enumerate(seen):
             keypoints = poses.keypoints[i]
             to_crop = upright_crop(keypoints)
             crop = _cut(image_bgr, to_crop)
-            _paint_others_over(crop, owners, place, to_crop, colour)
+            _paint_others_over(crop, owners, place, to_crop * np.array([step, step, 1.0]), colour)
             body = self._blazepose.run(crop)
             if body.presence < PRESENCE_FLOOR:
                 continue
@@ -85,25 +88,25 @@ class LiteDetector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Person:
-    """Somebody found: `distance` is every pixel's from the bones, `feet` the lower ankle's row."""
+    """Somebody found: `distance` is every grid cell's from the bones, `feet` the lower ankle's row."""
 
     score: float
     mask: Bool[ndarray, "h w"]
-    distance: Float32[ndarray, "h w"]
+    distance: Float32[ndarray, "r c"]
     feet: float
 
 
 def _paint_others_over(
     crop_rgb: Float32[ndarray, "256 256 3"],
-    owners: Int8[ndarray, "h w"],
+    owners: Int8[ndarray, "r c"],
     person: int,
-    to_crop: Float64[ndarray, "2 3"],
+    grid_to_crop: Float64[ndarray, "2 3"],
     colour_rgb: Float32[ndarray, "3"],
 ) -> None:
     """Give what others claim one colour, or BlazePose may take one of them for the person."""
     owner = cv2.warpAffine(
         owners,
-        to_crop,
+        grid_to_crop,
         (INPUT_SIZE, INPUT_SIZE),
         flags=cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_CONSTANT,

@@ -15,7 +15,7 @@ def open_session(file_name: str, num_threads: int) -> onnxruntime.InferenceSessi
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
-    # Threads that wait in a loop take the processor from decoding and tracking, and gain nothing on few cores.
+    # Threads that wait in a loop take the processor from decoding and tracking.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # the folded float16 casts of the weights are not worth a warning
     return onnxruntime.InferenceSession(
