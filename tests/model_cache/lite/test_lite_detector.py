@@ -80,6 +80,19 @@ def test_people_side_by_side_are_told_apart(detector):
         assert len(match(mask_iou(found.masks, true_masks), 0.5)) == 4
 
 
+def test_more_people_are_found_than_the_network_has_slots_for(detector):
+    """Three frames side by side show twelve people; one look of MoveNet's finds six at most."""
+    images, truth = read_frames((46, 85, 148))
+    (found,) = detector.detect([np.concatenate(images, axis=1)], [0])
+    true_masks = np.zeros((12, 360, 3 * 640), bool)
+    for place, index in enumerate((46, 85, 148)):
+        for person in range(4):
+            true_masks[4 * place + person, :, 640 * place : 640 * (place + 1)] = truth.owners[index] == person
+
+    assert len(match(mask_iou(found.masks, true_masks), 0.5)) >= 11
+    assert len(found.scores) <= 13
+
+
 def test_working_point_becomes_phalps_threshold():
     """MoveNet's 0.2 is PHALP's 0.8; the map grows and stays within 0 and 1."""
     scores = [calibrate(score) for score in np.linspace(0, 1, 50)]
