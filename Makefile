@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
+# A file's tests stay in one process, since they share its servers.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help setup test test-all check demo lock lock-torch clean
 
@@ -18,10 +20,10 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 test: setup      ## the default tests: no GPU, loopback only, a few minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup  ## every test that this machine can run
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 demo: setup      ## a video from URL to results with everything on this machine; VIDEO=my.mp4 for yours
 	$(BIN)/python -m examples.demo $(VIDEO)
