@@ -16,12 +16,14 @@ from benchmarks.accuracy_clip import FoundFrame
 from benchmarks.accuracy_pose import PlacedBody
 from benchmarks.clip_truth import ClipTruth
 from handler.camera import assumed_intrinsics, canvas_translation
+from handler.job import TrackingOptions
 from handler.people.person import people_from_image
 from handler.records import PeopleInFrame, Person
 from model_cache.interfaces import Detections, Perception, PerceptionOptions
 
-# PHALP's smallest box (50 x 100) suits large videos; in 640 x 360 people seen from the side are narrower.
-OPTIONS = PerceptionOptions(masks=True, small_w=25, small_h=60)
+# As docs/15-lite-models.md advises for small videos.
+TRACKING = TrackingOptions(small_w=25, small_h=60, hungarian_th=200)
+OPTIONS = PerceptionOptions(masks=True, small_w=TRACKING.small_w, small_h=TRACKING.small_h)
 TRUE_OPTIONS = PerceptionOptions(masks=True, small_w=0, small_h=0)
 
 Image = UInt8[ndarray, "h w 3"]

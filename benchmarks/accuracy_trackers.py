@@ -12,6 +12,7 @@ from jaxtyping import Float32, Float64, Int64
 from numpy import ndarray
 
 from benchmarks.accuracy_clip import Tracked
+from benchmarks.accuracy_people import TRACKING
 from benchmarks.accuracy_scores import box_iou, match
 from handler.job import TrackingOptions
 from handler.people.track import track
@@ -29,7 +30,7 @@ Tracker = Callable[[Frames], list[Tracked]]
 def trackers(models: Models) -> dict[str, Tracker]:
     """What the table compares, by name; `PHALP` is what jobs use."""
     texture, predictor = models.texture, models.pose_predictor
-    ours, quirks = TrackingOptions(), TrackingOptions(upstream_quirks=True)
+    ours, quirks = TRACKING, TRACKING.model_copy(update={"upstream_quirks": True})
     return {
         PHALP: lambda frames: phalp(frames, texture, predictor, ours),
         "  official bugs": lambda frames: phalp(frames, texture, predictor, quirks),

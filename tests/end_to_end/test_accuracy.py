@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks import accuracy_table
 from benchmarks.accuracy_clip import ClipScorer, Scores, Tracked
 from benchmarks.accuracy_people import (
     OPTIONS,
+    TRACKING,
     TRUE_OPTIONS,
     found_frame,
     perceive,
@@ -21,7 +23,6 @@ from benchmarks.accuracy_people import (
 from benchmarks.accuracy_trackers import AnyTexture, overlap, phalp
 from benchmarks.clip_truth import read_truth
 from handler.camera import canvas_translation
-from handler.job import TrackingOptions
 from handler.records import PeopleInFrame, Person
 from model_cache import perception
 from model_cache.cache import load
@@ -36,26 +37,19 @@ IN_TRUE_BOXES = range(15, 105, 15)
 
 # What is allowed, what is measured, and the mildest break that must be beyond it.
 LEAST = {
-    "recall": 0.85,  # 0.93
-    "precision": 0.93,  # 0.99
-    "idf1": 0.87,  # 0.96; without texture 0.76
+    "recall": 0.85,  # 0.96
+    "precision": 0.93,  # 1.00
+    "idf1": 0.90,  # 0.98; without texture 0.78
 }
 MOST_WRONG_BODY = {
-    "mpjpe_mm": 125.0,  # 106; crop shifted 142
-    "pa_mpjpe_mm": 65.0,  # 51; crop shifted 79
-    "pixels": 11.0,  # 7; left and right swapped 15, depth wrong by a tenth 19
+    "mpjpe_mm": 112.0,  # 103; crop shifted 122, left and right swapped 161
+    "pa_mpjpe_mm": 60.0,  # 46; crop shifted 73, swapped 120
+    "pixels": 10.0,  # 6; swapped 15, depth wrong by a tenth 18, crop shifted 23
 }
-MOST_WRONG = MOST_WRONG_BODY | {"switches": 1}  # 0; without texture 2, by overlap 5
+MOST_WRONG = MOST_WRONG_BODY | {"switches": 1}  # 0; without texture 2
 SWITCHES_SHARE = 0.25  # of what the overlap of boxes makes
-# The same on the whole clip at every frame. What is wanted: benchmarks/accuracy_table.py.
-WHOLE = {
-    "recall": 0.85,
-    "precision": 0.90,
-    "idf1": 0.85,
-    "mpjpe_mm": 120.0,
-    "pa_mpjpe_mm": 66.0,
-    "pixels": 10.0,
-}
+# What is wanted of any clip, held by the whole one at every frame.
+WHOLE = accuracy_table.LEAST | accuracy_table.MOST
 
 LEFT_RIGHT = ((1, 2), (4, 5), (7, 8), (10, 11), (13, 14), (16, 17), (18, 19), (20, 21), (22, 23))
 
@@ -89,7 +83,7 @@ def follow(models) -> Callable[..., list[Tracked]]:
     """The tracker of jobs."""
 
     def followed(people: list[PeopleInFrame], texture=models.texture) -> list[Tracked]:
-        return phalp(people, texture, models.pose_predictor, TrackingOptions())
+        return phalp(people, texture, models.pose_predictor, TRACKING)
 
     return followed
 
@@ -175,10 +169,11 @@ def test_a_missing_texture_term_is_seen(people, scorer_of, follow):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_whole_clip_is_within_its_limits(models, scorer_of, follow):
+def test_the_whole_clip_is_as_wanted(models, scorer_of, follow):
     """Every frame of the shipped clip."""
     people = perceive(read_clip(CLIP), models.perception, OPTIONS)
     scorer = scorer_of(people)
-    scores = scorer.tracked(follow(people))
+    scores, by_overlap = scorer.tracked(follow(people)), scorer.tracked(overlap(people))
 
     assert beyond(scores, WHOLE) == set(), scores
+    assert scores.switches <= SWITCHES_SHARE * by_overlap.switches
