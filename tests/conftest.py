@@ -9,7 +9,7 @@ import pytest
 from tests.goldens import load_golden
 
 # The same examples in every run: a red run must mean a change. `--hypothesis-profile=default` draws new ones.
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
 
