@@ -22,7 +22,7 @@ from handler.records import PeopleInFrame, Person
 from model_cache.interfaces import Detections, Perception, PerceptionOptions
 
 # As docs/15-lite-models.md advises for small videos.
-TRACKING = TrackingOptions(small_w=25, small_h=60, hungarian_th=200, max_age_track=125)
+TRACKING = TrackingOptions(small_w=25, small_h=60, hungarian_th=200, max_age_track=125, predict="TP")
 OPTIONS = PerceptionOptions(masks=True, small_w=TRACKING.small_w, small_h=TRACKING.small_h)
 TRUE_OPTIONS = PerceptionOptions(masks=True, small_w=0, small_h=0)
 

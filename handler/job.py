@@ -85,6 +85,12 @@ class TrackingOptions(Strict):
     track_history: int = Field(
         default=7, ge=3, le=60, alias="phalp.track_history", description="Observations kept per track."
     )
+    predict: Literal["TPL", "TP", "TL", "T"] = Field(
+        default="TPL",
+        alias="phalp.predict",
+        description="What is predicted of a person besides the texture: pose (P) and location (L); "
+        "without them the last seen one is expected again.",
+    )
     detect_shots: bool = Field(
         default=False, alias="phalp.detect_shots", description="Detect camera cuts while streaming."
     )

@@ -36,7 +36,6 @@ GONE = {
     "render.enable": "for the overlay, add artifacts=[overlay.mp4]",
     "render.type": "leave it out; for the overlay, add artifacts=[overlay.mp4]",
     "phalp.detector": "leave it out; the detector is chosen by the worker's settings",
-    "phalp.predict": "leave it out; pose, location and texture are always used",
     "overwrite": "leave it out; results of an earlier run are replaced",
 }
 _WINDOWS = re.compile(r"(?P<drive>[A-Za-z]):[\\/](?P<rest>.*)", re.DOTALL)

@@ -220,6 +220,7 @@ class TrackerOptions:
         hungarian_th: a match must not cost more than this.
         alpha: weight of new texture, times score squared.
         track_history: observations kept per track.
+        predict: what is predicted (T, P, L: texture, pose, location); of the others the last seen is expected.
     """
 
     n_init: int = 5
@@ -227,6 +228,7 @@ class TrackerOptions:
     hungarian_th: float = 100.0
     alpha: float = 0.1
     track_history: int = 7
+    predict: str = "TPL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -422,6 +422,8 @@ export interface TrackingOptions {
   "phalp.alpha"?: number;
   /** Observations kept per track. Default: 7. */
   "phalp.track_history"?: number;
+  /** What is predicted of a person besides the texture: pose (P) and location (L); without them the last seen one is expected again. Default: "TPL". */
+  "phalp.predict"?: "TPL" | "TP" | "TL" | "T";
   /** Detect camera cuts while streaming. Default: false. */
   "phalp.detect_shots"?: boolean;
   /** Reproduce the official packages' known bugs (docs/07-differences.md). Default: false. */

@@ -22,6 +22,7 @@ def tracker_options(options: TrackingOptions) -> TrackerOptions:
         hungarian_th=options.hungarian_th,
         alpha=options.alpha,
         track_history=options.track_history,
+        predict=options.predict,
     )
 
 

@@ -143,21 +143,26 @@ class Tracker:
             return
         histories = self.histories
         chosen = slice(None) if len(rows) == len(self.tracks) else rows
-        times = histories.times[chosen]
-        time_since_update = np.array([self.tracks[row].time_since_update for row in rows.tolist()])
-        locations = histories.locations[chosen]
-        expected = predict_locations(locations, times, time_since_update)
-        if not self._options.upstream_quirks:
-            # No line fits a depth that is not positive; expect such a body where it was.
-            lineless = ~np.isfinite(expected).all(axis=1)
-            expected[lineless] = locations[lineless, -1]
-        histories.expected_locations[chosen] = expected
-        histories.expected_poses[chosen] = self._pose_predictor.predict_next(
+        times, poses, locations = (
+            histories.times[chosen],
             histories.poses[chosen],
-            times,
-            time_since_update,
-            upstream_quirks=self._options.upstream_quirks,
+            histories.locations[chosen],
         )
+        time_since_update = np.array([self.tracks[row].time_since_update for row in rows.tolist()])
+        expected = locations[:, -1]
+        if "L" in self._options.predict:
+            expected = predict_locations(locations, times, time_since_update)
+            if not self._options.upstream_quirks:
+                # No line fits a depth that is not positive; expect such a body where it was.
+                lineless = ~np.isfinite(expected).all(axis=1)
+                expected[lineless] = locations[lineless, -1]
+        histories.expected_locations[chosen] = expected
+        expected = poses[:, -1]
+        if "P" in self._options.predict:
+            expected = self._pose_predictor.predict_next(
+                poses, times, time_since_update, upstream_quirks=self._options.upstream_quirks
+            )
+        histories.expected_poses[chosen] = expected
 
     def _begin(
         self,

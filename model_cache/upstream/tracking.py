@@ -49,6 +49,7 @@ def job_settings(config: Any, options: TrackerOptions) -> Any:
     limits.hungarian_th = options.hungarian_th
     limits.alpha = options.alpha
     limits.track_history = options.track_history
+    limits.predict = options.predict
     return config
 
 

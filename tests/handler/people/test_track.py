@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.job import TrackingOptions
+from handler.people.person import location_vectors, pose_vectors
 from handler.people.track import Tracker, track
 from handler.records import PeopleInFrame
 from tests.fakes import FakePosePredictor, FakeTextureModel
@@ -29,16 +30,22 @@ def ids(frame, state="tracked"):
     return [one.track_id for one in frame.people if one.state == state]
 
 
-@given(present=PRESENCE, n_init=st.integers(1, 7), max_age=st.integers(0, 12), quirks=st.booleans())
+@given(
+    present=PRESENCE,
+    n_init=st.integers(1, 7),
+    max_age=st.integers(0, 12),
+    predict=st.sampled_from(["TPL", "TP", "TL", "T"]),
+    quirks=st.booleans(),
+)
 @settings(max_examples=40, deadline=None)
-def test_track_keeps_its_promises(present, n_init, max_age, quirks):
+def test_track_keeps_its_promises(present, n_init, max_age, predict, quirks):
     """Whatever happens, frames, identities, measurements and predictions are in order.
 
     Every frame once and in order, nobody twice in a frame, each measurement used at most once and in its own
     frame, people lost no longer than allowed, everything finite, no texture.
     """
     frames = list(world(present))
-    tracked = run(frames, n_init=n_init, max_age_track=max_age, upstream_quirks=quirks)
+    tracked = run(frames, n_init=n_init, max_age_track=max_age, predict=predict, upstream_quirks=quirks)
 
     assert [frame.frame_index for frame in frames] == [frame.frame_index for frame in tracked]
     assert [len(frame.people) for frame in frames] == [frame.num_detected for frame in tracked]
@@ -156,6 +163,25 @@ def test_a_prediction_is_for_its_own_frame():
     # The ridge pulls the slope of 0.01 a frame down by 1.2 / 29.2 of itself.
     center, slope = 0.3 + 0.01 * 6, 0.01 * 28 / 29.2
     np.testing.assert_allclose(lost.prediction.location_vector[88], center + slope * 5, rtol=1e-5)
+
+
+def test_what_is_not_predicted_is_expected_as_last_seen():
+    """PHALP's `predict`: without L the last location, without P the last pose, of each lost person."""
+
+    class Moving(FakePosePredictor):
+        def predict_next(self, poses, *args, **kwargs):
+            return super().predict_next(poses, *args, **kwargs) + np.float32(1)
+
+    frames = list(world([[0]] * 8 + [[]] * 3))
+    (seen,) = frames[7].people
+    pose, location = pose_vectors([seen])[0], location_vectors([seen])[0]
+
+    for predict in ("TPL", "TP", "TL", "T"):
+        options = TrackingOptions(n_init=2, predict=predict)
+        tracked = list(track(iter(frames), FakeTextureModel(), Moving(), options))
+        prediction = tracked[9].people[0].prediction
+        assert ("P" in predict) != np.array_equal(prediction.pose_vector, pose)
+        assert ("L" in predict) != np.array_equal(prediction.location_vector, location)
 
 
 def test_a_shot_makes_old_places_forgotten():
