@@ -220,7 +220,7 @@ class TrackerOptions:
         hungarian_th: a match must not cost more than this.
         alpha: weight of new texture, times score squared.
         track_history: observations kept per track.
-        predict: what is predicted (T, P, L: texture, pose, location); of the others the last seen is expected.
+        predict: what is predicted: texture, pose, location; of the others the last one seen is expected.
     """
 
     n_init: int = 5
