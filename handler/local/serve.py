@@ -66,7 +66,7 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
         CannotServe: the address or the data folder is in use, or cannot be used.
     """
     settings = settings or ServeSettings()
-    if options.host not in LOOPBACK and settings.api_key is None:
+    if options.host not in LOOPBACK and not settings.api_key:
         raise CannotServe(f"to listen on {options.host}, set SERVE_API_KEY: anyone there could run jobs")
     try:
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
