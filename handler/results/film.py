@@ -33,9 +33,13 @@ class Film:
         self._stream: av.VideoStream | None = None
         self._size: tuple[int, int] | None = None
         self._first_pts = 0
+        self._last_pts: int | None = None
 
     def add(self, image_bgr: UInt8[ndarray, "h w 3"], pts: int) -> None:
-        """Append a picture; `pts` in ticks, strictly increasing. The film starts at 0."""
+        """Append a picture; `pts` in ticks, moved on by one where it does not grow. The film starts at 0."""
+        if self._last_pts is not None:
+            pts = max(pts, self._last_pts + 1)
+        self._last_pts = pts
         if self._stream is None:
             self._open(image_bgr, pts)
         assert self._stream is not None

@@ -64,7 +64,8 @@ def overlay(
                     raise RuntimeError(f"frame {frame.frame_index} came out differently the second time")
                 image = frame.image_bgr.copy()
                 draw_people(image, record["people"], options=options, body=body)
-                pictures.add(image, frame.pts)
+                # The repaired time: raw timestamps may repeat or start again.
+                pictures.add(image, round(frame.pts_seconds / facts.time_base))
     except av.FFmpegError as error:
         if is_disk_full(error):
             raise WorkerError("DISK_FULL", "the worker's disk is full", stage="overlay") from error
