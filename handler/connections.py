@@ -109,7 +109,11 @@ class _CheckedStream(httpcore2.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._check()
-        self._stream.write(buffer, timeout)
+        try:
+            self._stream.write(buffer, timeout)
+        except httpcore2.WriteTimeout as error:
+            # Who takes no more may have answered already; httpcore reads that after a WriteError only.
+            raise httpcore2.WriteError("the other side takes nothing more") from error
 
     def close(self) -> None:
         self._stream.close()

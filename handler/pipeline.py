@@ -77,13 +77,12 @@ def run(work: Work, models: Models, settings: Settings, local: LocalRun | None =
             intake=settings.intake,
             folder=local.out if local else None,
         )
-    if local is None:
-        with stages.stage("upload"):
-            found = find_complete(
-                store, job_id=work.job_id, input_sha256=work.input_sha256, into=folder, check=check
-            )
-        if found is not None:
-            return found
+    with stages.stage("upload"):
+        found = find_complete(
+            store, job_id=work.job_id, input_sha256=work.input_sha256, into=folder, check=check
+        )
+    if found is not None:
+        return found
     source = _fetch(work, settings, stages, local)
     _begin(work, "probe")
     with stages.stage("probe"):

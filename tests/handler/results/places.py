@@ -48,6 +48,12 @@ def store_of(place: str, s3: S3Server, prefix: str, **more) -> Store:
     return PresignedUrls(urls, intake=LOCAL, bucket=limits)
 
 
+def stored(s3: S3Server, prefix: str, kind: str = "frames.jsonl.gz") -> bytes:
+    """The one object of that name under a prefix, whatever hash its key holds."""
+    (key,) = (key for key in s3.keys(f"{prefix}/") if key.endswith(f"/{kind}"))
+    return s3.get(key)
+
+
 def make_file(folder: Path, size: int, kind="frames.jsonl.gz") -> LocalFile:
     """A file of pseudo-random bytes."""
     path = folder / kind
