@@ -70,7 +70,7 @@ class AnswerTo(Fault):
     Attributes:
         request: a regular expression for the request's first line, e.g. `b"^PUT "`.
         status: what is answered; None: nothing.
-        is_done: the server gets the request and does what it says.
+        is_done: the server gets the request and does what it says; if not, None is silence, not an end.
         code: S3's name of the error, if the answer has one.
     """
 
@@ -192,7 +192,10 @@ def _pump(
                 matched.set()
                 if not fault.is_done:
                     _take_request(client, data, ended)
-                    _send_head(client, fault)
+                    if fault.status is None:
+                        ended.wait()
+                    else:
+                        _send_head(client, fault)
                     break
             if isinstance(fault, Cut) and sent + len(data) > fault.after_bytes:
                 client.setsockopt(

@@ -17,7 +17,7 @@ export interface Artifact {
 export interface BucketOutput {
   /** Default: the worker's BUCKET_NAME. */
   bucket?: string | null;
-  /** Keys are {prefix}/{job_id}/{file}; checked for safety. */
+  /** Keys begin with {prefix}/{job_id}/; checked for safety. */
   prefix?: string;
 }
 
@@ -239,7 +239,7 @@ export interface PhalpRecord {
 
 /** Results go to presigned PUT URLs, one per artifact. */
 export interface PresignedOutput {
-  /** Presigned PUT URL per artifact; result.json and frames.jsonl.gz are required. */
+  /** Presigned PUT URL per artifact, signed for no header but host and Content-Type; result.json and frames.jsonl.gz are required. */
   put_urls: Partial<Record<"result.json" | "frames.jsonl.gz" | "frames.json" | "overlay.mp4", string>>;
 }
 

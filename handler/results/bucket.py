@@ -262,20 +262,22 @@ def _nothing() -> None:
 
 
 def _client(settings: BucketSettings) -> "S3Client":
+    key, secret = settings.access_key_id, settings.secret_access_key
+    client = partial(
+        boto3.client,
+        "s3",
+        aws_access_key_id=key.get_secret_value() if key else None,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+    )
     # Without an address of ours, boto3 looks in its own settings (AWS_ENDPOINT_URL_S3 and others).
-    address = settings.endpoint_url or boto3.client("s3", region_name=settings.region).meta.endpoint_url
+    address = settings.endpoint_url or client(region_name=settings.region).meta.endpoint_url
     custom = not f".{urlsplit(address).hostname}".endswith(AWS_DOMAINS)
     # Many S3-compatible stores refuse the checksums that boto3 adds by default since 1.36.
     checksums: Literal["when_required", "when_supported"] = "when_required" if custom else "when_supported"
     style = settings.addressing_style or ("path" if custom else "auto")
-    region = settings.region or (DEFAULT_REGION if settings.endpoint_url and custom else None)
-    key, secret = settings.access_key_id, settings.secret_access_key
-    return boto3.client(
-        "s3",
+    made: S3Client = client(
         endpoint_url=settings.endpoint_url,
-        region_name=region,
-        aws_access_key_id=key.get_secret_value() if key else None,
-        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        region_name=settings.region or (DEFAULT_REGION if settings.endpoint_url and custom else None),
         config=Config(
             signature_version="s3v4",
             s3={"addressing_style": style},
@@ -286,6 +288,7 @@ def _client(settings: BucketSettings) -> "S3Client":
             response_checksum_validation=checksums,
         ),
     )
+    return made
 
 
 def _code(error: ClientError) -> str:

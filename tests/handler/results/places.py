@@ -9,7 +9,9 @@ from handler.errors import JobError
 from handler.results.bucket import Bucket
 from handler.results.presigned import PresignedUrls
 from handler.results.store import LocalFile, Store, local_file
+from handler.results.upload import commit, upload
 from handler.settings import BucketSettings, IntakeSettings
+from tests.handler.results.test_golden import make
 from tests.s3_server import S3Server
 
 MEBIBYTE = 1024**2
@@ -60,6 +62,15 @@ def make_file(folder: Path, size: int, kind="frames.jsonl.gz") -> LocalFile:
     block = hashlib.sha256(str(size).encode()).digest()
     path.write_bytes((block * (size // len(block) + 1))[:size])
     return local_file(kind, path)
+
+
+def complete(store: Store, folder: Path):
+    """A finished job in the store: (document, reply)."""
+    document, _ = make(folder)
+    files = [local_file("frames.jsonl.gz", folder / "frames.jsonl.gz")]
+    artifacts = upload(store, files, check=nothing, seconds=30)
+    document = document.model_copy(update={"artifacts": artifacts})
+    return document, commit(store, document, into=folder, check=nothing, seconds=30)
 
 
 def assert_no_secret(error: JobError, s3: S3Server) -> None:

@@ -2,26 +2,24 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
 from handler.errors import ResultError
 from handler.job import BucketOutput
 from handler.results.folder import Folder
-from handler.results.store import Store, local_file
-from handler.results.upload import commit, find_complete, open_store, upload
+from handler.results.upload import find_complete, open_store, upload
 from handler.settings import BucketSettings, IntakeSettings
 from tests.fault_proxy import Cut
 from tests.handler.results.places import (
     LOCAL,
     MEBIBYTE,
+    complete,
     make_file,
     nothing,
     settings,
     store_of,
 )
-from tests.handler.results.test_golden import make
 
 
 def test_no_bucket_and_no_urls_is_refused():
@@ -64,15 +62,6 @@ def test_folder_is_a_store(tmp_path):
     assert (tmp_path / "out" / "clip" / "frames.jsonl.gz").read_bytes() == file.path.read_bytes()
     assert artifact.key == "frames.jsonl.gz"
     assert isinstance(store, Folder)
-
-
-def complete(store: Store, folder: Path):
-    """A finished job in the store: (document, reply)."""
-    document, _ = make(folder)
-    files = [local_file("frames.jsonl.gz", folder / "frames.jsonl.gz")]
-    artifacts = upload(store, files, check=nothing, seconds=30)
-    document = document.model_copy(update={"artifacts": artifacts})
-    return document, commit(store, document, into=folder, check=nothing, seconds=30)
 
 
 def test_reply_points_at_every_file(s3, tmp_path):
