@@ -92,22 +92,25 @@ class Bucket:
         """
         artifact = file.artifact(self.key(file.kind, file.sha256))
         for again in (True, False):
-            try:
-                self._send(file, check)
-                break
-            except ResultError as error:
-                if self._is_there(artifact, check):
-                    log.info("an upload seemed to fail, but the file is there", kind=file.kind)
+            # Aborted last: a store that gave no answer may still be at it. Parts that nobody aborts are
+            # stored, and paid for, without being visible.
+            with contextlib.ExitStack() as unfinished:
+                try:
+                    self._send(file, check, unfinished)
                     break
-                if not (again and isinstance(error, _UploadGone)):
-                    raise
+                except ResultError as error:
+                    if self._is_there(artifact, check):
+                        log.info("an upload seemed to fail, but the file is there", kind=file.kind)
+                        break
+                    if not (again and isinstance(error, _UploadGone)):
+                        raise
         return artifact
 
-    def _send(self, file: LocalFile, check: Check) -> None:
+    def _send(self, file: LocalFile, check: Check, unfinished: contextlib.ExitStack) -> None:
         key = self.key(file.kind, file.sha256)
         with file.path.open("rb") as stream:
             if file.size_bytes > self._limits.part_bytes:
-                self._send_in_parts(key, file, stream, check)
+                self._send_in_parts(key, file, stream, check, unfinished)
             else:
                 self._call(
                     lambda: self._client.put_object(
@@ -121,13 +124,18 @@ class Bucket:
         if not self._arrived(key, file.size_bytes, check):
             raise ResultError("UPLOAD_FAILED", f"{file.kind} did not arrive whole", stage="upload")
 
-    def _send_in_parts(self, key: str, file: LocalFile, stream: IO[bytes], check: Check) -> None:
+    def _send_in_parts(
+        self, key: str, file: LocalFile, stream: IO[bytes], check: Check, unfinished: contextlib.ExitStack
+    ) -> None:
         client, name = self._client, self._name
         size = max(self._limits.part_bytes, -(-file.size_bytes // MAX_PARTS))
-        started = self._call(
-            lambda: client.create_multipart_upload(Bucket=name, Key=key, ContentType=file.content_type), check
+        upload_id = self._call(
+            lambda: client.create_multipart_upload(Bucket=name, Key=key, ContentType=file.content_type)[
+                "UploadId"
+            ],
+            check,
         )
-        upload_id = started["UploadId"]
+        unfinished.callback(lambda: self._abort(key, upload_id, limited(_nothing, TIDY_SECONDS)))
 
         def send_part(number: int, start: int) -> "CompletedPartTypeDef":
             part = client.upload_part(
@@ -139,21 +147,17 @@ class Bucket:
             )
             return {"PartNumber": number, "ETag": part["ETag"]}
 
-        try:
-            parts = [
-                self._call(partial(send_part, number, start), check)
-                for number, start in enumerate(range(0, file.size_bytes, size), 1)
-            ]
-            self._call(
-                lambda: client.complete_multipart_upload(
-                    Bucket=name, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
-                ),
-                check,
-            )
-        except BaseException:
-            # Parts that nobody aborts are stored, and paid for, without being visible.
-            self._abort(key, upload_id, limited(_nothing, TIDY_SECONDS))
-            raise
+        parts = [
+            self._call(partial(send_part, number, start), check)
+            for number, start in enumerate(range(0, file.size_bytes, size), 1)
+        ]
+        self._call(
+            lambda: client.complete_multipart_upload(
+                Bucket=name, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
+            ),
+            check,
+        )
+        unfinished.pop_all()
 
     def summary(self, check: Check) -> bytes | None:
         """The `result.json` that is already there.
@@ -245,7 +249,7 @@ class Bucket:
                 if _status(error) == 404:
                     return False
                 raise
-            return answer["ContentLength"] == num_bytes
+            return answer.get("ContentLength", num_bytes) == num_bytes
 
         try:
             return self._call(look, check)
@@ -303,11 +307,13 @@ def _coded(call: Callable[[], Result]) -> Result:
     """What `call` gives, with boto3's errors as ours. Their own messages name hosts, buckets and key ids."""
     try:
         return call()
-    except (ClientError, BotoCoreError, ResponseParserError) as error:
+    except (ClientError, BotoCoreError) as error:
         raise translated(error) from error
+    except (ResponseParserError, KeyError) as error:  # some other server's page, or an empty one
+        raise ResultError("UPLOAD_FAILED", "the bucket does not answer as S3 does", stage="upload") from error
 
 
-def translated(error: ClientError | BotoCoreError | ResponseParserError) -> JobError:
+def translated(error: ClientError | BotoCoreError) -> JobError:
     """The coded error for one of boto3's."""
     if isinstance(error, ClientError):
         status, code = _status(error), _code(error)

@@ -123,6 +123,18 @@ def test_upload_that_somebody_ended_begins_again(s3, proxy, tmp_path, request_li
     assert s3.get(artifact.key) == file.path.read_bytes()
 
 
+@pytest.mark.parametrize("size", [SINGLE, PARTS], ids=["single", "parts"])
+def test_answer_of_another_server_is_coded(s3, proxy, tmp_path, size):
+    """A page with status 200 in the store's place is no result, and no bug."""
+    store = store_of("bucket", s3.behind(proxy.url), f"page-{size}", attempts=1)
+    proxy.fault = Answer(status=200, body=[b"<html>Welcome, please log in"])
+
+    with pytest.raises(ResultError) as failed:
+        upload(store, [make_file(tmp_path, size)], check=nothing, seconds=60)
+
+    assert failed.value.code == "UPLOAD_FAILED"
+
+
 @pytest.mark.parametrize("code", ["BadDigest", "OperationAborted", "IncompleteBody"])
 def test_refusal_of_the_moment_is_tried_again(s3, proxy, tmp_path, code):
     """A body damaged on its way, or another writer at the same moment, costs another attempt."""
