@@ -35,9 +35,14 @@ class Endpoint:
         desk: the meeting point of callers and workers.
         settings: names, keys, limits.
         worker_key: what workers must send.
+
+    Raises:
+        ValueError: the worker key is empty; every request without a key would carry it.
     """
 
     def __init__(self, desk: Desk, settings: ServeSettings, *, worker_key: str) -> None:
+        if not worker_key:
+            raise ValueError("the worker key is empty")
         self._desk = desk
         self._settings = settings
         self._worker_key = worker_key
