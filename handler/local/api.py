@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from handler.local.desk import Desk
 from handler.local.jobs import FINAL, Job, status_document
 from handler.local.replies import Refused, answer, parse_object, read_body
+from handler.numbers import whole_number
 
 MAX_RUN_BYTES = 10 * 1000**2  # RunPod's limits
 MAX_RUNSYNC_BYTES = 20 * 1000**2
@@ -57,10 +58,12 @@ class JobApi:
 
     Args:
         desk: where jobs are put and found.
+        request_seconds: in which a request must have come whole.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, *, request_seconds: float) -> None:
         self._desk = desk
+        self._request_seconds = request_seconds
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""
@@ -131,7 +134,8 @@ class JobApi:
     async def _submit(self, request: web.Request, *, max_bytes: int, is_sync: bool) -> Job:
         if self._desk.is_closing:
             raise Refused(503, "the endpoint is shutting down")
-        body = parse_object(await read_body(request, max_bytes=max_bytes))
+        raw = await read_body(request, max_bytes=max_bytes, seconds=self._request_seconds)
+        body = parse_object(raw)
         try:
             asked = RunRequest.model_validate(body)
         except ValidationError as error:
@@ -167,10 +171,10 @@ def _seconds(milliseconds: int | None) -> float | None:
 
 
 def _wait_ms(request: web.Request) -> int:
-    text = request.query.get("wait", str(DEFAULT_WAIT_MS))
-    if not text.isascii() or not text.isdigit() or not MIN_WAIT_MS <= int(text[:9]) <= MAX_WAIT_MS:
+    wait_ms = whole_number(request.query.get("wait", str(DEFAULT_WAIT_MS)))
+    if wait_ms is None or not MIN_WAIT_MS <= wait_ms <= MAX_WAIT_MS:
         raise Refused(400, f"wait must be {MIN_WAIT_MS} to {MAX_WAIT_MS} milliseconds")
-    return int(text)
+    return wait_ms
 
 
 def _in_words(error: ValidationError) -> str:

@@ -20,6 +20,7 @@ from handler.local.worker_api import WorkerApi
 from handler.settings import ServeSettings
 
 SWEEP_SECONDS = 0.5
+LINGER_SECONDS = 10.0  # for the rest of a refused body, so that its sender can read the answer
 
 log = structlog.get_logger(__name__)
 
@@ -57,11 +58,19 @@ class Endpoint:
         """
         prefix = f"/v2/{self._settings.endpoint_id}"
         app = web.Application(middlewares=[errors_as_json])
-        app.add_routes(_guarded(JobApi(self._desk).routes(prefix), self._client_key))
-        worker_routes = WorkerApi(self._desk, hold_seconds=self._settings.hold_seconds).routes(prefix)
-        app.add_routes(_guarded(worker_routes, self._worker_key))
-        # A held request of a worker that has gone must not take a job for it.
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        seconds = self._settings.request_seconds
+        job_api = JobApi(self._desk, request_seconds=seconds)
+        worker_api = WorkerApi(self._desk, request_seconds=seconds, hold_seconds=self._settings.hold_seconds)
+        app.add_routes(_guarded(job_api.routes(prefix), self._client_key))
+        app.add_routes(_guarded(worker_api.routes(prefix), self._worker_key))
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=seconds,  # also for a request whose head does not come whole
+            lingering_time=min(seconds, LINGER_SECONDS),
+            handler_cancellation=True,  # a held request of a worker that has gone must not take a job for it
+            shutdown_timeout=1.0,
+        )
         await runner.setup()
         try:
             try:
@@ -112,7 +121,8 @@ def _checked(handle: Handle, key: str | None) -> Handle:
                 raise Refused(403, "web pages may not use an endpoint without a key; set SERVE_API_KEY")
             return await handle(request)
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(sent.encode(), key.encode()):
+        # The bytes as they came: header values are not always text.
+        if not hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), key.encode()):
             raise Refused(401, "the Authorization header holds no valid key")
         return await handle(request)
 
