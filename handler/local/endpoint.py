@@ -8,7 +8,6 @@ import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import aiohttp
 import structlog
 from aiohttp import web
 
@@ -17,7 +16,7 @@ from handler.local.desk import Desk
 from handler.local.replies import Handle, Refused, errors_as_json
 from handler.local.webhook import call_due_webhooks
 from handler.local.worker_api import WorkerApi
-from handler.settings import ServeSettings
+from handler.settings import IntakeSettings, ServeSettings
 
 SWEEP_SECONDS = 0.5
 LINGER_SECONDS = 10.0  # for the rest of a refused body, so that its sender can read the answer
@@ -35,17 +34,21 @@ class Endpoint:
     Args:
         desk: the meeting point of callers and workers.
         settings: names, keys, limits.
+        intake: which addresses webhooks may have.
         worker_key: what workers must send.
 
     Raises:
         ValueError: the worker key is empty; every request without a key would carry it.
     """
 
-    def __init__(self, desk: Desk, settings: ServeSettings, *, worker_key: str) -> None:
+    def __init__(
+        self, desk: Desk, settings: ServeSettings, intake: IntakeSettings, *, worker_key: str
+    ) -> None:
         if not worker_key:
             raise ValueError("the worker key is empty")
         self._desk = desk
         self._settings = settings
+        self._intake = intake
         self._worker_key = worker_key
         self._client_key = settings.api_key.get_secret_value() if settings.api_key else None
 
@@ -59,7 +62,7 @@ class Endpoint:
         prefix = f"/v2/{self._settings.endpoint_id}"
         app = web.Application(middlewares=[errors_as_json])
         seconds = self._settings.request_seconds
-        job_api = JobApi(self._desk, request_seconds=seconds)
+        job_api = JobApi(self._desk, self._intake, request_seconds=seconds)
         worker_api = WorkerApi(self._desk, request_seconds=seconds, hold_seconds=self._settings.hold_seconds)
         app.add_routes(_guarded(job_api.routes(prefix), self._client_key))
         app.add_routes(_guarded(worker_api.routes(prefix), self._worker_key))
@@ -84,17 +87,17 @@ class Endpoint:
 
     async def run_clock(self) -> None:
         """Apply time limits and call webhooks, for ever."""
-        async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_repeatedly(self._sweep))
-            tasks.create_task(_repeatedly(lambda: self._call_webhooks(session)))
+            tasks.create_task(_repeatedly(self._call_webhooks))
 
     async def _sweep(self) -> None:
         self._desk.sweep()
         await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _call_webhooks(self, session: aiohttp.ClientSession) -> None:
+    async def _call_webhooks(self) -> None:
         timeout = self._settings.webhook_timeout_seconds
-        if not await call_due_webhooks(self._desk.queue, session, timeout):
+        if not await call_due_webhooks(self._desk.queue, self._intake, timeout):
             await self._desk.bell.wait(SWEEP_SECONDS)
 
 

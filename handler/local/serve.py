@@ -18,6 +18,7 @@ from handler import logs
 from handler.local.database import QueueUnusable
 from handler.local.desk import Desk
 from handler.local.endpoint import AddressUnavailable, Endpoint
+from handler.local.intake import LocalIntakeSettings
 from handler.local.queue import JobQueue
 from handler.local.secret_files import SecretUnusable, read_private, torn, write_private
 from handler.local.storage import ObjectStore, StorageUnavailable, load_keys
@@ -101,7 +102,7 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     queue.renew_leases()
     desk = Desk(queue, lease_seconds=settings.lease_seconds, stop_seconds=settings.stop_seconds)
-    endpoint = Endpoint(desk, settings, worker_key=worker_key)
+    endpoint = Endpoint(desk, settings, LocalIntakeSettings(), worker_key=worker_key)
     async with endpoint.listening(options.host, options.port) as url:
         client = {"ENDPOINT_URL": url, **(store.environment() if store else {})}
         write_private(options.data / "client.env", "".join(f"{k}={v}\n" for k, v in client.items()))

@@ -15,6 +15,7 @@ import httpcore2
 import httpx2
 
 from handler.addresses import AddressRefused, check_url
+from handler.connections import as_target
 from handler.errors import InputError, SourceError
 from handler.numbers import whole_number
 from handler.settings import IntakeSettings
@@ -114,11 +115,10 @@ def _get(
     seconds = {"connect": settings.connect_seconds, "pool": settings.connect_seconds}
     seconds |= {"read": settings.read_seconds, "write": settings.read_seconds}
     for _ in range(settings.max_redirects + 1):
-        target = httpcore2.URL(
-            scheme=address.raw_scheme, host=address.raw_host, port=address.port, target=address.raw_path
-        )
         asked: Headers = {"Host": address.netloc, **headers}
-        with pool.stream("GET", target, headers=asked, extensions={"timeout": seconds}) as response:
+        with pool.stream(
+            "GET", as_target(address), headers=asked, extensions={"timeout": seconds}
+        ) as response:
             location = _location(response)
             if response.status not in REDIRECTS or not location:
                 yield response

@@ -9,6 +9,7 @@ import pytest
 
 from handler.local.desk import Desk
 from handler.local.endpoint import Endpoint
+from handler.local.intake import LocalIntakeSettings
 from handler.local.queue import JobQueue
 from handler.local.secret_files import SecretUnusable, read_private, write_private
 from handler.local.serve import CannotServe, ServeOptions, run
@@ -111,5 +112,5 @@ def test_endpoint_refuses_an_empty_worker_key(tmp_path: Path) -> None:
     queue = JobQueue(tmp_path / "queue.sqlite3", ServeSettings())
     desk = Desk(queue, lease_seconds=1, stop_seconds=1)
     with pytest.raises(ValueError, match="empty"):
-        Endpoint(desk, ServeSettings(), worker_key="")
+        Endpoint(desk, ServeSettings(), LocalIntakeSettings(), worker_key="")
     queue.close()

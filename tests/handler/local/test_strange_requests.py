@@ -97,6 +97,8 @@ def nested(levels: int) -> bytes:
         (post(b"run", b'{"input":{"a":' + b"9" * 5000 + b"}}"), 400),
         (post(b"run", b'{"input":{"a":' + b"9" * 300 + b"}}"), 200),
         (post(b"run", b'{"input":{},"input":{"a":1}}'), 200),
+        (post(b"run", b'{"input":{},"webhook":"http://' + b"a" * 64 + b'.example/"}'), 400),
+        (post(b"run", b'{"input":{},"webhook":"http://a..b/"}'), 400),
         (post(b"run", b'{"input":{},"webhook":"http://h:\xc2\xb2/"}'), 400),
         (post(b"runsync?wait=\xc2\xb2", GOOD), 400),
         (post(b"status/\xff", b""), 400),
@@ -109,7 +111,7 @@ def nested(levels: int) -> bytes:
         (post(b"job-done/w/x", b"{}", "Authorization: Bearer é".encode()), 401),
         (post(b"job-done/w/x", b"{}", b"Authorization: " + WORKER_KEY.encode()), 404),
     ],
-    ids=range(30),
+    ids=range(32),
 )
 def test_strange_request_is_answered(
     loop: asyncio.AbstractEventLoop, endpoint: Running, request_: bytes, expected: int
