@@ -5,6 +5,7 @@ Knows nothing of processes or storage.
 
 import asyncio
 import hmac
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -19,6 +20,7 @@ from handler.local.worker_api import WorkerApi
 from handler.settings import IntakeSettings, ServeSettings
 
 SWEEP_SECONDS = 0.5
+STUMBLE_SECONDS = 2.0
 LINGER_SECONDS = 10.0  # for the rest of a refused body, so that its sender can read the answer
 
 log = structlog.get_logger(__name__)
@@ -106,9 +108,12 @@ async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await step()
+        except sqlite3.OperationalError as error:
+            log.error("the queue cannot be written; what time does to jobs waits", error=str(error))
+            await asyncio.sleep(STUMBLE_SECONDS)
         except Exception:
             log.exception("the endpoint's clock stumbled")
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(STUMBLE_SECONDS)
 
 
 def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:

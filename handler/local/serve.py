@@ -5,6 +5,7 @@ import fcntl
 import re
 import secrets
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -86,6 +87,8 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
             asyncio.run(_serve(options, settings, queue, store, worker_key))
     except (StorageUnavailable, QueueUnusable, AddressUnavailable, SecretUnusable) as error:
         raise CannotServe(str(error)) from error
+    except sqlite3.OperationalError as error:
+        raise CannotServe(f"the queue in {options.data} cannot be written: {error}") from error
     except OSError as error:
         raise CannotServe(f"the folder {options.data} cannot be used: {error.strerror}") from error
 
@@ -168,7 +171,7 @@ async def _watch(store: ObjectStore | None) -> None:
             log.error("the S3 server ended and is started again")
             try:
                 store.start()
-            except StorageUnavailable as error:
+            except (StorageUnavailable, OSError) as error:
                 log.error("it did not start", error=str(error))
 
 
