@@ -86,9 +86,7 @@ class Desk:
         self._clock = clock
         self._workers: dict[str, Worker] = {}
         self._gone: set[str] = set()
-        self._parted: dict[
-            str, bool
-        ] = {}  # of these, whose jobs are not back yet; whether by their own fault
+        self._parted: dict[str, bool] = {}  # whose jobs are not back yet, and whether it was their fault
 
     def expect(self, worker_id: str) -> Worker:
         """Our own process was started and will report under this id."""

@@ -84,10 +84,7 @@ async def errors_as_json(request: web.Request, handler: Handle) -> web.StreamRes
         return answer({"error": error.reason}, status=error.status)
     except sqlite3.OperationalError as error:  # a full disk, mostly; workers try again on a 5xx
         log.error("the queue cannot be written", error=str(error))
-        return answer(
-            {"error": "the queue cannot be written now"},
-            status=503,
-        )
+        return answer({"error": "the queue cannot be written now"}, status=503)
     except Exception:
         log.exception("a request failed", method=request.method, route=str(request.match_info.route.resource))
         return answer({"error": "internal error"}, status=500)

@@ -76,8 +76,15 @@ def _call(job: Job, intake: IntakeSettings, timeout_seconds: float, is_over: thr
     log.info(
         "called a webhook",
         job_id=job.id,
-        host=urlsplit(job.webhook).hostname,  # all that is logged of the URL: the rest may hold a token
+        host=_host(job.webhook),  # all that is logged of the URL: the rest may hold a token
         outcome=outcome,
         call=job.webhook_calls + 1,
     )
     return is_accepted
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None

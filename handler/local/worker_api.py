@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -84,8 +85,9 @@ class WorkerApi:
             body = parse_object(raw)
         except Refused as refused:
             # The SDK drops a refused result; without this its caller would wait until the job times out.
+            # One that did not come whole may come again; if not, the job goes back at the next job-take.
             code = "RESULT_TOO_LARGE" if refused.status == 413 else "RESULT_INVALID"
-            if not _is_progress(raw):
+            if refused.status != HTTPStatus.REQUEST_TIMEOUT and not _is_progress(raw):
                 error = EndpointError(code, refused.reason)
                 self._finish(worker, job_id, failure_output(error, job_id), str(error))
             raise

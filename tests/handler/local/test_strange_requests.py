@@ -142,6 +142,25 @@ def test_deep_result_is_kept_as_a_failure(loop: asyncio.AbstractEventLoop, endpo
     loop.run_until_complete(main())
 
 
+def test_result_that_does_not_come_whole_fails_nothing(
+    loop: asyncio.AbstractEventLoop, endpoint: Running
+) -> None:
+    """The worker is told so by 408, and the job waits for what it sends next."""
+
+    async def main() -> None:
+        job_id = await endpoint.run({"input": {}})
+        while (await endpoint.take("w"))[1]["id"] != job_id:
+            pass
+        path, half = f"job-done/w/{job_id}".encode(), b"Authorization: " + WORKER_KEY.encode()
+        request = post(path, b'{"output":1}', half).removesuffix(b"1}")
+        assert code(await exchange(endpoint, request)) == 408
+        assert (await endpoint.status(job_id))["status"] == "IN_PROGRESS"
+        assert await endpoint.done("w", job_id, {"output": 1}) == 200
+        assert (await endpoint.status(job_id))["output"] == 1
+
+    loop.run_until_complete(main())
+
+
 def test_key_beyond_ascii_lets_in(tmp_path: Path) -> None:
     """It is compared byte for byte."""
 
