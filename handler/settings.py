@@ -147,6 +147,9 @@ class ServeSettings(BaseSettings):
     lease_seconds: float = Field(
         default=30, gt=0, description="A job whose worker was silent for so long goes back to the queue."
     )
+    request_seconds: float = Field(
+        default=75, gt=0, description="Time in which a request must arrive, and life of an idle connection."
+    )
     hold_seconds: float = Field(
         default=20, gt=0, le=80, description="How long a worker's request for a job is held open."
     )
