@@ -367,7 +367,7 @@ export interface Source {
   avg_fps: number | null;
   /** The kept frames are not evenly spaced. */
   is_vfr: boolean;
-  /** PQ or HLG; frames were not tone-mapped. */
+  /** PQ or HLG; frames were tone-mapped to SDR. */
   is_hdr: boolean;
   /** From the header; may be wrong. */
   duration_s: number | null;

@@ -25,7 +25,7 @@ class Source(Output):
     time_base: str = Field(description="Seconds per pts tick, as a fraction.")
     avg_fps: float | None = Field(description="From the header; may be wrong.")
     is_vfr: bool = Field(description="The kept frames are not evenly spaced.")
-    is_hdr: bool = Field(description="PQ or HLG; frames were not tone-mapped.")
+    is_hdr: bool = Field(description="PQ or HLG; frames were tone-mapped to SDR.")
     duration_s: float | None = Field(description="From the header; may be wrong.")
     frames_decoded: int = Field(description="Frames decoded up to the last kept one, skipped ones included.")
     bytes: int

@@ -19,7 +19,7 @@ from handler.records import Frame, VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels
 from handler.source.oddities import oddity
-from handler.source.picture import Renderer
+from handler.source.picture import Renderer, complete_tags, treatments
 from handler.source.probe import too_long
 from handler.source.read import ReadTally, read_pictures
 from handler.source.skip import INDEXED_CONTAINERS, find_start
@@ -160,7 +160,10 @@ class _Selection:
 
     def _frame(self, picture: av.VideoFrame, source_index: int, pts: int, seconds: float) -> Frame:
         check_pixels(picture.width, picture.height, self._settings)
+        complete_tags(picture, self._facts.tags)
         frame_index = self._report.num_kept
+        for code, message in treatments(picture):
+            self._warn_once(code, message, frame_index)
         image = self._renderer.render(picture)
         width, height = self._facts.width, self._facts.height
         if image.shape != (height, width, 3):
@@ -181,7 +184,7 @@ class _Selection:
         )
 
     def _warn_once(self, code: str, message: str, frame_index: int | None = None) -> None:
-        if all(warning.code != code for warning in self._report.warnings):
+        if all(warning.code != code for warning in (*self._facts.warnings, *self._report.warnings)):
             self._report.warnings.append(oddity(code, message, frame_index))
 
     def _note_repairs(self, timeline: Timeline, tally: ReadTally, last_seconds: float) -> None:

@@ -13,11 +13,11 @@ from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels, moving_picture_streams, open_video
 from handler.source.oddities import oddity
+from handler.source.picture import complete_tags, tags_of, treatments
 from handler.source.read import first_picture
 from handler.source.sniff import is_cut_off
+from handler.source.tone import is_hdr
 from handler.source.upright import orientation_of
-
-HDR_TRANSFERS = {16, 18}  # ITU-T H.273: PQ, HLG
 
 
 def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) -> VideoFacts:
@@ -41,6 +41,8 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
         )
     frame = first_picture(path, settings)
     with open_video(path, settings) as (container, stream):
+        tags = tags_of(stream)
+        complete_tags(frame, tags)
         check_pixels(frame.width, frame.height, settings)
         orientation = orientation_of(frame)
         width, height = frame.width, frame.height
@@ -66,7 +68,8 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
             num_frames_estimate=num_frames,
             size_bytes=size,
             sha256=sha256 or _sha256(path),
-            is_hdr=frame.color_trc in HDR_TRANSFERS,
+            is_hdr=is_hdr(frame.color_trc),
+            tags=tags,
             warnings=_warnings(path, container, stream, frame),
         )
 
@@ -119,8 +122,7 @@ def _warnings(
         found.append(
             oddity("PIXELS_NOT_SQUARE", f"pixels are {float(aspect):.4g} times as wide as high; not rescaled")
         )
-    if frame.color_trc in HDR_TRANSFERS:
-        found.append(oddity("HDR_NOT_TONE_MAPPED", "the video is HDR; its values are used as they are"))
+    found += [oddity(code, message) for code, message in treatments(frame)]
     if (num_streams := len(moving_picture_streams(container))) > 1:
         message = f"the file has {num_streams} video streams; the first is used"
         found.append(oddity("MORE_VIDEO_STREAMS", message))

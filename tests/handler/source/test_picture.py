@@ -1,10 +1,16 @@
-"""Networks and overlay get what a player shows: the right colours."""
+"""Networks and overlay get what a player shows: the right colours, SDR."""
 
 import av
+import cv2
 import numpy as np
 import pytest
 
-from handler.source.picture import Renderer
+from handler.records import PictureTags
+from handler.source.picture import Renderer, complete_tags
+from handler.source.probe import probe
+from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers
+from tests.hdr_pictures import hdr_codes
+from tests.video_factory import draw_frame, join, make_video
 
 LIMITED, FULL = 1, 2
 WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # red, blue
@@ -65,3 +71,99 @@ def test_matrices_that_swscale_lacks_fail_no_job(matrix):
     picture.colorspace = matrix
 
     np.testing.assert_allclose(Renderer().render(picture), expected, atol=1)
+
+
+def test_a_picture_without_tags_has_those_of_its_container():
+    """The container speaks only where the picture itself says nothing."""
+    tags = PictureTags(transfer=18, primaries=9, matrix=9, colour_range=1)
+    silent, speaking = av.VideoFrame(16, 16, "yuv420p"), av.VideoFrame(16, 16, "yuv420p")
+    speaking.color_trc, speaking.color_primaries, speaking.colorspace, speaking.color_range = 1, 1, 1, 2
+
+    for picture in (silent, speaking):
+        complete_tags(picture, tags)
+
+    assert (silent.color_trc, silent.color_primaries, silent.colorspace, silent.color_range) == (18, 9, 9, 1)
+    assert (speaking.color_trc, speaking.color_primaries, speaking.colorspace) == (1, 1, 1)
+    assert speaking.color_range == FULL
+
+
+@pytest.mark.parametrize(
+    ("more", "rotation"),
+    [
+        ({"codec": "libx265", "pixel_format": "yuv420p10le", "transfer": 16}, 0),
+        ({"codec": "libx265", "pixel_format": "yuv420p10le", "transfer": 18}, 90),
+        ({"codec": "libx264", "pixel_format": "yuv420p10le", "transfer": 18}, 0),
+        ({"codec": "libsvtav1", "pixel_format": "yuv420p10le", "transfer": 16}, 0),
+        # Only the container says that these are HDR: ProRes as FFmpeg writes it.
+        ({"name": "a.mov", "codec": "prores_ks", "pixel_format": "yuv422p10le", "transfer": 18}, 0),
+    ],
+    ids=["PQ", "HLG turned", "HLG H.264", "PQ AV1", "HLG ProRes"],
+)
+def test_hdr_looks_like_the_sdr_it_was_made_from(tmp_path, more, rotation):
+    """A picture that went to HDR and back is itself again."""
+    path = make_video(tmp_path / more.pop("name", "a.mp4"), num_frames=3, rotation=rotation, **more)
+
+    frames, report = frames_of(path)
+    facts = probe(path, LIMITS)
+
+    assert numbers(frames) == [0, 1, 2]
+    shown, drawn = (cv2.erode(image, None, iterations=3) for image in (frames[0].image_bgr, draw_frame(0)))
+    np.testing.assert_allclose(shown.astype(int), drawn, atol=3)  # the codecs' own noise; as stored: up to 60
+    assert facts.is_hdr
+    assert [warning.code for warning in facts.warnings] == ["HDR_TONE_MAPPED"]
+    assert codes(report) == []
+
+
+@pytest.mark.parametrize("colour_range", [LIMITED, FULL], ids=["limited", "full"])
+@pytest.mark.parametrize(("pixel_format", "bits"), [("yuv444p10le", 10), ("yuv444p12le", 12), ("yuv444p", 8)])
+@pytest.mark.parametrize("transfer", [16, 18], ids=["PQ", "HLG"])
+def test_hdr_of_every_range_and_depth(transfer, pixel_format, bits, colour_range):
+    """Greys of an SDR picture keep their level, however HDR stores them."""
+    levels = np.arange(0, 225, 4)
+    codes = hdr_codes(np.repeat(levels[None, :, None], 3, axis=2), transfer)[..., 0]
+    picture = av.VideoFrame(len(levels), 1, pixel_format)
+    picture.color_trc, picture.color_range = transfer, colour_range
+    luma, *chroma = [
+        np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16)[: len(levels)] for plane in picture.planes
+    ]
+    step = 1 << (bits - 8)
+    luma[:] = np.rint(
+        (16 + 219 * codes[0]) * step if colour_range == LIMITED else codes[0] * (256 * step - 1)
+    )
+    for samples in chroma:
+        samples[:] = 128 * step
+
+    shown = Renderer().render(picture)[0]
+
+    # One code value of 8 bits is up to four levels.
+    np.testing.assert_allclose(shown, np.repeat(levels[:, None], 3, axis=1), atol=1 if bits > 8 else 4)
+
+
+def test_sdr_of_ten_bits_is_left_alone(tmp_path):
+    """More bits do not make a video HDR."""
+    facts = probe(make_video(tmp_path / "a.mp4", num_frames=2, pixel_format="yuv420p10le"), LIMITS)
+
+    assert not facts.is_hdr
+    assert facts.warnings == ()
+
+
+def test_hdr_that_begins_in_the_middle_is_mapped_and_said(tmp_path):
+    """Every picture goes by its own tags."""
+    sdr = make_video(
+        tmp_path / "sdr.ts", num_frames=12, codec="libx265", pixel_format="yuv420p10le", b_frames=0
+    )
+    hdr = make_video(
+        tmp_path / "hdr.ts",
+        num_frames=12,
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        b_frames=0,
+        transfer=18,
+        first_index=12,
+    )
+
+    frames, report = frames_of(join(tmp_path / "a.ts", sdr, hdr))
+
+    assert numbers(frames) == list(range(24))
+    mapped = [warning for warning in report.warnings if warning.code == "HDR_TONE_MAPPED"]
+    assert [warning.frame_index for warning in mapped] == [12]

@@ -216,8 +216,8 @@ def test_probe_refuses_codecs_off_the_list(tmp_path):
     ("more", "code"),
     [
         ({"aspect": Fraction(2)}, "PIXELS_NOT_SQUARE"),
-        ({"pixel_format": "yuv420p10le", "transfer": 16}, "HDR_NOT_TONE_MAPPED"),
-        ({"pixel_format": "yuv420p10le", "transfer": 18}, "HDR_NOT_TONE_MAPPED"),
+        ({"pixel_format": "yuv420p10le", "transfer": 16}, "HDR_TONE_MAPPED"),
+        ({"pixel_format": "yuv420p10le", "transfer": 18}, "HDR_TONE_MAPPED"),
     ],
     ids=["aspect", "PQ", "HLG"],
 )
@@ -226,7 +226,7 @@ def test_probe_notes_oddities(tmp_path, more, code):
     facts = probe(make_video(tmp_path / "clip.mp4", num_frames=2, **more), LIMITS)
 
     assert [warning.code for warning in facts.warnings] == [code]
-    assert facts.is_hdr == (code == "HDR_NOT_TONE_MAPPED")
+    assert facts.is_hdr == (code == "HDR_TONE_MAPPED")
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mkv", ".avi", ".ts"])
