@@ -34,10 +34,12 @@ class PictureTags:
     """What a container says about the pixels in it; its pictures may say otherwise of colour.
 
     Attributes:
+        pixel_aspect: width of a stored pixel over its height, before any rotation.
         transfer, primaries, matrix: numbers of ITU-T H.273; 2 is unspecified.
         colour_range: 1 limited, 2 full, 0 unspecified.
     """
 
+    pixel_aspect: Fraction = Fraction(1)
     transfer: int = 2
     primaries: int = 2
     matrix: int = 2
@@ -53,8 +55,8 @@ class VideoFacts:
         container: FFmpeg format name.
         codec: FFmpeg codec name of the chosen stream.
         stream_index: index of the chosen video stream in the container.
-        width: upright width (rotation applied), pixels.
-        height: upright height (rotation applied), pixels.
+        width: upright width (rotation applied, pixels made square), pixels.
+        height: upright height (rotation applied, pixels made square), pixels.
         rotation_degrees: rotation the player must apply, counter-clockwise as PyAV gives it: 0, 90, 180, 270.
         time_base: seconds per pts tick.
         average_fps: from the header; may be wrong; None if unknown.

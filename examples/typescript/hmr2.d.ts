@@ -353,9 +353,9 @@ export interface SmplParameters {
 
 /** The video as its container describes it, and as it turned out. */
 export interface Source {
-  /** Upright width, pixels. */
+  /** Upright width, in square pixels. */
   width: number;
-  /** Upright height, pixels. */
+  /** Upright height, in square pixels. */
   height: number;
   /** Rotation that was applied, counter-clockwise. */
   rotation_deg: number;

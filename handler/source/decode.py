@@ -19,7 +19,7 @@ from handler.records import Frame, VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels
 from handler.source.oddities import oddity
-from handler.source.picture import Renderer, complete_tags, treatments
+from handler.source.picture import Renderer, complete_tags, square_size, treatments
 from handler.source.probe import too_long
 from handler.source.read import ReadTally, read_pictures
 from handler.source.skip import INDEXED_CONTAINERS, find_start
@@ -114,7 +114,7 @@ class _Selection:
         self._end_s = float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS
         self._stride = stride
         self._report = report
-        self._renderer = Renderer()
+        self._renderer = Renderer(facts.tags.pixel_aspect)
 
     def frames(self, check: Check) -> Generator[Frame]:
         """The kept frames; runs in the decoding thread."""
@@ -159,8 +159,9 @@ class _Selection:
             )
 
     def _frame(self, picture: av.VideoFrame, source_index: int, pts: int, seconds: float) -> Frame:
-        check_pixels(picture.width, picture.height, self._settings)
-        complete_tags(picture, self._facts.tags)
+        tags = self._facts.tags
+        check_pixels(*square_size(picture.width, picture.height, tags.pixel_aspect), self._settings)
+        complete_tags(picture, tags)
         frame_index = self._report.num_kept
         for code, message in treatments(picture):
             self._warn_once(code, message, frame_index)

@@ -1,4 +1,6 @@
-"""A decoded picture becomes what a player shows: upright, SDR. Knows nothing of files."""
+"""A decoded picture becomes what a player shows: upright, of square pixels, SDR. Knows nothing of files."""
+
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -15,12 +17,16 @@ from handler.source.upright import Orientation, orientation_of, turn_upright
 CONVERSION = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 UNSPECIFIED, BT2020 = 2, 9  # matrices and primaries, ITU-T H.273
 SWSCALE_MATRICES = {0, 1, UNSPECIFIED, 4, 5, 6, 7, BT2020}  # it refuses pictures with any other
+MOST_ASPECT = 4  # twice what lenses and broadcasters use; more is a broken header
 
 
 def tags_of(stream: VideoStream) -> PictureTags:
-    """What a stream just opened says."""
+    """What a stream just opened says; nonsense about the pixels' shape is left out."""
     context = stream.codec_context
+    aspect = stream.sample_aspect_ratio
+    believable = aspect is not None and 1 / MOST_ASPECT <= aspect <= MOST_ASPECT
     return PictureTags(
+        pixel_aspect=aspect if aspect is not None and believable else Fraction(1),
         transfer=context.color_trc,
         primaries=context.color_primaries,
         matrix=context.colorspace,
@@ -40,6 +46,11 @@ def complete_tags(picture: av.VideoFrame, tags: PictureTags) -> None:
         picture.color_range = tags.colour_range
 
 
+def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """The size at which pixels are square and none is lost: the shorter side of a pixel grows."""
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+
+
 def treatments(picture: av.VideoFrame) -> list[tuple[str, str]]:
     """What `Renderer` does to this picture that the reader of a result should know: codes and sentences."""
     done = []
@@ -49,19 +60,27 @@ def treatments(picture: av.VideoFrame) -> list[tuple[str, str]]:
 
 
 class Renderer:
-    """Renders the pictures of one video."""
+    """Renders the pictures of one video.
 
-    def __init__(self) -> None:
+    Args:
+        aspect: of the stored pixels.
+    """
+
+    def __init__(self, aspect: Fraction) -> None:
+        self._aspect = aspect
         self._scaler = VideoReformatter()
         self._tone_map: tuple[tuple[int, int, int], ToneMap] | None = None
         self._oriented: tuple[tuple[int, int, int], Orientation] | None = None
 
     def render(self, picture: av.VideoFrame) -> UInt8[ndarray, "h w 3"]:
         """The BGR picture."""
+        width, height = square_size(picture.width, picture.height, self._aspect)
         tone_map = self._tone_map_of(picture)
         # `picture.to_ndarray(format=...)` would set up a scaler and its threads anew for every frame.
         converted = self._scaler.reformat(
             picture,
+            width,
+            height,
             format="gbrp16le" if tone_map else "bgr24",
             src_colorspace=_colorspace(picture),
             interpolation=CONVERSION,

@@ -13,7 +13,7 @@ from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels, moving_picture_streams, open_video
 from handler.source.oddities import oddity
-from handler.source.picture import complete_tags, tags_of, treatments
+from handler.source.picture import complete_tags, square_size, tags_of, treatments
 from handler.source.read import first_picture
 from handler.source.sniff import is_cut_off
 from handler.source.tone import is_hdr
@@ -43,9 +43,9 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
     with open_video(path, settings) as (container, stream):
         tags = tags_of(stream)
         complete_tags(frame, tags)
-        check_pixels(frame.width, frame.height, settings)
+        width, height = square_size(frame.width, frame.height, tags.pixel_aspect)
+        check_pixels(width, height, settings)
         orientation = orientation_of(frame)
-        width, height = frame.width, frame.height
         if orientation.transpose:
             width, height = height, width
         time_base = stream.time_base or Fraction(1, av.time_base)
@@ -117,11 +117,16 @@ def _warnings(
     found: list[Warn] = []
     if is_cut_off(path):
         found.append(oddity("VIDEO_CUT_OFF", "the file is shorter than its index says; its end is missing"))
-    aspect = stream.sample_aspect_ratio
-    if aspect and aspect != 1:
-        found.append(
-            oddity("PIXELS_NOT_SQUARE", f"pixels are {float(aspect):.4g} times as wide as high; not rescaled")
+    aspect, stated = tags_of(stream).pixel_aspect, stream.sample_aspect_ratio or 1
+    if aspect != stated:
+        message = f"the file calls its pixels {float(stated):.4g} times as wide as high; it is not believed"
+        found.append(oddity("PIXELS_NOT_SQUARE", message))
+    elif aspect != 1:
+        width, height = square_size(frame.width, frame.height, aspect)
+        message = (
+            f"pixels are {float(aspect):.4g} times as wide as high; {frame.width} x {frame.height} stored "
         )
+        found.append(oddity("PIXELS_NOT_SQUARE", f"{message}pixels were scaled to {width} x {height}"))
     found += [oddity(code, message) for code, message in treatments(frame)]
     if (num_streams := len(moving_picture_streams(container))) > 1:
         message = f"the file has {num_streams} video streams; the first is used"

@@ -1,12 +1,18 @@
-"""Networks and overlay get what a player shows: the right colours, SDR."""
+"""Networks and overlay get what a player shows: the right colours, square pixels, SDR."""
+
+from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from handler.errors import InputError
 from handler.records import PictureTags
-from handler.source.picture import Renderer, complete_tags
+from handler.settings import IntakeSettings
+from handler.source.picture import Renderer, complete_tags, square_size
 from handler.source.probe import probe
 from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers
 from tests.hdr_pictures import hdr_codes
@@ -51,7 +57,7 @@ def stored_picture(
 )
 def test_colours_are_those_of_arithmetic(pixel_format, matrix, colour_range):
     """No level is lost to rounding on the way from stored to shown colours."""
-    renderer = Renderer()
+    renderer = Renderer(Fraction(1))
     differences = []
     for chroma in zip(range(110, 150, 3), range(147, 105, -3), strict=True):
         picture, expected = stored_picture(pixel_format, matrix, colour_range, chroma)
@@ -70,7 +76,7 @@ def test_matrices_that_swscale_lacks_fail_no_job(matrix):
     picture, expected = stored_picture("yuv420p", 1, LIMITED)
     picture.colorspace = matrix
 
-    np.testing.assert_allclose(Renderer().render(picture), expected, atol=1)
+    np.testing.assert_allclose(Renderer(Fraction(1)).render(picture), expected, atol=1)
 
 
 def test_a_picture_without_tags_has_those_of_its_container():
@@ -133,7 +139,7 @@ def test_hdr_of_every_range_and_depth(transfer, pixel_format, bits, colour_range
     for samples in chroma:
         samples[:] = 128 * step
 
-    shown = Renderer().render(picture)[0]
+    shown = Renderer(Fraction(1)).render(picture)[0]
 
     # One code value of 8 bits is up to four levels.
     np.testing.assert_allclose(shown, np.repeat(levels[:, None], 3, axis=1), atol=1 if bits > 8 else 4)
@@ -167,3 +173,88 @@ def test_hdr_that_begins_in_the_middle_is_mapped_and_said(tmp_path):
     assert numbers(frames) == list(range(24))
     mapped = [warning for warning in report.warnings if warning.code == "HDR_TONE_MAPPED"]
     assert [warning.frame_index for warning in mapped] == [12]
+
+
+def draw_disc(index: int, size: tuple[int, int]) -> np.ndarray:
+    """A white disc in the middle of the picture: round only where pixels are square."""
+    width, height = size
+    image = np.zeros((height, width, 3), np.uint8)
+    return cv2.circle(image, (width // 2, height // 2), 40, (255, 255, 255), -1)
+
+
+@pytest.mark.parametrize(
+    ("name", "aspect", "rotation", "size"),
+    [
+        ("a.mp4", Fraction(64, 45), 0, (171, 120)),
+        ("a.mkv", Fraction(2), 0, (240, 120)),
+        ("a.ts", Fraction(8, 9), 0, (120, 135)),
+        ("a.mp4", Fraction(1, 2), 0, (120, 240)),
+        ("a.mp4", Fraction(2), 90, (120, 240)),
+        ("a.mov", Fraction(4, 3), 270, (120, 160)),
+        ("a.mp4", Fraction(4, 3), 180, (160, 120)),
+    ],
+)
+def test_pixels_become_square(tmp_path, name, aspect, rotation, size):
+    """A disc stored with pixels of another shape is round in the frames, and the sizes say so."""
+
+    def squeezed(index, stored_size):
+        # The factory turns what is drawn upright back: a quarter turn exchanges the sides of a pixel.
+        shape = (size[0], size[1])
+        return cv2.resize(draw_disc(index, shape), stored_size, interpolation=cv2.INTER_AREA)
+
+    path = make_video(
+        tmp_path / name,
+        num_frames=12,
+        size=(120, 120),
+        aspect=aspect,
+        rotation=rotation,
+        draw=squeezed,
+        pixel_format="yuv444p",
+    )
+
+    frames, report = frames_of(path)
+    facts = probe(path, LIMITS)
+
+    assert (facts.width, facts.height) == size
+    assert frames[0].image_bgr.shape == (size[1], size[0], 3)
+    rows, columns = np.nonzero(frames[0].image_bgr[..., 1] > 127)
+    assert np.ptp(columns) == pytest.approx(80, abs=2)
+    assert np.ptp(rows) == pytest.approx(80, abs=2)
+    assert [warning.code for warning in facts.warnings] == ["PIXELS_NOT_SQUARE"]
+    upright = f"{size[1]} x {size[0]}" if rotation % 180 else f"{size[0]} x {size[1]}"
+    assert upright in facts.warnings[0].message
+    assert codes(report) == []
+
+
+@given(st.integers(1, 8000), st.integers(1, 8000), st.integers(250, 4000))
+def test_squaring_loses_no_pixel(width, height, thousandths):
+    """One side grows, the other stays, and the shape is right to within half a pixel."""
+    aspect = Fraction(thousandths, 1000)
+    square_width, square_height = square_size(width, height, aspect)
+
+    assert square_width >= width
+    assert square_height >= height
+    if aspect > 1:
+        assert square_height == height
+        assert abs(square_width - width * aspect) <= Fraction(1, 2)
+    else:
+        assert square_width == width
+        assert abs(square_height - height / aspect) <= Fraction(1, 2)
+
+
+def test_square_frames_keep_to_the_limit(tmp_path):
+    """What counts is the size at which the frames are used."""
+    path = make_video(tmp_path / "a.mp4", num_frames=2, size=(160, 96), aspect=Fraction(2))
+
+    assert probe(path, IntakeSettings(max_pixels=320 * 96)).width == 320
+    with pytest.raises(InputError, match="320 x 96"):
+        probe(path, IntakeSettings(max_pixels=320 * 96 - 1))
+
+
+def test_absurd_pixels_are_taken_for_square(tmp_path):
+    """A header that calls its pixels 20 times as high as wide is not believed."""
+    facts = probe(make_video(tmp_path / "a.mp4", num_frames=2, aspect=Fraction(1, 20)), LIMITS)
+
+    assert (facts.width, facts.height) == (128, 96)
+    assert [warning.code for warning in facts.warnings] == ["PIXELS_NOT_SQUARE"]
+    assert "not believed" in facts.warnings[0].message
