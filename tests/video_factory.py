@@ -78,6 +78,7 @@ def make_video(
     audio: bool = False,
     aspect: Fraction | None = None,
     transfer: int | None = None,
+    interlaced: bool = False,
     draw: Callable[[int, Size], Picture] = draw_frame,
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -103,6 +104,7 @@ def make_video(
         audio: add a silent audio track.
         aspect: sample aspect ratio.
         transfer: 16 = PQ, 18 = HLG: the same pictures as HDR in BT.2020.
+        interlaced: the lower field of each frame is that of the next number, and the stream says so.
         draw: picture by (number, upright size), BGR.
         container_options: muxer options.
     """
@@ -127,6 +129,8 @@ def make_video(
         if codec.startswith("libx26"):
             context.max_b_frames = b_frames
         context.options = options if options is not None else _quick(codec)
+        if interlaced:
+            context.options = context.options | {"flags": "+ildct+ilme"}
         if aspect is not None:
             context.sample_aspect_ratio = aspect
         if transfer is not None:
@@ -138,6 +142,8 @@ def make_video(
             _add_silence(container, seconds=float(num_frames / rate))
         for offset in range(num_frames):
             image = _stored(draw(first_index + offset, size), rotation, mirrored)
+            if interlaced:
+                image[1::2] = _stored(draw(first_index + offset + 1, size), rotation, mirrored)[1::2]
             frame = (
                 av.VideoFrame.from_ndarray(image, format="bgr24")
                 if transfer is None

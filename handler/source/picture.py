@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from handler.records import PictureTags
+from handler.source.fields import settle_fields
 from handler.source.tone import ToneMap, is_hdr, needs_tone_map
 from handler.source.upright import Orientation, orientation_of, turn_upright
 
@@ -56,6 +57,10 @@ def treatments(picture: av.VideoFrame) -> list[tuple[str, str]]:
     done = []
     if is_hdr(picture.color_trc):
         done.append(("HDR_TONE_MAPPED", "the video is HDR; it was tone-mapped to SDR"))
+    if picture.interlaced_frame:
+        done.append(
+            ("VIDEO_INTERLACED", "the video is interlaced; each frame shows the moment of its upper field")
+        )
     return done
 
 
@@ -73,7 +78,9 @@ class Renderer:
         self._oriented: tuple[tuple[int, int, int], Orientation] | None = None
 
     def render(self, picture: av.VideoFrame) -> UInt8[ndarray, "h w 3"]:
-        """The BGR picture."""
+        """The BGR picture. May change `picture`."""
+        if picture.interlaced_frame:
+            settle_fields(picture)
         width, height = square_size(picture.width, picture.height, self._aspect)
         tone_map = self._tone_map_of(picture)
         # `picture.to_ndarray(format=...)` would set up a scaler and its threads anew for every frame.

@@ -1,4 +1,4 @@
-"""Networks and overlay get what a player shows: the right colours, square pixels, SDR."""
+"""Networks and overlay get what a player shows: the right colours, square pixels, one moment, SDR."""
 
 from fractions import Fraction
 
@@ -258,3 +258,46 @@ def test_absurd_pixels_are_taken_for_square(tmp_path):
     assert (facts.width, facts.height) == (128, 96)
     assert [warning.code for warning in facts.warnings] == ["PIXELS_NOT_SQUARE"]
     assert "not believed" in facts.warnings[0].message
+
+
+def draw_bar(index: int, size: tuple[int, int]) -> np.ndarray:
+    """A bright block before a grey wall; it moves 8 pixels a frame to the right and down."""
+    image = np.full((size[1], size[0], 3), 90, np.uint8)
+    image[8 + 8 * index : 28 + 8 * index, 8 + 8 * index : 28 + 8 * index] = 220
+    return image
+
+
+@pytest.mark.parametrize("rotation", [0, 90], ids=["", "turned"])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("a.ts", {"codec": "mpeg2video", "options": {"b": "8M"}}),
+        ("a.mp4", {"codec": "libx264"}),
+        ("a.mov", {"codec": "prores_ks", "pixel_format": "yuv422p10le"}),
+    ],
+    ids=["MPEG-2", "H.264", "ProRes"],
+)
+def test_interlaced_frames_show_one_moment(tmp_path, name, more, rotation):
+    """Each frame is that of its upper field, once and at its own time, and the result says so."""
+    if name == "a.ts" and rotation:
+        pytest.skip("transport streams have no rotation")
+    path = make_video(
+        tmp_path / name,
+        num_frames=8,
+        size=(96, 96),
+        rotation=rotation,
+        interlaced=True,
+        draw=draw_bar,
+        **more,
+    )
+    frames, report = frames_of(path)
+    facts = probe(path, LIMITS)
+
+    assert [frame.source_index for frame in frames] == list(range(8))
+    assert [frame.pts_seconds for frame in frames] == pytest.approx([n / 30 for n in range(8)], abs=1e-3)
+    for index, frame in enumerate(frames):
+        away = np.abs(frame.image_bgr.astype(int) - draw_bar(index, (96, 96))).max(axis=2) > 60
+        # Fields as they are would put 150 pixels of the next moment in; a line at the block's edges may stay.
+        assert away.sum() <= 24
+    assert [warning.code for warning in facts.warnings] == ["VIDEO_INTERLACED"]
+    assert codes(report) == []

@@ -218,8 +218,9 @@ def test_probe_refuses_codecs_off_the_list(tmp_path):
         ({"aspect": Fraction(2)}, "PIXELS_NOT_SQUARE"),
         ({"pixel_format": "yuv420p10le", "transfer": 16}, "HDR_TONE_MAPPED"),
         ({"pixel_format": "yuv420p10le", "transfer": 18}, "HDR_TONE_MAPPED"),
+        ({"interlaced": True}, "VIDEO_INTERLACED"),
     ],
-    ids=["aspect", "PQ", "HLG"],
+    ids=["aspect", "PQ", "HLG", "interlaced"],
 )
 def test_probe_notes_oddities(tmp_path, more, code):
     """What a reader of the results should know is a warning, not an error."""
