@@ -30,6 +30,23 @@ class Warn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PictureTags:
+    """What a container says about the pixels in it; its pictures may say otherwise of colour.
+
+    Attributes:
+        pixel_aspect: width of a stored pixel over its height, before any rotation.
+        transfer, primaries, matrix: numbers of ITU-T H.273; 2 is unspecified.
+        colour_range: 1 limited, 2 full, 0 unspecified.
+    """
+
+    pixel_aspect: Fraction = Fraction(1)
+    transfer: int = 2
+    primaries: int = 2
+    matrix: int = 2
+    colour_range: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VideoFacts:
     """What the container says about a video, before a frame is decoded.
 
@@ -38,8 +55,8 @@ class VideoFacts:
         container: FFmpeg format name.
         codec: FFmpeg codec name of the chosen stream.
         stream_index: index of the chosen video stream in the container.
-        width: upright width (rotation applied), pixels.
-        height: upright height (rotation applied), pixels.
+        width: upright width (rotation applied, pixels made square), pixels.
+        height: upright height (rotation applied, pixels made square), pixels.
         rotation_degrees: rotation the player must apply, counter-clockwise as PyAV gives it: 0, 90, 180, 270.
         time_base: seconds per pts tick.
         average_fps: from the header; may be wrong; None if unknown.
@@ -47,7 +64,8 @@ class VideoFacts:
         num_frames_estimate: from the header or duration x rate; None if unknown.
         size_bytes: length of the file.
         sha256: of the file's bytes.
-        is_hdr: PQ or HLG transfer; frames are not tone-mapped.
+        is_hdr: PQ or HLG transfer; frames are tone-mapped to SDR.
+        tags: how the stored pixels are to be shown.
         warnings: what is already known to be odd.
     """
 
@@ -65,6 +83,7 @@ class VideoFacts:
     size_bytes: int
     sha256: str
     is_hdr: bool
+    tags: PictureTags = PictureTags()
     warnings: tuple[Warn, ...] = ()
 
 

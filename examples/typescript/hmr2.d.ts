@@ -353,9 +353,9 @@ export interface SmplParameters {
 
 /** The video as its container describes it, and as it turned out. */
 export interface Source {
-  /** Upright width, pixels. */
+  /** Upright width, in square pixels. */
   width: number;
-  /** Upright height, pixels. */
+  /** Upright height, in square pixels. */
   height: number;
   /** Rotation that was applied, counter-clockwise. */
   rotation_deg: number;
@@ -367,7 +367,7 @@ export interface Source {
   avg_fps: number | null;
   /** The kept frames are not evenly spaced. */
   is_vfr: boolean;
-  /** PQ or HLG; frames were not tone-mapped. */
+  /** PQ or HLG; frames were tone-mapped to SDR. */
   is_hdr: boolean;
   /** From the header; may be wrong. */
   duration_s: number | null;

@@ -17,15 +17,15 @@ LICENSE_NOTICE = (
 class Source(Output):
     """The video as its container describes it, and as it turned out."""
 
-    width: int = Field(description="Upright width, pixels.")
-    height: int = Field(description="Upright height, pixels.")
+    width: int = Field(description="Upright width, in square pixels.")
+    height: int = Field(description="Upright height, in square pixels.")
     rotation_deg: int = Field(description="Rotation that was applied, counter-clockwise.")
     container: str
     codec: str
     time_base: str = Field(description="Seconds per pts tick, as a fraction.")
     avg_fps: float | None = Field(description="From the header; may be wrong.")
     is_vfr: bool = Field(description="The kept frames are not evenly spaced.")
-    is_hdr: bool = Field(description="PQ or HLG; frames were not tone-mapped.")
+    is_hdr: bool = Field(description="PQ or HLG; frames were tone-mapped to SDR.")
     duration_s: float | None = Field(description="From the header; may be wrong.")
     frames_decoded: int = Field(description="Frames decoded up to the last kept one, skipped ones included.")
     bytes: int
@@ -52,7 +52,10 @@ class Conventions(Output):
     length: Literal["m"] = "m"
     rotation: Literal["axis_angle_rad", "matrix_row_major"]
     bbox: Literal["xyxy_px"] = "xyxy_px"
-    image: str = "pixels of the upright frame (rotation applied), x right, y down, (0, 0) = top left corner"
+    image: str = (
+        "pixels of the upright frame (rotation applied, pixels made square), "
+        "x right, y down, (0, 0) = top left corner"
+    )
     transl: str = "added to every vertex and joint after skinning; the body's origin, not the pelvis"
     shapes: dict[str, tuple[int, ...]] = Field(description="How the flat arrays unfold, row-major.")
     joint_names: tuple[str, ...] = JOINT_NAMES

@@ -11,8 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 import av
-import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from handler.ahead import Ahead
 from handler.connections import Check
@@ -21,11 +19,12 @@ from handler.records import Frame, VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels
 from handler.source.oddities import oddity
+from handler.source.picture import Renderer, complete_tags, square_size, treatments
 from handler.source.probe import too_long
 from handler.source.read import ReadTally, read_pictures
 from handler.source.skip import INDEXED_CONTAINERS, find_start
 from handler.source.timeline import Timeline
-from handler.source.upright import Orientation, fit, orientation_of, turn_upright
+from handler.source.upright import fit
 
 QUEUE_BYTES = 512 * 1024**2  # waiting frames never take more, however large one is
 TIME_TOLERANCE_SECONDS = 1e-6  # so that start_s=0.1 takes the frame at 3/30 s
@@ -98,7 +97,7 @@ def decode(
 
 
 class _Selection:
-    """One pass over a file: chooses frames, turns them upright and keeps the books."""
+    """One pass over a file: chooses frames and keeps the books."""
 
     def __init__(
         self,
@@ -115,8 +114,7 @@ class _Selection:
         self._end_s = float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS
         self._stride = stride
         self._report = report
-        self._scaler = VideoReformatter()
-        self._oriented: tuple[tuple[int, int, int], Orientation] | None = None
+        self._renderer = Renderer(facts.tags.pixel_aspect)
 
     def frames(self, check: Check) -> Generator[Frame]:
         """The kept frames; runs in the decoding thread."""
@@ -161,11 +159,13 @@ class _Selection:
             )
 
     def _frame(self, picture: av.VideoFrame, source_index: int, pts: int, seconds: float) -> Frame:
-        check_pixels(picture.width, picture.height, self._settings)
-        # `picture.to_ndarray(format=...)` would set up a scaler and its threads anew for every frame.
-        stored = np.asarray(self._scaler.reformat(picture, format="bgr24").to_ndarray(), np.uint8)
-        image = turn_upright(stored, self._orientation_of(picture))
+        tags = self._facts.tags
+        check_pixels(*square_size(picture.width, picture.height, tags.pixel_aspect), self._settings)
+        complete_tags(picture, tags)
         frame_index = self._report.num_kept
+        for code, message in treatments(picture):
+            self._warn_once(code, message, frame_index)
+        image = self._renderer.render(picture)
         width, height = self._facts.width, self._facts.height
         if image.shape != (height, width, 3):
             self._warn_once(
@@ -184,19 +184,8 @@ class _Selection:
             is_corrupt=picture.is_corrupt,
         )
 
-    def _orientation_of(self, picture: av.VideoFrame) -> Orientation:
-        """As `orientation_of`, but asks again only when something about the picture has changed.
-
-        PyAV's frame and its side data hold each other: asked for every frame, hundreds of frames would wait
-        for the garbage collector.
-        """
-        now = (picture.width, picture.height, picture.rotation)
-        if self._oriented is None or self._oriented[0] != now:
-            self._oriented = now, orientation_of(picture)
-        return self._oriented[1]
-
     def _warn_once(self, code: str, message: str, frame_index: int | None = None) -> None:
-        if all(warning.code != code for warning in self._report.warnings):
+        if all(warning.code != code for warning in (*self._facts.warnings, *self._report.warnings)):
             self._report.warnings.append(oddity(code, message, frame_index))
 
     def _note_repairs(self, timeline: Timeline, tally: ReadTally, last_seconds: float) -> None:

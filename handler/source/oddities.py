@@ -9,8 +9,9 @@ ODDITIES = {
     "FRAMES_CORRUPT": "Some frames are damaged; they are marked `is_corrupt`.",
     "TIMESTAMPS_REPAIRED": "Some timestamps were missing or ran backwards; `pts_seconds` was made to grow.",
     "SIZE_CHANGED": "The picture changes size; later frames were fitted into the first one's size.",
-    "PIXELS_NOT_SQUARE": "Stored pixels are not square; coordinates are in stored pixels.",
-    "HDR_NOT_TONE_MAPPED": "The video is HDR; its values were used without tone mapping.",
+    "PIXELS_NOT_SQUARE": "Stored pixels are not square; the frames were scaled so that they are.",
+    "HDR_TONE_MAPPED": "The video is HDR; the frames were tone-mapped to SDR.",
+    "VIDEO_INTERLACED": "The video is interlaced; each frame shows the moment of its upper field.",
     "MORE_VIDEO_STREAMS": "The file holds several video streams; the first was used.",
 }
 

@@ -13,11 +13,11 @@ from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels, moving_picture_streams, open_video
 from handler.source.oddities import oddity
+from handler.source.picture import complete_tags, square_size, tags_of, treatments
 from handler.source.read import first_picture
 from handler.source.sniff import is_cut_off
+from handler.source.tone import is_hdr
 from handler.source.upright import orientation_of
-
-HDR_TRANSFERS = {16, 18}  # ITU-T H.273: PQ, HLG
 
 
 def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) -> VideoFacts:
@@ -41,9 +41,11 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
         )
     frame = first_picture(path, settings)
     with open_video(path, settings) as (container, stream):
-        check_pixels(frame.width, frame.height, settings)
+        tags = tags_of(stream)
+        complete_tags(frame, tags)
+        width, height = square_size(frame.width, frame.height, tags.pixel_aspect)
+        check_pixels(width, height, settings)
         orientation = orientation_of(frame)
-        width, height = frame.width, frame.height
         if orientation.transpose:
             width, height = height, width
         time_base = stream.time_base or Fraction(1, av.time_base)
@@ -66,7 +68,8 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
             num_frames_estimate=num_frames,
             size_bytes=size,
             sha256=sha256 or _sha256(path),
-            is_hdr=frame.color_trc in HDR_TRANSFERS,
+            is_hdr=is_hdr(frame.color_trc),
+            tags=tags,
             warnings=_warnings(path, container, stream, frame),
         )
 
@@ -114,13 +117,17 @@ def _warnings(
     found: list[Warn] = []
     if is_cut_off(path):
         found.append(oddity("VIDEO_CUT_OFF", "the file is shorter than its index says; its end is missing"))
-    aspect = stream.sample_aspect_ratio
-    if aspect and aspect != 1:
-        found.append(
-            oddity("PIXELS_NOT_SQUARE", f"pixels are {float(aspect):.4g} times as wide as high; not rescaled")
+    aspect, stated = tags_of(stream).pixel_aspect, stream.sample_aspect_ratio or 1
+    if aspect != stated:
+        message = f"the file calls its pixels {float(stated):.4g} times as wide as high; it is not believed"
+        found.append(oddity("PIXELS_NOT_SQUARE", message))
+    elif aspect != 1:
+        width, height = square_size(frame.width, frame.height, aspect)
+        message = (
+            f"pixels are {float(aspect):.4g} times as wide as high; {frame.width} x {frame.height} stored "
         )
-    if frame.color_trc in HDR_TRANSFERS:
-        found.append(oddity("HDR_NOT_TONE_MAPPED", "the video is HDR; its values are used as they are"))
+        found.append(oddity("PIXELS_NOT_SQUARE", f"{message}pixels were scaled to {width} x {height}"))
+    found += [oddity(code, message) for code, message in treatments(frame)]
     if (num_streams := len(moving_picture_streams(container))) > 1:
         message = f"the file has {num_streams} video streams; the first is used"
         found.append(oddity("MORE_VIDEO_STREAMS", message))

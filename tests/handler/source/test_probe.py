@@ -216,17 +216,18 @@ def test_probe_refuses_codecs_off_the_list(tmp_path):
     ("more", "code"),
     [
         ({"aspect": Fraction(2)}, "PIXELS_NOT_SQUARE"),
-        ({"pixel_format": "yuv420p10le", "transfer": 16}, "HDR_NOT_TONE_MAPPED"),
-        ({"pixel_format": "yuv420p10le", "transfer": 18}, "HDR_NOT_TONE_MAPPED"),
+        ({"pixel_format": "yuv420p10le", "transfer": 16}, "HDR_TONE_MAPPED"),
+        ({"pixel_format": "yuv420p10le", "transfer": 18}, "HDR_TONE_MAPPED"),
+        ({"interlaced": True}, "VIDEO_INTERLACED"),
     ],
-    ids=["aspect", "PQ", "HLG"],
+    ids=["aspect", "PQ", "HLG", "interlaced"],
 )
 def test_probe_notes_oddities(tmp_path, more, code):
     """What a reader of the results should know is a warning, not an error."""
     facts = probe(make_video(tmp_path / "clip.mp4", num_frames=2, **more), LIMITS)
 
     assert [warning.code for warning in facts.warnings] == [code]
-    assert facts.is_hdr == (code == "HDR_NOT_TONE_MAPPED")
+    assert facts.is_hdr == (code == "HDR_TONE_MAPPED")
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mkv", ".avi", ".ts"])
