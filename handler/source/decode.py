@@ -1,4 +1,4 @@
-"""A local video becomes upright frames with exact times, one at a time. Knows nothing of people or jobs.
+"""A local video becomes frames with exact times, one at a time. Knows nothing of people or jobs.
 
 Decoding runs in this process, in a thread of its own: a child process would shield the worker from a
 crash inside FFmpeg, at the price of copying every frame between processes. The lists of containers and

@@ -6,8 +6,6 @@ becomes SDR white. What is darker than `KNEE` keeps its brightness, so that peop
 the highlights above share what is left.
 """
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8, UInt16
@@ -29,7 +27,6 @@ WIDE_PRIMARIES = {9: BT2020_PRIMARIES, 11: P3_PRIMARIES, 12: P3_PRIMARIES}
 D65 = (0.3127, 0.3290)
 
 Chromaticities = tuple[tuple[float, float], ...]
-Curve = Callable[[Float[ndarray, " n"]], Float[ndarray, " n"]]
 
 
 def is_hdr(transfer: int) -> bool:
