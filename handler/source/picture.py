@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -83,16 +84,17 @@ class Renderer:
             settle_fields(picture)
         width, height = square_size(picture.width, picture.height, self._aspect)
         tone_map = self._tone_map_of(picture)
-        # `picture.to_ndarray(format=...)` would set up a scaler and its threads anew for every frame.
+        # `picture.to_ndarray(format=...)` would set up a scaler and its threads anew for every frame. In
+        # planes swscale takes a tenth of the time of interleaved pixels, for the same values.
         converted = self._scaler.reformat(
             picture,
             width,
             height,
-            format="gbrp16le" if tone_map else "bgr24",
+            format="gbrp16le" if tone_map else "gbrp",
             src_colorspace=_colorspace(picture),
             interpolation=CONVERSION,
-        ).to_ndarray()
-        image = tone_map(converted) if tone_map else converted
+        )
+        image = tone_map(converted.to_ndarray()) if tone_map else _interleaved(converted)
         return turn_upright(np.asarray(image, np.uint8), self._orientation_of(picture))
 
     def _tone_map_of(self, picture: av.VideoFrame) -> ToneMap | None:
@@ -113,6 +115,14 @@ class Renderer:
         if self._oriented is None or self._oriented[0] != now:
             self._oriented = now, orientation_of(picture)
         return self._oriented[1]
+
+
+def _interleaved(planar: av.VideoFrame) -> UInt8[ndarray, "h w 3"]:
+    green, blue, red = (
+        np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        for plane in planar.planes
+    )
+    return np.asarray(cv2.merge([blue, green, red]), np.uint8)
 
 
 def _white_code(picture: av.VideoFrame) -> int:
