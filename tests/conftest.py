@@ -1,9 +1,12 @@
-"""What every test shares: the golden files, one thread for torch, GPU marks that skip themselves."""
+"""What every test shares: the golden files, the same random numbers, GPU marks that skip themselves."""
 
 import os
+import random
+import sys
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 
 from tests.goldens import load_golden
@@ -23,6 +26,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-randomly vary the order of the tests, but not the numbers that they draw."""
+    config.option.randomly_reset_seed = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """The same numbers in every test, whatever ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")
