@@ -3,8 +3,13 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
+# Each process that the tests start would compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
 # A file's tests stay in one process, since they share its servers.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+# Pages of progress and notes, shown only when the command fails.
+QUIETLY = >$(VENV)/setup.log 2>&1 || { cat $(VENV)/setup.log >&2; exit 1; }
 
 .PHONY: help setup test test-all check demo lock lock-torch clean
 
@@ -15,8 +20,8 @@ setup: $(VENV)/.installed  ## make the virtual environment and install everythin
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -q -e ".[serve]" --group dev
+	$(BIN)/python -m pip install --upgrade "pip>=25.1" $(QUIETLY)
+	$(BIN)/python -m pip install -e ".[serve]" --group dev $(QUIETLY)
 	@touch $@
 
 test: setup      ## the default tests: no GPU, loopback only, a few minutes

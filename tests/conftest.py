@@ -1,12 +1,20 @@
-"""What every test shares: the golden files, one thread for torch, GPU marks that skip themselves."""
+"""What every test shares: the golden files, the same random numbers, GPU marks that skip themselves."""
 
 import os
+import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import jaxtyping
+import numpy as np
 import pytest
 
 from tests.goldens import load_golden
+from tests.no_authorities import know_none
+
+know_none()
 
 # The same examples in every run: a red run must mean a change. `--hypothesis-profile=default` draws new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -23,6 +31,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-randomly vary the order of the tests, but not the numbers that they draw."""
+    config.option.randomly_reset_seed = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """The same numbers in every test, whatever ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def unchecked_types() -> Iterator[None]:
+    """For a long loop over what shorter tests go through with every annotation checked."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import WorkerProcess
-from tests.contract.fake_queue import FakeQueue
+from tests.contract.fake_queue import HOLD_SECONDS, FakeQueue
 
 SIGNATURE = "5ecret0f0the0url"
 
@@ -131,14 +131,12 @@ def test_worker_logs_json_lines_with_ids_and_without_secrets(queue: FakeQueue, w
 
 
 def test_idle_worker_leaves_at_once_and_takes_no_job_along(own_worker: WorkerProcess) -> None:
-    """SIGTERM while waiting for a job ends the process within a second; a job sent then stays queued."""
+    """SIGTERM while waiting for a job does not wait for its open poll; a job sent then stays queued."""
     own_worker.terminate()
-    start = time.monotonic()
-    assert own_worker.exit_code() == 0
+    assert own_worker.exit_code(HOLD_SECONDS - 2) == 0
     own_worker.queue.submit("late", url("frames/1"))
     time.sleep(0.3)
 
-    assert time.monotonic() - start < 5
     assert own_worker.queue.waiting == ["late"]
     assert own_worker.queue.of("late", "take") == []
 

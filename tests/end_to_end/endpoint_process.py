@@ -54,6 +54,8 @@ class EndpointProcess:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUCKET_")}  # noqa: TID251 - the child's
         self._environment = {**inherited, **QUICK, **environment}
         self._port = 0
+        # Making a client reads every certificate. No connection is kept, since the endpoint may be killed.
+        self._http = httpx2.Client(timeout=WAIT_SECONDS, limits=httpx2.Limits(max_keepalive_connections=0))
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "EndpointProcess":
@@ -90,7 +92,7 @@ class EndpointProcess:
         """One request to the job API."""
         if json is not None:
             more["json"] = json
-        return httpx2.request(method, f"{self.url}/{path}", timeout=WAIT_SECONDS, **more)
+        return self._http.request(method, f"{self.url}/{path}", **more)
 
     def run(self, **input_: Any) -> str:
         """Submit a job with this input; its id."""

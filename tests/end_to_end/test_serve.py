@@ -122,14 +122,17 @@ def test_cancel_and_purge_end_waiting_jobs(endpoint: EndpointProcess, tmp_path: 
     assert not (tmp_path / "never").exists()
 
 
-def test_burst_is_shared_by_both_workers(endpoint: EndpointProcess) -> None:
-    """Six jobs at once: each runs exactly once, and neither worker idles."""
-    job_ids = [endpoint.run(index=index, sleep=0.2) for index in range(6)]
+def test_burst_is_shared_by_both_workers(endpoint: EndpointProcess, tmp_path: Path) -> None:
+    """Six jobs at once: two run while four wait, and each runs exactly once."""
+    started, release = tmp_path / "started", tmp_path / "release"
+    job_ids = [endpoint.run(index=index, started=str(started), release=str(release)) for index in range(6)]
+    wait_until(lambda: len(starts(started)) == 2)
+    assert len({worker for worker, _ in starts(started)}) == 2
+    assert [endpoint.status(job_id)["status"] for job_id in job_ids].count("IN_QUEUE") == 4
+    release.touch()
     documents = [endpoint.wait(job_id) for job_id in job_ids]
     assert [document["output"]["echo"]["index"] for document in documents] == list(range(6))
-    shares = [document["workerId"] for document in documents]
-    assert len(set(shares)) == 2
-    assert min(shares.count(worker) for worker in set(shares)) >= 2
+    assert len(starts(started)) == 6
     assert not any("retries" in document for document in documents)
 
 

@@ -1,7 +1,8 @@
 """Time limits, keys and streams of the endpoint, with a generator on RunPod's real SDK."""
 
-import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,10 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointProce
         yield endpoint
 
 
-def submit(endpoint: EndpointProcess, **input_: int) -> str:
+def submit(endpoint: EndpointProcess, policy: dict[str, int] | None = None, **input_: Any) -> str:
     """Submit a job with the key."""
-    job_id: str = endpoint.call("POST", "run", {"input": input_}, headers=KEY).json()["id"]
+    request = {"input": input_, "policy": policy or {}}
+    job_id: str = endpoint.call("POST", "run", request, headers=KEY).json()["id"]
     return job_id
 
 
@@ -38,19 +40,22 @@ def test_nobody_gets_in_without_the_key(endpoint: EndpointProcess) -> None:
     assert ping.status_code == 200
 
 
-def test_parts_of_a_generator_are_streamed(endpoint: EndpointProcess) -> None:
-    """Each part is handed out once, in order; the final output holds them all."""
-    job_id = submit(endpoint, parts=8)
-    parts, calls = [], 0
-    while True:
+def test_parts_of_a_generator_are_streamed(endpoint: EndpointProcess, tmp_path: Path) -> None:
+    """Each part is handed out once, in order, the first before there are more; the output holds all."""
+    release = tmp_path / "release"
+    job_id = submit(endpoint, {"executionTimeout": 60_000}, parts=8, part_seconds=0, release=str(release))
+    parts: list[int] = []
+
+    def is_over() -> bool:
         document = endpoint.call("GET", f"stream/{job_id}", headers=KEY).json()
-        calls += bool(document["stream"])
-        parts += [part["output"]["part"] for part in document["stream"]]
-        if document["status"] == "COMPLETED" and not document["stream"]:
-            break
-        time.sleep(0.05)
+        parts.extend(part["output"]["part"] for part in document["stream"])
+        return document["status"] == "COMPLETED" and not document["stream"]
+
+    wait_until(lambda: is_over() or parts)
+    assert parts == [0]
+    release.touch()
+    wait_until(is_over)
     assert parts == list(range(8))
-    assert calls >= 2
     output = endpoint.call("GET", f"status/{job_id}", headers=KEY).json()["output"]
     assert output == [{"part": index} for index in range(8)]
 

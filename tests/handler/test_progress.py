@@ -1,14 +1,14 @@
 """What a caller sees while a job runs."""
 
 import threading
-import time
-from itertools import pairwise
 
 import pytest
 
 from handler.job import ProgressMessage
 from handler.progress import ProgressPump, Report
 from handler.records import TrackedFrame
+
+WAIT_SECONDS = 30.0  # never waited in full unless something is broken
 
 
 def message(frames_done: int) -> ProgressMessage:
@@ -33,38 +33,44 @@ def frame(index: int) -> TrackedFrame:
 
 
 def test_pump_sends_in_order_and_always_the_newest_at_the_end() -> None:
-    """However slow the receiver, messages keep their order and the last one put is the last one sent."""
+    """While a slow receiver takes one message, newer ones replace each other, and the last is sent last."""
     sent: list[int] = []
+    asked, answered = threading.Semaphore(0), threading.Semaphore(0)
 
     def send(one: ProgressMessage) -> None:
-        time.sleep(0.01)
+        asked.release()
+        answered.acquire(timeout=WAIT_SECONDS)
         sent.append(one.frames_done)
 
-    with ProgressPump(send, interval_seconds=0.001, drain_seconds=5.0) as pump:
-        for index in range(500):
-            pump.put(message(index))
-            time.sleep(0.0001)
+    with ProgressPump(send, interval_seconds=0.001, drain_seconds=WAIT_SECONDS) as pump:
+        for first in (0, 100, 200):
+            pump.put(message(first))
+            assert asked.acquire(timeout=WAIT_SECONDS)
+            for index in range(first + 1, first + 100):
+                pump.put(message(index))
+            answered.release()
+            assert asked.acquire(timeout=WAIT_SECONDS)
+            answered.release()
 
-    assert sorted(set(sent)) == sent
-    assert sent[-1] == 499
-    assert len(sent) < 500
+    assert sent == [0, 99, 100, 199, 200, 299]
 
 
 def test_pump_throttles() -> None:
-    """Two messages are never closer than the interval, but for the last one."""
-    times: list[float] = []
-    with ProgressPump(
-        lambda _: times.append(time.monotonic()), interval_seconds=0.1, drain_seconds=5.0
-    ) as pump:
-        end = time.monotonic() + 0.35
-        index = 0
-        while time.monotonic() < end:
-            pump.put(message(index := index + 1))
-            time.sleep(0.002)
+    """In an interval one message is sent, but for the last one, which waits for no interval."""
+    sent: list[int] = []
+    first = threading.Event()
 
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert all(gap >= 0.09 for gap in gaps[:-1])
-    assert 2 <= len(times) <= 6
+    def send(one: ProgressMessage) -> None:
+        sent.append(one.frames_done)
+        first.set()
+
+    with ProgressPump(send, interval_seconds=600.0, drain_seconds=WAIT_SECONDS) as pump:
+        pump.put(message(0))
+        assert first.wait(WAIT_SECONDS)
+        for index in range(1, 100):
+            pump.put(message(index))
+
+    assert sent == [0, 99]
 
 
 def test_pump_sends_nothing_after_a_failure() -> None:
@@ -109,14 +115,21 @@ def test_pump_survives_a_receiver_that_fails() -> None:
 
 def test_pump_gives_up_on_a_receiver_that_hangs() -> None:
     """A job waits no longer than the drain time for an update under way."""
-    release = threading.Event()
-    start = time.monotonic()
-    with ProgressPump(lambda _: release.wait(30) and None, interval_seconds=0.001, drain_seconds=0.1) as pump:
+    asked, release = threading.Event(), threading.Event()
+    arrived: list[int] = []
+
+    def send(one: ProgressMessage) -> None:
+        asked.set()
+        release.wait(WAIT_SECONDS)
+        arrived.append(one.frames_done)
+
+    with ProgressPump(send, interval_seconds=0.001, drain_seconds=0.1) as pump:
         pump.put(message(1))
-    took = time.monotonic() - start
+        assert asked.wait(WAIT_SECONDS)
+    given_up = not arrived
     release.set()
 
-    assert took < 5
+    assert given_up
 
 
 def test_report_counts_frames_as_they_are_taken() -> None:

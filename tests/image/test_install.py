@@ -21,6 +21,7 @@ from transformers import RfDetrForInstanceSegmentation
 from tests.contract.fake_queue import FakeQueue
 from tests.image.recipe import copy_context, environment, shell_script, values
 from tests.model_cache.test_detectors import tiny_config
+from tests.no_authorities import know_the_machines
 from tests.video_factory import make_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -96,7 +97,7 @@ def build(root: Path) -> None:
     for place in ("/opt/", "/src", "/dist"):
         assert place in script
         script = script.replace(place, f"{root}{place}")
-    given = dict(os.environ)  # noqa: TID251 - where packages come from is the machine's matter
+    given = know_the_machines(os.environ)  # noqa: TID251 - where packages come from is the machine's matter
     for name in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
         given.pop(name, None)
     given |= {"TORCH": "cpu", "CONTEXT": str(copy_context(root / "context"))}

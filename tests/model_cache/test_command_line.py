@@ -2,19 +2,17 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
+from typer.testing import CliRunner
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
-    command = [sys.executable, "-m", "model_cache", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+from model_cache.__main__ import app
 
 
 def test_convert_prints_what_was_made_and_what_was_left_out(official_tiny_files, tmp_path):
     """The report names files with hashes and each unused key with its reason."""
-    done = run("convert", official_tiny_files, "--out", tmp_path / "store", "--only", "hmr2")
-    assert done.returncode == 0, done.stderr
+    arguments = ["convert", official_tiny_files, "--out", tmp_path / "store", "--only", "hmr2"]
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
     assert (tmp_path / "store" / "hmr2.safetensors").is_file()
     for words in (
         "hmr2.safetensors",
@@ -26,7 +24,16 @@ def test_convert_prints_what_was_made_and_what_was_left_out(official_tiny_files,
 
 def test_convert_says_in_one_line_what_is_missing(tmp_path):
     """A user's mistake is a sentence on stderr and status 1, never a traceback."""
-    done = run("convert", tmp_path, "--out", tmp_path / "store")
+    command = [
+        sys.executable,
+        "-m",
+        "model_cache",
+        "convert",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "store"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("WeightsMissing: official files not found: ")
     assert "Traceback" not in done.stderr
@@ -35,6 +42,6 @@ def test_convert_says_in_one_line_what_is_missing(tmp_path):
 
 def test_convert_refuses_an_unknown_model(tmp_path):
     """A misspelt --only is a usage error."""
-    done = run("convert", tmp_path, "--only", "hmr3")
-    assert done.returncode == 2
-    assert "unknown model: hmr3" in done.stderr
+    done = CliRunner().invoke(app, ["convert", str(tmp_path), "--only", "hmr3"])
+    assert done.exit_code == 2
+    assert "unknown model: hmr3" in done.output

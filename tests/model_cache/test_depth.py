@@ -119,9 +119,8 @@ def test_depth_equals_the_plainest_rasteriser(seed):
 def test_winding_does_not_matter():
     """A triangle seen from behind is drawn like one seen from the front."""
     vertices, faces = triangle_soup(3)
-    torch.testing.assert_close(
-        depth_maps(vertices, faces), depth_maps(vertices, faces.flip(1)), rtol=1e-6, atol=0
-    )
+    front, back = depth_maps(vertices, faces), depth_maps(vertices, faces.flip(1))
+    torch.testing.assert_close(front, back, rtol=1e-5, atol=0)  # float32, weighed from another corner
 
 
 def test_shared_edges_leave_no_cracks():

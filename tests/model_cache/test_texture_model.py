@@ -11,6 +11,10 @@ from model_cache.interfaces import TextureModel
 from model_cache.networks.appearance import LAYERS, AppearanceEncoder
 from model_cache.networks.texture_model import PAIRS_AT_ONCE, UvTexture, UvTextureModel
 from model_cache.store.layout import read_tensors
+from tests.whole_numbers import whole_numbers
+
+# Encodings are whole numbers, exact in float32; what rounds are their scale and the sum of 16 squares.
+ROUNDED = 1e-5
 
 
 def small_encoder():
@@ -21,7 +25,7 @@ def small_encoder():
     for name, num_in, num_out in zip(LAYERS, (4, *widths[:-1]), widths, strict=True):
         state[f"{name}.weight"] = torch.randn(num_out, num_in, 3, 3, generator=generator)
         state[f"{name}.bias"] = torch.randn(num_out, generator=generator)
-    return AppearanceEncoder.from_state(state)
+    return AppearanceEncoder.from_state(whole_numbers(state))
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +35,10 @@ def model():
 
 
 def textures(seed, count, *, size=32):
-    """Textures as the sampler makes them: colours are zero where the mask is -1."""
+    """Textures as the sampler makes them: colours, here whole numbers, are zero where the mask is -1."""
     generator = torch.Generator().manual_seed(seed)
     mask = (torch.rand(count, 1, size, size, generator=generator) > 0.4).float()
-    colours = torch.randn(count, 3, size, size, generator=generator) * mask
+    colours = torch.randn(count, 3, size, size, generator=generator).round() * mask
     return [UvTexture(texels=texels) for texels in torch.cat([colours, 2 * mask - 1], dim=1)]
 
 
@@ -44,7 +48,7 @@ def by_the_formula(encoder, track, detection):
     apart = ~((a[3] > 0.5) & (b[3] > 0.5))
     a[:, apart] = 0
     b[:, apart] = 0
-    encodings = [encoder(texels[None])[0] / 1000 for texels in (a, b)]
+    encodings = [encoder(texels[None])[0].double() / 1000 for texels in (a, b)]
     return 100 * float(((encodings[0] - encodings[1]) ** 2).sum())
 
 
@@ -82,8 +86,8 @@ def test_pairs_are_compared_as_one_by_one(model):
     assert len(pairs) > PAIRS_AT_ONCE["cpu"]
     found = model.distance(tracks, detections, pairs)
     expected = [by_the_formula(small_encoder(), tracks[i], detections[j]) for i, j in pairs]
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert found[0] == pytest.approx(found[3], rel=1e-6)
+    assert min(expected) > 0
+    np.testing.assert_allclose(found, expected, rtol=ROUNDED)
     assert found.dtype == np.float64
 
 
@@ -118,7 +122,7 @@ def test_mixing_is_that_of_phalp(seed, score, alpha):
     expected[:3] += np.where(shown_old & ~shown_new, a[:3], 0) + np.where(shown_new & ~shown_old, b[:3], 0)
     expected[3] = np.where(shown_old | shown_new, 1, -1)
     mixed = model.mix(old, new, score, alpha=alpha)
-    np.testing.assert_allclose(mixed.texels, expected, atol=1e-6)
+    np.testing.assert_allclose(mixed.texels, expected, atol=2e-6)  # float32 rounds colours of up to 5 twice
     assert torch.equal(before, new.texels)
     assert mixed.texels.data_ptr() == old.texels.data_ptr()
 
@@ -161,7 +165,7 @@ def test_comparison_takes_fewer_pairs_when_memory_is_short():
     pairs = np.array([[0, 0], [1, 1], [0, 2], [1, 2], [1, 0]])
     expected = UvTextureModel(small_encoder()).distance(tracks, detections, pairs)
     short = UvTextureModel(encoder)
-    np.testing.assert_allclose(short.distance(tracks, detections, pairs), expected, rtol=1e-5)
+    np.testing.assert_allclose(short.distance(tracks, detections, pairs), expected, rtol=ROUNDED)
     encoder.room = 1
     with pytest.raises(DeviceOutOfMemory, match="one pair"):
         short.distance(tracks, detections, pairs)

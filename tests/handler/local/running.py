@@ -1,6 +1,7 @@
 """An endpoint inside the test's own process, with clients for both of its sides. Knows no worker process."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +80,14 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    folder: Path, settings: ServeSettings = SETTINGS, intake: IntakeSettings | None = None
+    folder: Path,
+    settings: ServeSettings = SETTINGS,
+    intake: IntakeSettings | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Running]:
-    """Listen inside the block; no clock runs: the test calls `desk.sweep` itself."""
+    """Listen inside the block; nothing happens by itself: the test calls `desk.sweep`."""
     queue = JobQueue(folder / "queue.sqlite3", settings)
-    desk = Desk(queue, lease_seconds=settings.lease_seconds, stop_seconds=settings.stop_seconds)
+    desk = Desk(queue, lease_seconds=settings.lease_seconds, stop_seconds=settings.stop_seconds, clock=clock)
     endpoint = Endpoint(desk, settings, intake or LocalIntakeSettings(), worker_key=WORKER_KEY)
     async with (
         endpoint.listening("127.0.0.1", 0) as url,

@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 
 from handler.local.desk import Bell
-from tests.handler.local.running import running
+from tests.handler.local.clock import Clock
+from tests.handler.local.running import SETTINGS, running
 
 
 def test_take_is_held_until_a_job_comes(tmp_path: Path) -> None:
@@ -176,9 +177,10 @@ def test_heartbeat_tells_a_restarted_endpoint_what_must_stop(tmp_path: Path) -> 
 
 def test_worker_that_does_not_stop_must_leave(tmp_path: Path) -> None:
     """Our own is dismissed: no more jobs, and its supervisor ends it; another's is told again."""
+    clock = Clock()
 
     async def main() -> None:
-        async with running(tmp_path) as endpoint:
+        async with running(tmp_path, clock=clock) as endpoint:
             worker = endpoint.desk.expect("ours")
             for worker_id in ("ours", "theirs"):
                 job_id = await endpoint.run({"input": {}})
@@ -187,7 +189,7 @@ def test_worker_that_does_not_stop_must_leave(tmp_path: Path) -> None:
                 assert await endpoint.stops(worker_id) == [job_id]
                 await endpoint.ping(worker_id, job_id)
                 assert not worker.must_leave.is_set() or worker_id == "theirs"
-                await asyncio.sleep(0.25)
+                clock.advance(SETTINGS.stop_seconds)
                 await endpoint.ping(worker_id, job_id)
             assert worker.must_leave.is_set()
             assert await endpoint.stops("theirs") == [job_id]

@@ -53,7 +53,7 @@ def _cuts(images: list[ndarray]) -> list[int]:
         ([40, 30, 50], (96, 128), 3),
         ([20, 8, 7, 30, 14, 16], (96, 128), 3),  # shots shorter than the shortest allowed
         ([3, 40, 2], (96, 128), 0),  # cuts next to the ends, nothing moves
-        ([25, 25, 25], (360, 640), 9),  # shrunk before the comparison
+        ([12, 15, 12], (360, 640), 9),  # shrunk before the comparison
         ([60], (96, 128), 14),  # fast motion, no cut
     ],
     ids=["plain", "short-shots", "ends", "large", "no-cut"],

@@ -226,6 +226,7 @@ def test_a_depth_that_turns_negative_still_gives_finite_predictions():
     assert tracker.histories.expected_locations[0, 92] == -50.0
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_a_long_gap_does_not_stop_the_run(pose_predictor_of):
     """Official fault: a history that spans 125 frames or more ends the run without a result."""
     present = [[0]] * 6 + [[]] * 90 + [[0]] + [[]] * 90 + [[0]] * 3
@@ -313,6 +314,7 @@ def _peak_bytes(num_frames):
     return peak
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_memory_does_not_grow_with_the_video():
     """Ten times the frames, the same peak."""
     _peak_bytes(20)  # what is made once and kept, such as caches

@@ -122,6 +122,7 @@ def test_full_disk_is_coded():
         raise PermissionError
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_memory_does_not_grow_with_the_video(tmp_path):
     """Five times the frames take the same memory, once the buffers are full."""
     some = list(walk(50, lose_every=5))

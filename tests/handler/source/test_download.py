@@ -242,10 +242,10 @@ def test_download_can_be_cancelled_while_it_waits(server, tmp_path, fault):
 
 def test_download_says_when_nobody_answers(tmp_path):
     """A closed port and an unknown name are failures that may pass."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    assert "no connection" in failed(SourceError, f"http://127.0.0.1:{port}/", tmp_path, settings()).message
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # and does not listen; bound, so that nobody else can
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+        assert "no connection" in failed(SourceError, url, tmp_path, settings()).message
 
     def unknown(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "SECRET")
