@@ -48,6 +48,7 @@ class VideoFacts:
         size_bytes: length of the file.
         sha256: of the file's bytes.
         is_hdr: PQ or HLG transfer; frames are not tone-mapped.
+        in_decode_order: the timestamps are those of decoding, not of showing; see `source/read.py`.
         warnings: what is already known to be odd.
     """
 
@@ -65,6 +66,7 @@ class VideoFacts:
     size_bytes: int
     sha256: str
     is_hdr: bool
+    in_decode_order: bool = False
     warnings: tuple[Warn, ...] = ()
 
 

@@ -121,7 +121,9 @@ class _Selection:
     def frames(self, check: Check) -> Generator[Frame]:
         """The kept frames; runs in the decoding thread."""
         facts, settings, report = self._facts, self._settings, self._report
-        start = find_start(facts.path, self._start_s, settings, check)
+        start = None
+        if not facts.in_decode_order:  # else no packet's time says when it is shown
+            start = find_start(facts.path, self._start_s, settings, check)
         timeline = Timeline(
             facts.time_base,
             facts.average_fps,
@@ -130,7 +132,9 @@ class _Selection:
         )
         tally = ReadTally()
         seconds, num_in_part, source_index = 0.0, 0, -1
-        pictures = read_pictures(facts.path, settings, check, tally, start)
+        pictures = read_pictures(
+            facts.path, settings, check, tally, start, in_decode_order=facts.in_decode_order
+        )
         with closing(pictures):
             for source_index, picture in pictures:
                 report.num_decoded += 1
@@ -210,7 +214,10 @@ class _Selection:
                 f"{report.num_corrupt} frames are damaged and {tally.num_damaged_packets} pieces of the file "
                 "could not be decoded",
             )
-        if timeline.num_repaired:
+        if self._facts.in_decode_order:
+            message = "the file only says when frames are decoded; the times when they are shown follow from it"
+            self._warn_once("TIMESTAMPS_REPAIRED", message)
+        elif timeline.num_repaired:
             self._warn_once("TIMESTAMPS_REPAIRED", f"{timeline.num_repaired} timestamps were repaired")
         if report.num_kept == 0:
             message = "no frame of the video can be decoded"

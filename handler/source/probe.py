@@ -13,7 +13,7 @@ from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels, moving_picture_streams, open_video
 from handler.source.oddities import oddity
-from handler.source.read import first_picture
+from handler.source.read import first_look
 from handler.source.sniff import is_cut_off
 from handler.source.upright import orientation_of
 
@@ -39,7 +39,8 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
         raise InputError(
             "VIDEO_TOO_LARGE", f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
         )
-    frame = first_picture(path, settings)
+    look = first_look(path, settings)
+    frame = look.picture
     with open_video(path, settings) as (container, stream):
         check_pixels(frame.width, frame.height, settings)
         orientation = orientation_of(frame)
@@ -67,6 +68,7 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
             size_bytes=size,
             sha256=sha256 or _sha256(path),
             is_hdr=frame.color_trc in HDR_TRANSFERS,
+            in_decode_order=look.in_decode_order,
             warnings=_warnings(path, container, stream, frame),
         )
 
