@@ -269,8 +269,9 @@ class _Trail:
     highest: int = -1
     _num_sent: int = 0
     _num_threads: int = 1
-    _latest_time: int | None = None
+    _latest_pts: int | None = None
     _grows: bool = True  # the timestamps, from packet to packet
+    _has_dts: bool = False
     _reorders: bool = True  # the decoder, as far as it knows
     _times: dict[int, int | None] = field(default_factory=dict)  # by packet; the latest ones only
     _pending: set[int] = field(default_factory=set)  # packets that have not become pictures
@@ -278,10 +279,12 @@ class _Trail:
 
     def send(self, number: int, packet: "av.Packet[VideoStream]", stream: VideoStream) -> None:
         """A packet goes into the decoder."""
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is not None:
-            self._grows = self._grows and (self._latest_time is None or time > self._latest_time)
-            self._latest_time = time
+        if packet.pts is not None:
+            self._grows = self._grows and (self._latest_pts is None or packet.pts > self._latest_pts)
+            self._latest_pts = packet.pts
+        if not self._times:
+            self._has_dts = packet.dts is not None  # MKV's are made up, and missing at first
+        time = packet.dts if self.in_decode_order and self._has_dts else packet.pts
         self._num_sent = number + 1
         # As they are since the packet before; the decoder is not open before the first.
         self._num_threads = stream.codec_context.thread_count
