@@ -16,7 +16,8 @@ from av.video.stream import VideoStream
 
 from handler.errors import InputError, SourceError
 from handler.settings import IntakeSettings
-from handler.source.sniff import is_cut_off, what_else
+from handler.source.cut import is_cut_off
+from handler.source.sniff import what_else
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
 CODECS = (
@@ -32,7 +33,7 @@ def open_video(path: Path, settings: IntakeSettings) -> Iterator[tuple[InputCont
 
     Raises:
         SourceError: VIDEO_UNREADABLE, VIDEO_HAS_NO_FRAMES.
-        InputError: VIDEO_TOO_LARGE (streams, pixels, frame rate).
+        InputError: VIDEO_TOO_LARGE (streams, pixels).
     """
     if other := what_else(path):
         raise SourceError("VIDEO_UNREADABLE", f"the file is not a video: it is {other}")
@@ -80,12 +81,6 @@ def _moving_pictures(container: InputContainer, settings: IntakeSettings) -> Vid
         name = f" ({context.codec.name})" if context else ""
         raise SourceError("VIDEO_UNREADABLE", f"this worker does not read the video's codec{name}")
     check_pixels(context.width, context.height, settings)
-    if stream.average_rate and stream.average_rate > settings.max_fps:
-        raise InputError(
-            "VIDEO_TOO_LARGE",
-            f"the video has {float(stream.average_rate):.0f} frames per second; "
-            f"the limit is {settings.max_fps:g}",
-        )
     return stream
 
 

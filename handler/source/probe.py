@@ -8,19 +8,27 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from handler.connections import Check
 from handler.errors import InputError, SourceError
 from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels, moving_picture_streams, open_video
+from handler.source.cut import is_cut_off
+from handler.source.length import Length, has_sample_table, measure
 from handler.source.oddities import oddity
 from handler.source.read import first_look
-from handler.source.sniff import is_cut_off
 from handler.source.upright import orientation_of
 
 HDR_TRANSFERS = {16, 18}  # ITU-T H.273: PQ, HLG
 
 
-def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) -> VideoFacts:
+def _nothing() -> None:
+    """The check of a probe that nobody can cancel."""
+
+
+def probe(
+    path: Path, settings: IntakeSettings, *, sha256: str | None = None, check: Check = _nothing
+) -> VideoFacts:
     """The facts of a local video file; its first frame is decoded as a proof.
 
     A still image is refused, a video of one frame is not.
@@ -29,6 +37,7 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
         path: the file.
         settings: limits.
         sha256: of the file, if the download has computed it; else the file is read once.
+        check: called for every packet that is counted; what it raises comes out.
 
     Raises:
         SourceError: VIDEO_UNREADABLE, VIDEO_HAS_NO_FRAMES.
@@ -49,10 +58,10 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
             width, height = height, width
         time_base = stream.time_base or Fraction(1, av.time_base)
         average_fps = float(stream.average_rate) if stream.average_rate else None
-        duration = _duration_seconds(container, stream)
-        num_frames = stream.frames or None
-        if num_frames is None and duration is not None and average_fps is not None:
-            num_frames = round(duration * average_fps)
+        is_cut = _lacks_pictures(path, container, stream)
+        found = _warnings(container, stream, frame, is_cut=is_cut)
+        length = measure(container, stream, check, is_cut_off=is_cut)
+        _check_rate(length, settings)
         return VideoFacts(
             path=path,
             container=container.format.name,
@@ -63,18 +72,20 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
             rotation_degrees=orientation.rotation_degrees,
             time_base=time_base,
             average_fps=average_fps,
-            duration_seconds=duration,
-            num_frames_estimate=num_frames,
+            duration_seconds=length.seconds,
+            num_frames_estimate=length.num_frames,
+            num_frames_announced=length.num_announced,
             size_bytes=size,
             sha256=sha256 or _sha256(path),
             is_hdr=frame.color_trc in HDR_TRANSFERS,
+            is_cut_off=is_cut,
             in_decode_order=look.in_decode_order,
-            warnings=_warnings(path, container, stream, frame),
+            warnings=found,
         )
 
 
 def check_part(facts: VideoFacts, settings: IntakeSettings, *, start_s: float, end_s: float | None) -> None:
-    """Refuse a part that the header says is too long or not there; decoding counts again.
+    """Refuse a part that is too long or not there; decoding counts again.
 
     Raises:
         InputError: VIDEO_TOO_LONG.
@@ -82,7 +93,8 @@ def check_part(facts: VideoFacts, settings: IntakeSettings, *, start_s: float, e
     """
     if facts.duration_seconds is None:
         return
-    if start_s > 0 and start_s >= facts.duration_seconds:
+    # Where a transport stream's stretches join is known when they are decoded.
+    if start_s > 0 and start_s >= facts.duration_seconds and facts.container != "mpegts":
         raise SourceError(
             "VIDEO_HAS_NO_FRAMES", f"the video ends after {facts.duration_seconds:.2f} s, before start_s"
         )
@@ -99,10 +111,21 @@ def too_long(settings: IntakeSettings) -> str:
     )
 
 
-def _duration_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
+def _lacks_pictures(path: Path, container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the file ends before its last picture; an MP4 may only lack the end of its sound."""
+    if not is_cut_off(path):
+        return False
+    size = path.stat().st_size
+    whole_index = has_sample_table(container, stream)
+    return not whole_index or any(entry.pos + entry.size > size for entry in stream.index_entries)
+
+
+def _check_rate(length: Length, settings: IntakeSettings) -> None:
+    if length.fps is not None and length.fps > settings.max_fps * (1 + 1e-6):
+        raise InputError(
+            "VIDEO_TOO_LARGE",
+            f"the video has {length.fps:.0f} frames per second; the limit is {settings.max_fps:g}",
+        )
 
 
 def _sha256(path: Path) -> str:
@@ -111,11 +134,11 @@ def _sha256(path: Path) -> str:
 
 
 def _warnings(
-    path: Path, container: InputContainer, stream: VideoStream, frame: av.VideoFrame
+    container: InputContainer, stream: VideoStream, frame: av.VideoFrame, *, is_cut: bool
 ) -> tuple[Warn, ...]:
     found: list[Warn] = []
-    if is_cut_off(path):
-        found.append(oddity("VIDEO_CUT_OFF", "the file is shorter than its index says; its end is missing"))
+    if is_cut:
+        found.append(oddity("VIDEO_CUT_OFF", "the file breaks off; its end is missing"))
     aspect = stream.sample_aspect_ratio
     if aspect and aspect != 1:
         found.append(

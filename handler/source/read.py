@@ -30,12 +30,14 @@ class ReadTally:
     Attributes:
         num_packets: packets read.
         num_damaged_packets: pieces of the file that could not be decoded.
+        num_behind: packets read that are stored behind that of the last picture.
         at_end: there are no more packets; the decoder is being emptied.
         broke_off: reading stopped at damage before the end of the file.
     """
 
     num_packets: int = 0
     num_damaged_packets: int = 0
+    num_behind: int = 0
     at_end: bool = False
     broke_off: bool = False
 
@@ -246,7 +248,9 @@ def _decoded(
                 if number >= count_from and (packet is not None or stream.codec_context.thread_count == 1):
                     tally.num_damaged_packets += 1
             for picture in pictures:
-                yield picture.pts if picture.pts is not None else number, picture
+                come = number if picture.pts is None else picture.pts
+                tally.num_behind = number - come
+                yield come, picture
                 del picture
             if packet is None:
                 return
