@@ -13,6 +13,7 @@ from typing import BinaryIO
 # Boxes that may open an ISO media file (MP4, MOV, 3GP), and those that may follow the last picture.
 ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx"}
 ISO_AFTER = {b"mfra", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid"}
+ISO_FRAGMENT = (b"moof", b"mdat", b"styp", b"sidx", b"emsg", b"prft")
 
 EBML = b"\x1a\x45\xdf\xa3"
 SEGMENT, CLUSTER, CUES = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\x1c\x53\xbb\x6b"
@@ -68,8 +69,11 @@ def _iso_cut_off(file: BinaryIO, size: int) -> bool:
         offset += length
     if offset > size:
         return kind not in ISO_AFTER
-    # Between boxes: a fragment without its data, less than a box's head, fewer fragments than listed.
-    return kind == b"moof" or (has_fragments and (offset < size or announced_end > size))
+    if not has_fragments:
+        return False
+    begun = _read_at(file, offset, 8)  # less than a box's head
+    begins_fragment = begun and any(name.startswith(begun[4:]) for name in ISO_FRAGMENT)
+    return kind == b"moof" or bool(begins_fragment) or announced_end > size
 
 
 def _sidx_bytes(box: bytes) -> int:

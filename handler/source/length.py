@@ -19,6 +19,8 @@ from handler.connections import Check
 from handler.source.skip import INDEXED_CONTAINERS
 from handler.source.timeline import USUAL_FPS, Timeline
 
+ROUNDING_SECONDS = 0.002  # MKV's times are whole milliseconds; no rate is too high because of that
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Length:
@@ -60,7 +62,7 @@ def measure(container: InputContainer, stream: VideoStream, check: Check, *, is_
         seconds=seconds,
         num_frames=num_frames,
         num_announced=announced,
-        fps=num_frames / seconds if seconds else None,
+        fps=num_frames / (seconds + ROUNDING_SECONDS) if seconds else None,
     )
 
 

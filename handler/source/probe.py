@@ -59,7 +59,9 @@ def probe(
         time_base = stream.time_base or Fraction(1, av.time_base)
         average_fps = float(stream.average_rate) if stream.average_rate else None
         is_cut = _lacks_pictures(path, container, stream)
-        found = _warnings(container, stream, frame, is_cut=is_cut)
+        found = _warnings(
+            stream, frame, is_cut=is_cut, num_streams=len(moving_picture_streams(path, container, settings))
+        )
         length = measure(container, stream, check, is_cut_off=is_cut)
         _check_rate(length, settings)
         return VideoFacts(
@@ -134,7 +136,7 @@ def _sha256(path: Path) -> str:
 
 
 def _warnings(
-    container: InputContainer, stream: VideoStream, frame: av.VideoFrame, *, is_cut: bool
+    stream: VideoStream, frame: av.VideoFrame, *, is_cut: bool, num_streams: int
 ) -> tuple[Warn, ...]:
     found: list[Warn] = []
     if is_cut:
@@ -146,7 +148,7 @@ def _warnings(
         )
     if frame.color_trc in HDR_TRANSFERS:
         found.append(oddity("HDR_NOT_TONE_MAPPED", "the video is HDR; its values are used as they are"))
-    if (num_streams := len(moving_picture_streams(container))) > 1:
-        message = f"the file has {num_streams} video streams; the first is used"
+    if num_streams > 1:
+        message = f"the file has {num_streams} video streams; stream {stream.index} is used, as players do"
         found.append(oddity("MORE_VIDEO_STREAMS", message))
     return tuple(found)

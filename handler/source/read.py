@@ -115,21 +115,26 @@ def first_look(path: Path, settings: IntakeSettings) -> FirstLook:
     Raises:
         SourceError: VIDEO_HAS_NO_FRAMES; and as `open_video`.
     """
+    for threads in (THREADS, 1):  # several may give up a whole file of a few frames, see `_all_pictures`
+        if look := _look(path, settings, threads):
+            return look
+    raise SourceError("VIDEO_HAS_NO_FRAMES", "no frame of the video can be decoded")
+
+
+def _look(path: Path, settings: IntakeSettings, threads: int) -> FirstLook | None:
     trail, tally = _Trail(), ReadTally()
     first: av.VideoFrame | None = None
-    with closing(_decoded(path, settings, lambda: None, tally, trail.send)) as pictures:
+    pictures = _decoded(path, settings, lambda: None, tally, trail.send, threads=threads)
+    with closing(pictures):
         for number, picture in pictures:
-            reordered = number < trail.highest
+            is_reordered = number < trail.highest
             trail.show(number, picture)
             first = first or picture
-            sound = not (picture.is_corrupt or tally.num_damaged_packets)
-            if reordered or not (sound and trail.may_be_in_decode_order()):
-                return FirstLook(
-                    picture=first, in_decode_order=reordered and sound and trail.may_be_in_decode_order()
-                )
-    if first is None:
-        raise SourceError("VIDEO_HAS_NO_FRAMES", "no frame of the video can be decoded")
-    return FirstLook(picture=first, in_decode_order=False)
+            is_sound = not (picture.is_corrupt or tally.num_damaged_packets)
+            is_open = is_sound and trail.may_be_in_decode_order()
+            if is_reordered or not is_open:
+                return FirstLook(picture=first, in_decode_order=is_open)
+    return FirstLook(picture=first, in_decode_order=False) if first is not None else None
 
 
 def _read(
