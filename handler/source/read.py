@@ -19,6 +19,8 @@ from handler.settings import IntakeSettings
 from handler.source.container import open_video
 
 THREADS = 0  # of the decoder; 0 = one per core
+MAX_THREADS = 16  # that FFmpeg takes by itself
+SEVERAL_AT_ONCE = 1 << 12 | 1 << 15  # FFmpeg's marks of decoders that work on several frames at once
 MAX_DELAY = 1024  # packets; no decoder holds back more
 PROOF_PACKETS = 120  # of a file whose timestamps may be those of decoding, looked at before they are believed
 
@@ -28,18 +30,23 @@ class ReadTally:
     """What reading met so far.
 
     Attributes:
-        num_packets: packets read.
-        num_damaged_packets: pieces of the file that could not be decoded.
+        damaged: numbers of the packets that could not be decoded.
         num_behind: packets read that are stored behind that of the last picture.
         at_end: there are no more packets; the decoder is being emptied.
+        gave_up: several threads met damage while they were being emptied.
         broke_off: reading stopped at damage before the end of the file.
     """
 
-    num_packets: int = 0
-    num_damaged_packets: int = 0
+    damaged: set[int] = field(default_factory=set)
     num_behind: int = 0
     at_end: bool = False
+    gave_up: bool = False
     broke_off: bool = False
+
+    @property
+    def num_damaged_packets(self) -> int:
+        """Pieces of the file that could not be decoded."""
+        return len(self.damaged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +137,7 @@ def _look(path: Path, settings: IntakeSettings, threads: int) -> FirstLook | Non
             is_reordered = number < trail.highest
             trail.show(number, picture)
             first = first or picture
-            is_sound = not (picture.is_corrupt or tally.num_damaged_packets)
+            is_sound = not (picture.is_corrupt or tally.damaged)
             is_open = is_sound and trail.may_be_in_decode_order()
             if is_reordered or not is_open:
                 return FirstLook(picture=first, in_decode_order=is_open)
@@ -183,14 +190,13 @@ def _all_pictures(
         for number, picture in pictures:
             yield trail.show(number, picture)
             del picture
-    if not trail.has_lost():
+    if not (tally.gave_up or trail.has_lost()):
         return
     last = trail.last
     for again in sorted({trail.last_key, first}, reverse=True):
         resumed = last is None
-        pictures = _decoded(
-            path, settings, check, tally, first=again, threads=1, count_from=trail.first_in_flight()
-        )
+        tally.damaged = {number for number in tally.damaged if number < again}
+        pictures = _decoded(path, settings, check, tally, first=again, threads=1)
         with closing(pictures):
             for number, picture in pictures:
                 if resumed:
@@ -210,7 +216,6 @@ def _decoded(
     *,
     first: int = 0,
     threads: int | None = None,
-    count_from: int = 0,
 ) -> Generator[tuple[int, av.VideoFrame]]:
     """(Packet number, picture) as the decoder hands them out.
 
@@ -222,7 +227,6 @@ def _decoded(
         sent: told of every packet before it is decoded.
         first: number of the first packet to decode.
         threads: of the decoder; default `THREADS`.
-        count_from: number of the first packet whose damage is counted.
     """
     with open_video(path, settings) as (container, stream):
         stream.codec_context.thread_count = THREADS if threads is None else threads
@@ -244,14 +248,16 @@ def _decoded(
                 if sent is not None:
                     sent(number, packet, stream)
                 packet.pts = number
-            tally.num_packets, tally.at_end = number + 1, packet is None
+            tally.at_end = packet is None
             try:
                 pictures = stream.decode(packet)
             except av.FFmpegError:
                 pictures = []
-                # Several threads that are being emptied: `_all_pictures` looks again.
-                if number >= count_from and (packet is not None or stream.codec_context.thread_count == 1):
-                    tally.num_damaged_packets += 1
+                num_ahead = _threads(stream) - 1  # packets that were sent behind the one that failed
+                if packet is None and num_ahead > 0:
+                    tally.gave_up = True
+                else:
+                    tally.damaged.add(number - num_ahead)
             for picture in pictures:
                 come = number if picture.pts is None else picture.pts
                 tally.num_behind = number - come
@@ -259,6 +265,12 @@ def _decoded(
                 del picture
             if packet is None:
                 return
+
+
+def _threads(stream: VideoStream) -> int:
+    """How many packets a decoder works on at once."""
+    context = stream.codec_context
+    return (context.thread_count or MAX_THREADS) if context.codec.capabilities & SEVERAL_AT_ONCE else 1
 
 
 @dataclass(slots=True)
@@ -296,7 +308,7 @@ class _Trail:
         time = packet.dts if self.in_decode_order and self._has_dts else packet.pts
         self._num_sent = number + 1
         # As they are since the packet before; the decoder is not open before the first.
-        self._num_threads = stream.codec_context.thread_count
+        self._num_threads = _threads(stream)
         self._reorders = number == 0 or stream.codec_context.reorder_depth > 0
         self._times[number] = time
         if not packet.is_discard:  # hidden by an edit list: it never comes out
