@@ -86,7 +86,7 @@ def run(work: Work, models: Models, settings: Settings, local: LocalRun | None =
     source = _fetch(work, settings, stages, local)
     _begin(work, "probe")
     with stages.stage("probe"):
-        facts = probe(source.path, settings.intake, sha256=source.sha256)
+        facts = probe(source.path, settings.intake, sha256=source.sha256, check=check)
         check_part(facts, settings.intake, start_s=options.start_s, end_s=options.end_s)
     written, decoding = _follow(facts, work, models, settings, stages)
     files = _files(facts, written, work, models, settings, stages)
@@ -104,7 +104,7 @@ def run(work: Work, models: Models, settings: Settings, local: LocalRun | None =
         timing=_timing(stages, written, models),
         warnings=decoding.warnings,
         artifacts=artifacts,
-        truncated=_truncated(warnings),
+        truncated=None if decoding.reached_end else _truncated(warnings),
     )
     with stages.stage("upload"):
         return commit(store, document, into=folder, check=check, seconds=settings.bucket.upload_seconds)

@@ -60,11 +60,14 @@ class VideoFacts:
         rotation_degrees: rotation the player must apply, counter-clockwise as PyAV gives it: 0, 90, 180, 270.
         time_base: seconds per pts tick.
         average_fps: from the header; may be wrong; None if unknown.
-        duration_seconds: from the header; None if unknown.
-        num_frames_estimate: from the header or duration x rate; None if unknown.
+        duration_seconds: of the pictures, by an index or counted; None if unknown.
+        num_frames_estimate: frames to expect, by an index or counted; None if unknown.
+        num_frames_announced: frames that an index lists, there or not; None without an index.
         size_bytes: length of the file.
         sha256: of the file's bytes.
         is_hdr: PQ or HLG transfer; frames are tone-mapped to SDR.
+        is_cut_off: the file ends before its last picture does.
+        in_decode_order: the timestamps are those of decoding, not of showing; see `source/read.py`.
         tags: how the stored pixels are to be shown.
         warnings: what is already known to be odd.
     """
@@ -83,6 +86,9 @@ class VideoFacts:
     size_bytes: int
     sha256: str
     is_hdr: bool
+    num_frames_announced: int | None = None
+    is_cut_off: bool = False
+    in_decode_order: bool = False
     tags: PictureTags = PictureTags()
     warnings: tuple[Warn, ...] = ()
 

@@ -255,7 +255,7 @@ export interface Processed {
   duration_s: number;
   stride: number;
   profile: "params" | "standard" | "full";
-  /** The file ended early or a damaged tail was given up. */
+  /** The file breaks off before the end of the part that was asked for. */
   truncated: boolean;
   /** Why it was truncated. */
   reason: string | null;
@@ -369,7 +369,7 @@ export interface Source {
   is_vfr: boolean;
   /** PQ or HLG; frames were tone-mapped to SDR. */
   is_hdr: boolean;
-  /** From the header; may be wrong. */
+  /** Length of the pictures, by an index or counted. */
   duration_s: number | null;
   /** Frames decoded up to the last kept one, skipped ones included. */
   frames_decoded: number;

@@ -26,7 +26,7 @@ class Source(Output):
     avg_fps: float | None = Field(description="From the header; may be wrong.")
     is_vfr: bool = Field(description="The kept frames are not evenly spaced.")
     is_hdr: bool = Field(description="PQ or HLG; frames were tone-mapped to SDR.")
-    duration_s: float | None = Field(description="From the header; may be wrong.")
+    duration_s: float | None = Field(description="Length of the pictures, by an index or counted.")
     frames_decoded: int = Field(description="Frames decoded up to the last kept one, skipped ones included.")
     bytes: int
     sha256: str
@@ -41,7 +41,7 @@ class Processed(Output):
     duration_s: float = Field(description="From the first kept frame to the end of the last one.")
     stride: int
     profile: Profile
-    truncated: bool = Field(description="The file ended early or a damaged tail was given up.")
+    truncated: bool = Field(description="The file breaks off before the end of the part that was asked for.")
     reason: str | None = Field(default=None, description="Why it was truncated.")
 
 

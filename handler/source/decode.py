@@ -6,9 +6,11 @@ codecs in `container.py`, limits on pixels, and a first frame decoded before any
 small; the platform replaces a worker that dies.
 """
 
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import av
 
@@ -23,10 +25,11 @@ from handler.source.picture import Renderer, complete_tags, square_size, treatme
 from handler.source.probe import too_long
 from handler.source.read import ReadTally, read_pictures
 from handler.source.skip import INDEXED_CONTAINERS, find_start
-from handler.source.timeline import Timeline
+from handler.source.timeline import USUAL_FPS, Timeline
 from handler.source.upright import fit
 
 QUEUE_BYTES = 512 * 1024**2  # waiting frames never take more, however large one is
+MAX_REORDER = 16  # frames that H.264 and HEVC may store before one that is shown earlier
 TIME_TOLERANCE_SECONDS = 1e-6  # so that start_s=0.1 takes the frame at 3/30 s
 
 
@@ -39,7 +42,7 @@ class DecodeReport:
         num_kept: frames handed out.
         num_corrupt: decoded frames that the decoder marked as damaged.
         num_damaged_packets: pieces of the file that gave no frame because of damage.
-        reached_end: the end of the file, or of the wanted part, was reached without a break.
+        reached_end: the wanted part is complete: nothing of it was missing at the end of the file.
         busy_seconds: time spent on decoding, waiting not included.
         warnings: what was odd, in order of discovery.
     """
@@ -119,23 +122,29 @@ class _Selection:
     def frames(self, check: Check) -> Generator[Frame]:
         """The kept frames; runs in the decoding thread."""
         facts, settings, report = self._facts, self._settings, self._report
-        start = find_start(facts.path, self._start_s, settings, check)
+        start = None
+        if not facts.in_decode_order:  # else no packet's time says when it is shown
+            start = find_start(facts.path, self._start_s, settings, check)
         timeline = Timeline(
             facts.time_base,
             facts.average_fps,
             start.origin if start else None,
             may_restart=facts.container not in INDEXED_CONTAINERS,
+            may_leap=facts.container == "mpegts",
         )
         tally = ReadTally()
         seconds, num_in_part, source_index = 0.0, 0, -1
-        pictures = read_pictures(facts.path, settings, check, tally, start)
+        latest: deque[tuple[float, bool]] = deque(maxlen=MAX_REORDER + 1)
+        pictures = read_pictures(
+            facts.path, settings, check, tally, start, in_decode_order=facts.in_decode_order
+        )
         with closing(pictures):
             for source_index, picture in pictures:
                 report.num_decoded += 1
                 report.num_corrupt += picture.is_corrupt
                 pts, seconds = timeline.place(picture.pts)
+                latest.append((seconds, picture.is_corrupt))
                 if seconds >= self._end_s:
-                    report.reached_end = True
                     break
                 if seconds < self._start_s:
                     continue
@@ -145,9 +154,30 @@ class _Selection:
                 num_in_part += 1
                 del picture  # not held while the next one is decoded
             else:
-                report.reached_end = not tally.broke_off
                 self._note_missing(source_index + 1)
+        report.reached_end = self._is_complete(tally, latest)
         self._note_repairs(timeline, tally, seconds)
+
+    def _is_complete(self, tally: ReadTally, latest: Sequence[tuple[float, bool]]) -> bool:
+        """Whether nothing is missing before `end_s`, where the file may break off.
+
+        A frame shown before `end_s` may be stored behind one shown after it, so one such frame is no proof.
+
+        Args:
+            tally: of the reading.
+            latest: (seconds, is it damaged) of the last frames, in the order in which they are shown.
+        """
+        if not (tally.broke_off or self._facts.is_cut_off):
+            return True
+        if not latest:
+            return False
+        last = latest[-1][0]
+        if last >= self._end_s and (not tally.at_end or tally.num_behind > MAX_REORDER):
+            return True
+        step = 1 / (self._facts.average_fps or USUAL_FPS)
+        is_even = all(later - earlier < 1.5 * step for (earlier, _), (later, _) in pairwise(latest))
+        is_sound = not any(is_corrupt for seconds, is_corrupt in latest if seconds < self._end_s)
+        return is_even and is_sound and last + 1.5 * step >= self._end_s
 
     def _check_limits(self, seconds: float) -> None:
         if seconds - self._start_s > self._settings.max_duration_seconds:
@@ -191,7 +221,7 @@ class _Selection:
     def _note_repairs(self, timeline: Timeline, tally: ReadTally, last_seconds: float) -> None:
         report = self._report
         report.num_damaged_packets = tally.num_damaged_packets
-        if tally.broke_off:
+        if tally.broke_off and not report.reached_end:
             self._warn_once("VIDEO_ENDED_EARLY", f"the file cannot be read beyond {last_seconds:.2f} s")
         if report.num_corrupt or tally.num_damaged_packets:
             self._warn_once(
@@ -199,7 +229,12 @@ class _Selection:
                 f"{report.num_corrupt} frames are damaged and {tally.num_damaged_packets} pieces of the file "
                 "could not be decoded",
             )
-        if timeline.num_repaired:
+        if self._facts.in_decode_order:
+            message = (
+                "the file only says when frames are decoded; the times when they are shown follow from it"
+            )
+            self._warn_once("TIMESTAMPS_REPAIRED", message)
+        elif timeline.num_repaired:
             self._warn_once("TIMESTAMPS_REPAIRED", f"{timeline.num_repaired} timestamps were repaired")
         if report.num_kept == 0:
             message = "no frame of the video can be decoded"
@@ -208,8 +243,8 @@ class _Selection:
             raise SourceError("VIDEO_HAS_NO_FRAMES", message)
 
     def _note_missing(self, num_frames: int) -> None:
-        announced = self._facts.num_frames_estimate or 0
-        if announced - num_frames > max(1, announced // 100):  # estimates may be off by one
+        announced = self._facts.num_frames_announced or 0
+        if announced - num_frames > max(1, announced // 100):  # headers may be off by one
             self._warn_once(
                 "FRAMES_MISSING",
                 f"the file announces {announced} frames, {num_frames} could be decoded "

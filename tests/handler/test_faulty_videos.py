@@ -175,6 +175,23 @@ def test_missing_end_is_told(world: World, tmp_path: Path) -> None:
     assert len(world.lines("cut")) == reply["frames"]
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_missing_end_behind_the_part_is_told_and_harms_nothing(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    """A file that breaks off behind `end_s` has all that was asked for."""
+    data = make_clip(tmp_path / name, num_frames=120).read_bytes()
+    clip = tmp_path / name
+    clip.write_bytes(data[: len(data) * 6 // 10 | 1])
+    for job_id, options, is_truncated in (("all", {}, True), ("part", {"end_s": 0.5}, False)):
+        reply = world.run(world.job(f"{name}-{job_id}", clip, options=options))
+
+        processed = world.summary(f"{name}-{job_id}")["processed"]
+        assert (processed["truncated"], processed["reason"] is not None) == (is_truncated, is_truncated)
+        assert "VIDEO_CUT_OFF" in world.warnings(f"{name}-{job_id}")
+        assert (reply["frames"] == 13) == (not is_truncated)
+
+
 def test_any_damage_gets_a_coded_reply(world: World, tmp_path: Path) -> None:
     """Random bytes anywhere in a file: a result, or an error that is no bug."""
     whole = make_clip(tmp_path / "clip.mp4").read_bytes()
