@@ -59,7 +59,13 @@ def draw(
     target = out or results / OVERLAY_NAME
     with tempfile.TemporaryDirectory(dir=target.parent) as folder, closing(frames):
         made = overlay(
-            frames, results / FRAMES_NAME, options=options, facts=facts, body=load(), into=Path(folder)
+            frames,
+            results / FRAMES_NAME,
+            options=options,
+            facts=facts,
+            body=load(),
+            into=Path(folder),
+            num_frames=document.processed.frames,
         )
         shutil.move(made, target)
     return target

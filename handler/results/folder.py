@@ -1,9 +1,9 @@
 """Results in a folder of this machine, for jobs that run without an endpoint. Knows nothing of S3."""
 
-import shutil
 from pathlib import Path
 
 from handler.connections import Check
+from handler.control import read_chunks
 from handler.job import Artifact, ArtifactKind
 from handler.results.store import LocalFile
 from handler.results.write import disk_full_is_coded
@@ -27,13 +27,14 @@ class Folder:
         Raises:
             WorkerError: DISK_FULL.
         """
-        check()
         target = self._path / file.kind
         part = self._path / f".{file.kind}.part"
         try:
             with disk_full_is_coded("upload"):
                 self._path.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file.path, part)
+                with part.open("wb") as copy:
+                    for chunk in read_chunks(file.path, check):
+                        copy.write(chunk)
                 part.replace(target)
         finally:
             part.unlink(missing_ok=True)

@@ -93,7 +93,7 @@ def commit(store: Store, document: ResultDocument, *, into: Path, check: Check, 
     path = into / SUMMARY_NAME
     with disk_full_is_coded("upload"):
         path.write_bytes(document_bytes(document))
-    artifact = store.put(local_file("result.json", path), _limited(check, seconds))
+    artifact = store.put(local_file("result.json", path, check), _limited(check, seconds))
     return reply_of(document, bucket=store.bucket, artifacts=(*document.artifacts, artifact))
 
 
@@ -123,7 +123,7 @@ def find_complete(store: Store, *, job_id: str, input_sha256: str, into: Path, c
         return None
     path = into / SUMMARY_NAME
     path.write_bytes(content)
-    summary = local_file("result.json", path)
+    summary = local_file("result.json", path, check)
     artifacts = (*document.artifacts, summary.artifact(store.key("result.json")))
     return reply_of(document, bucket=store.bucket, artifacts=artifacts, reused=True)
 

@@ -8,6 +8,8 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from handler.connections import Check
+from handler.control import read_chunks, unstoppable
 from handler.errors import InputError, SourceError
 from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
@@ -20,7 +22,9 @@ from handler.source.upright import orientation_of
 HDR_TRANSFERS = {16, 18}  # ITU-T H.273: PQ, HLG
 
 
-def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) -> VideoFacts:
+def probe(
+    path: Path, settings: IntakeSettings, *, sha256: str | None = None, check: Check = unstoppable
+) -> VideoFacts:
     """The facts of a local video file; its first frame is decoded as a proof.
 
     A still image is refused, a video of one frame is not.
@@ -29,6 +33,7 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
         path: the file.
         settings: limits.
         sha256: of the file, if the download has computed it; else the file is read once.
+        check: called for every packet and chunk that is read; what it raises comes out.
 
     Raises:
         SourceError: VIDEO_UNREADABLE, VIDEO_HAS_NO_FRAMES.
@@ -39,7 +44,7 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
         raise InputError(
             "VIDEO_TOO_LARGE", f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
         )
-    frame = first_picture(path, settings)
+    frame = first_picture(path, settings, check)
     with open_video(path, settings) as (container, stream):
         check_pixels(frame.width, frame.height, settings)
         orientation = orientation_of(frame)
@@ -65,7 +70,7 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
             duration_seconds=duration,
             num_frames_estimate=num_frames,
             size_bytes=size,
-            sha256=sha256 or _sha256(path),
+            sha256=sha256 or _sha256(path, check),
             is_hdr=frame.color_trc in HDR_TRANSFERS,
             warnings=_warnings(path, container, stream, frame),
         )
@@ -103,9 +108,11 @@ def _duration_seconds(container: InputContainer, stream: VideoStream) -> float |
     return container.duration / av.time_base if container.duration else None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(path: Path, check: Check) -> str:
+    digest = hashlib.sha256()
+    for chunk in read_chunks(path, check):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _warnings(

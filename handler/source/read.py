@@ -8,6 +8,7 @@ import av
 from av.video.stream import VideoStream
 
 from handler.connections import Check
+from handler.control import unstoppable
 from handler.errors import SourceError
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
@@ -70,13 +71,18 @@ def read_pictures(
         yield from _read(path, settings, check, tally, None)
 
 
-def first_picture(path: Path, settings: IntakeSettings) -> av.VideoFrame:
-    """The first picture shown.
+def first_picture(path: Path, settings: IntakeSettings, check: Check = unstoppable) -> av.VideoFrame:
+    """The first picture shown; where much is damaged, it may be far into the file.
+
+    Args:
+        path: the video.
+        settings: limits.
+        check: called for every packet; what it raises comes out.
 
     Raises:
         SourceError: VIDEO_HAS_NO_FRAMES; and as `open_video`.
     """
-    pictures = read_pictures(path, settings, lambda: None, ReadTally())
+    pictures = read_pictures(path, settings, check, ReadTally())
     for _, picture in pictures:
         pictures.close()
         return picture

@@ -33,7 +33,7 @@ def find_start(path: Path, start_s: float, settings: IntakeSettings, check: Chec
     """
     if start_s < WORTH_SECONDS:
         return None
-    origin = first_picture(path, settings).pts
+    origin = first_picture(path, settings, check).pts
     if origin is None:
         return None
     with open_video(path, settings) as (container, stream):
