@@ -25,6 +25,7 @@ from handler.results.chosen import OnePerson, without_predicted
 from handler.results.document import Camera, Conventions, Quality, TrackInfo
 from handler.results.encode import frame_line
 from handler.results.frame_document import FramesDocument
+from handler.results.nobody import Presence
 from handler.results.statistics import Statistics, Timeline
 from model_cache.interfaces import BodyModel
 
@@ -76,6 +77,8 @@ def write(
         ComputeError: MODEL_OUTPUT_INVALID, a number is not finite.
         WorkerError: DISK_FULL.
     """
+    presence = Presence(options.tracking.n_init)
+    frames = presence.note(frames)
     one = OnePerson(options.person, waiting=into / "waiting.pickle") if options.person else None
     if one is not None:
         frames = one.keep(frames)
@@ -105,7 +108,7 @@ def write(
         quality=quality,
         tracks=tracks,
         camera=_camera(options.camera, *(first_size or (1, 1))),
-        warnings=one.warnings() if one else (),
+        warnings=(*presence.warnings(), *(one.warnings() if one else ())),
     )
 
 
