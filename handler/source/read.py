@@ -14,6 +14,7 @@ import av
 from av.video.stream import VideoStream
 
 from handler.connections import Check
+from handler.control import unstoppable
 from handler.errors import SourceError
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
@@ -113,25 +114,31 @@ def read_pictures(
         yield from _read(path, settings, check, tally, None, in_decode_order)
 
 
-def first_look(path: Path, settings: IntakeSettings) -> FirstLook:
+def first_look(path: Path, settings: IntakeSettings, check: Check = unstoppable) -> FirstLook:
     """Decode the first picture, and as many more as it takes to know what the timestamps are.
 
     AVI has no times of presentation, and an MP4 copied from such a file has wrong ones: they grow from packet
-    to packet like those of decoding, while the decoder shows the pictures in another order.
+    to packet like those of decoding, while the decoder shows the pictures in another order. Where much is
+    damaged, the first picture may be far into the file.
+
+    Args:
+        path: the video.
+        settings: limits.
+        check: called for every packet; what it raises comes out.
 
     Raises:
         SourceError: VIDEO_HAS_NO_FRAMES; and as `open_video`.
     """
     for threads in (THREADS, 1):  # several may give up a whole file of a few frames, see `_all_pictures`
-        if look := _look(path, settings, threads):
+        if look := _look(path, settings, check, threads):
             return look
     raise SourceError("VIDEO_HAS_NO_FRAMES", "no frame of the video can be decoded")
 
 
-def _look(path: Path, settings: IntakeSettings, threads: int) -> FirstLook | None:
+def _look(path: Path, settings: IntakeSettings, check: Check, threads: int) -> FirstLook | None:
     trail, tally = _Trail(), ReadTally()
     first: av.VideoFrame | None = None
-    pictures = _decoded(path, settings, lambda: None, tally, trail.send, threads=threads)
+    pictures = _decoded(path, settings, check, tally, trail.send, threads=threads)
     with closing(pictures):
         for number, picture in pictures:
             is_reordered = number < trail.highest
