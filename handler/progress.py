@@ -18,6 +18,8 @@ from handler.records import TrackedFrame
 
 Send = Callable[[ProgressMessage, float], None]
 
+CLOSE_SECONDS = 1.0  # for a message that was given up to close its connection
+
 log = structlog.get_logger(__name__)
 
 
@@ -67,7 +69,7 @@ class ProgressPump:
             if kind is not None:
                 self._newest = None
             self._changed.notify()
-        self._thread.join(self._drain_seconds)
+        self._thread.join(self._drain_seconds + CLOSE_SECONDS)
         if self._thread.is_alive():
             log.warning("a progress update is still under way", waited_seconds=self._drain_seconds)
 
