@@ -143,7 +143,9 @@ class _Selection:
                 report.num_decoded += 1
                 report.num_corrupt += picture.is_corrupt
                 pts, seconds = timeline.place(picture.pts)
-                latest.append((seconds, picture.is_corrupt))
+                # Several threads do not always mark the picture of a packet that was cut short.
+                is_cut = tally.at_end and tally.num_behind == 0 and tally.is_last_partial
+                latest.append((seconds, picture.is_corrupt or is_cut))
                 if seconds >= self._end_s:
                     break
                 if seconds < self._start_s:
@@ -165,7 +167,7 @@ class _Selection:
 
         Args:
             tally: of the reading.
-            latest: (seconds, is it damaged) of the last frames, in the order in which they are shown.
+            latest: (seconds, may it be damaged) of the last frames, in the order in which they are shown.
         """
         if not (tally.broke_off or self._facts.is_cut_off):
             return True

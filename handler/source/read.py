@@ -33,6 +33,7 @@ class ReadTally:
     Attributes:
         damaged: numbers of the packets that could not be decoded.
         num_behind: packets read that are stored behind that of the last picture.
+        is_last_partial: the last packet read was not whole.
         at_end: there are no more packets; the decoder is being emptied.
         gave_up: several threads met damage while they were being emptied.
         broke_off: reading stopped at damage before the end of the file.
@@ -40,6 +41,7 @@ class ReadTally:
 
     damaged: set[int] = field(default_factory=set)
     num_behind: int = 0
+    is_last_partial: bool = False
     at_end: bool = False
     gave_up: bool = False
     broke_off: bool = False
@@ -254,6 +256,8 @@ def _decoded(
                     continue
                 if sent is not None:
                     sent(number, packet, stream)
+                # A transport stream does not say how long its packets are.
+                tally.is_last_partial = packet.is_corrupt or container.format.name == "mpegts"
                 packet.pts = number
             tally.at_end = packet is None
             try:
