@@ -156,7 +156,7 @@ class _Selection:
                 num_in_part += 1
                 del picture  # not held while the next one is decoded
             else:
-                self._note_missing(source_index + 1)
+                self._note_missing(source_index + 1, len(tally.hidden))
         report.reached_end = self._is_complete(tally, latest)
         self._note_repairs(timeline, tally, seconds)
 
@@ -244,11 +244,10 @@ class _Selection:
                 message = f"there is no frame in this part of the video; it ends at {last_seconds:.2f} s"
             raise SourceError("VIDEO_HAS_NO_FRAMES", message)
 
-    def _note_missing(self, num_frames: int) -> None:
-        announced = self._facts.num_frames_announced or 0
+    def _note_missing(self, num_frames: int, num_hidden: int) -> None:
+        announced = (self._facts.num_frames_announced or num_hidden) - num_hidden
         if announced - num_frames > max(1, announced // 100):  # headers may be off by one
             self._warn_once(
                 "FRAMES_MISSING",
-                f"the file announces {announced} frames, {num_frames} could be decoded "
-                "(trimmed files do this, damaged ones too)",
+                f"the file's index lists {announced} frames to show, {num_frames} could be decoded",
             )

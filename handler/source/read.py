@@ -32,6 +32,7 @@ class ReadTally:
 
     Attributes:
         damaged: numbers of the packets that could not be decoded.
+        hidden: numbers of the packets that an edit list hides.
         num_behind: packets read that are stored behind that of the last picture.
         is_last_partial: the last packet read was not whole.
         at_end: there are no more packets; the decoder is being emptied.
@@ -40,6 +41,7 @@ class ReadTally:
     """
 
     damaged: set[int] = field(default_factory=set)
+    hidden: set[int] = field(default_factory=set)
     num_behind: int = 0
     is_last_partial: bool = False
     at_end: bool = False
@@ -252,6 +254,8 @@ def _decoded(
                 if packet.size == 0:
                     continue  # a frame that repeats the last one, or PyAV's mark of the end
                 number += 1
+                if packet.is_discard:
+                    tally.hidden.add(number)
                 if number < first:
                     continue
                 if sent is not None:

@@ -12,15 +12,17 @@ from handler.control import unstoppable
 from handler.results.film import film
 
 
-def film_at(path: Path, *, most_pictures: int):
-    """A film in milliseconds."""
+def film_at(path: Path, *, most_pictures: int, time_base=Fraction(1, 1000), average_fps=25.0):
+    """A film; by default its times are milliseconds."""
     return film(
-        path,
-        time_base=Fraction(1, 1000),
-        average_fps=25.0,
-        most_pictures=most_pictures,
-        check=unstoppable,
+        path, time_base=time_base, average_fps=average_fps, most_pictures=most_pictures, check=unstoppable
     )
+
+
+def film_of_one(path: Path, image: np.ndarray) -> None:
+    """A film of one picture."""
+    with film_at(path, most_pictures=1, time_base=Fraction(1, 30), average_fps=30.0) as pictures:
+        pictures.add(image, 0)
 
 
 def boxes(path: Path) -> list[str]:
@@ -75,8 +77,7 @@ BARS = (
 def test_colours_are_neither_darker_nor_brighter(tmp_path, colours, odd):
     """What a player makes of the film is what was put in: to within a level, and not to one side."""
     image = patches(colours)[: -odd or None, : -odd or None]
-    with film(tmp_path / "film.mp4", time_base=Fraction(1, 30), average_fps=30.0) as pictures:
-        pictures.add(image, 0)
+    film_of_one(tmp_path / "film.mp4", image)
 
     rows, columns = colours.shape[:2]
     middle = shown(tmp_path / "film.mp4")[: rows * 32, : columns * 32].reshape(rows, 32, columns, 32, 3)
@@ -87,8 +88,7 @@ def test_colours_are_neither_darker_nor_brighter(tmp_path, colours, odd):
 
 def test_the_film_names_its_colours(tmp_path):
     """Players need not guess matrix, range, primaries and transfer."""
-    with film(tmp_path / "film.mp4", time_base=Fraction(1, 30), average_fps=30.0) as pictures:
-        pictures.add(np.zeros((64, 64, 3), np.uint8), 0)
+    film_of_one(tmp_path / "film.mp4", np.zeros((64, 64, 3), np.uint8))
 
     with av.open(str(tmp_path / "film.mp4")) as container:
         picture = next(container.decode(video=0))
