@@ -21,6 +21,7 @@ import numpy as np
 
 from handler.settings import IntakeSettings
 from handler.source.decode import decode
+from handler.source.picture import CONVERSION
 from handler.source.probe import probe
 from tests.video_factory import make_video
 
@@ -59,13 +60,13 @@ def repeat(path: Path, source: Path, times: int) -> Path:
 
 
 def bare(path: Path) -> int:
-    """The simplest correct loop."""
+    """The simplest loop whose colours are right."""
     count = 0
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for frame in container.decode(stream):
-            frame.to_ndarray(format="bgr24")
+            frame.reformat(format="bgr24", interpolation=CONVERSION).to_ndarray()
             count += 1
     return count
 

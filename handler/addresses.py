@@ -5,6 +5,7 @@ network: the cloud's metadata service, a database, another container.
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Callable
 
@@ -16,6 +17,8 @@ Resolve = Callable[[str, int], list[str]]
 
 MAX_URL_LENGTH = 8192
 DEFAULT_PORTS = {"https": 443, "http": 80}
+# Labels of 1 to 63 characters, at most 253 in all: what the domain name system can look up.
+_HOST_NAME = re.compile(r"(?=.{1,254}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 
 # Written out because `ipaddress.is_global` has changed between Python patch releases.
 _NOT_PUBLIC_V4 = [
@@ -67,20 +70,22 @@ def check_url(url: str, settings: IntakeSettings) -> httpx2.URL:
     """The parsed URL, if its form is allowed; where its host leads is checked when connecting.
 
     Raises:
-        AddressRefused: wrong scheme, user name in the URL, port or host not on the list, too long.
+        AddressRefused: wrong scheme, user name in the URL, port or host not on the list, too long, a host
+            that can be no host name.
     """
     url = url.strip()  # a line break sticks to many a copied link
     if len(url) > MAX_URL_LENGTH:
         raise AddressRefused(f"the URL is longer than {MAX_URL_LENGTH} characters")
     try:
         parsed = httpx2.URL(url)
-    except (httpx2.InvalidURL, UnicodeError, ValueError):
+    except (httpx2.InvalidURL, ValueError):
         # `from None`: the parser's message quotes the URL.
         raise AddressRefused("the URL cannot be parsed") from None
     schemes = ("https", "http") if settings.allow_http else ("https",)
     if parsed.scheme not in schemes:
         raise AddressRefused(f"the URL must start with {' or '.join(f'{s}://' for s in schemes)}")
-    if not parsed.host:
+    host = parsed.raw_host.decode("ascii")  # not `.host`, which fails on names that it cannot translate back
+    if not host:
         raise AddressRefused("the URL has no host")
     if parsed.userinfo:
         raise AddressRefused("the URL must not hold a user name or password")
@@ -89,14 +94,35 @@ def check_url(url: str, settings: IntakeSettings) -> httpx2.URL:
         raise AddressRefused("the URL's port is not a port number")
     if settings.allowed_ports and port not in settings.allowed_ports:
         raise AddressRefused(f"port {port} is not allowed")
-    if settings.allowed_hosts and not any(_is_within(parsed.host, name) for name in settings.allowed_hosts):
+    if settings.allowed_hosts and not any(_is_within(host, name) for name in settings.allowed_hosts):
         raise AddressRefused("the URL's host is not on this worker's list")
+    if not (_HOST_NAME.fullmatch(host) or _is_address(host)):
+        raise AddressRefused("the URL's host is not a host name")
     return parsed
 
 
+def check_written_address(url: httpx2.URL, settings: IntakeSettings) -> None:
+    """Refuse a URL that says itself, without a look-up, that it leads to an address that is not allowed.
+
+    Raises:
+        AddressRefused: its host is such an address.
+    """
+    host = url.raw_host.decode("ascii")
+    if _is_address(host):
+        _refuse_address(host, settings)
+
+
 def _is_within(host: str, name: str) -> bool:
-    host, name = host.lower().rstrip("."), name.lower().strip(".")
+    host, name = host.rstrip("."), _in_ascii(name.strip("."))
     return host == name or host.endswith("." + name)
+
+
+def _in_ascii(name: str) -> str:
+    """A host name of the settings as URLs hold it; one that cannot be written so matches none."""
+    try:
+        return httpx2.URL(scheme="https", host=name).raw_host.decode("ascii")
+    except httpx2.InvalidURL:
+        return name
 
 
 def resolve_host(host: str, port: int) -> list[str]:
@@ -122,9 +148,13 @@ def allowed_addresses(
     if not addresses:
         raise OSError("the host has no address")
     for address in addresses:
-        if not (is_public(address) or (settings.allow_private_addresses and _is_own(address))):
-            raise AddressRefused("the URL leads to an address that is not public")
+        _refuse_address(address, settings)
     return addresses
+
+
+def _refuse_address(address: str, settings: IntakeSettings) -> None:
+    if not (is_public(address) or (settings.allow_private_addresses and _is_own(address))):
+        raise AddressRefused("the URL leads to an address that is not public")
 
 
 def is_public(address: str) -> bool:
@@ -135,6 +165,14 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv4Address):
         return not any(ip in network for network in _NOT_PUBLIC_V4)
     return ip in _PUBLIC_V6 and not any(ip in network for network in _NOT_PUBLIC_V6)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host  # a zone of the machine that wrote it
 
 
 def _is_own(address: str) -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import httpcore2
+import httpx2
 
 from handler.addresses import Resolve, allowed_addresses, resolve_host
 from handler.settings import IntakeSettings
@@ -20,6 +21,7 @@ Check = Callable[[], None]
 
 SLICE_SECONDS = 0.25  # how late a cancel or a deadline is noticed while the other side is silent
 POLL_SECONDS = 0.1  # the same between two attempts
+WRITE_BYTES = 64 * 1024  # between two checks while sending
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
 
 
@@ -42,6 +44,13 @@ def open_connections(
         ssl_context=ssl_context or httpcore2.default_ssl_context(),
         max_connections=1,
         network_backend=_CheckedBackend(settings, check=check, resolve=resolve),
+    )
+
+
+def as_target(address: httpx2.URL) -> httpcore2.URL:
+    """A checked URL as the pool takes it; send `address.netloc` as Host beside it."""
+    return httpcore2.URL(
+        scheme=address.raw_scheme, host=address.raw_host, port=address.port, target=address.raw_path
     )
 
 
@@ -108,8 +117,13 @@ class _CheckedStream(httpcore2.NetworkStream):
                     raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._check()
-        self._stream.write(buffer, timeout)
+        try:
+            for start in range(0, len(buffer), WRITE_BYTES):
+                self._check()
+                self._stream.write(buffer[start : start + WRITE_BYTES], timeout)
+        except httpcore2.WriteTimeout as error:
+            # Who takes no more may have answered already; httpcore reads that after a WriteError only.
+            raise httpcore2.WriteError("the other side takes nothing more") from error
 
     def close(self) -> None:
         self._stream.close()

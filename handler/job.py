@@ -147,7 +147,7 @@ class BucketOutput(Strict):
         default=None, min_length=3, max_length=63, description="Default: the worker's BUCKET_NAME."
     )
     prefix: str = Field(
-        default="", max_length=512, description="Keys are {prefix}/{job_id}/{file}; checked for safety."
+        default="", max_length=512, description="Keys begin with {prefix}/{job_id}/; checked for safety."
     )
 
 
@@ -155,7 +155,8 @@ class PresignedOutput(Strict):
     """Results go to presigned PUT URLs, one per artifact."""
 
     put_urls: dict[ArtifactKind, SecretStr] = Field(
-        description="Presigned PUT URL per artifact; result.json and frames.jsonl.gz are required."
+        description="Presigned PUT URL per artifact, signed for no header but host and Content-Type; "
+        "result.json and frames.jsonl.gz are required."
     )
 
     @model_validator(mode="after")

@@ -77,17 +77,16 @@ def run(work: Work, models: Models, settings: Settings, local: LocalRun | None =
             intake=settings.intake,
             folder=local.out if local else None,
         )
-    if local is None:
-        with stages.stage("upload"):
-            found = find_complete(
-                store, job_id=work.job_id, input_sha256=work.input_sha256, into=folder, check=check
-            )
-        if found is not None:
-            return found
+    with stages.stage("upload"):
+        found = find_complete(
+            store, job_id=work.job_id, input_sha256=work.input_sha256, into=folder, check=check
+        )
+    if found is not None:
+        return found
     source = _fetch(work, settings, stages, local)
     _begin(work, "probe")
     with stages.stage("probe"):
-        facts = probe(source.path, settings.intake, sha256=source.sha256)
+        facts = probe(source.path, settings.intake, sha256=source.sha256, check=check)
         check_part(facts, settings.intake, start_s=options.start_s, end_s=options.end_s)
     written, decoding = _follow(facts, work, models, settings, stages)
     files = _files(facts, written, work, models, settings, stages)
@@ -105,7 +104,7 @@ def run(work: Work, models: Models, settings: Settings, local: LocalRun | None =
         timing=_timing(stages, written, models),
         warnings=decoding.warnings,
         artifacts=artifacts,
-        truncated=_truncated(warnings),
+        truncated=None if decoding.reached_end else _truncated(warnings),
     )
     with stages.stage("upload"):
         return commit(store, document, into=folder, check=check, seconds=settings.bucket.upload_seconds)

@@ -30,6 +30,23 @@ class Warn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PictureTags:
+    """What a container says about the pixels in it; its pictures may say otherwise of colour.
+
+    Attributes:
+        pixel_aspect: width of a stored pixel over its height, before any rotation.
+        transfer, primaries, matrix: numbers of ITU-T H.273; 2 is unspecified.
+        colour_range: 1 limited, 2 full, 0 unspecified.
+    """
+
+    pixel_aspect: Fraction = Fraction(1)
+    transfer: int = 2
+    primaries: int = 2
+    matrix: int = 2
+    colour_range: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VideoFacts:
     """What the container says about a video, before a frame is decoded.
 
@@ -38,16 +55,20 @@ class VideoFacts:
         container: FFmpeg format name.
         codec: FFmpeg codec name of the chosen stream.
         stream_index: index of the chosen video stream in the container.
-        width: upright width (rotation applied), pixels.
-        height: upright height (rotation applied), pixels.
+        width: upright width (rotation applied, pixels made square), pixels.
+        height: upright height (rotation applied, pixels made square), pixels.
         rotation_degrees: rotation the player must apply, counter-clockwise as PyAV gives it: 0, 90, 180, 270.
         time_base: seconds per pts tick.
         average_fps: from the header; may be wrong; None if unknown.
-        duration_seconds: from the header; None if unknown.
-        num_frames_estimate: from the header or duration x rate; None if unknown.
+        duration_seconds: of the pictures, by an index or counted; None if unknown.
+        num_frames_estimate: frames to expect, by an index or counted; None if unknown.
+        num_frames_announced: frames that an index lists, there or not; None without an index.
         size_bytes: length of the file.
         sha256: of the file's bytes.
-        is_hdr: PQ or HLG transfer; frames are not tone-mapped.
+        is_hdr: PQ or HLG transfer; frames are tone-mapped to SDR.
+        is_cut_off: the file ends before its last picture does.
+        in_decode_order: the timestamps are those of decoding, not of showing; see `source/read.py`.
+        tags: how the stored pixels are to be shown.
         warnings: what is already known to be odd.
     """
 
@@ -65,6 +86,10 @@ class VideoFacts:
     size_bytes: int
     sha256: str
     is_hdr: bool
+    num_frames_announced: int | None = None
+    is_cut_off: bool = False
+    in_decode_order: bool = False
+    tags: PictureTags = PictureTags()
     warnings: tuple[Warn, ...] = ()
 
 

@@ -53,7 +53,10 @@ class BucketSettings(BaseSettings):
         env_ignore_empty=True,  # the Hub's forms set what was left empty to ""
     )
 
-    endpoint_url: str | None = Field(default=None, description="S3 endpoint; default AWS.")
+    endpoint_url: str | None = Field(
+        default=None,
+        description="S3 endpoint; default: what boto3's own settings say (`AWS_ENDPOINT_URL_S3`), AWS.",
+    )
     access_key_id: SecretStr | None = Field(default=None, description="Access key.")
     secret_access_key: SecretStr | None = Field(default=None, description="Secret key.")
     name: str | None = Field(default=None, description="Default bucket.")
@@ -63,9 +66,11 @@ class BucketSettings(BaseSettings):
         default=None, description="Default: path with a custom endpoint, auto on AWS."
     )
     part_bytes: int = Field(default=16 * 1024**2, ge=5 * 1024**2, description="Multipart part size, bytes.")
-    attempts: int = Field(default=5, ge=1, description="boto3's own retries.")
+    attempts: int = Field(default=5, ge=1, description="Attempts of each request.")
     connect_seconds: float = Field(default=10.0, gt=0, description="Limit for a connection.")
-    read_seconds: float = Field(default=60.0, gt=0, description="Limit for an answer.")
+    read_seconds: float = Field(
+        default=30.0, gt=0, description="Limit for silence of the store, each attempt."
+    )
     upload_seconds: float = Field(default=1800.0, gt=0, description="Limit for all uploads of a job.")
 
 
@@ -141,6 +146,9 @@ class ServeSettings(BaseSettings):
     ping_seconds: int = Field(default=5, ge=1, description="Time between two heartbeats of a worker.")
     lease_seconds: float = Field(
         default=30, gt=0, description="A job whose worker was silent for so long goes back to the queue."
+    )
+    request_seconds: float = Field(
+        default=75, gt=0, description="Time in which a request must arrive, and life of an idle connection."
     )
     hold_seconds: float = Field(
         default=20, gt=0, le=80, description="How long a worker's request for a job is held open."

@@ -6,10 +6,11 @@ proxy.fault = Cut(after_bytes=100_000, times=1)
 """
 
 import contextlib
+import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -47,9 +48,36 @@ class Slow(Fault):
 
 @dataclass
 class Answer(Fault):
-    """The proxy answers itself, after the whole request has come."""
+    """The proxy answers itself, after the whole request has come.
+
+    Attributes:
+        status: of the answer.
+        body: what follows the head, as long as somebody takes it; default nothing.
+        early: answer as soon as the request's head is there, take nothing more, and wait (or close).
+        closing: with `early`: close at once.
+    """
 
     status: int = 503
+    body: Iterable[bytes] | None = None
+    early: bool = False
+    closing: bool = False
+
+
+@dataclass
+class AnswerTo(Fault):
+    """Some requests get another answer than the server's, or none; the connection ends with it.
+
+    Attributes:
+        request: a regular expression for the request's first line, e.g. `b"^PUT "`.
+        status: what is answered; None: nothing.
+        is_done: the server gets the request and does what it says; if not, None is silence, not an end.
+        code: S3's name of the error, if the answer has one.
+    """
+
+    request: bytes = b""
+    status: int | None = None
+    is_done: bool = True
+    code: str = ""
 
 
 @dataclass
@@ -61,6 +89,7 @@ class FaultProxy:
         fault: what happens to new connections; None lets everything pass.
         heads: the head of the first request of each connection.
         num_connections: so far.
+        num_body_bytes: sent in answers of its own.
         clients: their sockets.
     """
 
@@ -68,6 +97,7 @@ class FaultProxy:
     fault: Fault | None = None
     heads: list[bytes] = field(default_factory=list)
     num_connections: int = 0
+    num_body_bytes: int = 0
     clients: list[socket.socket] = field(default_factory=list)
 
     def begin(self, fault: Fault) -> None:
@@ -127,22 +157,46 @@ def _serve(
         head = _read_head(client, ended)
         proxy.heads.append(head.partition(b"\r\n\r\n")[0])
         if isinstance(fault, Answer):
-            _answer(client, head, fault.status, ended)
+            if fault.early:
+                _send_head(client, fault)
+                if not fault.closing:
+                    ended.wait()
+                return
+            _take_request(client, head, ended)
+            _send_head(client, fault)
+            for chunk in fault.body or ():
+                client.sendall(chunk)
+                proxy.num_body_bytes += len(chunk)
             return
         with socket.create_connection(target) as server:
             server.settimeout(0.1)
-            back = threading.Thread(target=_pump_back, args=(server, client, ended))
+            matched = threading.Event()
+            back = threading.Thread(target=_pump_back, args=(server, client, fault, matched, ended))
             back.start()
-            _pump(client, server, head, fault, ended)
+            _pump(client, server, head, fault, matched, ended)
             back.join(10)
 
 
 def _pump(
-    client: socket.socket, server: socket.socket, head: bytes, fault: Fault | None, ended: threading.Event
+    client: socket.socket,
+    server: socket.socket,
+    head: bytes,
+    fault: Fault | None,
+    matched: threading.Event,
+    ended: threading.Event,
 ) -> None:
     sent, data = 0, head
     while not ended.is_set():
         if data:
+            if isinstance(fault, AnswerTo) and re.search(fault.request, data.partition(b"\r\n")[0]):
+                matched.set()
+                if not fault.is_done:
+                    _take_request(client, data, ended)
+                    if fault.status is None:
+                        ended.wait()
+                    else:
+                        _send_head(client, fault)
+                    break
             if isinstance(fault, Cut) and sent + len(data) > fault.after_bytes:
                 client.setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
@@ -162,9 +216,21 @@ def _pump(
         server.shutdown(socket.SHUT_RDWR)
 
 
-def _pump_back(server: socket.socket, client: socket.socket, ended: threading.Event) -> None:
+def _pump_back(
+    server: socket.socket,
+    client: socket.socket,
+    fault: Fault | None,
+    matched: threading.Event,
+    ended: threading.Event,
+) -> None:
     with contextlib.suppress(OSError):
         while not ended.is_set() and (data := _receive(server)) is not None:
+            if data and matched.is_set() and not data.startswith(b"HTTP/1.1 100"):
+                assert isinstance(fault, AnswerTo)
+                if fault.status is not None:
+                    _send_head(client, fault)
+                client.shutdown(socket.SHUT_RDWR)
+                break
             client.sendall(data)
 
 
@@ -186,8 +252,8 @@ def _read_head(client: socket.socket, ended: threading.Event) -> bytes:
     return head
 
 
-def _answer(client: socket.socket, head: bytes, status: int, ended: threading.Event) -> None:
-    """Take the body in, as servers do, then answer."""
+def _take_request(client: socket.socket, head: bytes, ended: threading.Event) -> None:
+    """Take the body in, as servers do."""
     lines, _, body = head.partition(b"\r\n\r\n")
     length = 0
     for line in lines.lower().split(b"\r\n"):
@@ -201,4 +267,12 @@ def _answer(client: socket.socket, head: bytes, status: int, ended: threading.Ev
         if data is None:
             return
         received += len(data)
-    client.sendall(b"HTTP/1.1 %d Fault\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
+
+
+def _send_head(client: socket.socket, fault: Answer | AnswerTo) -> None:
+    body = b""
+    if isinstance(fault, AnswerTo) and fault.code:
+        body = f"<Error><Code>{fault.code}</Code></Error>".encode()
+    length = b"" if isinstance(fault, Answer) and fault.body else b"Content-Length: %d\r\n" % len(body)
+    head = b"HTTP/1.1 %d Fault\r\n%bConnection: close\r\n\r\n" % (fault.status, length)
+    client.sendall(head + body)

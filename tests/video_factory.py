@@ -16,6 +16,9 @@ import av
 import cv2
 import numpy as np
 from av.stream import Disposition
+from av.video.reformatter import Colorspace
+
+from tests.hdr_pictures import bt2020_yuv, hdr_codes
 
 NUM_CELLS = 16
 DARK, BRIGHT = 60, 190
@@ -75,6 +78,7 @@ def make_video(
     audio: bool = False,
     aspect: Fraction | None = None,
     transfer: int | None = None,
+    interlaced: bool = False,
     draw: Callable[[int, Size], Picture] = draw_frame,
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -99,7 +103,8 @@ def make_video(
         faststart: the index of an MP4 lies in front, so that a truncated file still has it.
         audio: add a silent audio track.
         aspect: sample aspect ratio.
-        transfer: colour transfer, 16 = PQ, 18 = HLG.
+        transfer: 16 = PQ, 18 = HLG: the same pictures as HDR in BT.2020.
+        interlaced: the lower field of each frame is that of the next number, and the stream says so.
         draw: picture by (number, upright size), BGR.
         container_options: muxer options.
     """
@@ -124,17 +129,27 @@ def make_video(
         if codec.startswith("libx26"):
             context.max_b_frames = b_frames
         context.options = options if options is not None else _quick(codec)
+        if interlaced:
+            context.options = context.options | {"flags": "+ildct+ilme"}
         if aspect is not None:
             context.sample_aspect_ratio = aspect
         if transfer is not None:
             context.color_trc = transfer
+            context.color_primaries, context.colorspace = 9, Colorspace.BT2020
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
         if audio:
             _add_silence(container, seconds=float(num_frames / rate))
         for offset in range(num_frames):
             image = _stored(draw(first_index + offset, size), rotation, mirrored)
-            frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format=pixel_format)
+            if interlaced:
+                image[1::2] = _stored(draw(first_index + offset + 1, size), rotation, mirrored)[1::2]
+            frame = (
+                av.VideoFrame.from_ndarray(image, format="bgr24")
+                if transfer is None
+                else _hdr(image, transfer)
+            )
+            frame = frame.reformat(format=pixel_format)
             frame.time_base = context.time_base
             frame.pts = offset if times is None else round(times[offset] * TICKS_PER_SECOND)
             container.mux(stream.encode(frame))
@@ -165,6 +180,12 @@ def _quick(codec: str) -> dict[str, str]:
     if codec == "libsvtav1":
         return {"preset": "13", "crf": "20", "svtav1-params": "lp=1"}
     return {}
+
+
+def _hdr(image: Picture, transfer: int) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(
+        bt2020_yuv(hdr_codes(image, transfer)), format="yuv444p16le", channel_last=True
+    )
 
 
 def _stored(upright: Picture, rotation: int, mirrored: bool) -> Picture:

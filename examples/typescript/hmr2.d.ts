@@ -17,7 +17,7 @@ export interface Artifact {
 export interface BucketOutput {
   /** Default: the worker's BUCKET_NAME. */
   bucket?: string | null;
-  /** Keys are {prefix}/{job_id}/{file}; checked for safety. */
+  /** Keys begin with {prefix}/{job_id}/; checked for safety. */
   prefix?: string;
 }
 
@@ -239,7 +239,7 @@ export interface PhalpRecord {
 
 /** Results go to presigned PUT URLs, one per artifact. */
 export interface PresignedOutput {
-  /** Presigned PUT URL per artifact; result.json and frames.jsonl.gz are required. */
+  /** Presigned PUT URL per artifact, signed for no header but host and Content-Type; result.json and frames.jsonl.gz are required. */
   put_urls: Partial<Record<"result.json" | "frames.jsonl.gz" | "frames.json" | "overlay.mp4", string>>;
 }
 
@@ -255,7 +255,7 @@ export interface Processed {
   duration_s: number;
   stride: number;
   profile: "params" | "standard" | "full";
-  /** The file ended early or a damaged tail was given up. */
+  /** The file breaks off before the end of the part that was asked for. */
   truncated: boolean;
   /** Why it was truncated. */
   reason: string | null;
@@ -353,9 +353,9 @@ export interface SmplParameters {
 
 /** The video as its container describes it, and as it turned out. */
 export interface Source {
-  /** Upright width, pixels. */
+  /** Upright width, in square pixels. */
   width: number;
-  /** Upright height, pixels. */
+  /** Upright height, in square pixels. */
   height: number;
   /** Rotation that was applied, counter-clockwise. */
   rotation_deg: number;
@@ -367,9 +367,9 @@ export interface Source {
   avg_fps: number | null;
   /** The kept frames are not evenly spaced. */
   is_vfr: boolean;
-  /** PQ or HLG; frames were not tone-mapped. */
+  /** PQ or HLG; frames were tone-mapped to SDR. */
   is_hdr: boolean;
-  /** From the header; may be wrong. */
+  /** Length of the pictures, by an index or counted. */
   duration_s: number | null;
   /** Frames decoded up to the last kept one, skipped ones included. */
   frames_decoded: number;

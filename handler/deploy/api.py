@@ -24,13 +24,14 @@ from handler.deploy.live import (
     Workers,
     parse,
 )
+from handler.numbers import whole_number
 from handler.settings import DeploySettings
 
 USER_AGENT = "hmr2-phalp-worker-deploy/1"  # RunPod is reported to block the defaults of some libraries
 MAX_SHOWN_ERRORS = 10
 
 # RateLimit: "minute";r=0;t=12, "hour";r=2800;t=1812   (r: requests left, t: seconds until more)
-_QUOTA = re.compile(r";\s*r=(?P<left>\d+);\s*t=(?P<seconds>\d+)")
+_QUOTA = re.compile(r";\s*r=(?P<left>[0-9]{1,20});\s*t=(?P<seconds>[0-9]{1,20})")
 
 
 class RestApi:
@@ -178,9 +179,9 @@ def _refusal(what: str, response: httpx2.Response) -> ApiError:
 
 
 def _quota_free_in(headers: httpx2.Headers) -> float | None:
-    given = headers.get("Retry-After", "")
-    if given.isdigit():
-        return float(given)
+    given = whole_number(headers.get("Retry-After"))
+    if given is not None:
+        return given
     spent = [
         float(match["seconds"])
         for match in _QUOTA.finditer(headers.get("RateLimit", ""))

@@ -6,15 +6,17 @@ Knows nothing of workers but that the desk knows them.
 import time
 import uuid
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from handler.addresses import AddressRefused, check_url, check_written_address
 from handler.local.desk import Desk
 from handler.local.jobs import FINAL, Job, status_document
 from handler.local.replies import Refused, answer, parse_object, read_body
+from handler.numbers import whole_number
+from handler.settings import IntakeSettings
 
 MAX_RUN_BYTES = 10 * 1000**2  # RunPod's limits
 MAX_RUNSYNC_BYTES = 20 * 1000**2
@@ -38,18 +40,8 @@ class RunRequest(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
     input: dict[str, Any]
-    webhook: str | None = Field(default=None, max_length=8192)
+    webhook: str | None = None
     policy: Policy = Policy()
-
-    @field_validator("webhook")
-    @classmethod
-    def _can_be_called(cls, url: str | None) -> str | None:
-        if url is not None:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("must be an http or https URL")
-            _ = parts.port  # raises ValueError if it is not a number
-        return url
 
 
 class JobApi:
@@ -57,10 +49,14 @@ class JobApi:
 
     Args:
         desk: where jobs are put and found.
+        intake: which addresses a webhook may have.
+        request_seconds: in which a request must have come whole.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, intake: IntakeSettings, *, request_seconds: float) -> None:
         self._desk = desk
+        self._intake = intake
+        self._request_seconds = request_seconds
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""
@@ -131,11 +127,14 @@ class JobApi:
     async def _submit(self, request: web.Request, *, max_bytes: int, is_sync: bool) -> Job:
         if self._desk.is_closing:
             raise Refused(503, "the endpoint is shutting down")
-        body = parse_object(await read_body(request, max_bytes=max_bytes))
+        raw = await read_body(request, max_bytes=max_bytes, seconds=self._request_seconds)
+        body = parse_object(raw)
         try:
             asked = RunRequest.model_validate(body)
         except ValidationError as error:
             raise Refused(400, _in_words(error)) from None
+        if asked.webhook is not None:
+            self._check_webhook(asked.webhook)
         job = self._desk.queue.submit(
             f"{'sync-' if is_sync else ''}{uuid.uuid4()}-l1",
             orjson.dumps(body),
@@ -146,6 +145,13 @@ class JobApi:
         )
         self._desk.bell.ring()
         return job
+
+    def _check_webhook(self, url: str) -> None:
+        """What is wrong with the URL itself; where its host name leads is seen when it is called."""
+        try:
+            check_written_address(check_url(url, self._intake), self._intake)
+        except AddressRefused as error:
+            raise Refused(400, f"webhook: {error}") from None
 
     def _job(self, job_id: str) -> Job:
         job = self._desk.queue.get(job_id)
@@ -167,10 +173,10 @@ def _seconds(milliseconds: int | None) -> float | None:
 
 
 def _wait_ms(request: web.Request) -> int:
-    text = request.query.get("wait", str(DEFAULT_WAIT_MS))
-    if not text.isascii() or not text.isdigit() or not MIN_WAIT_MS <= int(text[:9]) <= MAX_WAIT_MS:
+    wait_ms = whole_number(request.query.get("wait", str(DEFAULT_WAIT_MS)))
+    if wait_ms is None or not MIN_WAIT_MS <= wait_ms <= MAX_WAIT_MS:
         raise Refused(400, f"wait must be {MIN_WAIT_MS} to {MAX_WAIT_MS} milliseconds")
-    return int(text)
+    return wait_ms
 
 
 def _in_words(error: ValidationError) -> str:

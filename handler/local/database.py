@@ -60,14 +60,19 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """All of the block or nothing of it."""
+    """All of the block or nothing of it; after an error the next one can begin.
+
+    Raises:
+        sqlite3.OperationalError: the disk is full, say; nothing was changed.
+    """
     db.execute("BEGIN IMMEDIATE")
     try:
         yield db
+        db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:  # a full disk has SQLite end it by itself
+            db.execute("ROLLBACK")
         raise
-    db.execute("COMMIT")
 
 
 def one_job(cursor: sqlite3.Cursor) -> Job:

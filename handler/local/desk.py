@@ -5,11 +5,16 @@ All of it is in memory: heartbeats tell a restarted endpoint the same again.
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import structlog
+
 from handler.local.queue import JobQueue, Stop
+
+log = structlog.get_logger(__name__)
 
 
 class Bell:
@@ -81,6 +86,7 @@ class Desk:
         self._clock = clock
         self._workers: dict[str, Worker] = {}
         self._gone: set[str] = set()
+        self._parted: dict[str, bool] = {}  # whose jobs are not back yet, and whether it was their fault
 
     def expect(self, worker_id: str) -> Worker:
         """Our own process was started and will report under this id."""
@@ -99,11 +105,14 @@ class Desk:
         return worker
 
     def part(self, worker_id: str, *, its_fault: bool = True) -> None:
-        """A worker's process has ended: its jobs go back to the queue."""
+        """A worker's process has ended: its jobs go back to the queue, as soon as that can be written."""
         self._workers.pop(worker_id, None)
         self._gone.add(worker_id)
-        if self.queue.release(worker_id, its_fault=its_fault):
-            self.bell.ring()
+        self._parted[worker_id] = its_fault
+        try:
+            self._release_parted()
+        except sqlite3.OperationalError as error:
+            log.error("an ended worker's jobs wait until the queue can be written", error=str(error))
 
     def dismiss(self, worker_id: str) -> None:
         """A worker asked to be replaced, or must be; only our own processes can be."""
@@ -151,6 +160,7 @@ class Desk:
     def sweep(self) -> None:
         """Apply what time does to jobs, and forget silent workers of others."""
         changes = self.queue.db.total_changes
+        self._release_parted()
         self.stop(self.queue.sweep())
         if self.queue.db.total_changes != changes:
             self.bell.ring()
@@ -158,6 +168,12 @@ class Desk:
         for worker in list(self._workers.values()):
             if not worker.is_ours and worker.last_heard < silent:
                 del self._workers[worker.worker_id]
+
+    def _release_parted(self) -> None:
+        for worker_id, its_fault in list(self._parted.items()):
+            if self.queue.release(worker_id, its_fault=its_fault):
+                self.bell.ring()
+            del self._parted[worker_id]
 
     def workers(self) -> dict[str, int]:
         """The `workers` part of RunPod's /health."""

@@ -5,10 +5,10 @@ Knows nothing of processes or storage.
 
 import asyncio
 import hmac
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import aiohttp
 import structlog
 from aiohttp import web
 
@@ -17,9 +17,11 @@ from handler.local.desk import Desk
 from handler.local.replies import Handle, Refused, errors_as_json
 from handler.local.webhook import call_due_webhooks
 from handler.local.worker_api import WorkerApi
-from handler.settings import ServeSettings
+from handler.settings import IntakeSettings, ServeSettings
 
 SWEEP_SECONDS = 0.5
+STUMBLE_SECONDS = 2.0
+LINGER_SECONDS = 10.0  # for the rest of a refused body, so that its sender can read the answer
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +36,21 @@ class Endpoint:
     Args:
         desk: the meeting point of callers and workers.
         settings: names, keys, limits.
+        intake: which addresses webhooks may have.
         worker_key: what workers must send.
+
+    Raises:
+        ValueError: the worker key is empty; every request without a key would carry it.
     """
 
-    def __init__(self, desk: Desk, settings: ServeSettings, *, worker_key: str) -> None:
+    def __init__(
+        self, desk: Desk, settings: ServeSettings, intake: IntakeSettings, *, worker_key: str
+    ) -> None:
+        if not worker_key:
+            raise ValueError("the worker key is empty")
         self._desk = desk
         self._settings = settings
+        self._intake = intake
         self._worker_key = worker_key
         self._client_key = settings.api_key.get_secret_value() if settings.api_key else None
 
@@ -52,11 +63,19 @@ class Endpoint:
         """
         prefix = f"/v2/{self._settings.endpoint_id}"
         app = web.Application(middlewares=[errors_as_json])
-        app.add_routes(_guarded(JobApi(self._desk).routes(prefix), self._client_key))
-        worker_routes = WorkerApi(self._desk, hold_seconds=self._settings.hold_seconds).routes(prefix)
-        app.add_routes(_guarded(worker_routes, self._worker_key))
-        # A held request of a worker that has gone must not take a job for it.
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        seconds = self._settings.request_seconds
+        job_api = JobApi(self._desk, self._intake, request_seconds=seconds)
+        worker_api = WorkerApi(self._desk, request_seconds=seconds, hold_seconds=self._settings.hold_seconds)
+        app.add_routes(_guarded(job_api.routes(prefix), self._client_key))
+        app.add_routes(_guarded(worker_api.routes(prefix), self._worker_key))
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=seconds,  # also for a request whose head does not come whole
+            lingering_time=min(seconds, LINGER_SECONDS),
+            handler_cancellation=True,  # a held request of a worker that has gone must not take a job for it
+            shutdown_timeout=1.0,
+        )
         await runner.setup()
         try:
             try:
@@ -70,17 +89,17 @@ class Endpoint:
 
     async def run_clock(self) -> None:
         """Apply time limits and call webhooks, for ever."""
-        async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_repeatedly(self._sweep))
-            tasks.create_task(_repeatedly(lambda: self._call_webhooks(session)))
+            tasks.create_task(_repeatedly(self._call_webhooks))
 
     async def _sweep(self) -> None:
         self._desk.sweep()
         await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _call_webhooks(self, session: aiohttp.ClientSession) -> None:
+    async def _call_webhooks(self) -> None:
         timeout = self._settings.webhook_timeout_seconds
-        if not await call_due_webhooks(self._desk.queue, session, timeout):
+        if not await call_due_webhooks(self._desk.queue, self._intake, timeout):
             await self._desk.bell.wait(SWEEP_SECONDS)
 
 
@@ -89,9 +108,12 @@ async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await step()
+        except sqlite3.OperationalError as error:
+            log.error("the queue cannot be written; what time does to jobs waits", error=str(error))
+            await asyncio.sleep(STUMBLE_SECONDS)
         except Exception:
             log.exception("the endpoint's clock stumbled")
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(STUMBLE_SECONDS)
 
 
 def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:
@@ -107,7 +129,8 @@ def _checked(handle: Handle, key: str | None) -> Handle:
                 raise Refused(403, "web pages may not use an endpoint without a key; set SERVE_API_KEY")
             return await handle(request)
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(sent.encode(), key.encode()):
+        # The bytes as they came: header values are not always text.
+        if not hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), key.encode()):
             raise Refused(401, "the Authorization header holds no valid key")
         return await handle(request)
 

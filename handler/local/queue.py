@@ -244,6 +244,16 @@ class JobQueue:
         """Ended jobs whose webhook is to be called now."""
         return self._select("webhook_due_at <= ? ORDER BY webhook_due_at LIMIT ?", self._clock(), limit)
 
+    def postpone_webhooks(self, jobs: Iterable[Job]) -> None:
+        """Webhooks that are about to be called are due again later, whatever becomes of the call."""
+        due_at = self._clock() + self._settings.webhook_interval_seconds
+        with transaction(self.db) as db:
+            for job in jobs:
+                db.execute(
+                    "UPDATE jobs SET webhook_due_at = ? WHERE id = ? AND finished_at = ?",
+                    (due_at, job.id, job.finished_at),
+                )
+
     def webhook_called(self, job: Job, *, accepted: bool) -> None:
         """Note a call about this ending of a job; if it failed, it is due again a bounded number of times."""
         calls = job.webhook_calls + 1

@@ -1,5 +1,6 @@
 """JSON answers of the endpoint, errors among them. Knows nothing of jobs or workers."""
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -27,19 +28,30 @@ def answer(document: object, *, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
 
 
-async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
+async def read_body(request: web.Request, *, max_bytes: int, seconds: float) -> bytes:
     """The body of a request.
 
+    Args:
+        request: whose body has not been read.
+        max_bytes: of the body, decompressed.
+        seconds: in which it must have come whole.
+
     Raises:
-        Refused: 413, it is too large.
+        Refused: 413, it is too large; 408, it does not come; 400, it is not coded as its headers say.
     """
     if request.content_length is not None and request.content_length > max_bytes:
         raise Refused(413, f"the body is larger than {max_bytes} bytes")
     body = bytearray()
-    async for part in request.content.iter_chunked(1 << 16):
-        body += part
-        if len(body) > max_bytes:
-            raise Refused(413, f"the body is larger than {max_bytes} bytes")
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.content.iter_chunked(1 << 16):
+                body += part
+                if len(body) > max_bytes:
+                    raise Refused(413, f"the body is larger than {max_bytes} bytes")
+    except TimeoutError:
+        raise Refused(408, f"the body did not come within {seconds:g} s") from None
+    except web.RequestPayloadError:
+        raise Refused(400, "the body is not coded as its headers say") from None
     return bytes(body)
 
 
@@ -47,12 +59,15 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """The body as a JSON object, strictly: NaN and Infinity are not JSON.
 
     Raises:
-        Refused: 400, it is not.
+        Refused: 400, it is not, or it is nested too deeply to be written again.
     """
     try:
         document = orjson.loads(body)
+        orjson.dumps([document])  # a batch of jobs is a list of them
     except orjson.JSONDecodeError:
         raise Refused(400, "the body is not JSON") from None
+    except orjson.JSONEncodeError:  # reading goes deeper than writing
+        raise Refused(400, "the body is nested too deeply") from None
     if not isinstance(document, dict):
         raise Refused(400, "the body is not a JSON object")
     return document

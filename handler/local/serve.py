@@ -2,8 +2,10 @@
 
 import asyncio
 import fcntl
+import re
 import secrets
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,7 +19,9 @@ from handler import logs
 from handler.local.database import QueueUnusable
 from handler.local.desk import Desk
 from handler.local.endpoint import AddressUnavailable, Endpoint
+from handler.local.intake import LocalIntakeSettings
 from handler.local.queue import JobQueue
+from handler.local.secret_files import SecretUnusable, read_private, torn, write_private
 from handler.local.storage import ObjectStore, StorageUnavailable, load_keys
 from handler.local.supervise import Supervisor, WorkerCommand
 from handler.local.worker_environment import worker_environment
@@ -26,6 +30,8 @@ from handler.settings import BucketSettings, ServeSettings, inherited_environmen
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 WATCH_SECONDS = 1.0
+KEY_BYTES = 30
+_WHOLE_KEY = re.compile(r"[A-Za-z0-9_-]{40}")  # how `token_urlsafe` writes them
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +77,7 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
     try:
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _only_one(options.data), ExitStack() as open_now:
-            worker_key = _kept_secret(options.data / "worker.key")
+            worker_key = _worker_key(options.data / "worker.key")
             logs.configure("INFO", logs.Redactor(_secrets(settings, worker_key)), as_json=False)
             store = _store(options)
             if store is not None:
@@ -79,8 +85,10 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
             queue = JobQueue(options.data / "queue.sqlite3", settings)
             open_now.callback(queue.close)
             asyncio.run(_serve(options, settings, queue, store, worker_key))
-    except (StorageUnavailable, QueueUnusable, AddressUnavailable) as error:
+    except (StorageUnavailable, QueueUnusable, AddressUnavailable, SecretUnusable) as error:
         raise CannotServe(str(error)) from error
+    except sqlite3.OperationalError as error:
+        raise CannotServe(f"the queue in {options.data} cannot be written: {error}") from error
     except OSError as error:
         raise CannotServe(f"the folder {options.data} cannot be used: {error.strerror}") from error
 
@@ -97,10 +105,10 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     queue.renew_leases()
     desk = Desk(queue, lease_seconds=settings.lease_seconds, stop_seconds=settings.stop_seconds)
-    endpoint = Endpoint(desk, settings, worker_key=worker_key)
+    endpoint = Endpoint(desk, settings, LocalIntakeSettings(), worker_key=worker_key)
     async with endpoint.listening(options.host, options.port) as url:
         client = {"ENDPOINT_URL": url, **(store.environment() if store else {})}
-        _write_private(options.data / "client.env", "".join(f"{k}={v}\n" for k, v in client.items()))
+        write_private(options.data / "client.env", "".join(f"{k}={v}\n" for k, v in client.items()))
         command = WorkerCommand(
             arguments=options.worker_arguments,
             environment=partial(_environment, options, settings, url, worker_key, store),
@@ -163,7 +171,7 @@ async def _watch(store: ObjectStore | None) -> None:
             log.error("the S3 server ended and is started again")
             try:
                 store.start()
-            except StorageUnavailable as error:
+            except (StorageUnavailable, OSError) as error:
                 log.error("it did not start", error=str(error))
 
 
@@ -178,16 +186,15 @@ def _only_one(data: Path) -> Iterator[None]:
         yield
 
 
-def _kept_secret(path: Path) -> str:
-    """A random key that stays the same over restarts."""
-    if not path.exists():
-        _write_private(path, secrets.token_urlsafe(30))
-    return path.read_text()
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text)
+def _worker_key(path: Path) -> str:
+    """The key that workers send; made at the first start, the same after a restart."""
+    key = read_private(path)
+    if key is None:
+        key = secrets.token_urlsafe(KEY_BYTES)
+        write_private(path, key)
+    elif not _WHOLE_KEY.fullmatch(key):
+        raise torn(path)
+    return key
 
 
 def _secrets(settings: ServeSettings, worker_key: str) -> set[str]:

@@ -9,7 +9,7 @@ import subprocess
 import sysconfig
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ import boto3
 from botocore.config import Config
 
 from handler.local.processes import ending_with_parent
+from handler.local.secret_files import read_private, torn, write_private
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 START_SECONDS = 20.0
 REGION = "us-east-1"  # any region does; presigned URLs name it
+_KEY = re.compile(r"[A-Za-z0-9+/=_-]{3,128}")
 _ADDRESS = re.compile(r"Starting s3 server on \[(http://[^/\]]+)/?\]")
 
 
@@ -168,16 +170,25 @@ def load_keys(path: Path) -> StorageKeys:
     """The key pair in a file; a new pair is made and kept (readable by its owner only) if there is none.
 
     Kept so that presigned URLs and clients outlive a restart.
+
+    Raises:
+        SecretUnusable: the file does not hold a whole pair.
+        OSError: a new pair cannot be written.
     """
-    if path.exists():
-        return StorageKeys(**json.loads(path.read_text()))
-    keys = StorageKeys(
-        access_key_id=secrets.token_hex(10).upper(), secret_access_key=secrets.token_urlsafe(30)
-    )
-    path.touch(mode=0o600)
-    path.write_text(
-        json.dumps({"access_key_id": keys.access_key_id, "secret_access_key": keys.secret_access_key})
-    )
+    text = read_private(path)
+    if text is None:
+        keys = StorageKeys(
+            access_key_id=secrets.token_hex(10).upper(), secret_access_key=secrets.token_urlsafe(30)
+        )
+        write_private(path, json.dumps(asdict(keys)))
+        return keys
+    try:
+        keys = StorageKeys(**json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise torn(path) from error
+    # An empty pair would have the server let everyone in; quotes and commas separate pairs in its settings.
+    if not all(isinstance(key, str) and _KEY.fullmatch(key) for key in asdict(keys).values()):
+        raise torn(path)
     return keys
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import secrets
 import signal
+import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,7 +68,7 @@ class Supervisor:
             worker = self._desk.expect(worker_id)
             try:
                 code = await self._run_once(place, worker)
-            except OSError as error:  # no memory or no process number left, say
+            except (OSError, subprocess.SubprocessError) as error:  # no memory or room on the disk left, say
                 log.error("a worker could not be started", error=str(error))
                 code = None
             self._desk.part(worker_id, its_fault=not self._desk.is_closing)
@@ -92,9 +94,9 @@ class Supervisor:
             start_new_session=True,  # Ctrl-C in the terminal is for the endpoint, which ends workers in order
             preexec_fn=ending_with_parent(signal.SIGTERM),
         )
-        self._remember(worker.worker_id, process.pid)
         log.info("started a worker", worker_id=worker.worker_id, pid=process.pid)
         try:
+            self._remember(worker.worker_id, process.pid)
             await self._until(lambda: process.returncode is not None or self._must_leave(worker))
             if process.returncode is None:
                 process.terminate()
@@ -132,9 +134,15 @@ class Supervisor:
         return [(row["id"], row["pid"], row["born"]) for row in rows]
 
     def _remember(self, worker_id: str, pid: int) -> None:
-        with transaction(self._desk.queue.db) as db:
-            db.execute("INSERT INTO workers VALUES (?, ?, ?)", (worker_id, pid, birth(pid) or ""))
+        self._note("INSERT INTO workers VALUES (?, ?, ?)", worker_id, pid, birth(pid) or "")
 
     def _forget(self, worker_id: str) -> None:
-        with transaction(self._desk.queue.db) as db:
-            db.execute("DELETE FROM workers WHERE id = ?", (worker_id,))
+        self._note("DELETE FROM workers WHERE id = ?", worker_id)
+
+    def _note(self, statement: str, *values: str | int) -> None:
+        """A note that a full disk does not take is left out: the worker itself matters more."""
+        try:
+            with transaction(self._desk.queue.db) as db:
+                db.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            log.error("a worker could not be noted beside the queue", error=str(error))

@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from handler.errors import EndpointError
 from handler.local.desk import Desk, Worker
 from handler.local.jobs import State, failure_output, for_worker
 from handler.local.replies import Refused, answer, parse_object, read_body
+from handler.numbers import whole_number
 
 MAX_RESULT_BYTES = 20 * 1000**2  # what RunPod was seen to accept
 MAX_CHUNK_BYTES = 1000**2
@@ -32,11 +34,13 @@ class WorkerApi:
 
     Args:
         desk: where jobs are found and reported.
+        request_seconds: in which a request must have come whole.
         hold_seconds: how long a request without an answer is held open.
     """
 
-    def __init__(self, desk: Desk, *, hold_seconds: float) -> None:
+    def __init__(self, desk: Desk, *, request_seconds: float, hold_seconds: float) -> None:
         self._desk = desk
+        self._request_seconds = request_seconds
         self._hold_seconds = hold_seconds
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
@@ -77,12 +81,13 @@ class WorkerApi:
         worker, job_id = self._worker(request), self._known_job(request)
         raw = b""
         try:
-            raw = await read_body(request, max_bytes=MAX_RESULT_BYTES)
+            raw = await read_body(request, max_bytes=MAX_RESULT_BYTES, seconds=self._request_seconds)
             body = parse_object(raw)
         except Refused as refused:
             # The SDK drops a refused result; without this its caller would wait until the job times out.
+            # One that did not come whole may come again; if not, the job goes back at the next job-take.
             code = "RESULT_TOO_LARGE" if refused.status == 413 else "RESULT_INVALID"
-            if not _is_progress(raw):
+            if refused.status != HTTPStatus.REQUEST_TIMEOUT and not _is_progress(raw):
                 error = EndpointError(code, refused.reason)
                 self._finish(worker, job_id, failure_output(error, job_id), str(error))
             raise
@@ -101,7 +106,8 @@ class WorkerApi:
     async def stream(self, request: web.Request) -> web.Response:
         """Take one part of a generator's output."""
         worker, job_id = self._worker(request), self._known_job(request)
-        body = parse_object(await read_body(request, max_bytes=MAX_CHUNK_BYTES))
+        raw = await read_body(request, max_bytes=MAX_CHUNK_BYTES, seconds=self._request_seconds)
+        body = parse_object(raw)
         if "output" not in body:
             raise Refused(400, "a part is an object with output")
         if self._desk.queue.add_chunk(job_id, worker.worker_id, orjson.dumps(body["output"])):
@@ -151,17 +157,17 @@ class WorkerApi:
 def _batch_size(request: web.Request) -> int | None:
     if "/job-take-batch/" not in request.path:
         return None
-    text = request.query.get("batch_size", "1")
-    if not text.isascii() or not text.isdigit() or not int(text[:9]) >= 1:
+    size = whole_number(request.query.get("batch_size", "1"))
+    if not size:
         raise Refused(400, "batch_size must be a number from 1")
-    return min(int(text[:9]), MAX_BATCH)
+    return min(size, MAX_BATCH)
 
 
 def _is_progress(raw: bytes) -> bool:
-    """Whether a body that is not strict JSON (NaN, say) was only a progress message."""
+    """Whether a body that could not be taken (NaN in it, say) was only a progress message."""
     try:
         body = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(body, dict) and body.get("status") == State.IN_PROGRESS
 

@@ -1,7 +1,10 @@
 """What a worker process finds in its environment to work for this endpoint. Knows nothing of processes."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+
+from handler.local.intake import LocalIntakeSettings
 
 WORKER_LIMIT_MARGIN_SECONDS = 60.0  # a worker ends a job itself, with its own error, before we do
 SHORTEST_BUDGET_SECONDS = 1.0
@@ -40,11 +43,12 @@ def worker_environment(
     environment = {name: value for name, value in inherited.items() if not name.startswith(not_inherited)}
     home = Path(inherited.get("HOME", data))
     budget = max(execution_timeout_seconds - WORKER_LIMIT_MARGIN_SECONDS, SHORTEST_BUDGET_SECONDS)
+    intake = LocalIntakeSettings.model_construct()  # its defaults alone: what is set is inherited below
     defaults = {
         "MODELS": "auto",  # a worker's own default is to insist on the official ones
-        "VIDEO_ALLOW_HTTP": "true",  # the store beside the endpoint speaks http, on loopback, on a high port
-        "VIDEO_ALLOW_PRIVATE_ADDRESSES": "true",
-        "VIDEO_ALLOWED_PORTS": "[]",
+        "VIDEO_ALLOW_HTTP": json.dumps(intake.allow_http),
+        "VIDEO_ALLOW_PRIVATE_ADDRESSES": json.dumps(intake.allow_private_addresses),
+        "VIDEO_ALLOWED_PORTS": json.dumps(intake.allowed_ports),
         "WORKER_SCRATCH": str(data / "scratch"),
         "WORKER_TIME_BUDGET_SECONDS": f"{budget:g}",
         # The home below is not the user's; what lies in the user's caches is still found.

@@ -17,16 +17,16 @@ LICENSE_NOTICE = (
 class Source(Output):
     """The video as its container describes it, and as it turned out."""
 
-    width: int = Field(description="Upright width, pixels.")
-    height: int = Field(description="Upright height, pixels.")
+    width: int = Field(description="Upright width, in square pixels.")
+    height: int = Field(description="Upright height, in square pixels.")
     rotation_deg: int = Field(description="Rotation that was applied, counter-clockwise.")
     container: str
     codec: str
     time_base: str = Field(description="Seconds per pts tick, as a fraction.")
     avg_fps: float | None = Field(description="From the header; may be wrong.")
     is_vfr: bool = Field(description="The kept frames are not evenly spaced.")
-    is_hdr: bool = Field(description="PQ or HLG; frames were not tone-mapped.")
-    duration_s: float | None = Field(description="From the header; may be wrong.")
+    is_hdr: bool = Field(description="PQ or HLG; frames were tone-mapped to SDR.")
+    duration_s: float | None = Field(description="Length of the pictures, by an index or counted.")
     frames_decoded: int = Field(description="Frames decoded up to the last kept one, skipped ones included.")
     bytes: int
     sha256: str
@@ -41,7 +41,7 @@ class Processed(Output):
     duration_s: float = Field(description="From the first kept frame to the end of the last one.")
     stride: int
     profile: Profile
-    truncated: bool = Field(description="The file ended early or a damaged tail was given up.")
+    truncated: bool = Field(description="The file breaks off before the end of the part that was asked for.")
     reason: str | None = Field(default=None, description="Why it was truncated.")
 
 
@@ -52,7 +52,10 @@ class Conventions(Output):
     length: Literal["m"] = "m"
     rotation: Literal["axis_angle_rad", "matrix_row_major"]
     bbox: Literal["xyxy_px"] = "xyxy_px"
-    image: str = "pixels of the upright frame (rotation applied), x right, y down, (0, 0) = top left corner"
+    image: str = (
+        "pixels of the upright frame (rotation applied, pixels made square), "
+        "x right, y down, (0, 0) = top left corner"
+    )
     transl: str = "added to every vertex and joint after skinning; the body's origin, not the pelvis"
     shapes: dict[str, tuple[int, ...]] = Field(description="How the flat arrays unfold, row-major.")
     joint_names: tuple[str, ...] = JOINT_NAMES

@@ -1,4 +1,7 @@
-"""Results in a folder of this machine, for jobs that run without an endpoint. Knows nothing of S3."""
+"""Results in a folder of this machine, for jobs that run without an endpoint. Knows nothing of S3.
+
+What an earlier run left there is replaced, never reused.
+"""
 
 import shutil
 from pathlib import Path
@@ -17,12 +20,12 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def key(self, kind: ArtifactKind) -> str:
+    def key(self, kind: ArtifactKind, sha256: str) -> str:
         """The file's name."""
         return kind
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
-        """Copy a file in; it appears complete or not at all.
+        """Copy a file in; it appears complete or not at all. An earlier run's summary goes first.
 
         Raises:
             WorkerError: DISK_FULL.
@@ -33,20 +36,19 @@ class Folder:
         try:
             with disk_full_is_coded("upload"):
                 self._path.mkdir(parents=True, exist_ok=True)
+                (self._path / "result.json").unlink(missing_ok=True)
                 shutil.copyfile(file.path, part)
                 part.replace(target)
         finally:
             part.unlink(missing_ok=True)
-        return file.artifact(self.key(file.kind))
+        return file.artifact(self.key(file.kind, file.sha256))
 
-    def summary(self, check: Check) -> bytes | None:
-        """The `result.json` in the folder."""
-        check()
-        path = self._path / "result.json"
-        return path.read_bytes() if path.is_file() else None
+    def summary(self, check: Check) -> None:
+        """None: what is there is replaced."""
 
     def holds(self, artifact: Artifact, check: Check) -> bool:
-        """Whether a file of that name and length is there."""
-        check()
-        path = self._path / artifact.kind
-        return path.is_file() and path.stat().st_size == artifact.bytes
+        """False, as above."""
+        return False
+
+    def end_uploads(self, check: Check) -> None:
+        """Nothing: a copy that broke off is removed at once, or replaced by the next."""

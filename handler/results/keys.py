@@ -4,9 +4,11 @@ import hashlib
 import re
 
 from handler.errors import InputError
+from handler.job import ArtifactKind
 
 MAX_PREFIX_BYTES = 512
 MAX_JOB_ID_LENGTH = 100
+HASH_LENGTH = 16
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -25,6 +27,20 @@ def key_prefix(root_prefix: str, prefix: str, job_id: str) -> str:
     """
     parts = [*_segments(root_prefix), *_segments(prefix), safe_job_id(job_id)]
     return "/".join(parts) + "/"
+
+
+def object_key(prefix: str, kind: ArtifactKind, sha256: str) -> str:
+    """`prefix/result.json`, or `prefix/{hash}/{file}` for the data it names.
+
+    Two workers may do one job at the same time, and their bytes differ. Neither overwrites what the other's
+    summary names, so a summary always matches its files, whoever stores what in which order.
+
+    Args:
+        prefix: from `key_prefix`.
+        kind: the file.
+        sha256: of its bytes, hexadecimal.
+    """
+    return f"{prefix}{kind}" if kind == "result.json" else f"{prefix}{sha256[:HASH_LENGTH]}/{kind}"
 
 
 def safe_job_id(job_id: str) -> str:

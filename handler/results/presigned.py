@@ -5,23 +5,23 @@ The URLs are a caller's and a secret: they are checked like a video's, and no me
 
 import ssl
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 import httpcore2
+import httpx2
 from pydantic import SecretStr
 
 from handler.addresses import AddressRefused, Resolve, check_url, resolve_host
-from handler.connections import Check, backoff_seconds, open_connections, wait
+from handler.connections import Check, open_connections
 from handler.errors import InputError, JobError, ResultError
 from handler.job import Artifact, ArtifactKind
-from handler.results.store import READ_BYTES, Interrupt, LocalFile, Section
+from handler.results.attempts import attempt
+from handler.results.signed import foreign_headers, has_expired, is_azure
+from handler.results.store import READ_BYTES, LocalFile, Section
 from handler.settings import BucketSettings, IntakeSettings
 
 MAX_PUT_BYTES = 5 * 1000**3  # S3's limit for one PUT
 NOW_NOT_LATER = {408, 425, 429}  # the 4xx answers that mean "try again"
-
-
-class _TryAgain(Exception):
-    """This attempt failed, the next may not; the message may be shown."""
 
 
 class PresignedUrls:
@@ -35,7 +35,8 @@ class PresignedUrls:
         ssl_context: default: the usual certificate authorities.
 
     Raises:
-        InputError: URL_NOT_ALLOWED.
+        InputError: URL_NOT_ALLOWED; INPUT_INVALID, a URL signs headers that are not sent.
+        ResultError: UPLOAD_DENIED, a URL has expired.
     """
 
     bucket = None
@@ -57,12 +58,14 @@ class PresignedUrls:
             self._urls = {kind: check_url(url.get_secret_value(), intake) for kind, url in put_urls.items()}
         except AddressRefused as error:
             raise _not_allowed(error) from None
+        for kind, url in self._urls.items():
+            _check_signature(url, kind)
 
-    def key(self, kind: ArtifactKind) -> None:
+    def key(self, kind: ArtifactKind, sha256: str) -> None:
         """None: only the caller knows what the URLs lead to."""
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
-        """Send a file in one PUT with its length; tried again when that can help.
+        """Send a file in one PUT with its length; sent again when that can help.
 
         Memory: one network chunk.
 
@@ -74,21 +77,13 @@ class PresignedUrls:
             raise ResultError(
                 "UPLOAD_DENIED", f"{file.kind} is too large for one PUT; use a bucket", stage="upload"
             )
-        url = self._urls[file.kind]
-        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        attempts = self._limits.attempts
-        for attempt in range(1, attempts + 1):
-            try:
-                self._put_once(target, file, check)
-                break
-            except _TryAgain as reason:
-                if attempt == attempts:
-                    message = f"the upload of {file.kind} failed {attempt} times, at last: {reason}"
-                    raise ResultError("UPLOAD_FAILED", message, stage="upload") from reason
-            wait(backoff_seconds(attempt), check)
+        attempt(lambda: self._put_once(file, check), attempts=self._limits.attempts, check=check)
         return file.artifact(key=None)
 
-    def _put_once(self, target: httpcore2.URL, file: LocalFile, check: Check) -> None:
+    def _put_once(self, file: LocalFile, check: Check) -> None:
+        """Send it once. The status decides; the answer's body may be long or never end, and is not read."""
+        url = self._urls[file.kind]
+        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         seconds = {"connect": self._limits.connect_seconds, "pool": self._limits.connect_seconds}
         seconds |= {"read": self._limits.read_seconds, "write": self._limits.read_seconds}
         # AWS answers 501 to a chunked body: the length must be said.
@@ -97,24 +92,28 @@ class PresignedUrls:
             ("Content-Type", file.content_type),
             ("User-Agent", "hmr2-phalp-worker"),
         ]
+        if is_azure(url):
+            headers.append(("x-ms-blob-type", "BlockBlob"))
         try:
             with (
                 file.path.open("rb") as stream,
                 open_connections(
                     self._intake, check=check, resolve=self._resolve, ssl_context=self._ssl_context
                 ) as pool,
+                pool.stream(
+                    "PUT",
+                    target,
+                    headers=headers,
+                    content=_chunks(Section(stream, 0, file.size_bytes, check)),
+                    extensions={"timeout": seconds},
+                ) as answer,
             ):
-                body = _chunks(Section(stream, 0, file.size_bytes, check))
-                answer = pool.request(
-                    "PUT", target, headers=headers, content=body, extensions={"timeout": seconds}
-                )
+                status = answer.status
         except AddressRefused as error:
             raise _not_allowed(error) from None
-        except Interrupt as interrupt:
-            raise interrupt.error from None
         except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError) as error:
-            raise _TryAgain(_reason(error)) from error
-        _judge(answer.status, file.kind)
+            raise _failed(file.kind, _reason(error)) from error
+        _judge(status, file.kind)
 
     def summary(self, check: Check) -> bytes | None:
         """None: a URL signed for PUT cannot be read."""
@@ -122,9 +121,12 @@ class PresignedUrls:
         return None
 
     def holds(self, artifact: Artifact, check: Check) -> bool:
-        """True: what was answered with 200 was stored, and nobody may look."""
+        """False: nobody may look."""
         check()
-        return True
+        return False
+
+    def end_uploads(self, check: Check) -> None:
+        """Nothing: a PUT that broke off leaves nothing."""
 
 
 def _chunks(section: Section) -> Iterator[bytes]:
@@ -132,12 +134,25 @@ def _chunks(section: Section) -> Iterator[bytes]:
         yield chunk
 
 
+def _check_signature(url: httpx2.URL, kind: str) -> None:
+    """Refuse at once what the store would refuse after all the work."""
+    if names := foreign_headers(url):
+        raise InputError(
+            "INPUT_INVALID",
+            f"output.put_urls: the URL of {kind} is signed for {', '.join(names[:8])}, which this worker "
+            "does not send or cannot know; sign no header but host and Content-Type",
+            stage="validate",
+        )
+    if has_expired(url, datetime.now(UTC)):
+        raise ResultError("UPLOAD_DENIED", f"the upload URL of {kind} has expired", stage="validate")
+
+
 def _judge(status: int, kind: str) -> None:
     """Nothing for success; else what the answer means."""
     if 200 <= status < 300:
         return
     if status >= 500 or status in NOW_NOT_LATER:
-        raise _TryAgain(f"HTTP {status}")
+        raise _failed(kind, f"HTTP {status}")
     if 300 <= status < 400:
         meaning = "it redirects"
     else:
@@ -145,6 +160,10 @@ def _judge(status: int, kind: str) -> None:
     raise ResultError(
         "UPLOAD_DENIED", f"the upload URL of {kind} was refused (HTTP {status}): {meaning}", stage="upload"
     )
+
+
+def _failed(kind: str, reason: str) -> ResultError:
+    return ResultError("UPLOAD_FAILED", f"the upload of {kind} failed: {reason}", stage="upload")
 
 
 def _reason(error: Exception) -> str:

@@ -62,8 +62,8 @@ class Store(Protocol):
         """The bucket's name; None where there is none."""
         ...
 
-    def key(self, kind: ArtifactKind) -> str | None:
-        """Where a file lies; None if only the caller knows."""
+    def key(self, kind: ArtifactKind, sha256: str) -> str | None:
+        """Where a file with these bytes lies; None if only the caller knows."""
         ...
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
@@ -87,7 +87,15 @@ class Store(Protocol):
         ...
 
     def holds(self, artifact: Artifact, check: Check) -> bool:
-        """Whether a file of that name and length is there."""
+        """Whether this very file is there, byte for byte; False if this place cannot tell.
+
+        Raises:
+            ResultError: UPLOAD_FAILED: the place does not answer.
+        """
+        ...
+
+    def end_uploads(self, check: Check) -> None:
+        """Remove what workers that are gone have begun to store for this job, as far as this place can."""
         ...
 
 

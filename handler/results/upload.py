@@ -3,7 +3,6 @@
 Knows nothing of what the files hold, but that an earlier summary can be the answer.
 """
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from handler.connections import Check
 from handler.errors import ResultError
 from handler.job import Artifact, BucketOutput, PresignedOutput, Reply
+from handler.results.attempts import limited
 from handler.results.bucket import Bucket
 from handler.results.document import ResultDocument
 from handler.results.folder import Folder
@@ -72,12 +72,14 @@ def upload(store: Store, files: Sequence[LocalFile], *, check: Check, seconds: f
     Raises:
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
     """
-    check = _limited(check, seconds)
+    check = limited(check, seconds)
     return tuple(store.put(file, check) for file in files)
 
 
 def commit(store: Store, document: ResultDocument, *, into: Path, check: Check, seconds: float) -> Reply:
     """Store the summary and answer; call it once, after everything else is there.
+
+    If another worker has finished the same job meanwhile, its result stands and is the answer.
 
     Args:
         store: where to.
@@ -90,15 +92,22 @@ def commit(store: Store, document: ResultDocument, *, into: Path, check: Check, 
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
         WorkerError: DISK_FULL.
     """
+    check = limited(check, seconds)
+    store.end_uploads(check)
+    earlier = find_complete(
+        store, job_id=document.job_id, input_sha256=document.input_sha256, into=into, check=check
+    )
+    if earlier is not None:
+        return earlier
     path = into / SUMMARY_NAME
     with disk_full_is_coded("upload"):
         path.write_bytes(document_bytes(document))
-    artifact = store.put(local_file("result.json", path), _limited(check, seconds))
+    artifact = store.put(local_file("result.json", path), check)
     return reply_of(document, bucket=store.bucket, artifacts=(*document.artifacts, artifact))
 
 
 def find_complete(store: Store, *, job_id: str, input_sha256: str, into: Path, check: Check) -> Reply | None:
-    """The answer of an earlier run of the same job with the same input, if all its files are still there.
+    """The answer of an earlier run of the same job and input, if its files are there, byte for byte.
 
     Args:
         store: where to look.
@@ -124,16 +133,5 @@ def find_complete(store: Store, *, job_id: str, input_sha256: str, into: Path, c
     path = into / SUMMARY_NAME
     path.write_bytes(content)
     summary = local_file("result.json", path)
-    artifacts = (*document.artifacts, summary.artifact(store.key("result.json")))
+    artifacts = (*document.artifacts, summary.artifact(store.key("result.json", summary.sha256)))
     return reply_of(document, bucket=store.bucket, artifacts=artifacts, reused=True)
-
-
-def _limited(check: Check, seconds: float) -> Check:
-    deadline = time.monotonic() + seconds
-
-    def check_all() -> None:
-        check()
-        if time.monotonic() > deadline:
-            raise ResultError("UPLOAD_FAILED", f"the upload took longer than {seconds:.0f} s", stage="upload")
-
-    return check_all

@@ -1,4 +1,4 @@
-"""A local video becomes upright frames with exact times, one at a time. Knows nothing of people or jobs.
+"""A local video becomes frames with exact times, one at a time. Knows nothing of people or jobs.
 
 Decoding runs in this process, in a thread of its own: a child process would shield the worker from a
 crash inside FFmpeg, at the price of copying every frame between processes. The lists of containers and
@@ -6,13 +6,13 @@ codecs in `container.py`, limits on pixels, and a first frame decoded before any
 small; the platform replaces a worker that dies.
 """
 
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import av
-import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from handler.ahead import Ahead
 from handler.connections import Check
@@ -21,13 +21,15 @@ from handler.records import Frame, VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels
 from handler.source.oddities import oddity
+from handler.source.picture import Renderer, complete_tags, square_size, treatments
 from handler.source.probe import too_long
 from handler.source.read import ReadTally, read_pictures
 from handler.source.skip import INDEXED_CONTAINERS, find_start
-from handler.source.timeline import Timeline
-from handler.source.upright import Orientation, fit, orientation_of, turn_upright
+from handler.source.timeline import USUAL_FPS, Timeline
+from handler.source.upright import fit
 
 QUEUE_BYTES = 512 * 1024**2  # waiting frames never take more, however large one is
+MAX_REORDER = 16  # frames that H.264 and HEVC may store before one that is shown earlier
 TIME_TOLERANCE_SECONDS = 1e-6  # so that start_s=0.1 takes the frame at 3/30 s
 
 
@@ -40,7 +42,7 @@ class DecodeReport:
         num_kept: frames handed out.
         num_corrupt: decoded frames that the decoder marked as damaged.
         num_damaged_packets: pieces of the file that gave no frame because of damage.
-        reached_end: the end of the file, or of the wanted part, was reached without a break.
+        reached_end: the wanted part is complete: nothing of it was missing at the end of the file.
         busy_seconds: time spent on decoding, waiting not included.
         warnings: what was odd, in order of discovery.
     """
@@ -98,7 +100,7 @@ def decode(
 
 
 class _Selection:
-    """One pass over a file: chooses frames, turns them upright and keeps the books."""
+    """One pass over a file: chooses frames and keeps the books."""
 
     def __init__(
         self,
@@ -115,29 +117,34 @@ class _Selection:
         self._end_s = float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS
         self._stride = stride
         self._report = report
-        self._scaler = VideoReformatter()
-        self._oriented: tuple[tuple[int, int, int], Orientation] | None = None
+        self._renderer = Renderer(facts.tags.pixel_aspect)
 
     def frames(self, check: Check) -> Generator[Frame]:
         """The kept frames; runs in the decoding thread."""
         facts, settings, report = self._facts, self._settings, self._report
-        start = find_start(facts.path, self._start_s, settings, check)
+        start = None
+        if not facts.in_decode_order:  # else no packet's time says when it is shown
+            start = find_start(facts.path, self._start_s, settings, check)
         timeline = Timeline(
             facts.time_base,
             facts.average_fps,
             start.origin if start else None,
             may_restart=facts.container not in INDEXED_CONTAINERS,
+            may_leap=facts.container == "mpegts",
         )
         tally = ReadTally()
         seconds, num_in_part, source_index = 0.0, 0, -1
-        pictures = read_pictures(facts.path, settings, check, tally, start)
+        latest: deque[tuple[float, bool]] = deque(maxlen=MAX_REORDER + 1)
+        pictures = read_pictures(
+            facts.path, settings, check, tally, start, in_decode_order=facts.in_decode_order
+        )
         with closing(pictures):
             for source_index, picture in pictures:
                 report.num_decoded += 1
                 report.num_corrupt += picture.is_corrupt
                 pts, seconds = timeline.place(picture.pts)
+                latest.append((seconds, picture.is_corrupt))
                 if seconds >= self._end_s:
-                    report.reached_end = True
                     break
                 if seconds < self._start_s:
                     continue
@@ -147,9 +154,30 @@ class _Selection:
                 num_in_part += 1
                 del picture  # not held while the next one is decoded
             else:
-                report.reached_end = not tally.broke_off
                 self._note_missing(source_index + 1)
+        report.reached_end = self._is_complete(tally, latest)
         self._note_repairs(timeline, tally, seconds)
+
+    def _is_complete(self, tally: ReadTally, latest: Sequence[tuple[float, bool]]) -> bool:
+        """Whether nothing is missing before `end_s`, where the file may break off.
+
+        A frame shown before `end_s` may be stored behind one shown after it, so one such frame is no proof.
+
+        Args:
+            tally: of the reading.
+            latest: (seconds, is it damaged) of the last frames, in the order in which they are shown.
+        """
+        if not (tally.broke_off or self._facts.is_cut_off):
+            return True
+        if not latest:
+            return False
+        last = latest[-1][0]
+        if last >= self._end_s and (not tally.at_end or tally.num_behind > MAX_REORDER):
+            return True
+        step = 1 / (self._facts.average_fps or USUAL_FPS)
+        is_even = all(later - earlier < 1.5 * step for (earlier, _), (later, _) in pairwise(latest))
+        is_sound = not any(is_corrupt for seconds, is_corrupt in latest if seconds < self._end_s)
+        return is_even and is_sound and last + 1.5 * step >= self._end_s
 
     def _check_limits(self, seconds: float) -> None:
         if seconds - self._start_s > self._settings.max_duration_seconds:
@@ -161,11 +189,13 @@ class _Selection:
             )
 
     def _frame(self, picture: av.VideoFrame, source_index: int, pts: int, seconds: float) -> Frame:
-        check_pixels(picture.width, picture.height, self._settings)
-        # `picture.to_ndarray(format=...)` would set up a scaler and its threads anew for every frame.
-        stored = np.asarray(self._scaler.reformat(picture, format="bgr24").to_ndarray(), np.uint8)
-        image = turn_upright(stored, self._orientation_of(picture))
+        tags = self._facts.tags
+        check_pixels(*square_size(picture.width, picture.height, tags.pixel_aspect), self._settings)
+        complete_tags(picture, tags)
         frame_index = self._report.num_kept
+        for code, message in treatments(picture):
+            self._warn_once(code, message, frame_index)
+        image = self._renderer.render(picture)
         width, height = self._facts.width, self._facts.height
         if image.shape != (height, width, 3):
             self._warn_once(
@@ -184,25 +214,14 @@ class _Selection:
             is_corrupt=picture.is_corrupt,
         )
 
-    def _orientation_of(self, picture: av.VideoFrame) -> Orientation:
-        """As `orientation_of`, but asks again only when something about the picture has changed.
-
-        PyAV's frame and its side data hold each other: asked for every frame, hundreds of frames would wait
-        for the garbage collector.
-        """
-        now = (picture.width, picture.height, picture.rotation)
-        if self._oriented is None or self._oriented[0] != now:
-            self._oriented = now, orientation_of(picture)
-        return self._oriented[1]
-
     def _warn_once(self, code: str, message: str, frame_index: int | None = None) -> None:
-        if all(warning.code != code for warning in self._report.warnings):
+        if all(warning.code != code for warning in (*self._facts.warnings, *self._report.warnings)):
             self._report.warnings.append(oddity(code, message, frame_index))
 
     def _note_repairs(self, timeline: Timeline, tally: ReadTally, last_seconds: float) -> None:
         report = self._report
         report.num_damaged_packets = tally.num_damaged_packets
-        if tally.broke_off:
+        if tally.broke_off and not report.reached_end:
             self._warn_once("VIDEO_ENDED_EARLY", f"the file cannot be read beyond {last_seconds:.2f} s")
         if report.num_corrupt or tally.num_damaged_packets:
             self._warn_once(
@@ -210,7 +229,12 @@ class _Selection:
                 f"{report.num_corrupt} frames are damaged and {tally.num_damaged_packets} pieces of the file "
                 "could not be decoded",
             )
-        if timeline.num_repaired:
+        if self._facts.in_decode_order:
+            message = (
+                "the file only says when frames are decoded; the times when they are shown follow from it"
+            )
+            self._warn_once("TIMESTAMPS_REPAIRED", message)
+        elif timeline.num_repaired:
             self._warn_once("TIMESTAMPS_REPAIRED", f"{timeline.num_repaired} timestamps were repaired")
         if report.num_kept == 0:
             message = "no frame of the video can be decoded"
@@ -219,8 +243,8 @@ class _Selection:
             raise SourceError("VIDEO_HAS_NO_FRAMES", message)
 
     def _note_missing(self, num_frames: int) -> None:
-        announced = self._facts.num_frames_estimate or 0
-        if announced - num_frames > max(1, announced // 100):  # estimates may be off by one
+        announced = self._facts.num_frames_announced or 0
+        if announced - num_frames > max(1, announced // 100):  # headers may be off by one
             self._warn_once(
                 "FRAMES_MISSING",
                 f"the file announces {announced} frames, {num_frames} could be decoded "

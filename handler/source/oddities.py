@@ -3,15 +3,16 @@
 from handler.records import Warn
 
 ODDITIES = {
-    "VIDEO_CUT_OFF": "The file is shorter than its own index says; the frames that are there were used.",
+    "VIDEO_CUT_OFF": "The file breaks off before its last frame; the frames that are there were used.",
     "VIDEO_ENDED_EARLY": "Reading stopped at damage; the frames before it were used.",
-    "FRAMES_MISSING": "Fewer frames could be decoded than the file announces; trimmed files do this too.",
+    "FRAMES_MISSING": "Fewer frames could be decoded than the file's index lists; trimmed files do this too.",
     "FRAMES_CORRUPT": "Some frames are damaged; they are marked `is_corrupt`.",
-    "TIMESTAMPS_REPAIRED": "Some timestamps were missing or ran backwards; `pts_seconds` was made to grow.",
+    "TIMESTAMPS_REPAIRED": "Some timestamps were missing or wrong; `pts_seconds` was made to grow.",
     "SIZE_CHANGED": "The picture changes size; later frames were fitted into the first one's size.",
-    "PIXELS_NOT_SQUARE": "Stored pixels are not square; coordinates are in stored pixels.",
-    "HDR_NOT_TONE_MAPPED": "The video is HDR; its values were used without tone mapping.",
-    "MORE_VIDEO_STREAMS": "The file holds several video streams; the first was used.",
+    "PIXELS_NOT_SQUARE": "Stored pixels are not square; the frames were scaled so that they are.",
+    "HDR_TONE_MAPPED": "The video is HDR; the frames were tone-mapped to SDR.",
+    "VIDEO_INTERLACED": "The video is interlaced; each frame shows the moment of its upper field.",
+    "MORE_VIDEO_STREAMS": "The file holds several video streams; the one that players show was used.",
 }
 
 

@@ -8,19 +8,27 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from handler.connections import Check
 from handler.errors import InputError, SourceError
 from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels, moving_picture_streams, open_video
+from handler.source.cut import is_cut_off
+from handler.source.length import Length, has_sample_table, measure
 from handler.source.oddities import oddity
-from handler.source.read import first_picture
-from handler.source.sniff import is_cut_off
+from handler.source.picture import complete_tags, square_size, tags_of, treatments
+from handler.source.read import first_look
+from handler.source.tone import is_hdr
 from handler.source.upright import orientation_of
 
-HDR_TRANSFERS = {16, 18}  # ITU-T H.273: PQ, HLG
+
+def _nothing() -> None:
+    """The check of a probe that nobody can cancel."""
 
 
-def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) -> VideoFacts:
+def probe(
+    path: Path, settings: IntakeSettings, *, sha256: str | None = None, check: Check = _nothing
+) -> VideoFacts:
     """The facts of a local video file; its first frame is decoded as a proof.
 
     A still image is refused, a video of one frame is not.
@@ -29,6 +37,7 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
         path: the file.
         settings: limits.
         sha256: of the file, if the download has computed it; else the file is read once.
+        check: called for every packet that is counted; what it raises comes out.
 
     Raises:
         SourceError: VIDEO_UNREADABLE, VIDEO_HAS_NO_FRAMES.
@@ -39,19 +48,24 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
         raise InputError(
             "VIDEO_TOO_LARGE", f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
         )
-    frame = first_picture(path, settings)
+    look = first_look(path, settings)
+    frame = look.picture
     with open_video(path, settings) as (container, stream):
-        check_pixels(frame.width, frame.height, settings)
+        tags = tags_of(stream)
+        complete_tags(frame, tags)
+        width, height = square_size(frame.width, frame.height, tags.pixel_aspect)
+        check_pixels(width, height, settings)
         orientation = orientation_of(frame)
-        width, height = frame.width, frame.height
         if orientation.transpose:
             width, height = height, width
         time_base = stream.time_base or Fraction(1, av.time_base)
         average_fps = float(stream.average_rate) if stream.average_rate else None
-        duration = _duration_seconds(container, stream)
-        num_frames = stream.frames or None
-        if num_frames is None and duration is not None and average_fps is not None:
-            num_frames = round(duration * average_fps)
+        is_cut = _lacks_pictures(path, container, stream)
+        found = _warnings(
+            stream, frame, is_cut=is_cut, num_streams=len(moving_picture_streams(path, container, settings))
+        )
+        length = measure(container, stream, check, is_cut_off=is_cut)
+        _check_rate(length, settings)
         return VideoFacts(
             path=path,
             container=container.format.name,
@@ -62,17 +76,21 @@ def probe(path: Path, settings: IntakeSettings, *, sha256: str | None = None) ->
             rotation_degrees=orientation.rotation_degrees,
             time_base=time_base,
             average_fps=average_fps,
-            duration_seconds=duration,
-            num_frames_estimate=num_frames,
+            duration_seconds=length.seconds,
+            num_frames_estimate=length.num_frames,
+            num_frames_announced=length.num_announced,
             size_bytes=size,
             sha256=sha256 or _sha256(path),
-            is_hdr=frame.color_trc in HDR_TRANSFERS,
-            warnings=_warnings(path, container, stream, frame),
+            is_hdr=is_hdr(frame.color_trc),
+            is_cut_off=is_cut,
+            in_decode_order=look.in_decode_order,
+            tags=tags,
+            warnings=found,
         )
 
 
 def check_part(facts: VideoFacts, settings: IntakeSettings, *, start_s: float, end_s: float | None) -> None:
-    """Refuse a part that the header says is too long or not there; decoding counts again.
+    """Refuse a part that is too long or not there; decoding counts again.
 
     Raises:
         InputError: VIDEO_TOO_LONG.
@@ -80,7 +98,8 @@ def check_part(facts: VideoFacts, settings: IntakeSettings, *, start_s: float, e
     """
     if facts.duration_seconds is None:
         return
-    if start_s > 0 and start_s >= facts.duration_seconds:
+    # Where a transport stream's stretches join is known when they are decoded.
+    if start_s > 0 and start_s >= facts.duration_seconds and facts.container != "mpegts":
         raise SourceError(
             "VIDEO_HAS_NO_FRAMES", f"the video ends after {facts.duration_seconds:.2f} s, before start_s"
         )
@@ -97,10 +116,21 @@ def too_long(settings: IntakeSettings) -> str:
     )
 
 
-def _duration_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
+def _lacks_pictures(path: Path, container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the file ends before its last picture; an MP4 may only lack the end of its sound."""
+    if not is_cut_off(path):
+        return False
+    size = path.stat().st_size
+    whole_index = has_sample_table(container, stream)
+    return not whole_index or any(entry.pos + entry.size > size for entry in stream.index_entries)
+
+
+def _check_rate(length: Length, settings: IntakeSettings) -> None:
+    if length.fps is not None and length.fps > settings.max_fps * (1 + 1e-6):
+        raise InputError(
+            "VIDEO_TOO_LARGE",
+            f"the video has {length.fps:.0f} frames per second; the limit is {settings.max_fps:g}",
+        )
 
 
 def _sha256(path: Path) -> str:
@@ -109,19 +139,23 @@ def _sha256(path: Path) -> str:
 
 
 def _warnings(
-    path: Path, container: InputContainer, stream: VideoStream, frame: av.VideoFrame
+    stream: VideoStream, frame: av.VideoFrame, *, is_cut: bool, num_streams: int
 ) -> tuple[Warn, ...]:
     found: list[Warn] = []
-    if is_cut_off(path):
-        found.append(oddity("VIDEO_CUT_OFF", "the file is shorter than its index says; its end is missing"))
-    aspect = stream.sample_aspect_ratio
-    if aspect and aspect != 1:
-        found.append(
-            oddity("PIXELS_NOT_SQUARE", f"pixels are {float(aspect):.4g} times as wide as high; not rescaled")
+    if is_cut:
+        found.append(oddity("VIDEO_CUT_OFF", "the file breaks off; its end is missing"))
+    aspect, stated = tags_of(stream).pixel_aspect, stream.sample_aspect_ratio or 1
+    if aspect != stated:
+        message = f"the file calls its pixels {float(stated):.4g} times as wide as high; it is not believed"
+        found.append(oddity("PIXELS_NOT_SQUARE", message))
+    elif aspect != 1:
+        width, height = square_size(frame.width, frame.height, aspect)
+        message = (
+            f"pixels are {float(aspect):.4g} times as wide as high; {frame.width} x {frame.height} stored "
         )
-    if frame.color_trc in HDR_TRANSFERS:
-        found.append(oddity("HDR_NOT_TONE_MAPPED", "the video is HDR; its values are used as they are"))
-    if (num_streams := len(moving_picture_streams(container))) > 1:
-        message = f"the file has {num_streams} video streams; the first is used"
+        found.append(oddity("PIXELS_NOT_SQUARE", f"{message}pixels were scaled to {width} x {height}"))
+    found += [oddity(code, message) for code, message in treatments(frame)]
+    if num_streams > 1:
+        message = f"the file has {num_streams} video streams; stream {stream.index} is used, as players do"
         found.append(oddity("MORE_VIDEO_STREAMS", message))
     return tuple(found)

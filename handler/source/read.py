@@ -1,7 +1,13 @@
-"""Packets become decoded pictures; damage is counted and survived. Knows nothing of times or sizes."""
+"""Packets become decoded pictures; damage is counted and survived. Knows nothing of seconds or sizes.
 
-from collections.abc import Generator
-from dataclasses import dataclass
+A packet's number travels through the decoder in place of its timestamp. So it is known of every picture
+which packet it comes from, and of every packet whether it became one.
+"""
+
+import heapq
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -12,18 +18,35 @@ from handler.errors import SourceError
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
 
+THREADS = 0  # of the decoder; 0 = one per core
+MAX_THREADS = 16  # that FFmpeg takes by itself
+SEVERAL_AT_ONCE = 1 << 12 | 1 << 15  # FFmpeg's marks of decoders that work on several frames at once
+MAX_DELAY = 1024  # packets; no decoder holds back more
+PROOF_PACKETS = 120  # of a file whose timestamps may be those of decoding, looked at before they are believed
+
 
 @dataclass(slots=True)
 class ReadTally:
     """What reading met so far.
 
     Attributes:
-        num_damaged_packets: pieces of the file that could not be decoded.
+        damaged: numbers of the packets that could not be decoded.
+        num_behind: packets read that are stored behind that of the last picture.
+        at_end: there are no more packets; the decoder is being emptied.
+        gave_up: several threads met damage while they were being emptied.
         broke_off: reading stopped at damage before the end of the file.
     """
 
-    num_damaged_packets: int = 0
+    damaged: set[int] = field(default_factory=set)
+    num_behind: int = 0
+    at_end: bool = False
+    gave_up: bool = False
     broke_off: bool = False
+
+    @property
+    def num_damaged_packets(self) -> int:
+        """Pieces of the file that could not be decoded."""
+        return len(self.damaged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +66,31 @@ class StartPoint:
     origin: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstLook:
+    """What decoding the beginning shows.
+
+    Attributes:
+        picture: the first picture shown.
+        in_decode_order: the timestamps are those of decoding, although pictures are shown in another order.
+    """
+
+    picture: av.VideoFrame
+    in_decode_order: bool
+
+
 class _StartMissed(Exception):
     """The key frame to begin at did not come out of the decoder."""
 
 
 def read_pictures(
-    path: Path, settings: IntakeSettings, check: Check, tally: ReadTally, start: StartPoint | None = None
+    path: Path,
+    settings: IntakeSettings,
+    check: Check,
+    tally: ReadTally,
+    start: StartPoint | None = None,
+    *,
+    in_decode_order: bool = False,
 ) -> Generator[tuple[int, av.VideoFrame]]:
     """(Source index, picture as stored) in the order in which they are shown. Closes the file at its end.
 
@@ -60,38 +102,136 @@ def read_pictures(
         check: called for every packet; what it raises comes out.
         tally: counted on the way.
         start: where to begin; if that turns out wrong, reading begins at the beginning.
+        in_decode_order: from `first_look`; then the timestamps are handed out in their own order.
 
     Raises:
         InputError, SourceError: as `open_video`.
     """
     try:
-        yield from _read(path, settings, check, tally, start)
+        yield from _read(path, settings, check, tally, start, in_decode_order)
     except _StartMissed:
-        yield from _read(path, settings, check, tally, None)
+        yield from _read(path, settings, check, tally, None, in_decode_order)
 
 
-def first_picture(path: Path, settings: IntakeSettings) -> av.VideoFrame:
-    """The first picture shown.
+def first_look(path: Path, settings: IntakeSettings) -> FirstLook:
+    """Decode the first picture, and as many more as it takes to know what the timestamps are.
+
+    AVI has no times of presentation, and an MP4 copied from such a file has wrong ones: they grow from packet
+    to packet like those of decoding, while the decoder shows the pictures in another order.
 
     Raises:
         SourceError: VIDEO_HAS_NO_FRAMES; and as `open_video`.
     """
-    pictures = read_pictures(path, settings, lambda: None, ReadTally())
-    for _, picture in pictures:
-        pictures.close()
-        return picture
+    for threads in (THREADS, 1):  # several may give up a whole file of a few frames, see `_all_pictures`
+        if look := _look(path, settings, threads):
+            return look
     raise SourceError("VIDEO_HAS_NO_FRAMES", "no frame of the video can be decoded")
 
 
+def _look(path: Path, settings: IntakeSettings, threads: int) -> FirstLook | None:
+    trail, tally = _Trail(), ReadTally()
+    first: av.VideoFrame | None = None
+    pictures = _decoded(path, settings, lambda: None, tally, trail.send, threads=threads)
+    with closing(pictures):
+        for number, picture in pictures:
+            is_reordered = number < trail.highest
+            trail.show(number, picture)
+            first = first or picture
+            is_sound = not (picture.is_corrupt or tally.damaged)
+            is_open = is_sound and trail.may_be_in_decode_order()
+            if is_reordered or not is_open:
+                return FirstLook(picture=first, in_decode_order=is_open)
+    return FirstLook(picture=first, in_decode_order=False) if first is not None else None
+
+
 def _read(
-    path: Path, settings: IntakeSettings, check: Check, tally: ReadTally, start: StartPoint | None
+    path: Path,
+    settings: IntakeSettings,
+    check: Check,
+    tally: ReadTally,
+    start: StartPoint | None,
+    in_decode_order: bool,
 ) -> Generator[tuple[int, av.VideoFrame]]:
     source_index = start.source_index if start else 0
-    skip_packets = start.packet_index if start else 0
     awaited = start.pts if start else None
+    pictures = _all_pictures(
+        path, settings, check, tally, start.packet_index if start else 0, in_decode_order
+    )
+    with closing(pictures):
+        for picture in pictures:
+            if awaited is not None:
+                if picture.pts is not None and picture.pts < awaited:
+                    continue  # shown before the key frame; its own key frame was skipped
+                if picture.pts != awaited:
+                    raise _StartMissed
+                awaited = None
+            yield source_index, picture
+            del picture
+            source_index += 1
+    if awaited is not None:
+        raise _StartMissed
+
+
+def _all_pictures(
+    path: Path,
+    settings: IntakeSettings,
+    check: Check,
+    tally: ReadTally,
+    first: int,
+    in_decode_order: bool,
+) -> Generator[av.VideoFrame]:
+    """Every picture that one decoding thread would give, from packet `first` on.
+
+    A decoder with several threads that meets damage while it is emptied gives up what it still holds. Then
+    the end is decoded again by one thread, from the last key frame that came out whole.
+    """
+    trail = _Trail(in_decode_order=in_decode_order, last_key=first)
+    with closing(_decoded(path, settings, check, tally, trail.send, first=first)) as pictures:
+        for number, picture in pictures:
+            yield trail.show(number, picture)
+            del picture
+    if not (tally.gave_up or trail.has_lost()):
+        return
+    last = trail.last
+    for again in sorted({trail.last_key, first}, reverse=True):
+        resumed = last is None
+        tally.damaged = {number for number in tally.damaged if number < again}
+        pictures = _decoded(path, settings, check, tally, first=again, threads=1)
+        with closing(pictures):
+            for number, picture in pictures:
+                if resumed:
+                    yield trail.show(number, picture)
+                resumed = resumed or number == last
+                del picture
+        if resumed:
+            return
+
+
+def _decoded(
+    path: Path,
+    settings: IntakeSettings,
+    check: Check,
+    tally: ReadTally,
+    sent: "Callable[[int, av.Packet[VideoStream], VideoStream], None] | None" = None,
+    *,
+    first: int = 0,
+    threads: int | None = None,
+) -> Generator[tuple[int, av.VideoFrame]]:
+    """(Packet number, picture) as the decoder hands them out.
+
+    Args:
+        path: the video.
+        settings: limits.
+        check: called for every packet.
+        tally: counted on the way.
+        sent: told of every packet before it is decoded.
+        first: number of the first packet to decode.
+        threads: of the decoder; default `THREADS`.
+    """
     with open_video(path, settings) as (container, stream):
+        stream.codec_context.thread_count = THREADS if threads is None else threads
         packets = container.demux(stream)
-        position = 0
+        number = -1
         while True:
             check()
             try:
@@ -99,33 +239,110 @@ def _read(
             except av.FFmpegError:
                 tally.broke_off = True
                 packet = None
-            if packet is not None and position < skip_packets:
-                position += 1
-                continue
-            for picture in _decoded(stream, packet, tally):
-                if awaited is not None:
-                    if picture.pts is not None and picture.pts < awaited:
-                        continue  # shown before the key frame; its own key frame was skipped
-                    if picture.pts != awaited:
-                        raise _StartMissed
-                    awaited = None
-                yield source_index, picture
+            if packet is not None:
+                if packet.size == 0:
+                    continue  # a frame that repeats the last one, or PyAV's mark of the end
+                number += 1
+                if number < first:
+                    continue
+                if sent is not None:
+                    sent(number, packet, stream)
+                packet.pts = number
+            tally.at_end = packet is None
+            try:
+                pictures = stream.decode(packet)
+            except av.FFmpegError:
+                pictures = []
+                num_ahead = _threads(stream) - 1  # packets that were sent behind the one that failed
+                if packet is None and num_ahead > 0:
+                    tally.gave_up = True
+                else:
+                    tally.damaged.add(number - num_ahead)
+            for picture in pictures:
+                come = number if picture.pts is None else picture.pts
+                tally.num_behind = number - come
+                yield come, picture
                 del picture
-                source_index += 1
             if packet is None:
-                if awaited is not None:
-                    raise _StartMissed
                 return
 
 
-def _decoded(
-    stream: VideoStream, packet: "av.Packet[VideoStream] | None", tally: ReadTally
-) -> list[av.VideoFrame]:
-    """The pictures that a packet completes; without a packet, those the decoder still holds."""
-    try:
-        return stream.decode(packet)
-    except EOFError:  # it was emptied before
-        return []
-    except av.FFmpegError:
-        tally.num_damaged_packets += 1
-        return []
+def _threads(stream: VideoStream) -> int:
+    """How many packets a decoder works on at once."""
+    context = stream.codec_context
+    return (context.thread_count or MAX_THREADS) if context.codec.capabilities & SEVERAL_AT_ONCE else 1
+
+
+@dataclass(slots=True)
+class _Trail:
+    """What was sent to a decoder and what came back.
+
+    Attributes:
+        in_decode_order: hand the timestamps out in their own order.
+        last_key: packet of the last key frame that came out whole.
+        last: packet of the last picture.
+        highest: the latest packet that became a picture.
+    """
+
+    in_decode_order: bool = False
+    last_key: int = 0
+    last: int | None = None
+    highest: int = -1
+    _num_sent: int = 0
+    _num_threads: int = 1
+    _latest_pts: int | None = None
+    _grows: bool = True  # the timestamps, from packet to packet
+    _has_dts: bool = False
+    _reorders: bool = True  # the decoder, as far as it knows
+    _times: dict[int, int | None] = field(default_factory=dict)  # by packet; the latest ones only
+    _pending: set[int] = field(default_factory=set)  # packets that have not become pictures
+    _waiting: list[int] = field(default_factory=list)  # heap of times, if they are in decode order
+
+    def send(self, number: int, packet: "av.Packet[VideoStream]", stream: VideoStream) -> None:
+        """A packet goes into the decoder."""
+        if packet.pts is not None:
+            self._grows = self._grows and (self._latest_pts is None or packet.pts > self._latest_pts)
+            self._latest_pts = packet.pts
+        if not self._times:
+            self._has_dts = packet.dts is not None  # MKV's are made up, and missing at first
+        time = packet.dts if self.in_decode_order and self._has_dts else packet.pts
+        self._num_sent = number + 1
+        # As they are since the packet before; the decoder is not open before the first.
+        self._num_threads = _threads(stream)
+        self._reorders = number == 0 or stream.codec_context.reorder_depth > 0
+        self._times[number] = time
+        if not packet.is_discard:  # hidden by an edit list: it never comes out
+            self._pending.add(number)
+            if self.in_decode_order and time is not None:
+                heapq.heappush(self._waiting, time)
+        if len(self._times) > MAX_DELAY:
+            oldest = next(iter(self._times))
+            del self._times[oldest]
+            self._pending.discard(oldest)
+
+    def show(self, number: int, picture: av.VideoFrame) -> av.VideoFrame:
+        """A picture comes out of the decoder: it gets its timestamp."""
+        time = self._times.get(number)
+        if self.in_decode_order:
+            if picture.key_frame and number > self.highest and time is not None:
+                while self._waiting and self._waiting[0] < time:
+                    heapq.heappop(self._waiting)  # what lies before this key frame never came out
+            time = heapq.heappop(self._waiting) if self._waiting else None
+        picture.pts = time
+        self._pending.discard(number)
+        self.last, self.highest = number, max(self.highest, number)
+        if picture.key_frame and not picture.is_corrupt:
+            self.last_key = number
+        return picture
+
+    def may_be_in_decode_order(self) -> bool:
+        """Whether the timestamps so far could be those of decoding, and a few more packets may tell."""
+        return self._grows and self._reorders and self._num_sent < PROOF_PACKETS
+
+    def first_in_flight(self) -> int:
+        """The first packet of those that the decoder's threads were at work on when the packets ended."""
+        return max(0, self._num_sent - self._num_threads + 1)
+
+    def has_lost(self) -> bool:
+        """Whether one of those did not become a picture."""
+        return any(number in self._pending for number in range(self.first_in_flight(), self._num_sent))

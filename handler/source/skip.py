@@ -13,7 +13,7 @@ import av
 from handler.connections import Check
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
-from handler.source.read import StartPoint, first_picture
+from handler.source.read import StartPoint, first_look
 
 WORTH_SECONDS = 2.0  # a shorter lead-in is simply decoded
 # Containers with times that cannot jump, one frame per packet and true marks of key frames, and the
@@ -33,7 +33,7 @@ def find_start(path: Path, start_s: float, settings: IntakeSettings, check: Chec
     """
     if start_s < WORTH_SECONDS:
         return None
-    origin = first_picture(path, settings).pts
+    origin = first_look(path, settings).picture.pts
     if origin is None:
         return None
     with open_video(path, settings) as (container, stream):
@@ -48,8 +48,8 @@ def find_start(path: Path, start_s: float, settings: IntakeSettings, check: Chec
         try:
             for packet in container.demux(stream):
                 check()
-                if packet.size == 0:  # the end
-                    break
+                if packet.size == 0:
+                    continue  # counted nowhere
                 if packet.pts is None or packet.is_corrupt:
                     return None
                 if packet.dts is not None:  # MKV has none for the first packets

@@ -27,8 +27,6 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (rb"\s*<\?xml|\s*<Error", "an XML document; the store may have answered with an error"),
     (rb"\s*[{\[]\s*[\"\]}]", "a JSON document"),
 )
-# Boxes that may open an ISO media file (MP4, MOV, 3GP).
-_ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx"}
 
 
 def what_else(path: Path) -> str | None:
@@ -49,24 +47,3 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return not any(ord(character) < 32 and character not in "\t\n\r\f" for character in text)
-
-
-def is_cut_off(path: Path) -> bool:
-    """Whether an MP4 or MOV ends inside one of its top-level boxes; False for other containers."""
-    size = path.stat().st_size
-    offset = 0
-    with path.open("rb") as file:
-        while offset + 8 <= size:
-            file.seek(offset)
-            head = file.read(16)
-            if offset == 0 and head[4:8] not in _ISO_BOXES:
-                return False
-            length = int.from_bytes(head[:4], "big")
-            if length == 0:  # to the end of the file
-                return False
-            if length == 1:  # a 64-bit length follows
-                length = int.from_bytes(head[8:16], "big")
-            if length < 8:
-                return False  # damage, not a cut
-            offset += length
-    return offset > size

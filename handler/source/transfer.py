@@ -9,12 +9,15 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import httpcore2
 import httpx2
 
 from handler.addresses import AddressRefused, check_url
+from handler.connections import as_target
 from handler.errors import InputError, SourceError
+from handler.numbers import whole_number
 from handler.settings import IntakeSettings
 from handler.source.partial import PartialFile
 
@@ -23,6 +26,14 @@ Report = Callable[[int, int | None], None]  # (bytes so far, bytes in all if kno
 
 REDIRECTS = {301, 302, 303, 307, 308}
 LATER = {408, 425, 429}  # the 4xx answers that mean "not now"
+STRONG_TAG = re.compile(r'"[ !#-~]{0,1000}"')  # W/ tags promise no equal bytes; others may not be sent back
+# What S3 stores answer to a request that is signed for, or sent to, another region than the bucket's.
+WRONG_REGION = re.compile(
+    rb"<Code>(?:PermanentRedirect|TemporaryRedirect|IllegalLocationConstraintException)</Code>|<Region>"
+)
+REGION = re.compile(rb"<Region>([a-z0-9-]{1,40})</Region>")
+MAX_ERROR_BYTES, WORDS_SECONDS = 16 * 1024, 2.0  # of an answer that is read for its words
+ASCII = "".join(map(chr, range(128)))
 HARMLESS_ENCODINGS = {"", "identity", "aws-chunked"}  # the last: a slip of some S3 clients, the body is plain
 
 # Most specific first; a test walks httpcore2's exceptions and fails on one that is not here.
@@ -58,8 +69,7 @@ class _Answer:
     range_total: int | None
     etag: str | None
     encoding: str
-    location: str
-    retry_after: float | None
+    retry_after: int | None
 
 
 def transfer(
@@ -90,7 +100,7 @@ def transfer(
         answer = _read_head(response)
         if answer.status == 416 and partial.size and answer.range_total == partial.size:
             return  # everything was there already; only the end had not been noticed
-        _refuse_failures(answer, partial)
+        _refuse_failures(answer, response, partial)
         _find_place(answer, partial)
         _receive(response, partial, settings, report)
     if partial.total is not None and partial.size != partial.total:
@@ -101,25 +111,35 @@ def transfer(
 def _get(
     pool: httpcore2.ConnectionPool, address: httpx2.URL, headers: Headers, settings: IntakeSettings
 ) -> Iterator[httpcore2.Response]:
-    """The first answer that is no redirect. Every address on the way is checked like the first."""
+    """The first answer that leads nowhere else. Every address on the way is checked like the first."""
     seconds = {"connect": settings.connect_seconds, "pool": settings.connect_seconds}
     seconds |= {"read": settings.read_seconds, "write": settings.read_seconds}
     for _ in range(settings.max_redirects + 1):
-        target = httpcore2.URL(
-            scheme=address.raw_scheme, host=address.raw_host, port=address.port, target=address.raw_path
-        )
-        with pool.stream("GET", target, headers=headers, extensions={"timeout": seconds}) as response:
-            if response.status not in REDIRECTS:
+        asked: Headers = {"Host": address.netloc, **headers}
+        with pool.stream(
+            "GET", as_target(address), headers=asked, extensions={"timeout": seconds}
+        ) as response:
+            location = _location(response)
+            if response.status not in REDIRECTS or not location:
                 yield response
                 return
-            address = _redirected(address, _read_head(response).location, settings)
+            address = _redirected(address, location, settings)
     raise InputError("URL_NOT_ALLOWED", f"the URL redirects more than {settings.max_redirects} times")
+
+
+def _location(response: httpcore2.Response) -> str:
+    """Where a redirect leads. Servers also send raw bytes, mostly UTF-8: each means what `%XX` would."""
+    raw = next((value for name, value in response.headers if name.lower() == b"location"), b"").strip()
+    try:
+        return raw.decode()  # also in host names, which are not percent-encoded
+    except UnicodeDecodeError:
+        return quote(raw, safe=ASCII)
 
 
 def _redirected(address: httpx2.URL, location: str, settings: IntakeSettings) -> httpx2.URL:
     try:
         joined = address.join(location)
-    except (httpx2.InvalidURL, UnicodeError, ValueError):
+    except (httpx2.InvalidURL, ValueError):
         raise AddressRefused("the server redirects to something that is no URL") from None
     if address.scheme == "https" and joined.scheme == "http":
         raise AddressRefused("the server redirects from https to http")
@@ -149,22 +169,21 @@ def _is_certificate_error(error: BaseException | None) -> bool:
 
 def _read_head(response: httpcore2.Response) -> _Answer:
     head = {name.lower(): value.decode("latin-1").strip() for name, value in response.headers}
-    span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", head.get(b"content-range", ""))
+    span = re.fullmatch(r"bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+|\*)", head.get(b"content-range", ""))
     start, total = span.groups() if span else (None, None)
-    length, etag, later = (head.get(name, "") for name in (b"content-length", b"etag", b"retry-after"))
+    etag = head.get(b"etag", "")
     return _Answer(
         status=response.status,
-        length=int(length) if length.isdigit() else None,
-        range_start=int(start) if start else None,
-        range_total=int(total) if total else None,
-        etag=etag if etag.startswith('"') else None,  # W/ tags promise no equal bytes
+        length=whole_number(head.get(b"content-length")),
+        range_start=whole_number(start),
+        range_total=whole_number(total),
+        etag=etag if STRONG_TAG.fullmatch(etag) else None,
         encoding=head.get(b"content-encoding", "").lower(),
-        location=head.get(b"location", ""),
-        retry_after=float(later) if later.isdigit() else None,
+        retry_after=whole_number(head.get(b"retry-after")),
     )
 
 
-def _refuse_failures(answer: _Answer, partial: PartialFile) -> None:
+def _refuse_failures(answer: _Answer, response: httpcore2.Response, partial: PartialFile) -> None:
     status = answer.status
     if status in (412, 416) and partial.size:
         partial.restart()
@@ -173,6 +192,13 @@ def _refuse_failures(answer: _Answer, partial: PartialFile) -> None:
         raise TryAgain(f"the server answered HTTP {status}", answer.retry_after)
     if status in (404, 410):
         raise SourceError("DOWNLOAD_NOT_FOUND", f"there is no file at this URL (HTTP {status})")
+    if status in REDIRECTS or status == 400:
+        _refuse_wrong_region(response)
+    if status in REDIRECTS:
+        raise SourceError(
+            "DOWNLOAD_DENIED",
+            f"the server redirects without saying where (HTTP {status}); a new link is needed",
+        )
     if status in (400, 401, 403):  # stores say "expired" with any of these
         raise SourceError(
             "DOWNLOAD_DENIED",
@@ -185,6 +211,38 @@ def _refuse_failures(answer: _Answer, partial: PartialFile) -> None:
         raise SourceError(
             "VIDEO_UNREADABLE", "the server sends the file compressed; store it without Content-Encoding"
         )
+
+
+def _refuse_wrong_region(response: httpcore2.Response) -> None:
+    """S3 tells it by a redirect without a Location, or by a 400 whose words name the region."""
+    words = _first_words(response)
+    if response.status in REDIRECTS:
+        words += b"".join(
+            b"<Region>%b</Region>" % value.strip()
+            for name, value in response.headers
+            if name.lower() == b"x-amz-bucket-region"
+        )
+    if WRONG_REGION.search(words):
+        region = REGION.search(words)
+        where = f"its region, {region[1].decode()}," if region else "its region"
+        raise SourceError(
+            "DOWNLOAD_DENIED",
+            f"the bucket is in another region than the link says (HTTP {response.status}): "
+            f"a new link, signed for {where} is needed",
+        )
+
+
+def _first_words(response: httpcore2.Response) -> bytes:
+    """The start of an answer's body, as far as it comes soon."""
+    words, end = b"", time.monotonic() + WORDS_SECONDS
+    with contextlib.suppress(
+        httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException
+    ):  # the status stays true
+        for chunk in response.iter_stream():
+            words += chunk
+            if len(words) > MAX_ERROR_BYTES or time.monotonic() > end:
+                break
+    return words
 
 
 def _find_place(answer: _Answer, partial: PartialFile) -> None:

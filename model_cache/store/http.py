@@ -13,6 +13,10 @@ from model_cache.store.answers import Answer, Ask, Changed, Complete, SourceFail
 
 MAX_REDIRECTS = 6  # a hub's file is behind two
 LATER = {408, 425, 429}
+_LENGTH = re.compile(
+    r"[0-9]{1,20}"
+)  # `\d` and `isdigit` know more digits than `int`, which bounds their number
+_SPAN = re.compile(r"bytes ([0-9]{1,20})-[0-9]{1,20}/([0-9]{1,20}|\*)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -57,16 +61,16 @@ def _check_scheme(address: str, allow_http: bool) -> None:
 
 def _answer(response: httpx2.Response, place: int, revision: str | None) -> Answer:
     _refuse_failures(response, place)
-    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", ""))
+    span = _SPAN.fullmatch(response.headers.get("content-range", ""))
     length = response.headers.get("content-length", "")
-    start, total = 0, int(length) if length.isdigit() else None
+    start, total = 0, int(length) if _LENGTH.fullmatch(length) else None
     if response.status_code == 206:
         if span is None or int(span[1]) != place:
             raise Changed("the server sent another part than was asked for")
         start, total = place, None if span[2] == "*" else int(span[2])
     # Without either, nobody could tell whether the rest still belongs to the part that is here.
     version = response.headers.get("etag") or response.headers.get("last-modified")
-    if version and version.startswith("W/"):
+    if version and (version.startswith("W/") or not version.isascii()):  # the latter cannot be sent back
         version = None
     return Answer(
         start=start,
@@ -107,7 +111,7 @@ def _translated() -> Iterator[None]:
         yield
     except httpx2.TimeoutException as error:
         raise TryAgain("fell silent") from error
-    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, UnicodeError) as error:  # the last: of host names
         raise SourceFailed("is not an address that can be fetched") from error
     except httpx2.TransportError as error:
         if _is_certificate_error(error):

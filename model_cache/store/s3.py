@@ -63,7 +63,7 @@ def _answered(client: "S3Client", bucket: str, key: str, place: int, version: st
     with _translated(place):
         got = client.get_object(**request)
         # Some servers answer a range with status 200, but all of them name the range.
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", got.get("ContentRange", ""))
+        span = re.fullmatch(r"bytes ([0-9]{1,20})-[0-9]{1,20}/([0-9]{1,20})", got.get("ContentRange", ""))
         if span and int(span[1]) != place:
             raise Changed("the server sent another part than was asked for")
         yield Answer(

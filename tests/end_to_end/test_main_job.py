@@ -72,26 +72,26 @@ def test_presigned_video_becomes_tracked_people_on_s3(world: World) -> None:
     prefix = f"customers/42/{job_id}/"
     kinds = {artifact["kind"]: artifact for artifact in reply["artifacts"]}
     assert set(kinds) == {"result.json", "frames.jsonl.gz", "frames.json", "overlay.mp4"}
-    assert world.keys(prefix) == sorted(prefix + kind for kind in kinds)
+    assert world.keys(prefix) == sorted(artifact["key"] for artifact in kinds.values())
     for kind, artifact in kinds.items():
         data = world.read(artifact["key"])
-        assert artifact["key"] == prefix + kind
+        folder = "" if kind == "result.json" else artifact["sha256"][:16] + "/"
+        assert artifact["key"] == prefix + folder + kind
         assert (len(data), hashlib.sha256(data).hexdigest()) == (artifact["bytes"], artifact["sha256"])
 
     summary = json.loads(world.read(prefix + "result.json"))
     check_schema(summary, "result")
     assert summary["processed"]["frames"] == LONG_FRAMES
     assert [track["track_id"] for track in summary["tracks"]] == [1, 2]
-    frames = [
-        json.loads(line) for line in gzip.decompress(world.read(prefix + "frames.jsonl.gz")).splitlines()
-    ]
+    lines = gzip.decompress(world.read(kinds["frames.jsonl.gz"]["key"])).splitlines()
+    frames = [json.loads(line) for line in lines]
     schema = json.loads((SCHEMAS / "frame.schema.json").read_text())
     validator = jsonschema.validators.validator_for(schema)(schema)
     for frame in frames[:: LONG_FRAMES // 20]:
         validator.validate(frame)
     assert [frame["frame"] for frame in frames] == list(range(LONG_FRAMES))
     assert all(len(frame["people"]) == 2 for frame in frames[:40])
-    assert json.loads(world.read(prefix + "frames.json"))["frames"] == frames
+    assert json.loads(world.read(kinds["frames.json"]["key"]))["frames"] == frames
     assert world.left_behind() == []
 
 
@@ -141,7 +141,8 @@ def test_worker_killed_in_the_middle_of_a_job_loses_nothing(world: World) -> Non
     document = world.endpoint.wait(job_id)
     assert (document["status"], document["retries"]) == ("COMPLETED", 1)
     assert document["workerId"] != victim
-    lines = gzip.decompress(world.read(f"{job_id}/frames.jsonl.gz")).splitlines()
+    keys = {artifact["kind"]: artifact["key"] for artifact in document["output"]["artifacts"]}
+    lines = gzip.decompress(world.read(keys["frames.jsonl.gz"])).splitlines()
     assert len(lines) == LONG_FRAMES
     assert world.left_behind() == []
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.addresses import AddressRefused, allowed_addresses, check_url, is_public
+from handler.addresses import AddressRefused, allowed_addresses, check_url, check_written_address, is_public
 from handler.settings import IntakeSettings
 
 STRICT = IntakeSettings()
@@ -129,6 +129,15 @@ def test_allowed_addresses_sees_through_numeric_hosts(host):
         ("https://h/" + "a" * 9000, "longer than"),
         ("https://h/\x00", "parsed"),
         ("https://[::1/v", "parsed"),
+        ("https://" + "a" * 64 + ".example/v", "host name"),
+        ("https://" + "a." * 127 + "example/v", "host name"),
+        ("https://a..example/v", "host name"),
+        ("https://.example/v", "host name"),
+        ("https://ex%61mple.example/v", "host name"),
+        ("https://a b/v", "host name"),
+        ("https://\u00ad/v", "parsed"),
+        ("https://h:²/v", "parsed"),
+        ("https://h:" + "9" * 5000 + "/v", "parsed"),
     ],
 )
 def test_check_url_refuses(url, reason):
@@ -162,6 +171,45 @@ def test_check_url_honours_the_host_list(host, allowed):
     else:
         with pytest.raises(AddressRefused, match="list"):
             check_url(f"https://{host}/v", settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "ascii_host"),
+    [
+        ("a" * 63 + ".example", "a" * 63 + ".example"),
+        ("my_bucket.s3.example.", "my_bucket.s3.example."),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("xn--i-7iq.ws", "xn--i-7iq.ws"),  # an emoji, which only older rules translate
+        ("xn--0.example", "xn--0.example"),
+        ("8.8.8.8", "8.8.8.8"),
+        ("[2606:4700::1111]", "2606:4700::1111"),
+    ],
+)
+def test_check_url_accepts_what_can_be_looked_up(host, ascii_host):
+    """Host names of every kind that a resolver takes, with and without a list of hosts."""
+    for settings in (STRICT, IntakeSettings(allowed_hosts=("*", "no..name", "ü\u00ad.", host.strip("[]")))):
+        assert check_url(f"https://{host}/v", settings).raw_host == ascii_host.encode()
+
+
+@pytest.mark.parametrize(
+    ("host", "refused"),
+    [
+        ("10.0.0.1", True),
+        ("[::1]", True),
+        ("[::ffff:127.0.0.1]", True),
+        ("[fe80::1]", True),
+        ("8.8.8.8", False),
+        ("localhost", False),  # a name is looked up when connecting
+    ],
+)
+def test_written_addresses_are_seen_without_a_look_up(host, refused):
+    """What is plain in the URL can be refused at once."""
+    url = check_url(f"https://{host}/", STRICT)
+    if refused:
+        with pytest.raises(AddressRefused, match="not public"):
+            check_written_address(url, STRICT)
+    else:
+        check_written_address(url, STRICT)
 
 
 @given(st.text(max_size=60))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from handler.connections import LONGEST_WAIT_SECONDS
+from handler.settings import BucketSettings, WorkerSettings
 from tests.fakes import FakeModels
 from tests.fault_proxy import Answer, Cut, Fault, FaultProxy, Slow, Stall, fault_proxy
 from tests.handler.world import NUM_FRAMES, World, before_frame
@@ -95,3 +97,30 @@ def test_bucket_that_cannot_work_is_noticed_before_any_work(
     assert reply["error_code"] == code
     assert world.source.requests == []
     assert world.models.perception.batches == []
+
+
+def test_upload_url_that_cannot_work_is_noticed_before_any_work(world: World) -> None:
+    """A header that the store would miss is named before the video is fetched."""
+    put = world.bucket.presign("put_object", "signed/frames.jsonl.gz", ContentMD5="1B2M2Y8AsgTpgAmY7PhCfg==")
+    reply = world.run(world.job("signed", output={"put_urls": {"result.json": put, "frames.jsonl.gz": put}}))
+
+    assert (reply["error_code"], reply["stage"]) == ("INPUT_INVALID", "validate")
+    assert "content-md5" in reply["error"]
+    assert world.source.requests == []
+
+
+def test_silent_bucket_fails_as_such(world: World, proxy: FaultProxy) -> None:
+    """UPLOAD_FAILED, and the worker stays: waiting for a store is no stall, however long it takes."""
+    proxy.fault = Stall()
+    world.limits = {"stall_seconds": 1.0}
+    reply = world.run(world.job("silent"))
+
+    assert (reply["error_code"], reply["retryable"]) == ("UPLOAD_FAILED", True)
+    assert "refresh_worker" not in reply
+
+
+def test_limits_of_a_silent_bucket_stay_below_the_stall() -> None:
+    """By default even a look that is tried to the end is over before anybody calls the job stalled."""
+    bucket, worker = BucketSettings(), WorkerSettings()
+    waits = bucket.attempts * (bucket.connect_seconds + bucket.read_seconds + LONGEST_WAIT_SECONDS)
+    assert waits < worker.stall_seconds

@@ -107,8 +107,10 @@ def test_thirty_people_are_all_followed(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_rotated_video_gives_upright_people(world: World, tmp_path: Path, rotation: int) -> None:
     """Boxes and bodies are where a viewer sees them."""
-    world.run(world.job("upright"))
-    world.run(world.job(f"turned-{rotation}", make_clip(tmp_path / "turned.mp4", rotation=rotation)))
+    full = {"pixel_format": "yuv444p"}  # halved chroma would blur other edges when it is turned
+    turned = make_clip(tmp_path / "turned.mp4", rotation=rotation, **full)
+    world.run(world.job("upright", make_clip(tmp_path / "upright.mp4", **full)))
+    world.run(world.job(f"turned-{rotation}", turned))
 
     assert world.lines(f"turned-{rotation}") == world.lines("upright")
     assert world.summary(f"turned-{rotation}")["source"]["rotation_deg"] == rotation
@@ -171,6 +173,23 @@ def test_missing_end_is_told(world: World, tmp_path: Path) -> None:
     assert "VIDEO_CUT_OFF" in world.warnings("cut")
     assert world.summary("cut")["processed"]["truncated"]
     assert len(world.lines("cut")) == reply["frames"]
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_missing_end_behind_the_part_is_told_and_harms_nothing(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    """A file that breaks off behind `end_s` has all that was asked for."""
+    data = make_clip(tmp_path / name, num_frames=120).read_bytes()
+    clip = tmp_path / name
+    clip.write_bytes(data[: len(data) * 6 // 10 | 1])
+    for job_id, options, is_truncated in (("all", {}, True), ("part", {"end_s": 0.5}, False)):
+        reply = world.run(world.job(f"{name}-{job_id}", clip, options=options))
+
+        processed = world.summary(f"{name}-{job_id}")["processed"]
+        assert (processed["truncated"], processed["reason"] is not None) == (is_truncated, is_truncated)
+        assert "VIDEO_CUT_OFF" in world.warnings(f"{name}-{job_id}")
+        assert (reply["frames"] == 13) == (not is_truncated)
 
 
 def test_any_damage_gets_a_coded_reply(world: World, tmp_path: Path) -> None:

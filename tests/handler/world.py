@@ -178,8 +178,12 @@ class World:
 
     def lines(self, job_id: str) -> list[dict[str, Any]]:
         """The frames that were stored for a job."""
-        packed = self.bucket.get(f"{job_id}/frames.jsonl.gz")
+        packed = self.bucket.get(self.keys(job_id)["frames.jsonl.gz"])
         return [json.loads(line) for line in gzip.decompress(packed).splitlines()]
+
+    def keys(self, job_id: str) -> dict[str, str]:
+        """The keys of the data files that a job's summary names."""
+        return {artifact["kind"]: artifact["key"] for artifact in self.summary(job_id)["artifacts"]}
 
     def summary(self, job_id: str) -> dict[str, Any]:
         """The summary that was stored for a job."""

@@ -80,6 +80,14 @@ def test_a_quota_that_is_spent_for_long_fails_at_once(operator: Operator, rest: 
     assert "free again in 1812 s" in text
 
 
+@pytest.mark.parametrize("wait", ["²", "9" * 5000, "-1"])
+def test_strange_waits_are_not_heeded(operator: Operator, rest: FakeRest, wait: str):
+    """A 429 whose Retry-After is no number counts as one without."""
+    rest.faults = [Fault(on="GET /v2/serverless$", status=429, headers={"Retry-After": wait})]
+
+    assert operator("plan")[0] == CHANGES
+
+
 @pytest.mark.parametrize(
     ("error", "repeatable", "expected"),
     [

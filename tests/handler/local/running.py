@@ -11,8 +11,9 @@ import aiohttp
 
 from handler.local.desk import Desk
 from handler.local.endpoint import Endpoint
+from handler.local.intake import LocalIntakeSettings
 from handler.local.queue import JobQueue
-from handler.settings import ServeSettings
+from handler.settings import IntakeSettings, ServeSettings
 
 WORKER_KEY = "worker-key"
 SETTINGS = ServeSettings(hold_seconds=0.3, lease_seconds=5, stop_seconds=0.2, webhook_interval_seconds=0.05)
@@ -79,12 +80,15 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    folder: Path, settings: ServeSettings = SETTINGS, clock: Callable[[], float] = time.monotonic
+    folder: Path,
+    settings: ServeSettings = SETTINGS,
+    intake: IntakeSettings | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Running]:
     """Listen inside the block; nothing happens by itself: the test calls `desk.sweep`."""
     queue = JobQueue(folder / "queue.sqlite3", settings)
     desk = Desk(queue, lease_seconds=settings.lease_seconds, stop_seconds=settings.stop_seconds, clock=clock)
-    endpoint = Endpoint(desk, settings, worker_key=WORKER_KEY)
+    endpoint = Endpoint(desk, settings, intake or LocalIntakeSettings(), worker_key=WORKER_KEY)
     async with (
         endpoint.listening("127.0.0.1", 0) as url,
         aiohttp.ClientSession() as caller,

@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from handler.local.intake import LocalIntakeSettings
 from tests.handler.local.running import SETTINGS, Running, running
 
 JSON = st.recursive(
@@ -180,6 +181,40 @@ def test_closing_endpoint_takes_no_jobs(tmp_path: Path) -> None:
             endpoint.desk.is_closing = True
             assert (await endpoint.ask("POST", "run", json={"input": {}}))[0] == 503
             assert await endpoint.take("w") == (204, None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("webhook", "private", "says"),
+    [
+        ("http://127.0.0.1/x", False, "not public"),
+        ("http://[::1]:80/x", False, "not public"),
+        ("http://10.1.2.3/x", False, "not public"),
+        ("http://169.254.169.254/latest", True, "not public"),
+        ("http://user:s3cret@a.example/", True, "user name"),
+        ("http://a.example/" + "s3cret" * 2000, True, "longer than"),
+        ("http://" + "a" * 64 + ".example/", True, "host name"),
+        ("http://127.0.0.1/x", True, None),
+        ("http://10.1.2.3/x", True, None),
+        ("http://a.example:8080/x", False, None),
+    ],
+    ids=range(10),
+)
+def test_webhook_may_be_what_a_video_may_be(
+    tmp_path: Path, webhook: str, private: bool, says: str | None
+) -> None:
+    """What is plain in the URL is refused at once; names are looked up when it is called."""
+
+    async def main() -> None:
+        intake = LocalIntakeSettings(allow_private_addresses=private)
+        async with running(tmp_path, intake=intake) as endpoint:
+            code, document = await endpoint.ask("POST", "run", json={"input": {}, "webhook": webhook})
+            assert code == (400 if says else 200)
+            if says:
+                assert document["error"].startswith("webhook: ")
+                assert says in document["error"]
+                assert "s3cret" not in document["error"]
 
     asyncio.run(main())
 

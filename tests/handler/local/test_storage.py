@@ -1,5 +1,7 @@
 """The S3 server beside the endpoint: whom it lets in, and what outlives it."""
 
+import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +82,19 @@ def test_worker_settings_point_at_the_store(store: ObjectStore) -> None:
         "BUCKET_NAME": "results",
         "BUCKET_REGION": "us-east-1",
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process")
+def test_full_disk_refuses_an_object_and_nothing_else(store: ObjectStore) -> None:
+    """A 5xx, which uploads try again; the server lives, and takes the object when there is room."""
+    store.client().put_object(Bucket=store.bucket, Key="before", Body=b"1")
+    assert store._process is not None
+    pid = store._process.pid
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    try:
+        assert httpx2.put(store.presign_put("full"), content=b"x" * 100_000).status_code >= 500
+        assert httpx2.get(store.presign_get("before")).content == b"1"
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert httpx2.get(store.presign_get("full")).status_code == 404
+    assert httpx2.put(store.presign_put("full"), content=b"x" * 100_000).status_code == 200

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
+from handler.local.intake import LocalIntakeSettings
 from handler.local.worker_environment import worker_environment
+from handler.settings import IntakeSettings
 
 
 def environment(inherited: dict[str, str], **changes: object) -> dict[str, str]:
@@ -56,3 +60,16 @@ def test_what_the_user_set_stays() -> None:
 def test_worker_ends_a_job_before_the_endpoint_does() -> None:
     """Its own coded error says more than TIMED_OUT."""
     assert environment({})["WORKER_TIME_BUDGET_SECONDS"] == "3540"
+
+
+def test_worker_and_webhooks_have_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker reads from its environment is what the endpoint itself goes by."""
+    for inherited in ({}, {"VIDEO_ALLOW_PRIVATE_ADDRESSES": "false", "VIDEO_ALLOWED_PORTS": "[443]"}):
+        for name, value in environment(inherited).items():
+            if name.startswith("VIDEO_"):
+                monkeypatch.setenv(name, value)
+        of_worker = IntakeSettings()
+        monkeypatch.undo()
+        for name, value in inherited.items():
+            monkeypatch.setenv(name, value)
+        assert LocalIntakeSettings().model_dump() == of_worker.model_dump()

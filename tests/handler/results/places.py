@@ -9,7 +9,9 @@ from handler.errors import JobError
 from handler.results.bucket import Bucket
 from handler.results.presigned import PresignedUrls
 from handler.results.store import LocalFile, Store, local_file
+from handler.results.upload import commit, upload
 from handler.settings import BucketSettings, IntakeSettings
+from tests.handler.results.test_golden import make
 from tests.s3_server import S3Server
 
 MEBIBYTE = 1024**2
@@ -48,12 +50,27 @@ def store_of(place: str, s3: S3Server, prefix: str, **more) -> Store:
     return PresignedUrls(urls, intake=LOCAL, bucket=limits)
 
 
+def stored(s3: S3Server, prefix: str, kind: str = "frames.jsonl.gz") -> bytes:
+    """The one object of that name under a prefix, whatever hash its key holds."""
+    (key,) = (key for key in s3.keys(f"{prefix}/") if key.endswith(f"/{kind}"))
+    return s3.get(key)
+
+
 def make_file(folder: Path, size: int, kind="frames.jsonl.gz") -> LocalFile:
     """A file of pseudo-random bytes."""
     path = folder / kind
     block = hashlib.sha256(str(size).encode()).digest()
     path.write_bytes((block * (size // len(block) + 1))[:size])
     return local_file(kind, path)
+
+
+def complete(store: Store, folder: Path):
+    """A finished job in the store: (document, reply)."""
+    document, _ = make(folder)
+    files = [local_file("frames.jsonl.gz", folder / "frames.jsonl.gz")]
+    artifacts = upload(store, files, check=nothing, seconds=30)
+    document = document.model_copy(update={"artifacts": artifacts})
+    return document, commit(store, document, into=folder, check=nothing, seconds=30)
 
 
 def assert_no_secret(error: JobError, s3: S3Server) -> None:

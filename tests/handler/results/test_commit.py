@@ -2,26 +2,24 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
 from handler.errors import ResultError
 from handler.job import BucketOutput
 from handler.results.folder import Folder
-from handler.results.store import Store, local_file
-from handler.results.upload import commit, find_complete, open_store, upload
+from handler.results.upload import find_complete, open_store, upload
 from handler.settings import BucketSettings, IntakeSettings
 from tests.fault_proxy import Cut
 from tests.handler.results.places import (
     LOCAL,
     MEBIBYTE,
+    complete,
     make_file,
     nothing,
     settings,
     store_of,
 )
-from tests.handler.results.test_golden import make
 
 
 def test_no_bucket_and_no_urls_is_refused():
@@ -39,15 +37,16 @@ def test_bucket_without_keys_is_refused(s3):
 
 
 def test_keys_lie_under_root_prefix_and_job(s3):
-    """`{root}/{prefix}/{job}/{file}`."""
+    """`{root}/{prefix}/{job}/result.json`, and the data in a folder named by their hash."""
     limits = settings(s3, root_prefix="tenant-1")
 
     store = open_store(BucketOutput(prefix="a/"), "job/9", bucket=limits, intake=LOCAL)
 
-    key = store.key("result.json")
+    key = store.key("result.json", "0" * 64)
     assert key is not None
     assert key.startswith("tenant-1/a/job_9-")
     assert key.endswith("/result.json")
+    assert store.key("frames.json", "a" * 64) == key.replace("result.json", "aaaaaaaaaaaaaaaa/frames.json")
 
 
 def test_folder_is_a_store(tmp_path):
@@ -65,15 +64,6 @@ def test_folder_is_a_store(tmp_path):
     assert isinstance(store, Folder)
 
 
-def complete(store: Store, folder: Path):
-    """A finished job in the store: (document, reply)."""
-    document, _ = make(folder)
-    files = [local_file("frames.jsonl.gz", folder / "frames.jsonl.gz")]
-    artifacts = upload(store, files, check=nothing, seconds=30)
-    document = document.model_copy(update={"artifacts": artifacts})
-    return document, commit(store, document, into=folder, check=nothing, seconds=30)
-
-
 def test_reply_points_at_every_file(s3, tmp_path):
     """Reply, summary and bucket tell the same, and the hashes are those of the objects."""
     _, reply = complete(store_of("bucket", s3, "reply"), tmp_path)
@@ -88,10 +78,9 @@ def test_reply_points_at_every_file(s3, tmp_path):
     assert reply.reused is False
 
 
-@pytest.mark.parametrize("place", ["bucket", "folder"])
-def test_finished_job_is_found_again(s3, tmp_path, place):
+def test_finished_job_is_found_again(s3, tmp_path):
     """The same id and input give the earlier reply, only marked as reused."""
-    store = store_of("bucket", s3, "again") if place == "bucket" else Folder(tmp_path / "out")
+    store = store_of("bucket", s3, "again")
     _, reply = complete(store, tmp_path)
 
     found = find_complete(store, job_id="golden-1", input_sha256="1" * 64, into=tmp_path, check=nothing)
@@ -112,16 +101,59 @@ def test_other_input_is_not_found(s3, tmp_path, job_id, input_sha256):
     )
 
 
-def test_result_with_a_lost_file_is_not_reused(s3, tmp_path):
-    """A summary whose frames are gone, or cut, is no result."""
-    store = store_of("bucket", s3, "lost")
-    complete(store, tmp_path)
+def flipped(content: bytes) -> bytes:
+    """The same length, one bit changed in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda content: content[:-1], flipped, lambda content: bytes(len(content)), lambda content: None],
+    ids=["cut", "one bit", "zeros", "gone"],
+)
+def test_result_with_other_bytes_is_not_reused(s3, request, tmp_path, change):
+    """A summary whose frames are gone, cut or changed at equal length is no result; the next run mends it."""
+    store = store_of("bucket", s3, f"changed-{request.node.callspec.id}")
+    _, reply = complete(store, tmp_path)
+    key = reply.artifacts[0].key
+    content = s3.get(key)
     again = {"job_id": "golden-1", "input_sha256": "1" * 64, "into": tmp_path, "check": nothing}
 
-    s3.put("lost/frames.jsonl.gz", b"cut")
+    s3.client().delete_object(Bucket=s3.bucket, Key=key)
+    if change(content) is not None:
+        s3.put(key, change(content))
     assert find_complete(store, **again) is None
-    s3.client().delete_object(Bucket=s3.bucket, Key="lost/frames.jsonl.gz")
-    assert find_complete(store, **again) is None
+
+    complete(store, tmp_path)
+    assert s3.get(key) == content
+    assert find_complete(store, **again) is not None
+
+
+def test_summary_that_points_elsewhere_is_not_reused(s3, tmp_path):
+    """Keys of a summary that are not this job's own are not followed."""
+    store = store_of("bucket", s3, "elsewhere")
+    document, reply = complete(store, tmp_path)
+    stray = reply.artifacts[0].model_copy(update={"key": "other/frames.jsonl.gz"})
+    s3.put("other/frames.jsonl.gz", s3.get(reply.artifacts[0].key))
+    s3.put(
+        "elsewhere/result.json",
+        document.model_copy(update={"artifacts": (stray,)}).model_dump_json(by_alias=True).encode(),
+    )
+
+    found = find_complete(store, job_id="golden-1", input_sha256="1" * 64, into=tmp_path, check=nothing)
+    assert found is None
+
+
+def test_folder_never_shows_a_summary_beside_other_files(tmp_path):
+    """A second run into the same folder takes the first one's summary away before it changes a file."""
+    store = Folder(tmp_path / "out")
+    complete(store, tmp_path)
+    assert (tmp_path / "out" / "result.json").exists()
+
+    upload(store, [make_file(tmp_path, 100)], check=nothing, seconds=5)
+
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["frames.jsonl.gz"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"schema": "other/2.0"}', b"[" * 10_000])
@@ -152,4 +184,4 @@ def test_failed_upload_leaves_no_summary(s3, proxy, tmp_path):
     with pytest.raises(ResultError):
         upload(store, files, check=nothing, seconds=60)
 
-    assert s3.keys("half/") == ["half/frames.jsonl.gz"]
+    assert s3.keys("half/") == [f"half/{files[0].sha256[:16]}/frames.jsonl.gz"]

@@ -1,9 +1,12 @@
 """Pictures with their times to a file."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
+import cv2
 import numpy as np
+import pytest
 
 from handler.results.film import film
 
@@ -17,3 +20,60 @@ def test_a_time_that_does_not_grow_is_moved_on_by_a_tick(tmp_path):
     with av.open(str(tmp_path / "film.mp4")) as container:
         times = [round(float(picture.time) * 1000) for picture in container.decode(video=0)]
     assert times == [0, 40, 41, 42, 120]
+
+
+def shown(path: Path) -> np.ndarray:
+    """BGR of a film's first picture by BT.709's arithmetic from the stored planes, as a player has it."""
+    with av.open(str(path)) as container:
+        picture = next(container.decode(video=0))
+    assert picture.format.name == "yuv420p"
+    height, width = picture.height, picture.width
+    planes = [
+        np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width].astype(np.float32)
+        for plane in picture.planes
+    ]
+    luma = (planes[0] - 16) / 219
+    blue, red = (cv2.resize((plane - 128) / 224, (width, height)) for plane in planes[1:])
+    b, r = luma + 1.8556 * blue, luma + 1.5748 * red
+    return np.stack([b, (luma - 0.2126 * r - 0.0722 * b) / 0.7152, r], axis=-1) * 255
+
+
+def patches(colours: np.ndarray, size: int = 32) -> np.ndarray:
+    """Squares of one colour each, in rows."""
+    return np.kron(colours, np.ones((size, size, 1), np.uint8))
+
+
+GREYS = np.repeat(np.arange(0, 256, 8, dtype=np.uint8).reshape(4, 8, 1), 3, axis=2)
+BARS = (
+    np.array(np.meshgrid([20, 128, 235], [20, 128, 235], [20, 128, 235])).T.reshape(3, 9, 3).astype(np.uint8)
+)
+
+
+@pytest.mark.parametrize("colours", [GREYS, BARS], ids=["greys", "bars"])
+@pytest.mark.parametrize("odd", [0, 1], ids=["even", "odd"])
+def test_colours_are_neither_darker_nor_brighter(tmp_path, colours, odd):
+    """What a player makes of the film is what was put in: to within a level, and not to one side."""
+    image = patches(colours)[: -odd or None, : -odd or None]
+    with film(tmp_path / "film.mp4", time_base=Fraction(1, 30), average_fps=30.0) as pictures:
+        pictures.add(image, 0)
+
+    rows, columns = colours.shape[:2]
+    middle = shown(tmp_path / "film.mp4")[: rows * 32, : columns * 32].reshape(rows, 32, columns, 32, 3)
+    difference = middle[:, 12:20, :, 12:20].mean(axis=(1, 3)) - colours
+    assert np.abs(difference).max() < 1.6  # one of them from rounding the chroma to whole numbers
+    assert abs(difference.mean()) < 0.15
+
+
+def test_the_film_names_its_colours(tmp_path):
+    """Players need not guess matrix, range, primaries and transfer."""
+    with film(tmp_path / "film.mp4", time_base=Fraction(1, 30), average_fps=30.0) as pictures:
+        pictures.add(np.zeros((64, 64, 3), np.uint8), 0)
+
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        picture = next(container.decode(video=0))
+    assert (picture.colorspace, picture.color_range, picture.color_primaries, picture.color_trc) == (
+        1,
+        1,
+        1,
+        1,
+    )

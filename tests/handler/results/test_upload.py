@@ -15,6 +15,7 @@ from tests.handler.results.places import (
     make_file,
     nothing,
     store_of,
+    stored,
 )
 
 
@@ -27,11 +28,12 @@ def test_file_arrives_whole(s3, tmp_path, place, size):
 
     (artifact,) = upload(store_of(place, s3, prefix), [file], check=nothing, seconds=60)
 
-    assert s3.get(f"{prefix}/frames.jsonl.gz") == file.path.read_bytes()
-    head = s3.client().head_object(Bucket=s3.bucket, Key=f"{prefix}/frames.jsonl.gz")
+    key = f"{prefix}/{file.sha256[:16]}/frames.jsonl.gz" if place == "bucket" else f"{prefix}/frames.jsonl.gz"
+    assert s3.get(key) == file.path.read_bytes()
+    head = s3.client().head_object(Bucket=s3.bucket, Key=key)
     assert (head["ContentType"], head.get("ContentEncoding")) == ("application/gzip", None)
     assert (artifact.bytes, artifact.sha256) == (size, hashlib.sha256(file.path.read_bytes()).hexdigest())
-    assert artifact.key == (f"{prefix}/frames.jsonl.gz" if place == "bucket" else None)
+    assert artifact.key == (key if place == "bucket" else None)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -49,7 +51,7 @@ def test_passing_fault_is_survived(s3, proxy, tmp_path, place, fault):
 
     upload(store, [file], check=nothing, seconds=60)
 
-    assert s3.get(f"{prefix}/frames.jsonl.gz") == file.path.read_bytes()
+    assert stored(s3, prefix) == file.path.read_bytes()
 
 
 @pytest.mark.parametrize("place", PLACES)

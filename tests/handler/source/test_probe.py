@@ -8,9 +8,9 @@ import pytest
 
 from handler.errors import InputError, JobError, SourceError
 from handler.settings import IntakeSettings
+from handler.source.cut import is_cut_off
 from handler.source.oddities import ODDITIES, oddity
 from handler.source.probe import check_part, probe
-from handler.source.sniff import is_cut_off
 from tests.video_factory import damage, make_audio, make_still, make_video
 
 LIMITS = IntakeSettings()
@@ -216,17 +216,18 @@ def test_probe_refuses_codecs_off_the_list(tmp_path):
     ("more", "code"),
     [
         ({"aspect": Fraction(2)}, "PIXELS_NOT_SQUARE"),
-        ({"pixel_format": "yuv420p10le", "transfer": 16}, "HDR_NOT_TONE_MAPPED"),
-        ({"pixel_format": "yuv420p10le", "transfer": 18}, "HDR_NOT_TONE_MAPPED"),
+        ({"pixel_format": "yuv420p10le", "transfer": 16}, "HDR_TONE_MAPPED"),
+        ({"pixel_format": "yuv420p10le", "transfer": 18}, "HDR_TONE_MAPPED"),
+        ({"interlaced": True}, "VIDEO_INTERLACED"),
     ],
-    ids=["aspect", "PQ", "HLG"],
+    ids=["aspect", "PQ", "HLG", "interlaced"],
 )
 def test_probe_notes_oddities(tmp_path, more, code):
     """What a reader of the results should know is a warning, not an error."""
     facts = probe(make_video(tmp_path / "clip.mp4", num_frames=2, **more), LIMITS)
 
     assert [warning.code for warning in facts.warnings] == [code]
-    assert facts.is_hdr == (code == "HDR_NOT_TONE_MAPPED")
+    assert facts.is_hdr == (code == "HDR_TONE_MAPPED")
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mkv", ".avi", ".ts"])
@@ -253,8 +254,8 @@ def test_check_part_refuses_by_the_header(tmp_path):
     check_part(facts, LIMITS, start_s=0, end_s=None)
 
 
-def test_is_cut_off_only_judges_files_with_boxes(tmp_path):
-    """A whole MP4 is not cut off at any of its ends, a shortened one is; other containers are not judged."""
+def test_is_cut_off_reads_the_boxes_of_an_mp4(tmp_path):
+    """A whole MP4 is not cut off at any of its ends, a shortened one is."""
     path = make_video(tmp_path / "clip.mp4", num_frames=5)
     assert not is_cut_off(path)
     data = path.read_bytes()
@@ -262,7 +263,6 @@ def test_is_cut_off_only_judges_files_with_boxes(tmp_path):
     assert is_cut_off(path)
     path.write_bytes(data + b"junk")
     assert not is_cut_off(path)
-    assert not is_cut_off(make_video(tmp_path / "clip.mkv", num_frames=5, truncated=0.5))
     path.write_bytes((1).to_bytes(4, "big") + b"mdat" + (2**40).to_bytes(8, "big"))
     assert is_cut_off(path)
 

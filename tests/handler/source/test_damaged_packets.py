@@ -1,0 +1,97 @@
+"""One damaged packet costs what it holds and nothing else, however many threads decode."""
+
+from pathlib import Path
+
+import av
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handler.source import read
+from handler.source.read import ReadTally, read_pictures
+from tests.handler.source.decoding import LIMITS, codes, frames_of
+from tests.video_factory import make_video
+
+NUM_FRAMES = 45
+CODECS = ("libx264", "libx265")
+B_FRAMES = {
+    "libx264": {"preset": "fast", "crf": "20", "x264-params": "threads=1:bframes=3"},
+    "libx265": {
+        "preset": "ultrafast",
+        "x265-params": "log-level=none:pools=1:frame-threads=1:bframes=3:b-adapt=0",
+    },
+}
+WAYS = {
+    "zeros": lambda data: bytes(len(data)),
+    "ones": lambda data: b"\xff" * len(data),
+    "head": lambda data: bytes(min(32, len(data))) + data[32:],
+    "half": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """A clip of each codec in each container."""
+    folder = tmp_path_factory.mktemp("clips")
+    return {
+        (codec, suffix): make_video(
+            folder / f"{codec}{suffix}",
+            num_frames=NUM_FRAMES,
+            size=(64, 48),
+            codec=codec,
+            gop=15,
+            options=B_FRAMES[codec],
+        )
+        for codec in CODECS
+        for suffix in (".mp4", ".mkv")
+    }
+
+
+def spoil(path: Path, into: Path, number: int, way: str) -> Path:
+    """A copy with one packet overwritten, its size unchanged."""
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][number]
+    old, data = bytes(packet), path.read_bytes()
+    at = data.index(old, packet.pos)
+    into.write_bytes(data[:at] + WAYS[way](old) + data[at + len(old) :])
+    return into
+
+
+def read_with(threads: int, path: Path) -> tuple[list[tuple[int, int | None]], int]:
+    """(Source index, pts) of every picture that comes, and the number of damaged packets."""
+    tally = ReadTally()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(read, "THREADS", threads)
+        pictures = read_pictures(path, LIMITS, lambda: None, tally)
+        return [(index, picture.pts) for index, picture in pictures], tally.num_damaged_packets
+
+
+@settings(max_examples=25)
+@given(
+    codec=st.sampled_from(CODECS),
+    suffix=st.sampled_from([".mp4", ".mkv"]),
+    number=st.integers(0, 14) | st.integers(NUM_FRAMES - 20, NUM_FRAMES - 1),
+    way=st.sampled_from(sorted(WAYS)),
+)
+def test_threads_neither_lose_nor_hide_anything(clips, tmp_path_factory, codec, suffix, number, way):
+    """Any damaged packet: the pictures, their times and the count of damage are those of one thread."""
+    path = spoil(clips[codec, suffix], tmp_path_factory.mktemp("x") / f"x{suffix}", number, way)
+    expected = read_with(1, path)
+
+    assert len(expected[0]) >= NUM_FRAMES - 20
+    for threads in (2, 4, 16):
+        assert read_with(threads, path) == expected
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(("codec", "num_lost"), [("libx264", 1), ("libx265", 2)])  # HEVC: one refers to it
+def test_damage_near_the_end_is_counted_and_named(clips, tmp_path, monkeypatch, codec, suffix, num_lost):
+    """Sixteen threads meet it only while the decoder is emptied; what can be decoded comes all the same."""
+    path = spoil(clips[codec, suffix], tmp_path / f"x{suffix}", NUM_FRAMES - 2, "ones")
+    monkeypatch.setattr(read, "THREADS", 16)
+
+    frames, report = frames_of(path)
+
+    assert len(frames) == NUM_FRAMES - num_lost
+    assert report.num_damaged_packets == 1
+    assert "FRAMES_CORRUPT" in codes(report)

@@ -1,0 +1,114 @@
+"""Files whose timestamps are those of decoding, although the pictures are shown in another order."""
+
+from pathlib import Path
+
+import av
+import pytest
+
+from handler.source.probe import probe
+from handler.source.read import first_look
+from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers
+from tests.video_factory import make_video
+
+NUM_FRAMES = 90
+X264 = {"preset": "fast", "crf": "18", "x264-params": "threads=1:bframes=3:open-gop=0"}
+X264_OPEN = {"preset": "fast", "crf": "18", "x264-params": "threads=1:bframes=3:open-gop=1:b-adapt=0"}
+X265 = {
+    "preset": "ultrafast",
+    "crf": "18",
+    "x265-params": "log-level=none:pools=1:frame-threads=1:bframes=3:b-adapt=0",
+}
+
+
+def with_decode_times(path: Path, source: Path) -> Path:
+    """A copy in which every packet is shown when it is decoded: what copying from an AVI makes."""
+    with av.open(str(source)) as whole, av.open(str(path), "w") as container:
+        stream = whole.streams.video[0]
+        copy = container.add_stream_from_template(stream)
+        packets = [packet for packet in whole.demux(stream) if packet.size]
+        first = packets[0].dts
+        for packet in packets:
+            packet.pts = packet.dts = packet.dts - first
+            packet.stream = copy
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("a.avi", {"codec": "libx264", "options": X264}),
+        ("a.avi", {"codec": "libx264", "options": X264_OPEN}),
+        ("a.mp4", {"codec": "libx264", "options": X264}),
+        ("a.mp4", {"codec": "libx264", "options": X264_OPEN, "fps": 25}),
+        ("a.mp4", {"codec": "libx265", "options": X265}),
+        ("a.mkv", {"codec": "libx264", "options": X264}),
+    ],
+    ids=["avi", "avi open gop", "mp4", "mp4 open gop", "mp4 hevc", "mkv"],
+)
+def test_frames_are_shown_evenly(tmp_path, name, more):
+    """The k-th frame shown gets the k-th time of the file, and a warning says so."""
+    if name == "a.avi":
+        path = make_video(tmp_path / name, num_frames=NUM_FRAMES, gop=30, **more)
+    else:
+        path = with_decode_times(
+            tmp_path / name, make_video(tmp_path / "whole.mp4", num_frames=NUM_FRAMES, gop=30, **more)
+        )
+    rate = more.get("fps", 30)
+
+    frames, report = frames_of(path)
+
+    assert numbers(frames) == list(range(NUM_FRAMES))
+    assert [frame.pts_seconds for frame in frames] == pytest.approx(
+        [n / rate for n in range(NUM_FRAMES)], abs=1e-9 if name != "a.mkv" else 6e-4
+    )
+    assert codes(report) == ["TIMESTAMPS_REPAIRED"]
+
+    late, _ = frames_of(path, start_s=2.5)
+    assert [(frame.source_index, frame.pts_seconds) for frame in late] == [
+        (frame.source_index, frame.pts_seconds) for frame in frames if frame.pts_seconds >= 2.5
+    ]
+
+
+def test_a_lost_frame_does_not_move_the_frames_behind_the_next_key_frame(tmp_path):
+    """Damage costs a frame, and times are right again from the next key frame on."""
+    whole = make_video(tmp_path / "whole.mp4", num_frames=NUM_FRAMES, gop=30, options=X264)
+    path = with_decode_times(tmp_path / "a.mp4", whole)
+    with av.open(str(path)) as container:
+        lost = bytes([packet for packet in container.demux(video=0) if packet.size][40])
+    data = path.read_bytes()
+    at = data.rindex(lost)
+    path.write_bytes(data[:at] + b"\xff" * len(lost) + data[at + len(lost) :])
+
+    frames, _ = frames_of(path)
+
+    assert NUM_FRAMES - 3 <= len(frames) < NUM_FRAMES
+    assert numbers(frames[-30:]) == list(range(60, 90))
+    assert [frame.pts_seconds for frame in frames[-30:]] == pytest.approx([n / 30 for n in range(60, 90)])
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("a.mp4", {"options": X264}),
+        ("a.mp4", {"options": X264, "variable_rate": True}),
+        ("a.mkv", {"options": X264}),
+        ("a.ts", {"options": X264}),
+        ("a.avi", {"codec": "mpeg4"}),
+        ("a.mp4", {"b_frames": 0}),
+        ("a.mp4", {"codec": "libx265", "options": X265}),
+        ("a.webm", {"codec": "libvpx-vp9"}),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, dict) else value,
+)
+def test_true_times_are_left_alone(tmp_path, name, more):
+    """A file that says when its frames are shown is believed."""
+    path = make_video(tmp_path / name, num_frames=40, gop=20, **more)
+
+    assert not first_look(path, LIMITS).in_decode_order
+    assert not probe(path, LIMITS).in_decode_order
+    frames, report = frames_of(path)
+    with av.open(str(path)) as container:
+        stored = sorted(packet.pts for packet in container.demux(video=0) if packet.size)
+    assert [frame.pts for frame in frames] == stored
+    assert codes(report) == []

@@ -1,0 +1,299 @@
+"""Networks and overlay get what a player shows: the right colours, square pixels, one moment, SDR."""
+
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.errors import InputError
+from handler.records import PictureTags
+from handler.settings import IntakeSettings
+from handler.source.picture import Renderer, complete_tags, square_size
+from handler.source.probe import probe
+from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers
+from tests.hdr_pictures import hdr_codes
+from tests.video_factory import draw_frame, join, make_video
+
+LIMITED, FULL = 1, 2
+WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # red, blue
+
+
+def stored_picture(
+    pixel_format: str, matrix: int, colour_range: int, chroma: tuple[int, int] = (120, 138)
+) -> tuple[av.VideoFrame, np.ndarray]:
+    """A picture of random brightness and one chroma, and the BGR values that arithmetic gives for it."""
+    picture = av.VideoFrame(64, 48, pixel_format)
+    picture.colorspace, picture.color_range = matrix, colour_range
+    bits = picture.format.components[0].bits
+    step = 1 << (bits - 8)
+    samples = np.random.default_rng(0)
+    rows = [
+        np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16).reshape(plane.height, -1)
+        for plane in picture.planes
+    ]
+    rows[0][:] = samples.integers(50 * step, 200 * step, rows[0].shape)
+    blue, red = (float(value * step) for value in chroma)
+    rows[1][:], rows[2][:] = blue, red
+    luma = rows[0][:, :64].astype(float)
+    if colour_range == LIMITED:
+        luma, blue, red = (luma / step - 16) / 219, (blue / step - 128) / 224, (red / step - 128) / 224
+    else:
+        top = (1 << bits) - 1
+        luma, blue, red = luma / top, (blue - 128 * step) / top, (red - 128 * step) / top
+    kr, kb = WEIGHTS[matrix]
+    r, b = luma + 2 * (1 - kr) * red, luma + 2 * (1 - kb) * blue
+    g = (luma - kr * r - kb * b) / (1 - kr - kb)
+    return picture, np.stack([b, g, r], axis=-1).clip(0, 1) * 255
+
+
+@pytest.mark.parametrize("colour_range", [LIMITED, FULL], ids=["limited", "full"])
+@pytest.mark.parametrize("matrix", sorted(WEIGHTS))
+@pytest.mark.parametrize(
+    "pixel_format", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p12le"]
+)
+def test_colours_are_those_of_arithmetic(pixel_format, matrix, colour_range):
+    """No level is lost to rounding on the way from stored to shown colours."""
+    renderer = Renderer(Fraction(1))
+    differences = []
+    for chroma in zip(range(110, 150, 3), range(147, 105, -3), strict=True):
+        picture, expected = stored_picture(pixel_format, matrix, colour_range, chroma)
+        differences.append(renderer.render(picture) - expected)
+    difference = np.array(differences)
+
+    # swscale makes full range of more than 8 bits 0.4 % too bright; all else is mere rounding.
+    stretched = colour_range == FULL and pixel_format[-2:] == "le"
+    assert np.abs(difference).max() < (1.5 if stretched else 0.55)
+    assert abs(difference.mean()) < (0.6 if stretched else 0.1)
+
+
+@pytest.mark.parametrize("matrix", [3, 8, 10, 12, 14, 15])
+def test_matrices_that_swscale_lacks_fail_no_job(matrix):
+    """A reserved or rare colour matrix is replaced by the nearest known one."""
+    picture, expected = stored_picture("yuv420p", 1, LIMITED)
+    picture.colorspace = matrix
+
+    np.testing.assert_allclose(Renderer(Fraction(1)).render(picture), expected, atol=1)
+
+
+def test_a_picture_without_tags_has_those_of_its_container():
+    """The container speaks only where the picture itself says nothing."""
+    tags = PictureTags(transfer=18, primaries=9, matrix=9, colour_range=1)
+    silent, speaking = av.VideoFrame(16, 16, "yuv420p"), av.VideoFrame(16, 16, "yuv420p")
+    speaking.color_trc, speaking.color_primaries, speaking.colorspace, speaking.color_range = 1, 1, 1, 2
+
+    for picture in (silent, speaking):
+        complete_tags(picture, tags)
+
+    assert (silent.color_trc, silent.color_primaries, silent.colorspace, silent.color_range) == (18, 9, 9, 1)
+    assert (speaking.color_trc, speaking.color_primaries, speaking.colorspace) == (1, 1, 1)
+    assert speaking.color_range == FULL
+
+
+@pytest.mark.parametrize(
+    ("more", "rotation"),
+    [
+        ({"codec": "libx265", "pixel_format": "yuv420p10le", "transfer": 16}, 0),
+        ({"codec": "libx265", "pixel_format": "yuv420p10le", "transfer": 18}, 90),
+        ({"codec": "libx264", "pixel_format": "yuv420p10le", "transfer": 18}, 0),
+        ({"codec": "libsvtav1", "pixel_format": "yuv420p10le", "transfer": 16}, 0),
+        # Only the container says that these are HDR: ProRes as FFmpeg writes it.
+        ({"name": "a.mov", "codec": "prores_ks", "pixel_format": "yuv422p10le", "transfer": 18}, 0),
+    ],
+    ids=["PQ", "HLG turned", "HLG H.264", "PQ AV1", "HLG ProRes"],
+)
+def test_hdr_looks_like_the_sdr_it_was_made_from(tmp_path, more, rotation):
+    """A picture that went to HDR and back is itself again."""
+    path = make_video(tmp_path / more.pop("name", "a.mp4"), num_frames=3, rotation=rotation, **more)
+
+    frames, report = frames_of(path)
+    facts = probe(path, LIMITS)
+
+    assert numbers(frames) == [0, 1, 2]
+    shown, drawn = (cv2.erode(image, None, iterations=3) for image in (frames[0].image_bgr, draw_frame(0)))
+    np.testing.assert_allclose(shown.astype(int), drawn, atol=3)  # the codecs' own noise; as stored: up to 60
+    assert facts.is_hdr
+    assert [warning.code for warning in facts.warnings] == ["HDR_TONE_MAPPED"]
+    assert codes(report) == []
+
+
+@pytest.mark.parametrize("colour_range", [LIMITED, FULL], ids=["limited", "full"])
+@pytest.mark.parametrize(("pixel_format", "bits"), [("yuv444p10le", 10), ("yuv444p12le", 12), ("yuv444p", 8)])
+@pytest.mark.parametrize("transfer", [16, 18], ids=["PQ", "HLG"])
+def test_hdr_of_every_range_and_depth(transfer, pixel_format, bits, colour_range):
+    """Greys of an SDR picture keep their level, however HDR stores them."""
+    levels = np.arange(0, 225, 4)
+    codes = hdr_codes(np.repeat(levels[None, :, None], 3, axis=2), transfer)[..., 0]
+    picture = av.VideoFrame(len(levels), 1, pixel_format)
+    picture.color_trc, picture.color_range = transfer, colour_range
+    luma, *chroma = [
+        np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16)[: len(levels)] for plane in picture.planes
+    ]
+    step = 1 << (bits - 8)
+    luma[:] = np.rint(
+        (16 + 219 * codes[0]) * step if colour_range == LIMITED else codes[0] * (256 * step - 1)
+    )
+    for samples in chroma:
+        samples[:] = 128 * step
+
+    shown = Renderer(Fraction(1)).render(picture)[0]
+
+    # One code value of 8 bits is up to four levels.
+    np.testing.assert_allclose(shown, np.repeat(levels[:, None], 3, axis=1), atol=1 if bits > 8 else 4)
+
+
+def test_sdr_of_ten_bits_is_left_alone(tmp_path):
+    """More bits do not make a video HDR."""
+    facts = probe(make_video(tmp_path / "a.mp4", num_frames=2, pixel_format="yuv420p10le"), LIMITS)
+
+    assert not facts.is_hdr
+    assert facts.warnings == ()
+
+
+def test_hdr_that_begins_in_the_middle_is_mapped_and_said(tmp_path):
+    """Every picture goes by its own tags."""
+    sdr = make_video(
+        tmp_path / "sdr.ts", num_frames=12, codec="libx265", pixel_format="yuv420p10le", b_frames=0
+    )
+    hdr = make_video(
+        tmp_path / "hdr.ts",
+        num_frames=12,
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        b_frames=0,
+        transfer=18,
+        first_index=12,
+    )
+
+    frames, report = frames_of(join(tmp_path / "a.ts", sdr, hdr))
+
+    assert numbers(frames) == list(range(24))
+    mapped = [warning for warning in report.warnings if warning.code == "HDR_TONE_MAPPED"]
+    assert [warning.frame_index for warning in mapped] == [12]
+
+
+def draw_disc(index: int, size: tuple[int, int]) -> np.ndarray:
+    """A white disc in the middle of the picture: round only where pixels are square."""
+    width, height = size
+    image = np.zeros((height, width, 3), np.uint8)
+    return cv2.circle(image, (width // 2, height // 2), 40, (255, 255, 255), -1)
+
+
+@pytest.mark.parametrize(
+    ("name", "aspect", "rotation", "size"),
+    [
+        ("a.mp4", Fraction(64, 45), 0, (171, 120)),
+        ("a.mkv", Fraction(2), 0, (240, 120)),
+        ("a.ts", Fraction(8, 9), 0, (120, 135)),
+        ("a.mp4", Fraction(1, 2), 0, (120, 240)),
+        ("a.mp4", Fraction(2), 90, (120, 240)),
+        ("a.mov", Fraction(4, 3), 270, (120, 160)),
+        ("a.mp4", Fraction(4, 3), 180, (160, 120)),
+    ],
+)
+def test_pixels_become_square(tmp_path, name, aspect, rotation, size):
+    """A disc stored with pixels of another shape is round in the frames, and the sizes say so."""
+
+    def squeezed(index, stored_size):
+        return cv2.resize(draw_disc(index, size), stored_size, interpolation=cv2.INTER_AREA)
+
+    path = make_video(
+        tmp_path / name,
+        num_frames=12,
+        size=(120, 120),
+        aspect=aspect,
+        rotation=rotation,
+        draw=squeezed,
+        pixel_format="yuv444p",
+    )
+
+    frames, report = frames_of(path)
+    facts = probe(path, LIMITS)
+
+    assert (facts.width, facts.height) == size
+    assert frames[0].image_bgr.shape == (size[1], size[0], 3)
+    rows, columns = np.nonzero(frames[0].image_bgr[..., 1] > 127)
+    assert np.ptp(columns) == pytest.approx(80, abs=2)
+    assert np.ptp(rows) == pytest.approx(80, abs=2)
+    assert [warning.code for warning in facts.warnings] == ["PIXELS_NOT_SQUARE"]
+    upright = f"{size[1]} x {size[0]}" if rotation % 180 else f"{size[0]} x {size[1]}"
+    assert upright in facts.warnings[0].message
+    assert codes(report) == []
+
+
+@given(st.integers(1, 8000), st.integers(1, 8000), st.integers(250, 4000))
+def test_squaring_loses_no_pixel(width, height, thousandths):
+    """One side grows, the other stays, and the shape is right to within half a pixel."""
+    aspect = Fraction(thousandths, 1000)
+    square_width, square_height = square_size(width, height, aspect)
+
+    assert square_width >= width
+    assert square_height >= height
+    if aspect > 1:
+        assert square_height == height
+        assert abs(square_width - width * aspect) <= Fraction(1, 2)
+    else:
+        assert square_width == width
+        assert abs(square_height - height / aspect) <= Fraction(1, 2)
+
+
+def test_square_frames_keep_to_the_limit(tmp_path):
+    """What counts is the size at which the frames are used."""
+    path = make_video(tmp_path / "a.mp4", num_frames=2, size=(160, 96), aspect=Fraction(2))
+
+    assert probe(path, IntakeSettings(max_pixels=320 * 96)).width == 320
+    with pytest.raises(InputError, match="320 x 96"):
+        probe(path, IntakeSettings(max_pixels=320 * 96 - 1))
+
+
+def test_absurd_pixels_are_taken_for_square(tmp_path):
+    """A header that calls its pixels 20 times as high as wide is not believed."""
+    facts = probe(make_video(tmp_path / "a.mp4", num_frames=2, aspect=Fraction(1, 20)), LIMITS)
+
+    assert (facts.width, facts.height) == (128, 96)
+    assert [warning.code for warning in facts.warnings] == ["PIXELS_NOT_SQUARE"]
+    assert "not believed" in facts.warnings[0].message
+
+
+def draw_bar(index: int, size: tuple[int, int]) -> np.ndarray:
+    """A bright block before a grey wall; it moves 8 pixels a frame to the right and down."""
+    image = np.full((size[1], size[0], 3), 90, np.uint8)
+    image[8 + 8 * index : 28 + 8 * index, 8 + 8 * index : 28 + 8 * index] = 220
+    return image
+
+
+@pytest.mark.parametrize(
+    ("name", "rotation", "more"),
+    [
+        ("a.ts", 0, {"codec": "mpeg2video", "options": {"b": "8M"}}),
+        ("a.mp4", 0, {"codec": "libx264"}),
+        ("a.mp4", 90, {"codec": "libx264"}),
+        ("a.mov", 0, {"codec": "prores_ks", "pixel_format": "yuv422p10le"}),
+    ],
+    ids=["MPEG-2", "H.264", "H.264 turned", "ProRes"],
+)
+def test_interlaced_frames_show_one_moment(tmp_path, name, rotation, more):
+    """Each frame is that of its upper field, once and at its own time, and the result says so."""
+    path = make_video(
+        tmp_path / name,
+        num_frames=8,
+        size=(96, 96),
+        rotation=rotation,
+        interlaced=True,
+        draw=draw_bar,
+        **more,
+    )
+    frames, report = frames_of(path)
+    facts = probe(path, LIMITS)
+
+    assert [frame.source_index for frame in frames] == list(range(8))
+    assert [frame.pts_seconds for frame in frames] == pytest.approx([n / 30 for n in range(8)], abs=1e-3)
+    for index, frame in enumerate(frames):
+        away = np.abs(frame.image_bgr.astype(int) - draw_bar(index, (96, 96))).max(axis=2) > 60
+        # Fields as they are would put 150 pixels of the next moment in; a line at the block's edges may stay.
+        assert away.sum() <= 24
+    assert [warning.code for warning in facts.warnings] == ["VIDEO_INTERLACED"]
+    assert codes(report) == []
