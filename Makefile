@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install -e ".[serve]" --group dev $(QUIETLY)
 	@touch $@
 
-test: setup      ## the default tests: no GPU, loopback only, a few minutes
+test: setup      ## the default tests: no GPU, loopback only, three minutes of processor time
 	$(PYTEST) -m "not slow"
 
 test-all: setup  ## every test that this machine can run

@@ -15,6 +15,8 @@ from tests.goldens import load_golden
 from tests.no_authorities import know_none
 
 know_none()
+# Torch's threads wait for each other busily; beside other work that takes many times as long as one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # noqa: TID251 - read when torch is imported
 
 # The same examples in every run: a red run must mean a change. `--hypothesis-profile=default` draws new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
