@@ -38,6 +38,7 @@ RUN --mount=type=cache,target=/root/.cache/uv \
 COPY pyproject.toml README.md LICENSE ./
 COPY handler/ handler/
 COPY model_cache/ model_cache/
+COPY ops/ ops/
 RUN python -m pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
  && uv pip install --no-index --no-deps /dist/*.whl \
  && uv pip check

@@ -177,8 +177,8 @@ def load_seconds(path: Path) -> float:
 
 def write_store(store: Path, precision: str) -> None:
     """A store of full size with random weights, as `convert` and `fetch` would leave it."""
-    from model_cache.store.convert import convert
     from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of, write_json
+    from ops.weights.convert import convert
     from tests.weight_rule import write_body, write_phalp
 
     with tempfile.TemporaryDirectory() as folder:

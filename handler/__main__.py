@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from handler.deploy.app import app as deploy
+from ops.deploy.app import app as deploy
 
 if TYPE_CHECKING:  # the commands import what they need when they run: importing torch takes seconds
     from handler.settings import Settings
@@ -101,7 +101,7 @@ def serve(
 
     Results go to the S3 server, or to a bucket elsewhere if BUCKET_NAME is set.
     """
-    from handler.local.serve import CannotServe, ServeOptions, run
+    from ops.endpoint.serve import CannotServe, ServeOptions, run
 
     devices = tuple(gpu.strip() for gpu in gpus.split(",") if gpu.strip())
     options = ServeOptions(

@@ -82,7 +82,7 @@ def all_that_is_missing(settings: ModelSettings, first: WeightsMissing) -> str:
         first: what loading stumbled over.
     """
     from model_cache.store.lock import LOCK_FILE, read_lock
-    from model_cache.store.verify import official_verdict
+    from ops.weights.verify import official_verdict
 
     weights = WeightSettings()
     lock = read_lock(weights.lock or settings.model_store / LOCK_FILE)

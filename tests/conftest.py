@@ -74,7 +74,7 @@ def official_tiny_files(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def official_tiny_store(official_tiny_files, tmp_path_factory) -> Path:
     """The weights store converted from `official_tiny_files`. Do not change it."""
-    from model_cache.store.convert import convert
+    from ops.weights.convert import convert
 
     store = tmp_path_factory.mktemp("official") / "store"
     convert([official_tiny_files], store)

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from handler.local.storage import ObjectStore, StorageKeys
+from ops.endpoint.storage import ObjectStore, StorageKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

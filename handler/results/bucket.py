@@ -22,13 +22,13 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from handler.connections import Check
 from handler.errors import JobError, ResultError
 from handler.job import Artifact, ArtifactKind
-from handler.results.attempts import attempt, limited
 from handler.results.keys import object_key
 from handler.results.store import READ_BYTES, LocalFile, Section
 from handler.settings import BucketSettings
+from handler.transfer.attempts import attempt, limited
+from handler.transfer.connections import Check
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

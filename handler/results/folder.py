@@ -5,11 +5,11 @@ What an earlier run left there is replaced, never reused.
 
 from pathlib import Path
 
-from handler.connections import Check
 from handler.control import read_chunks
 from handler.job import Artifact, ArtifactKind
 from handler.results.store import LocalFile
 from handler.results.write import disk_full_is_coded
+from handler.transfer.connections import Check
 
 
 class Folder:

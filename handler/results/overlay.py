@@ -15,7 +15,6 @@ from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from handler.camera import Intrinsics, project
-from handler.connections import Check
 from handler.control import unstoppable
 from handler.errors import WorkerError
 from handler.job import Options
@@ -25,6 +24,7 @@ from handler.results.marks import colour_of, draw_box, draw_label, draw_skeleton
 from handler.results.painter import paint_bodies
 from handler.results.rotations import rotation_matrices
 from handler.results.write import disk_full_is_coded, intrinsics_of, is_disk_full, read_lines
+from handler.transfer.connections import Check
 from model_cache.interfaces import BodyModel
 
 OVERLAY_NAME = "overlay.mp4"

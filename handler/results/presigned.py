@@ -11,14 +11,14 @@ import httpcore2
 import httpx2
 from pydantic import SecretStr
 
-from handler.addresses import AddressRefused, Resolve, check_url, resolve_host
-from handler.connections import Check, open_connections
 from handler.errors import InputError, JobError, ResultError
 from handler.job import Artifact, ArtifactKind
-from handler.results.attempts import attempt
 from handler.results.signed import foreign_headers, has_expired, is_azure
 from handler.results.store import READ_BYTES, LocalFile, Section
 from handler.settings import BucketSettings, IntakeSettings
+from handler.transfer.addresses import AddressRefused, Resolve, check_url, resolve_host
+from handler.transfer.attempts import attempt
+from handler.transfer.connections import Check, open_connections
 
 MAX_PUT_BYTES = 5 * 1000**3  # S3's limit for one PUT
 NOW_NOT_LATER = {408, 425, 429}  # the 4xx answers that mean "try again"

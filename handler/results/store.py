@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
 
-from handler.connections import Check
 from handler.control import read_chunks, unstoppable
 from handler.errors import JobError
 from handler.job import Artifact, ArtifactKind
+from handler.transfer.connections import Check
 
 CONTENT_TYPES: dict[ArtifactKind, str] = {
     "result.json": "application/json",

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from handler.connections import Check
 from handler.errors import ResultError
 from handler.job import Artifact, BucketOutput, PresignedOutput, Reply
-from handler.results.attempts import limited
 from handler.results.bucket import Bucket
 from handler.results.document import ResultDocument
 from handler.results.folder import Folder
@@ -21,6 +19,8 @@ from handler.results.store import LocalFile, Store, local_file
 from handler.results.summarise import document_bytes, reply_of
 from handler.results.write import disk_full_is_coded
 from handler.settings import BucketSettings, IntakeSettings
+from handler.transfer.attempts import limited
+from handler.transfer.connections import Check
 
 SUMMARY_NAME = "result.json"
 

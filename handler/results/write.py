@@ -15,7 +15,6 @@ from typing import IO
 import orjson
 
 from handler.camera import Intrinsics, assumed_intrinsics, known_intrinsics
-from handler.connections import Check
 from handler.control import unstoppable
 from handler.errors import Stage, WorkerError
 from handler.job import CameraIntrinsics, Options
@@ -27,6 +26,7 @@ from handler.results.encode import frame_line
 from handler.results.frame_document import FramesDocument
 from handler.results.nobody import Presence
 from handler.results.statistics import Statistics, Timeline
+from handler.transfer.connections import Check
 from model_cache.interfaces import BodyModel
 
 FRAMES_NAME = "frames.jsonl.gz"

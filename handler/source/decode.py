@@ -15,7 +15,6 @@ from itertools import pairwise
 import av
 
 from handler.ahead import Ahead
-from handler.connections import Check
 from handler.errors import InputError, SourceError
 from handler.records import Frame, VideoFacts, Warn
 from handler.settings import IntakeSettings
@@ -27,6 +26,7 @@ from handler.source.read import ReadTally, read_pictures
 from handler.source.skip import INDEXED_CONTAINERS, find_start
 from handler.source.timeline import USUAL_FPS, Timeline
 from handler.source.upright import fit
+from handler.transfer.connections import Check
 
 QUEUE_BYTES = 512 * 1024**2  # waiting frames never take more, however large one is
 MAX_REORDER = 16  # frames that H.264 and HEVC may store before one that is shown earlier

@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from handler.addresses import AddressRefused, Resolve, check_url, resolve_host
-from handler.connections import Check, backoff_seconds, open_connections, wait
 from handler.errors import InputError, SourceError
 from handler.settings import IntakeSettings
-from handler.source.partial import FreeBytes, PartialFile, free_bytes, translated_disk_errors
-from handler.source.transfer import Report, TryAgain, transfer
+from handler.transfer.addresses import AddressRefused, Resolve, check_url, resolve_host
+from handler.transfer.connections import Check, backoff_seconds, open_connections, wait
+from handler.transfer.fetch import Report, TryAgain, transfer
+from handler.transfer.partial import FreeBytes, PartialFile, free_bytes, translated_disk_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,9 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from handler.connections import Check
 from handler.source.skip import INDEXED_CONTAINERS
 from handler.source.timeline import USUAL_FPS, Timeline
+from handler.transfer.connections import Check
 
 ROUNDING_SECONDS = 0.002  # MKV's times are whole milliseconds; no rate is too high because of that
 

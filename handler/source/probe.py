@@ -8,7 +8,6 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from handler.connections import Check
 from handler.control import read_chunks, unstoppable
 from handler.errors import InputError, SourceError
 from handler.records import VideoFacts, Warn
@@ -21,6 +20,7 @@ from handler.source.picture import complete_tags, square_size, tags_of, treatmen
 from handler.source.read import first_look
 from handler.source.tone import is_hdr
 from handler.source.upright import orientation_of
+from handler.transfer.connections import Check
 
 
 def _nothing() -> None:

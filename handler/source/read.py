@@ -13,11 +13,11 @@ from pathlib import Path
 import av
 from av.video.stream import VideoStream
 
-from handler.connections import Check
 from handler.control import unstoppable
 from handler.errors import SourceError
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
+from handler.transfer.connections import Check
 
 THREADS = 0  # of the decoder; 0 = one per core
 MAX_THREADS = 16  # that FFmpeg takes by itself

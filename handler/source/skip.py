@@ -10,10 +10,10 @@ from pathlib import Path
 
 import av
 
-from handler.connections import Check
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
 from handler.source.read import StartPoint, first_look
+from handler.transfer.connections import Check
 
 WORTH_SECONDS = 2.0  # a shorter lead-in is simply decoded
 # Containers with times that cannot jump, one frame per packet and true marks of key frames, and the

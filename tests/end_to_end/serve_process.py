@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from handler.local.serve import ServeOptions, run
+from ops.endpoint.serve import ServeOptions, run
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from handler.job import JobInput
-from handler.local.api import RunRequest
+from ops.endpoint.api import RunRequest
 from tests.end_to_end.world import LONG_FRAMES, SHORT_FRAMES, World
 
 pytestmark = pytest.mark.timeout(180)

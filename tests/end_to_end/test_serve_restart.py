@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.local.processes import birth
+from ops.endpoint.processes import birth
 from tests.end_to_end.endpoint_process import serving, starts, wait_until
 from tests.end_to_end.webhook_receiver import webhook_receiver
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from handler.local.storage import ObjectStore, StorageKeys
+from ops.endpoint.storage import ObjectStore, StorageKeys
 from tests.end_to_end.endpoint_process import EndpointProcess, serving
 from tests.fakes import draw_people
 from tests.video_factory import make_video

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from handler.connections import LONGEST_WAIT_SECONDS
 from handler.settings import BucketSettings, WorkerSettings
+from handler.transfer.connections import LONGEST_WAIT_SECONDS
 from tests.fakes import FakeModels
 from tests.fault_proxy import Answer, Cut, Fault, FaultProxy, Slow, Stall, fault_proxy
 from tests.handler.world import NUM_FRAMES, World, before_frame

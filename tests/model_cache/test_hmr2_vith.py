@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from model_cache.store.convert import convert
 from model_cache.store.load import load_hmr2
+from ops.weights.convert import convert
 from tests.hmr2_inputs import normalised
 from tests.weight_rule import write_body, write_hmr2
 

@@ -10,7 +10,7 @@ import pytest
 
 from handler.errors import SourceError, WorkerError
 from handler.source.download import download
-from handler.source.transfer import TRANSIENT_ERRORS
+from handler.transfer.fetch import TRANSIENT_ERRORS
 from tests.handler.source.failures import DATA, failed, settings
 from tests.http_source import Fault
 

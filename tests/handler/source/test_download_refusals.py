@@ -8,7 +8,7 @@ import pytest
 from handler.errors import InputError, SourceError, WorkerError
 from handler.settings import IntakeSettings
 from handler.source.download import download, local_source
-from handler.source.partial import PartialFile
+from handler.transfer.partial import PartialFile
 from tests.handler.source.failures import DATA, failed, settings
 from tests.http_source import Fault, http_source
 
@@ -41,7 +41,7 @@ def test_download_refuses_what_the_disk_cannot_hold(server, tmp_path):
 
 def test_download_notices_a_disk_that_fills_up(server, tmp_path, monkeypatch):
     """The free space is looked at again while bytes of unknown number come in."""
-    monkeypatch.setattr("handler.source.partial.DISK_CHECK_BYTES", 100_000)
+    monkeypatch.setattr("handler.transfer.partial.DISK_CHECK_BYTES", 100_000)
     free = iter([10_000_000, 10_000_000, 10])
     url = server.add("v", DATA, Fault(chunked=True))
 

@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from handler.addresses import check_url
-from handler.connections import open_connections
 from handler.errors import SourceError
 from handler.settings import IntakeSettings
 from handler.source.download import download
-from handler.source.partial import PartialFile
-from handler.source.transfer import transfer
+from handler.transfer.addresses import check_url
+from handler.transfer.connections import open_connections
+from handler.transfer.fetch import transfer
+from handler.transfer.partial import PartialFile
 from tests.s3_server import s3_server
 
 DATA = bytes(range(256)) * 4000

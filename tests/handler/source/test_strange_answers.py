@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from handler.addresses import AddressRefused, check_url
 from handler.errors import InputError, JobError, SourceError
 from handler.settings import IntakeSettings
 from handler.source import download as downloading
 from handler.source.download import download
+from handler.transfer.addresses import AddressRefused, check_url
 from tests.handler.source.failures import DATA, failed, settings
 from tests.http_source import Fault
 from tests.raw_server import RawServer, raw_server

@@ -1,0 +1,1 @@
+"""Bytes over the network: addresses, connections, downloads, the bucket."""

@@ -1,0 +1,160 @@
+"""HTTP connections that reach only allowed addresses and can be ended at any moment. Knows no job.
+
+The check sits where the socket is opened: the host is resolved once, every address is checked, and the
+connection goes to a checked address. So a name that resolves differently a second later gains nothing,
+a redirect is checked like the first URL, and the TLS name and Host header stay the URL's own.
+Proxies in the environment are not used: behind one, nobody knows where a connection ends.
+"""
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterable
+
+import httpcore2
+import httpx2
+
+from handler.settings import IntakeSettings
+from handler.transfer.addresses import Resolve, allowed_addresses, resolve_host
+
+Check = Callable[[], None]
+
+SLICE_SECONDS = 0.25  # how late a cancel or a deadline is noticed while the other side is silent
+POLL_SECONDS = 0.1  # the same between two attempts
+WRITE_BYTES = 64 * 1024  # between two checks while sending
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
+
+
+def open_connections(
+    settings: IntakeSettings,
+    *,
+    check: Check,
+    resolve: Resolve = resolve_host,
+    ssl_context: ssl.SSLContext | None = None,
+) -> httpcore2.ConnectionPool:
+    """A pool of one connection; the caller closes it and follows redirects by itself.
+
+    Args:
+        settings: which addresses are allowed.
+        check: called before every network operation and while waiting; whatever it raises comes out.
+        resolve: addresses of a host; tests hand in their own.
+        ssl_context: default: the usual certificate authorities, SSL_CERT_FILE respected.
+    """
+    return httpcore2.ConnectionPool(
+        ssl_context=ssl_context or httpcore2.default_ssl_context(),
+        max_connections=1,
+        network_backend=_CheckedBackend(settings, check=check, resolve=resolve),
+    )
+
+
+def as_target(address: httpx2.URL) -> httpcore2.URL:
+    """A checked URL as the pool takes it; send `address.netloc` as Host beside it."""
+    return httpcore2.URL(
+        scheme=address.raw_scheme, host=address.raw_host, port=address.port, target=address.raw_path
+    )
+
+
+class _CheckedBackend(httpcore2.NetworkBackend):
+    """Opens sockets to checked addresses only."""
+
+    def __init__(self, settings: IntakeSettings, *, check: Check, resolve: Resolve) -> None:
+        self._settings = settings
+        self._check = check
+        self._resolve = resolve
+        self._sockets = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        """Connect to the first address of `host` that answers; `timeout` holds for all of them together.
+
+        Raises:
+            AddressRefused: the host has an address that is not allowed.
+            httpcore2.ConnectError: the name cannot be resolved, or nobody answers.
+        """
+        self._check()
+        try:
+            addresses = allowed_addresses(host, port, self._settings, self._resolve)
+        except OSError as error:
+            raise httpcore2.ConnectError("the host name cannot be resolved") from error
+        deadline = time.monotonic() + (timeout or self._settings.connect_seconds)
+        failure: Exception = httpcore2.ConnectError("no address")
+        for position, address in enumerate(addresses):
+            self._check()
+            share = (deadline - time.monotonic()) / (len(addresses) - position)
+            if share <= 0:
+                break
+            try:
+                stream = self._sockets.connect_tcp(address, port, share, local_address, socket_options or [])
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _CheckedStream(stream, self._check)
+        raise failure
+
+
+class _CheckedStream(httpcore2.NetworkStream):
+    """A socket that asks `check` while it waits for data."""
+
+    def __init__(self, stream: httpcore2.NetworkStream, check: Check) -> None:
+        self._stream = stream
+        self._check = check
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._check()
+            left = SLICE_SECONDS if deadline is None else deadline - time.monotonic()
+            try:
+                return self._stream.read(max_bytes, max(min(left, SLICE_SECONDS), 0.001))
+            except httpcore2.ReadTimeout:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        try:
+            for start in range(0, len(buffer), WRITE_BYTES):
+                self._check()
+                self._stream.write(buffer[start : start + WRITE_BYTES], timeout)
+        except httpcore2.WriteTimeout as error:
+            # Who takes no more may have answered already; httpcore reads that after a WriteError only.
+            raise httpcore2.WriteError("the other side takes nothing more") from error
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        self._check()
+        return _CheckedStream(self._stream.start_tls(ssl_context, server_hostname, timeout), self._check)
+
+    def get_extra_info(self, info: str) -> object:
+        return self._stream.get_extra_info(info)
+
+
+def backoff_seconds(attempt: int, wish_seconds: float = 0.0) -> float:
+    """Time until the next attempt: doubling, with jitter, so that many workers do not come back at once.
+
+    Args:
+        attempt: the one that failed, from 1.
+        wish_seconds: what the server asks for; counts within bounds.
+    """
+    doubled = FIRST_WAIT_SECONDS * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
+    return min(max(doubled, wish_seconds), LONGEST_WAIT_SECONDS)
+
+
+def wait(seconds: float, check: Check) -> None:
+    """Let time pass; what `check` raises ends it."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        check()
+        time.sleep(min(left, POLL_SECONDS))

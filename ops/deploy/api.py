@@ -1,0 +1,190 @@
+"""RunPod's REST API v2, as far as an endpoint needs it. Knows nothing of deploy.yaml.
+
+https://docs.runpod.io/api-reference-v2: errors are RFC 9457 documents; 429 comes with Retry-After and
+RateLimit headers.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import httpx2
+import stamina
+
+from handler.settings import DeploySettings
+from handler.transfer.numbers import whole_number
+from ops.deploy.errors import ApiError, DeployError
+from ops.deploy.live import (
+    EndpointList,
+    GpuType,
+    GpuTypes,
+    LiveEndpoint,
+    NamedEndpoint,
+    Releases,
+    Workers,
+    parse,
+)
+
+USER_AGENT = "hmr2-phalp-worker-deploy/1"  # RunPod is reported to block the defaults of some libraries
+MAX_SHOWN_ERRORS = 10
+
+# RateLimit: "minute";r=0;t=12, "hour";r=2800;t=1812   (r: requests left, t: seconds until more)
+_QUOTA = re.compile(r";\s*r=(?P<left>[0-9]{1,20});\s*t=(?P<seconds>[0-9]{1,20})")
+
+
+class RestApi:
+    """The calls, each with its retries.
+
+    Args:
+        client: sends the requests; the API key is in its headers.
+        settings: attempts and waits.
+    """
+
+    def __init__(self, client: httpx2.Client, settings: DeploySettings) -> None:
+        self._client = client
+        self._settings = settings
+
+    def endpoints(self) -> tuple[NamedEndpoint, ...]:
+        """All endpoints of the account."""
+        return parse(EndpointList, self._call("GET", "/serverless")).endpoints
+
+    def endpoint(self, endpoint_id: str) -> LiveEndpoint:
+        """One endpoint."""
+        return parse(LiveEndpoint, self._call("GET", f"/serverless/{endpoint_id}"))
+
+    def create(self, body: Mapping[str, Any]) -> LiveEndpoint:
+        """A new endpoint. Not tried again after an `unsettled` error: it may exist by then."""
+        return parse(LiveEndpoint, self._call("POST", "/serverless", body, repeatable=False))
+
+    def update(self, endpoint_id: str, body: Mapping[str, Any]) -> LiveEndpoint:
+        """The endpoint with the given fields changed."""
+        return parse(LiveEndpoint, self._call("PATCH", f"/serverless/{endpoint_id}", body))
+
+    def delete(self, endpoint_id: str) -> None:
+        """Remove an endpoint; one that is gone already is fine."""
+        try:
+            self._call("DELETE", f"/serverless/{endpoint_id}")
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+
+    def releases(self, endpoint_id: str) -> Releases:
+        """How far the newest release has come."""
+        return parse(Releases, self._call("GET", f"/serverless/{endpoint_id}/releases"))
+
+    def workers(self, endpoint_id: str) -> Workers:
+        """What the endpoint's workers are doing."""
+        return parse(Workers, self._call("GET", f"/serverless/{endpoint_id}/workers"))
+
+    def gpu_types(self) -> tuple[GpuType, ...]:
+        """The catalogue of cards and the pools they are in."""
+        return parse(GpuTypes, self._call("GET", "/catalog/gpus")).gpus
+
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, repeatable: bool = True
+    ) -> dict[str, Any]:
+        attempts = stamina.retry_context(
+            on=retry_after(self._settings, repeatable=repeatable),
+            attempts=self._settings.deploy_attempts,
+            timeout=None,
+            wait_initial=0.5,
+            wait_max=8.0,
+        )
+        for attempt in attempts:
+            with attempt:
+                return self._once(method, path, body)
+        raise AssertionError("stamina ends with a result or an exception")
+
+    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        what = f"{method} {path}"
+        try:
+            response = self._client.request(method, path.lstrip("/"), json=body)
+        except httpx2.TransportError as error:
+            raise ApiError(f"RunPod did not answer {what}: {type(error).__name__}") from error
+        if not response.is_success:
+            raise _refusal(what, response)
+        if response.status_code == HTTPStatus.NO_CONTENT:
+            return {}
+        try:
+            content = response.json()
+        except ValueError as error:
+            raise ApiError(f"RunPod answered {what} with something that is not JSON") from error
+        if not isinstance(content, dict):
+            raise DeployError(f"RunPod answered {what} with something that is not an object")
+        return content
+
+
+@contextmanager
+def open_api(settings: DeploySettings) -> Iterator[RestApi]:
+    """The API with the key of the settings, closed at the end.
+
+    Raises:
+        DeployError: there is no key.
+    """
+    if settings.api_key is None or not settings.api_key.get_secret_value():
+        raise DeployError("RUNPOD_API_KEY is not set; make a key with write access to Serverless endpoints")
+    headers = {
+        "Authorization": f"Bearer {settings.api_key.get_secret_value()}",
+        "User-Agent": USER_AGENT,
+        "Accept": "application/json",
+    }
+    with httpx2.Client(
+        base_url=settings.deploy_url, headers=headers, timeout=settings.deploy_timeout_seconds
+    ) as client:
+        yield RestApi(client, settings)
+
+
+def retry_after(settings: DeploySettings, *, repeatable: bool) -> Callable[[Exception], bool | float]:
+    """Whether an error is worth another attempt, and after how many seconds if the API says so.
+
+    Args:
+        settings: the longest wait.
+        repeatable: the request may be sent twice without harm.
+    """
+
+    def decide(error: Exception) -> bool | float:
+        if not isinstance(error, ApiError):
+            return False
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            wait = error.retry_after_seconds
+            return True if wait is None else wait <= settings.deploy_wait_seconds and max(wait, 0.1)
+        return repeatable and error.unsettled
+
+    return decide
+
+
+def _refusal(what: str, response: httpx2.Response) -> ApiError:
+    try:
+        document = response.json()
+    except ValueError:
+        document = {}
+    if not isinstance(document, dict):
+        document = {}
+    status = response.status_code
+    title = document.get("title") or response.reason_phrase
+    lines = [f"RunPod answered {what} with {status} {title}: {document.get('detail') or 'no details'}"]
+    problems = document.get("errors")
+    if isinstance(problems, list):
+        lines += [str(problem) for problem in problems[:MAX_SHOWN_ERRORS]]
+    wait = None
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        wait = _quota_free_in(response.headers)
+        if wait is not None:
+            lines.append(f"the quota is free again in {wait:.0f} s")
+    if status == HTTPStatus.UNAUTHORIZED:
+        lines.append("check RUNPOD_API_KEY")
+    return ApiError("\n  ".join(lines), status=status, retry_after_seconds=wait)
+
+
+def _quota_free_in(headers: httpx2.Headers) -> float | None:
+    given = whole_number(headers.get("Retry-After"))
+    if given is not None:
+        return given
+    spent = [
+        float(match["seconds"])
+        for match in _QUOTA.finditer(headers.get("RateLimit", ""))
+        if match["left"] == "0"
+    ]
+    return max(spent, default=None)

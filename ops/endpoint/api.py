@@ -1,0 +1,185 @@
+"""RunPod's job API as callers know it: run, runsync, status, stream, cancel, retry, purge-queue, health.
+
+Knows nothing of workers but that the desk knows them.
+"""
+
+import time
+import uuid
+from typing import Any
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from handler.settings import IntakeSettings
+from handler.transfer.addresses import AddressRefused, check_url, check_written_address
+from handler.transfer.numbers import whole_number
+from ops.endpoint.desk import Desk
+from ops.endpoint.jobs import FINAL, Job, status_document
+from ops.endpoint.replies import Refused, answer, parse_object, read_body
+
+MAX_RUN_BYTES = 10 * 1000**2  # RunPod's limits
+MAX_RUNSYNC_BYTES = 20 * 1000**2
+DEFAULT_WAIT_MS, MIN_WAIT_MS, MAX_WAIT_MS = 90_000, 1_000, 300_000
+WEEK_MS = 7 * 24 * 3600 * 1000
+
+
+class Policy(BaseModel):
+    """What a caller may say about a job's life; milliseconds."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    executionTimeout: int | None = Field(default=None, ge=5_000, le=WEEK_MS)  # noqa: N815 - RunPod's name
+    ttl: int | None = Field(default=None, ge=10_000, le=WEEK_MS)
+    lowPriority: bool = False  # noqa: N815 - accepted; nothing scales on one machine
+
+
+class RunRequest(BaseModel):
+    """The body of /run and /runsync; whatever else is in it reaches the worker as it is."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    input: dict[str, Any]
+    webhook: str | None = None
+    policy: Policy = Policy()
+
+
+class JobApi:
+    """The routes under `/v2/{endpoint_id}` that callers use.
+
+    Args:
+        desk: where jobs are put and found.
+        intake: which addresses a webhook may have.
+        request_seconds: in which a request must have come whole.
+    """
+
+    def __init__(self, desk: Desk, intake: IntakeSettings, *, request_seconds: float) -> None:
+        self._desk = desk
+        self._intake = intake
+        self._request_seconds = request_seconds
+
+    def routes(self, prefix: str) -> list[web.RouteDef]:
+        """The routes, for aiohttp."""
+        return [
+            web.post(f"{prefix}/run", self.run),
+            web.post(f"{prefix}/runsync", self.runsync),
+            *_get_and_post(f"{prefix}/status/{{job_id}}", self.status),
+            *_get_and_post(f"{prefix}/stream/{{job_id}}", self.stream),
+            web.post(f"{prefix}/cancel/{{job_id}}", self.cancel),
+            web.post(f"{prefix}/retry/{{job_id}}", self.retry),
+            web.post(f"{prefix}/purge-queue", self.purge_queue),
+            web.get(f"{prefix}/health", self.health),
+        ]
+
+    async def run(self, request: web.Request) -> web.Response:
+        """Queue a job."""
+        job = await self._submit(request, max_bytes=MAX_RUN_BYTES, is_sync=False)
+        return answer({"id": job.id, "status": job.status.value})
+
+    async def runsync(self, request: web.Request) -> web.Response:
+        """Queue a job and wait for its end, or as long as `?wait=` says."""
+        wait_ms = _wait_ms(request)
+        job = await self._submit(request, max_bytes=MAX_RUNSYNC_BYTES, is_sync=True)
+        deadline = time.monotonic() + wait_ms / 1000
+        while job.status not in FINAL and not self._desk.is_closing and time.monotonic() < deadline:
+            await self._desk.bell.wait(deadline - time.monotonic())
+            job = self._job(job.id)
+        return answer(status_document(job))
+
+    async def status(self, request: web.Request) -> web.Response:
+        """A job's state, with progress or result as `output`."""
+        return answer(status_document(self._job(request.match_info["job_id"])))
+
+    async def stream(self, request: web.Request) -> web.Response:
+        """The parts that a generator handler has yielded since the last call."""
+        job = self._job(request.match_info["job_id"])
+        parts = [{"output": orjson.Fragment(body)} for body in self._desk.queue.read_chunks(job.id)]
+        return answer({"status": job.status.value, "stream": parts})
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """End a job, queued or running; one that has ended stays as it is."""
+        job, stop = self._desk.queue.cancel(request.match_info["job_id"])
+        if job is None:
+            raise _unknown()
+        self._desk.stop([stop] if stop else [])
+        self._desk.bell.ring()
+        return answer({"id": job.id, "status": job.status.value})
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """Queue a failed or timed-out job again."""
+        job = self._job(request.match_info["job_id"])
+        again = self._desk.queue.retry(job.id)
+        if again is None:
+            raise Refused(409, f"only FAILED and TIMED_OUT jobs can be retried, this one is {job.status}")
+        self._desk.bell.ring()
+        return answer({"id": again.id, "status": again.status.value})
+
+    async def purge_queue(self, _: web.Request) -> web.Response:
+        """Cancel every job that waits."""
+        removed = self._desk.queue.purge()
+        self._desk.bell.ring()
+        return answer({"removed": removed, "status": "completed"})
+
+    async def health(self, _: web.Request) -> web.Response:
+        """How many jobs and workers are in which state."""
+        return answer({"jobs": self._desk.queue.counts(), "workers": self._desk.workers()})
+
+    async def _submit(self, request: web.Request, *, max_bytes: int, is_sync: bool) -> Job:
+        if self._desk.is_closing:
+            raise Refused(503, "the endpoint is shutting down")
+        raw = await read_body(request, max_bytes=max_bytes, seconds=self._request_seconds)
+        body = parse_object(raw)
+        try:
+            asked = RunRequest.model_validate(body)
+        except ValidationError as error:
+            raise Refused(400, _in_words(error)) from None
+        if asked.webhook is not None:
+            self._check_webhook(asked.webhook)
+        job = self._desk.queue.submit(
+            f"{'sync-' if is_sync else ''}{uuid.uuid4()}-l1",
+            orjson.dumps(body),
+            webhook=asked.webhook,
+            is_sync=is_sync,
+            execution_timeout_seconds=_seconds(asked.policy.executionTimeout),
+            ttl_seconds=_seconds(asked.policy.ttl),
+        )
+        self._desk.bell.ring()
+        return job
+
+    def _check_webhook(self, url: str) -> None:
+        """What is wrong with the URL itself; where its host name leads is seen when it is called."""
+        try:
+            check_written_address(check_url(url, self._intake), self._intake)
+        except AddressRefused as error:
+            raise Refused(400, f"webhook: {error}") from None
+
+    def _job(self, job_id: str) -> Job:
+        job = self._desk.queue.get(job_id)
+        if job is None:
+            raise _unknown()
+        return job
+
+
+def _get_and_post(path: str, handle: Any) -> list[web.RouteDef]:
+    return [web.get(path, handle), web.post(path, handle)]  # clients of RunPod use both
+
+
+def _unknown() -> Refused:
+    return Refused(404, "no such job: it never was, its time is over, or its result is no longer kept")
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _wait_ms(request: web.Request) -> int:
+    wait_ms = whole_number(request.query.get("wait", str(DEFAULT_WAIT_MS)))
+    if wait_ms is None or not MIN_WAIT_MS <= wait_ms <= MAX_WAIT_MS:
+        raise Refused(400, f"wait must be {MIN_WAIT_MS} to {MAX_WAIT_MS} milliseconds")
+    return wait_ms
+
+
+def _in_words(error: ValidationError) -> str:
+    """What is wrong where, without the values: they hold URLs."""
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in problems[:5])

@@ -1,0 +1,141 @@
+"""The endpoint: callers' and workers' routes on one address, and the clock that drives the queue.
+
+Knows nothing of processes or storage.
+"""
+
+import asyncio
+import hmac
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+
+from handler.settings import IntakeSettings, ServeSettings
+from ops.endpoint.api import JobApi
+from ops.endpoint.desk import Desk
+from ops.endpoint.replies import Handle, Refused, errors_as_json
+from ops.endpoint.webhook import call_due_webhooks
+from ops.endpoint.worker_api import WorkerApi
+
+SWEEP_SECONDS = 0.5
+STUMBLE_SECONDS = 2.0
+LINGER_SECONDS = 10.0  # for the rest of a refused body, so that its sender can read the answer
+
+log = structlog.get_logger(__name__)
+
+
+class AddressUnavailable(RuntimeError):
+    """The address cannot be listened on."""
+
+
+class Endpoint:
+    """One endpoint over a desk.
+
+    Args:
+        desk: the meeting point of callers and workers.
+        settings: names, keys, limits.
+        intake: which addresses webhooks may have.
+        worker_key: what workers must send.
+
+    Raises:
+        ValueError: the worker key is empty; every request without a key would carry it.
+    """
+
+    def __init__(
+        self, desk: Desk, settings: ServeSettings, intake: IntakeSettings, *, worker_key: str
+    ) -> None:
+        if not worker_key:
+            raise ValueError("the worker key is empty")
+        self._desk = desk
+        self._settings = settings
+        self._intake = intake
+        self._worker_key = worker_key
+        self._client_key = settings.api_key.get_secret_value() if settings.api_key else None
+
+    @asynccontextmanager
+    async def listening(self, host: str, port: int) -> AsyncIterator[str]:
+        """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/ENDPOINT`.
+
+        Raises:
+            AddressUnavailable: it cannot.
+        """
+        prefix = f"/v2/{self._settings.endpoint_id}"
+        app = web.Application(middlewares=[errors_as_json])
+        seconds = self._settings.request_seconds
+        job_api = JobApi(self._desk, self._intake, request_seconds=seconds)
+        worker_api = WorkerApi(self._desk, request_seconds=seconds, hold_seconds=self._settings.hold_seconds)
+        app.add_routes(_guarded(job_api.routes(prefix), self._client_key))
+        app.add_routes(_guarded(worker_api.routes(prefix), self._worker_key))
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=seconds,  # also for a request whose head does not come whole
+            lingering_time=min(seconds, LINGER_SECONDS),
+            handler_cancellation=True,  # a held request of a worker that has gone must not take a job for it
+            shutdown_timeout=1.0,
+        )
+        await runner.setup()
+        try:
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError as error:
+                raise AddressUnavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            bound_port = runner.addresses[0][1]
+            yield f"http://{_in_url(host)}:{bound_port}{prefix}"
+        finally:
+            await runner.cleanup()
+
+    async def run_clock(self) -> None:
+        """Apply time limits and call webhooks, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_repeatedly(self._sweep))
+            tasks.create_task(_repeatedly(self._call_webhooks))
+
+    async def _sweep(self) -> None:
+        self._desk.sweep()
+        await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _call_webhooks(self) -> None:
+        timeout = self._settings.webhook_timeout_seconds
+        if not await call_due_webhooks(self._desk.queue, self._intake, timeout):
+            await self._desk.bell.wait(SWEEP_SECONDS)
+
+
+async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
+    """Do a step for ever: a full disk, say, must not end it."""
+    while True:
+        try:
+            await step()
+        except sqlite3.OperationalError as error:
+            log.error("the queue cannot be written; what time does to jobs waits", error=str(error))
+            await asyncio.sleep(STUMBLE_SECONDS)
+        except Exception:
+            log.exception("the endpoint's clock stumbled")
+            await asyncio.sleep(STUMBLE_SECONDS)
+
+
+def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:
+    """The same routes, open only to requests with the key; without a key, to anything but web pages."""
+    return [web.route(route.method, route.path, _checked(route.handler, key)) for route in routes]
+
+
+def _checked(handle: Handle, key: str | None) -> Handle:
+    async def checked(request: web.Request) -> web.StreamResponse:
+        if key is None:
+            # Any page in a browser on this machine could send jobs here; browsers say so by this header.
+            if "Origin" in request.headers:
+                raise Refused(403, "web pages may not use an endpoint without a key; set SERVE_API_KEY")
+            return await handle(request)
+        sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        # The bytes as they came: header values are not always text.
+        if not hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), key.encode()):
+            raise Refused(401, "the Authorization header holds no valid key")
+        return await handle(request)
+
+    return checked
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

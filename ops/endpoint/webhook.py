@@ -1,0 +1,90 @@
+"""Tells a caller's URL that a job has ended: at least once, a bounded number of times. Knows no worker.
+
+The URL is a stranger's, like a video's, and is reached under the same rules.
+"""
+
+import asyncio
+import threading
+import time
+from urllib.parse import urlsplit
+
+import httpcore2
+import orjson
+import structlog
+
+from handler.settings import IntakeSettings
+from handler.transfer.addresses import AddressRefused, check_url
+from handler.transfer.connections import as_target, open_connections
+from ops.endpoint.jobs import Job, webhook_document
+from ops.endpoint.queue import JobQueue
+
+MAX_AT_ONCE = 8
+
+log = structlog.get_logger(__name__)
+
+
+async def call_due_webhooks(queue: JobQueue, intake: IntakeSettings, timeout_seconds: float) -> int:
+    """Call every webhook that is due, a few at a time; returns how many calls were made.
+
+    A call succeeds if it is answered 200, as on RunPod; redirects are not followed.
+
+    Args:
+        queue: knows which are due, and how often each was called.
+        intake: which addresses may be reached.
+        timeout_seconds: for a whole call.
+    """
+    due = queue.due_webhooks(limit=MAX_AT_ONCE)
+    queue.postpone_webhooks(due)  # a call that cannot be noted must not be made again and again
+    is_over = threading.Event()
+    try:
+        accepted = await asyncio.gather(
+            *(asyncio.to_thread(_call, job, intake, timeout_seconds, is_over) for job in due)
+        )
+    finally:
+        is_over.set()
+    for job, is_accepted in zip(due, accepted, strict=True):
+        queue.webhook_called(job, accepted=is_accepted)
+    return len(due)
+
+
+def _call(job: Job, intake: IntakeSettings, timeout_seconds: float, is_over: threading.Event) -> bool:
+    assert job.webhook is not None
+    deadline = time.monotonic() + timeout_seconds
+
+    def check() -> None:
+        if is_over.is_set() or time.monotonic() > deadline:
+            raise TimeoutError
+
+    try:
+        address = check_url(job.webhook, intake)
+        with (
+            open_connections(intake, check=check) as pool,
+            pool.stream(
+                "POST",
+                as_target(address),
+                headers={"Host": address.netloc, "Content-Type": "application/json"},
+                content=orjson.dumps(webhook_document(job)),
+                extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout_seconds)},
+            ) as reply,
+        ):
+            outcome = f"HTTP {reply.status}"
+            is_accepted = reply.status == 200
+    except AddressRefused as error:
+        outcome, is_accepted = f"refused: {error}", False
+    except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as error:
+        outcome, is_accepted = type(error).__name__, False  # the message may name the URL
+    log.info(
+        "called a webhook",
+        job_id=job.id,
+        host=_host(job.webhook),  # all that is logged of the URL: the rest may hold a token
+        outcome=outcome,
+        call=job.webhook_calls + 1,
+    )
+    return is_accepted
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None

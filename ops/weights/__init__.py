@@ -1,0 +1,1 @@
+"""The official weight files: fetched, checked and converted into the store."""

@@ -1,0 +1,304 @@
+"""RunPod refuses, stumbles or falls silent; runs are cut off; and what is secret stays so."""
+
+import pytest
+
+from handler.settings import DeploySettings
+from ops.deploy.api import retry_after
+from ops.deploy.errors import ApiError
+from tests.ops.deploy.conftest import LOCAL_SECRET, Operator
+from tests.ops.deploy.fake_rest import KEY, FakeRest, Fault
+
+FINE, FAILED, CHANGES = 0, 1, 2
+TRIES = 4  # RUNPOD_DEPLOY_ATTEMPTS of these tests
+
+
+def test_wrong_key_is_said_plainly_and_not_tried_again(
+    operator: Operator, rest: FakeRest, monkeypatch: pytest.MonkeyPatch
+):
+    """401 names the variable to look at."""
+    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_WRONGKEY9876543210")
+
+    code, text = operator("plan")
+
+    assert (code, len(rest.requests)) == (FAILED, 1)
+    assert "401 Unauthorized: invalid bearer token" in text
+    assert "check RUNPOD_API_KEY" in text
+    assert "rpa_WRONG" not in text
+
+
+def test_missing_key_is_said_before_anything_is_sent(
+    operator: Operator, rest: FakeRest, monkeypatch: pytest.MonkeyPatch
+):
+    """Without RUNPOD_API_KEY nothing goes out."""
+    monkeypatch.delenv("RUNPOD_API_KEY")
+
+    code, text = operator("apply")
+
+    assert (code, rest.requests) == (FAILED, [])
+    assert "RUNPOD_API_KEY is not set" in text
+
+
+def test_key_never_travels_unencrypted(operator: Operator, rest: FakeRest, monkeypatch: pytest.MonkeyPatch):
+    """An http:// address beyond this machine is refused."""
+    monkeypatch.setenv("RUNPOD_DEPLOY_URL", "http://api.runpod.io/v2")
+
+    code, text = operator("plan")
+
+    assert (code, "must be https" in text) == (FAILED, True)
+
+
+def test_validation_errors_are_shown_one_by_one(operator: Operator, rest: FakeRest):
+    """422: the problem document's list is printed, and nothing is tried again."""
+    rest.faults = [Fault(on="POST", status=422, errors=("$.disk: must be at most 100",))]
+
+    code, text = operator("apply")
+
+    assert (code, len(rest.writes())) == (FAILED, 1)
+    assert "422 Unprocessable Entity: made to fail" in text
+    assert "$.disk: must be at most 100" in text
+
+
+@pytest.mark.parametrize("on", ["GET /v2/serverless$", "POST", "GET /v2/catalog"])
+def test_too_many_requests_are_tried_again(operator: Operator, rest: FakeRest, on: str):
+    """429 is a refusal, so even a POST may be sent again."""
+    rest.faults = [Fault(on=on, status=429, headers={"Retry-After": "1"}) for _ in range(TRIES - 1)]
+
+    assert operator("apply")[0] == FINE
+
+    assert len(rest.endpoints) == 1
+    assert rest.faults == []
+
+
+def test_a_quota_that_is_spent_for_long_fails_at_once(operator: Operator, rest: FakeRest):
+    """Waiting an hour is the operator's decision: the time is said."""
+    headers = {"RateLimit": '"minute";r=12;t=3, "hour";r=0;t=1812, "day";r=0;t=900'}
+    rest.faults = [Fault(on="GET", status=429, headers=headers)]
+
+    code, text = operator("plan")
+
+    assert (code, len(rest.requests)) == (FAILED, 1)
+    assert "free again in 1812 s" in text
+
+
+@pytest.mark.parametrize("wait", ["²", "9" * 5000, "-1"])
+def test_strange_waits_are_not_heeded(operator: Operator, rest: FakeRest, wait: str):
+    """A 429 whose Retry-After is no number counts as one without."""
+    rest.faults = [Fault(on="GET /v2/serverless$", status=429, headers={"Retry-After": wait})]
+
+    assert operator("plan")[0] == CHANGES
+
+
+@pytest.mark.parametrize(
+    ("error", "repeatable", "expected"),
+    [
+        (ApiError("", status=429, retry_after_seconds=12), False, 12),
+        (ApiError("", status=429, retry_after_seconds=0), False, 0.1),
+        (ApiError("", status=429), True, True),
+        (ApiError("", status=429, retry_after_seconds=61), True, False),
+        (ApiError("", status=503), True, True),
+        (ApiError("", status=503), False, False),
+        (ApiError(""), True, True),
+        (ApiError(""), False, False),
+        (ApiError("", status=422), True, False),
+        (KeyError(), True, False),
+    ],
+)
+def test_retries_wait_as_long_as_runpod_asks(error: Exception, repeatable: bool, expected: float):
+    """429 by the header's seconds up to the limit; 5xx and silence only where twice does no harm."""
+    decide = retry_after(DeploySettings(deploy_wait_seconds=60), repeatable=repeatable)
+
+    assert decide(error) == expected
+
+
+@pytest.mark.parametrize("status", [500, 502, None], ids=str)
+def test_errors_of_the_server_are_tried_again_in_bounds(operator: Operator, rest: FakeRest, status):
+    """A stumbling API is asked again, an API that is down is given up."""
+    rest.faults = [Fault(on="GET /v2/serverless$", status=status) for _ in range(TRIES - 1)]
+    assert operator("plan")[0] == CHANGES
+
+    rest.faults = [Fault(on="GET /v2/serverless$", status=status) for _ in range(TRIES + 3)]
+    code, text = operator("plan")
+    assert code == FAILED
+    assert len(rest.faults) == 3
+    assert ("RunPod did not answer" if status is None else str(status)) in text
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>gateway</html>", b"[]", b'{"endpoints": [{}]}'], ids=["html", "list", "empty"]
+)
+def test_an_answer_of_another_shape_is_an_error(operator: Operator, rest: FakeRest, body: bytes):
+    """What the API does not describe is never taken for "no endpoints"."""
+    rest.faults = [Fault(on="GET /v2/serverless$", status=200, body=body) for _ in range(TRIES)]
+
+    code, text = operator("apply")
+
+    assert (code, rest.writes()) == (FAILED, [])
+    assert "RunPod" in text
+
+
+@pytest.mark.parametrize("status", [500, None], ids=["error", "connection-lost"])
+@pytest.mark.parametrize("done", [True, False], ids=["done", "not-done"])
+def test_a_create_whose_answer_got_lost_makes_one_endpoint(operator: Operator, rest: FakeRest, status, done):
+    """Before it is sent again, the list is looked at: never two endpoints of one name."""
+    rest.faults = [Fault(on="POST", status=status, done=done)]
+
+    assert operator("apply")[0] == FINE
+
+    assert len(rest.endpoints) == 1
+    assert len(rest.writes()) == (1 if done else 2)
+    assert operator("plan")[0] == FINE
+
+
+def test_another_run_at_the_same_time_is_noticed(operator: Operator, rest: FakeRest, monkeypatch):
+    """Two runs may both find nothing and both create: the later look finds two and says so."""
+    answer = rest.answer
+
+    def twice(method, path, body):
+        if method == "POST":
+            answer(method, path, body)
+        return answer(method, path, body)
+
+    monkeypatch.setattr(rest, "answer", twice)
+
+    code, text = operator("apply")
+
+    assert code == FAILED
+    assert "2 endpoints are called people (ep000001, ep000002)" in text
+
+
+def test_a_run_cut_off_after_create_is_finished_by_the_next(operator: Operator, rest: FakeRest):
+    """Created, then silence: the next run creates nothing, and still looks at the release."""
+    rest.faults = [Fault(on="GET .*/releases", status=None) for _ in range(TRIES)]
+    assert operator("apply")[0] == FAILED
+    assert len(rest.endpoints) == 1
+    rest.requests.clear()
+
+    assert operator("apply")[0] == FINE
+
+    assert rest.writes() == []
+    assert any(what.endswith("/releases") for what, _ in rest.requests)
+
+
+def test_apply_waits_until_all_workers_run_the_release(operator: Operator, rest: FakeRest):
+    """Old workers are waited for, one line per state, not per look."""
+    operator("apply")
+    rest.stale_looks = 3
+    operator.edit(lambda content: content["endpoint"].update(image="registry.example.com/you/worker:0.2.0"))
+
+    code, text = operator("apply")
+
+    assert code == FINE
+    assert text.count("waiting: 1 of 2 workers run release 2") == 1
+    looks = [what for what, _ in rest.requests if what.endswith("/releases")]
+    assert len(looks) == 1 + 1 + 4  # first apply, the version before, three stale, one done
+
+
+def test_a_release_that_is_not_listed_yet_is_waited_for(operator: Operator, rest: FakeRest):
+    """Right after the change all workers still run "the newest" release: the one before."""
+    operator("apply")
+    rest.late_looks, rest.stale_looks = 2, 1
+    operator.edit(lambda content: content["endpoint"]["env"].update(MODELS="auto"))
+
+    code, text = operator("apply")
+
+    assert code == FINE
+    assert "waiting: the new release is not listed yet" in text
+    assert "waiting: 1 of 2 workers run release 2" in text
+
+
+def test_the_wait_for_a_release_ends(operator: Operator, rest: FakeRest, monkeypatch):
+    """Workers at long jobs: the wait is bounded, what was written stays, a later run finds it done."""
+    operator("apply")
+    monkeypatch.setenv("RUNPOD_DEPLOY_RELEASE_SECONDS", "0.05")
+    rest.stale_looks = None
+    operator.edit(lambda content: content["endpoint"]["env"].update(MODELS="auto"))
+
+    code, text = operator("apply")
+    assert code == FAILED
+    assert "everything is written, but 1 of 2 workers run release 2" in text
+    assert operator("plan")[0] == FINE
+    assert operator("apply")[0] == FAILED
+    assert operator("apply", "--no-wait")[0] == FINE
+    rest._looks_left = 0
+    assert operator("apply")[0] == FINE
+
+
+def test_scaling_does_not_wait_for_a_release(operator: Operator, rest: FakeRest):
+    """A change of scaling replaces no worker, so no newer version is expected."""
+    operator("apply")
+
+    assert operator("apply", "--profile", "busy")[0] == FINE
+
+    assert rest.versions == {"ep000001": 1}
+
+
+def test_a_field_that_runpod_does_not_take_is_an_error(operator: Operator, rest: FakeRest):
+    """Every write is read back: accepted and ignored is not applied."""
+    operator("apply")
+    rest.forget = {"timeout"}
+    operator.edit(lambda content: content["endpoint"].update(timeout=60_000))
+
+    code, text = operator("apply")
+
+    assert code == FAILED
+    assert "keeps other values of: timeout" in text
+
+
+def test_removal_that_did_not_happen_is_an_error(operator: Operator, rest: FakeRest):
+    """DELETE answered, endpoint still listed."""
+    operator("apply")
+    rest.faults = [Fault(on="DELETE", status=204, body=b"")]
+
+    code, text = operator("destroy", "people", "--yes")
+
+    assert (code, "still lists it" in text) == (FAILED, True)
+
+
+def test_removal_whose_answer_got_lost_is_done(operator: Operator, rest: FakeRest):
+    """Asked again, RunPod does not know the endpoint any more: that is what was wanted."""
+    operator("apply")
+    rest.faults = [Fault(on="DELETE", status=500, done=True)]
+
+    assert operator("destroy", "people", "--yes")[0] == FINE
+
+    assert rest.endpoints == {}
+
+
+def test_a_key_without_the_catalogue_can_still_deploy(operator: Operator, rest: FakeRest):
+    """403 there is a restricted key; RunPod checks the pools itself."""
+    rest.faults = [Fault(on="catalog", status=403)]
+
+    assert operator("plan")[0] == CHANGES
+
+
+def test_no_secret_is_ever_printed(operator: Operator, rest: FakeRest):
+    """Neither the key, nor values of the shell, nor what others put on RunPod, nor their echo in errors."""
+    theirs = "value-set-in-the-console"
+    ours = (KEY, LOCAL_SECRET, theirs)
+    operator("plan")
+    operator("apply")
+    rest.only()["env"] = {
+        "MODELS": "lite",
+        "BUCKET_NAME": theirs,
+        "BUCKET_SECRET_ACCESS_KEY": theirs,
+        "SOMETHING": theirs,
+        "API_TOKEN": theirs,
+    }
+    operator("plan")
+    rest.faults = [
+        Fault(on="PATCH", status=422, errors=(f'env: "{LOCAL_SECRET}" of {KEY} is not right',)),
+        Fault(on="GET .*/releases", status=500),  # one retry with its log line
+    ]
+    assert operator("apply")[0] == FAILED
+    rest.faults = [Fault(on="GET", status=500, body=f'{{"detail": "{KEY} {LOCAL_SECRET}"}}'.encode())] * 9
+    operator("apply")
+    operator("status")
+    rest.faults = []
+    operator("apply")
+    operator("destroy", "people", "--yes")
+
+    everything = "\n".join(operator.output)
+
+    assert [secret for secret in ours if secret in everything] == []
+    assert "env.BUCKET_NAME  [hidden] → [hidden]" in everything
+    assert "{{ RUNPOD_SECRET_bucket }}" in everything  # a reference is no secret

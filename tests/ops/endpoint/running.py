@@ -1,0 +1,98 @@
+"""An endpoint inside the test's own process, with clients for both of its sides. Knows no worker process."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from handler.settings import IntakeSettings, ServeSettings
+from ops.endpoint.desk import Desk
+from ops.endpoint.endpoint import Endpoint
+from ops.endpoint.intake import LocalIntakeSettings
+from ops.endpoint.queue import JobQueue
+
+WORKER_KEY = "worker-key"
+SETTINGS = ServeSettings(hold_seconds=0.3, lease_seconds=5, stop_seconds=0.2, webhook_interval_seconds=0.05)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A listening endpoint.
+
+    Attributes:
+        desk: for a look behind it.
+        caller: a session without a key.
+        worker: a session with the worker's key, sent as the SDK sends it.
+    """
+
+    url: str
+    desk: Desk
+    caller: aiohttp.ClientSession
+    worker: aiohttp.ClientSession
+
+    async def ask(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
+        """A caller's request: status code and JSON."""
+        async with self.caller.request(method, f"{self.url}/{path}", **more) as reply:
+            return reply.status, await reply.json()
+
+    async def run(self, request: dict[str, Any]) -> str:
+        """Submit; the job's id."""
+        code, document = await self.ask("POST", "run", json=request)
+        assert code == 200, document
+        job_id: str = document["id"]
+        return job_id
+
+    async def status(self, job_id: str) -> dict[str, Any]:
+        """A job's document."""
+        _, document = await self.ask("GET", f"status/{job_id}")
+        assert isinstance(document, dict)
+        return document
+
+    async def take(self, worker_id: str, query: str = "job_in_progress=1") -> tuple[int, Any]:
+        """A worker asks for a job."""
+        async with self.worker.get(f"{self.url}/job-take/{worker_id}?gpu=x&{query}") as reply:
+            return reply.status, await reply.json() if reply.status == 200 else None
+
+    async def done(self, worker_id: str, job_id: str, body: Any) -> int:
+        """A worker posts a result or progress, the way the SDK does; bytes and text go as they are."""
+        import json
+
+        data = body if isinstance(body, bytes | str) else json.dumps(body)
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        url = f"{self.url}/job-done/{worker_id}/{job_id}?gpu=x&isStream=false"
+        async with self.worker.post(url, data=data, headers=headers) as reply:
+            return reply.status
+
+    async def ping(self, worker_id: str, job_ids: str = "") -> None:
+        """A worker's heartbeat."""
+        async with self.worker.get(f"{self.url}/ping/{worker_id}?gpu=x&job_id={job_ids}") as reply:
+            assert reply.status == 200
+
+    async def stops(self, worker_id: str) -> list[str]:
+        """What a worker is told to stop."""
+        async with self.worker.get(f"{self.url}/job-stop/{worker_id}?gpu=x") as reply:
+            return (await reply.json())["jobsToStop"] if reply.status == 200 else []
+
+
+@asynccontextmanager
+async def running(
+    folder: Path,
+    settings: ServeSettings = SETTINGS,
+    intake: IntakeSettings | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Running]:
+    """Listen inside the block; nothing happens by itself: the test calls `desk.sweep`."""
+    queue = JobQueue(folder / "queue.sqlite3", settings)
+    desk = Desk(queue, lease_seconds=settings.lease_seconds, stop_seconds=settings.stop_seconds, clock=clock)
+    endpoint = Endpoint(desk, settings, intake or LocalIntakeSettings(), worker_key=WORKER_KEY)
+    async with (
+        endpoint.listening("127.0.0.1", 0) as url,
+        aiohttp.ClientSession() as caller,
+        aiohttp.ClientSession(headers={"Authorization": WORKER_KEY}) as worker,
+    ):
+        yield Running(url=url, desk=desk, caller=caller, worker=worker)
+    queue.close()

@@ -1,0 +1,440 @@
+"""What the durable queue does with jobs, workers and time."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from handler.settings import ServeSettings
+from ops.endpoint.database import QueueUnusable
+from ops.endpoint.jobs import State, for_worker, status_document, webhook_document
+from ops.endpoint.queue import JobQueue, Stop
+from tests.ops.endpoint.clock import Clock
+
+SETTINGS = ServeSettings(
+    lease_seconds=10,
+    max_attempts=3,
+    execution_timeout_seconds=100,
+    ttl_seconds=1000,
+    result_seconds=50,
+    sync_result_seconds=5,
+    webhook_attempts=3,
+    webhook_interval_seconds=7,
+)
+REQUEST = b'{"input":{"video_url":"https://x/v?sig=1"},"webhook":"https://me/hook"}'
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Time as the test says."""
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Iterator[JobQueue]:
+    """A queue in a new file."""
+    queue = JobQueue(tmp_path / "queue.sqlite3", SETTINGS, clock)
+    yield queue
+    queue.close()
+
+
+def state(queue: JobQueue, job_id: str) -> State | None:
+    """The job's state; None if it is not kept."""
+    job = queue.get(job_id)
+    return None if job is None else job.status
+
+
+def test_jobs_are_taken_in_the_order_they_came(queue: JobQueue) -> None:
+    """First in, first out; a job is given to one worker only."""
+    for name in "abc":
+        queue.submit(name, REQUEST)
+    assert [job.id for job in queue.take("w1", 2)] == ["a", "b"]
+    assert [job.id for job in queue.take("w2", 5)] == ["c"]
+    assert queue.take("w3") == []
+
+
+def test_worker_gets_the_request_with_the_id(queue: JobQueue) -> None:
+    """The id is the queue's, whatever the request calls itself."""
+    queue.submit("a", b'{"input":{"x":1},"id":"mine","policy":{"ttl":10000}}')
+    assert for_worker(queue.take("w")[0]) == {"id": "a", "input": {"x": 1}, "policy": {"ttl": 10000}}
+
+
+def test_finished_job_tells_its_times_and_output(queue: JobQueue, clock: Clock) -> None:
+    """DelayTime is the wait, executionTime the run, both in milliseconds."""
+    queue.submit("a", REQUEST)
+    clock.advance(2)
+    queue.take("w")
+    clock.advance(3)
+    assert queue.finish("a", "w", b'{"n":1}')
+    job = queue.get("a")
+    assert job is not None
+    document = status_document(job)
+    assert tuple(document[key] for key in ("delayTime", "executionTime", "workerId", "status")) == (
+        2000,
+        3000,
+        "w",
+        "COMPLETED",
+    )
+    assert job.output == b'{"n":1}'
+
+
+def test_progress_is_shown_until_the_result_and_never_after(queue: JobQueue) -> None:
+    """A late update changes nothing: the job stays COMPLETED with its result."""
+    queue.submit("a", REQUEST)
+    queue.take("w")
+    assert queue.progress("a", "w", b'{"p":1}')
+    assert queue.finish("a", "w", b'{"r":1}')
+    assert not queue.progress("a", "w", b'{"p":2}')
+    job = queue.get("a")
+    assert job is not None
+    assert (job.status, job.output) == (State.COMPLETED, b'{"r":1}')
+
+
+def test_only_the_holder_reports_on_a_job(queue: JobQueue) -> None:
+    """Another worker's progress, parts, heartbeat and result are not kept."""
+    queue.submit("a", REQUEST)
+    queue.take("w")
+    assert not queue.progress("a", "other", b"1")
+    assert not queue.add_chunk("a", "other", b"1")
+    assert not queue.finish("a", "other", b"1")
+    assert [Stop(worker_id="other", job_id="a")] == queue.heartbeat("other", ["a"])
+    assert state(queue, "a") is State.IN_PROGRESS
+
+
+def test_silent_worker_loses_its_job_to_the_next(queue: JobQueue, clock: Clock) -> None:
+    """Heartbeats keep the lease; without them the job returns to its place, before later ones."""
+    queue.submit("a", REQUEST)
+    queue.submit("b", REQUEST)
+    queue.take("w1")
+    clock.advance(9)
+    assert queue.heartbeat("w1", ["a"]) == []
+    clock.advance(9)
+    queue.sweep()
+    assert state(queue, "a") is State.IN_PROGRESS
+    clock.advance(2)
+    queue.sweep()
+    assert state(queue, "a") is State.IN_QUEUE
+    assert [job.id for job in queue.take("w2")] == ["a"]
+    assert [Stop(worker_id="w1", job_id="a")] == queue.heartbeat("w1", ["a"])
+
+
+def test_silent_worker_that_comes_back_keeps_a_job_nobody_took(queue: JobQueue, clock: Clock) -> None:
+    """A suspended machine must not run a job twice: the heartbeat adopts it, and so does a result."""
+    queue.submit("a", REQUEST)
+    queue.submit("b", REQUEST)
+    queue.take("w", 2)
+    clock.advance(11)
+    queue.sweep()
+    assert queue.heartbeat("w", ["a"]) == []
+    assert state(queue, "a") is State.IN_PROGRESS
+    assert queue.finish("b", "w", b"1")
+    assert state(queue, "b") is State.COMPLETED
+
+
+def test_late_failure_does_not_end_a_job_that_waits_again(queue: JobQueue, clock: Clock) -> None:
+    """A worker that lost its job and then failed it leaves the decision to the next one."""
+    queue.submit("a", REQUEST)
+    queue.take("w")
+    clock.advance(11)
+    queue.sweep()
+    assert not queue.finish("a", "w", None, "INTERNAL: x")
+    assert state(queue, "a") is State.IN_QUEUE
+
+
+def test_result_of_a_released_worker_is_not_kept(queue: JobQueue) -> None:
+    """A worker whose process has ended cannot report any more."""
+    queue.submit("a", REQUEST)
+    queue.take("w")
+    queue.release("w")
+    assert not queue.finish("a", "w", b"1")
+    assert state(queue, "a") is State.IN_QUEUE
+
+
+@pytest.mark.parametrize("how", ["release", "silence"])
+def test_job_that_loses_every_worker_fails_with_a_code(queue: JobQueue, clock: Clock, how: str) -> None:
+    """A job that kills its workers is given up after three of them."""
+    queue.submit("a", REQUEST)
+    for attempt in range(3):
+        assert state(queue, "a") is State.IN_QUEUE, attempt
+        queue.take(f"w{attempt}")
+        if how == "release":
+            queue.release(f"w{attempt}")
+        else:
+            clock.advance(11)
+            queue.sweep()
+    job = queue.get("a")
+    assert job is not None
+    assert job.status is State.FAILED
+    assert (job.error or "").startswith("WORKER_LOST: 3 workers")
+    assert job.output == b'{"error_code":"WORKER_LOST","retryable":true,"job_id":"a"}'
+    assert [Stop(worker_id="w2", job_id="a")] == queue.heartbeat("w2", ["a"]), "it must not go on in vain"
+
+
+def test_end_of_the_endpoint_does_not_count_against_its_jobs(queue: JobQueue) -> None:
+    """Restarts of the endpoint in good order never use up a job's attempts."""
+    queue.submit("a", REQUEST)
+    for _ in range(10):
+        queue.take("w")
+        queue.release("w", its_fault=False)
+    assert state(queue, "a") is State.IN_QUEUE
+
+
+def test_cancel_ends_a_waiting_and_a_running_job(queue: JobQueue) -> None:
+    """A running one names the worker that must stop; its late result is not kept; cancel is idempotent."""
+    queue.submit("a", REQUEST)
+    queue.submit("b", REQUEST)
+    queue.take("w")
+    cancelled, stop = queue.cancel("a")
+    assert cancelled is not None
+    assert (State.CANCELLED, Stop(worker_id="w", job_id="a")) == (cancelled.status, stop)
+    waiting, stop = queue.cancel("b")
+    assert waiting is not None
+    assert (waiting.status, stop) == (State.CANCELLED, None)
+    assert not queue.finish("a", "w", b"1")
+    again, stop = queue.cancel("a")
+    assert again is not None
+    assert (again.status, stop) == (State.CANCELLED, None)
+    assert queue.cancel("unknown") == (None, None)
+    assert queue.take("w") == []
+
+
+def test_retry_runs_a_failed_job_again_as_if_new(queue: JobQueue) -> None:
+    """Same id and input, no output or error, all its attempts again; only for FAILED and TIMED_OUT."""
+    queue.submit("a", REQUEST)
+    assert queue.retry("a") is None
+    queue.take("w")
+    assert queue.retry("a") is None
+    queue.add_chunk("a", "w", b"1")
+    queue.finish("a", "w", b'{"error_code":"X"}', "X: y")
+    queue.submit("b", REQUEST)
+    job = queue.retry("a")
+    assert job is not None
+    assert (job.status, job.output, job.error, job.attempts, job.retries) == (
+        State.IN_QUEUE,
+        None,
+        None,
+        0,
+        1,
+    )
+    assert queue.read_chunks("a") == []
+    assert [job.id for job in queue.take("w", 2)] == ["b", "a"], "it waits at the end"
+    queue.finish("a", "w", b"2")
+    assert queue.retry("a") is None
+
+
+def test_purge_cancels_only_what_waits(queue: JobQueue) -> None:
+    """Running jobs go on."""
+    for name in "abc":
+        queue.submit(name, REQUEST)
+    queue.take("w")
+    assert queue.purge() == 2
+    assert [state(queue, name) for name in "abc"] == [State.IN_PROGRESS, State.CANCELLED, State.CANCELLED]
+
+
+def test_execution_timeout_ends_a_run_but_not_a_wait(queue: JobQueue, clock: Clock) -> None:
+    """TIMED_OUT with a coded error, and its worker must stop; heartbeats do not extend it."""
+    queue.submit("a", REQUEST, execution_timeout_seconds=20)
+    clock.advance(500)
+    queue.sweep()
+    assert state(queue, "a") is State.IN_QUEUE
+    queue.take("w")
+    for _ in range(3):
+        clock.advance(7)
+        queue.heartbeat("w", ["a"])
+    assert [Stop(worker_id="w", job_id="a")] == queue.sweep()
+    job = queue.get("a")
+    assert job is not None
+    assert (job.status, job.error) == (State.TIMED_OUT, "EXECUTION_TIMEOUT: the job ran longer than 20 s")
+    assert [Stop(worker_id="w", job_id="a")] == queue.heartbeat("w", ["a"]), "told until it stops"
+
+
+def test_ttl_deletes_a_job_that_waits_or_runs(queue: JobQueue, clock: Clock) -> None:
+    """As on RunPod: gone, and its status unknown; the worker must stop."""
+    queue.submit("a", REQUEST, ttl_seconds=15)
+    queue.submit("b", REQUEST, ttl_seconds=15)
+    queue.take("w")
+    clock.advance(8)
+    queue.heartbeat("w", ["a"])
+    clock.advance(8)
+    assert [Stop(worker_id="w", job_id="a")] == queue.sweep()
+    assert [state(queue, "a"), state(queue, "b")] == [None, None]
+
+
+def test_results_are_kept_for_their_time(queue: JobQueue, clock: Clock) -> None:
+    """Results of runsync go earlier; a time to live does not cut a result short."""
+    queue.submit("sync", REQUEST, is_sync=True)
+    queue.submit("run", REQUEST, ttl_seconds=10)
+    queue.take("w", 2)
+    queue.finish("sync", "w", b"1")
+    queue.finish("run", "w", b"1")
+    clock.advance(6)
+    queue.sweep()
+    assert [state(queue, "sync"), state(queue, "run")] == [None, State.COMPLETED]
+    clock.advance(43)
+    queue.sweep()
+    assert state(queue, "run") is State.COMPLETED
+    clock.advance(2)
+    queue.sweep()
+    assert state(queue, "run") is None
+
+
+def test_streamed_parts_are_read_once_and_in_order(queue: JobQueue) -> None:
+    """A new run of the job begins a new stream."""
+    queue.submit("a", REQUEST)
+    queue.take("w")
+    queue.add_chunk("a", "w", b"1")
+    queue.add_chunk("a", "w", b"2")
+    assert queue.read_chunks("a") == [b"1", b"2"]
+    assert queue.read_chunks("a") == []
+    queue.add_chunk("a", "w", b"3")
+    queue.release("w")
+    queue.take("w2")
+    assert queue.read_chunks("a") == []
+
+
+def test_queue_outlives_its_process(tmp_path: Path, clock: Clock) -> None:
+    """Closed without warning and opened again, it knows every job, lease and webhook."""
+    path = tmp_path / "queue.sqlite3"
+    first = JobQueue(path, SETTINGS, clock)
+    first.submit("a", REQUEST)
+    first.submit("b", REQUEST, webhook="https://me/hook")
+    first.take("w1")
+    first.take("w2")
+    first.finish("b", "w2", b"1")
+    second = JobQueue(path, SETTINGS, clock)  # the first was never closed, as after a kill
+    clock.advance(40)
+    second.renew_leases()
+    second.sweep()
+    assert [job.id for job in second.due_webhooks(9)] == ["b"]
+    assert second.finish("a", "w1", b"2"), "its worker lived on and delivers"
+    assert second.counts()["completed"] == 2
+    first.close()
+    second.close()
+
+
+def test_queue_file_is_private(queue: JobQueue, tmp_path: Path) -> None:
+    """Requests hold presigned URLs."""
+    queue.submit("a", REQUEST)
+    assert [path.name for path in tmp_path.iterdir() if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough to be read as one" * 99, None])
+def test_foreign_file_is_refused_in_plain_words(tmp_path: Path, content: bytes | None) -> None:
+    """A file that is no queue, or a queue of another version, is never written to."""
+    path = tmp_path / "queue.sqlite3"
+    if content is None:
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA user_version = 99")
+        db.close()
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(QueueUnusable, match=r"queue\.sqlite3"):
+        JobQueue(path, SETTINGS)
+    if content is not None:
+        assert before == path.read_bytes()
+
+
+def test_webhook_is_due_until_accepted_a_bounded_number_of_times(queue: JobQueue, clock: Clock) -> None:
+    """Three calls, seven seconds apart; then it is given up."""
+    queue.submit("a", REQUEST, webhook="https://me/hook")
+    queue.take("w")
+    queue.finish("a", "w", None, "X: y")
+    for call in range(3):
+        (job,) = queue.due_webhooks(9)
+        assert call == job.webhook_calls
+        queue.webhook_called(job, accepted=False)
+        assert queue.due_webhooks(9) == []
+        clock.advance(7)
+    assert queue.due_webhooks(9) == []
+
+
+@pytest.mark.parametrize(
+    ("ending", "is_told"), [("completed", True), ("failed", True), ("timed out", True), ("cancelled", False)]
+)
+def test_webhook_is_called_for_endings_but_cancelled(
+    queue: JobQueue, clock: Clock, ending: str, is_told: bool
+) -> None:
+    """Whoever cancelled the job knows."""
+    queue.submit("a", REQUEST, webhook="https://me/hook")
+    queue.take("w")
+    if ending == "timed out":
+        clock.advance(101)
+        queue.sweep()
+    elif ending == "cancelled":
+        queue.cancel("a")
+    else:
+        queue.finish("a", "w", b"1", None if ending == "completed" else "X: y")
+    assert is_told == bool(queue.due_webhooks(9))
+
+
+def test_webhook_about_an_earlier_ending_does_not_silence_the_next(queue: JobQueue) -> None:
+    """A slow call about the first failure returns after the job was retried and failed again."""
+    queue.submit("a", REQUEST, webhook="https://me/hook")
+    queue.take("w")
+    queue.finish("a", "w", None, "X: y")
+    (first,) = queue.due_webhooks(9)
+    queue.retry("a")
+    assert queue.due_webhooks(9) == []
+    queue._clock.advance(1)  # type: ignore[attr-defined]
+    queue.take("w")
+    queue.finish("a", "w", b"1")
+    queue.webhook_called(first, accepted=True)
+    assert [job.status for job in queue.due_webhooks(9)] == [State.COMPLETED]
+
+
+def test_result_waits_for_its_webhook(queue: JobQueue, clock: Clock) -> None:
+    """A job is not forgotten before its webhook was called or given up."""
+    queue.submit("a", REQUEST, webhook="https://me/hook")
+    queue.take("w")
+    queue.finish("a", "w", b"1")
+    clock.advance(60)
+    queue.sweep()
+    (job,) = queue.due_webhooks(9)
+    queue.webhook_called(job, accepted=True)
+    queue.sweep()
+    assert state(queue, "a") is None
+
+
+def test_webhook_document_echoes_input_and_webhook(queue: JobQueue) -> None:
+    """As RunPod's does; `input` holds the presigned URL, so the receiver must be trusted."""
+    queue.submit("a", REQUEST, webhook="https://me/hook")
+    queue.take("w")
+    queue.finish("a", "w", b"1")
+    (job,) = queue.due_webhooks(9)
+    document = webhook_document(job)
+    assert {
+        "delayTime", "executionTime", "id", "input", "output", "status", "webhook", "workerId",
+    } == set(document)  # fmt: skip
+    assert document["input"]["video_url"] == "https://x/v?sig=1"
+    assert "sig" not in repr(job), "a log line may show the record"
+
+
+def test_counts_are_those_of_health(queue: JobQueue) -> None:
+    """Completed, failed and retried are totals; the others are now."""
+    for name in "abcd":
+        queue.submit(name, REQUEST)
+    queue.take("w", 3)
+    queue.finish("a", "w", b"1")
+    queue.finish("b", "w", None, "X: y")
+    queue.release("w")
+    assert queue.counts() == {"completed": 1, "failed": 1, "retried": 1, "inQueue": 2, "inProgress": 0}
+
+
+def test_process_that_is_killed_in_a_transaction_leaves_the_old_state(tmp_path: Path) -> None:
+    """Each change is whole or not there."""
+    path = tmp_path / "queue.sqlite3"
+    JobQueue(path, SETTINGS).close()
+    pid = os.fork()
+    if pid == 0:
+        queue = JobQueue(path, SETTINGS)
+        queue.submit("kept", REQUEST)
+        queue.db.execute("BEGIN IMMEDIATE")
+        queue.db.execute("DELETE FROM jobs")
+        os._exit(9)
+    os.waitpid(pid, 0)
+    queue = JobQueue(path, SETTINGS)
+    assert state(queue, "kept") is State.IN_QUEUE
+    queue.close()

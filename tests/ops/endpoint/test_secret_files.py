@@ -1,0 +1,116 @@
+"""Files with keys: whole or not there, and refused when they are anything else."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from handler.settings import ServeSettings
+from ops.endpoint.desk import Desk
+from ops.endpoint.endpoint import Endpoint
+from ops.endpoint.intake import LocalIntakeSettings
+from ops.endpoint.queue import JobQueue
+from ops.endpoint.secret_files import SecretUnusable, read_private, write_private
+from ops.endpoint.serve import CannotServe, ServeOptions, run
+from ops.endpoint.storage import load_keys
+
+WHOLE = '{"access_key_id": "ABCDEFGH", "secret_access_key": "abcdefgh"}'
+TORN_PAIRS = [
+    b"",
+    b"\n",
+    WHOLE[:30].encode(),
+    WHOLE[:-1].encode(),
+    b"[]",
+    b"null",
+    b"{}",
+    b'{"access_key_id": "", "secret_access_key": ""}',
+    b'{"access_key_id": "ABCDEFGH"}',
+    b'{"access_key_id": "ABCDEFGH", "secret_access_key": 7}',
+    b'{"access_key_id": "A\\",\\"B", "secret_access_key": "abcdefgh"}',
+    WHOLE.encode("utf-16"),
+    b"[" * 100_000,
+    bytes(64),
+]
+TORN_KEYS = [b"", b" \n", b"x" * 39, b"x" * 41, b"x" * 20 + b" " + b"x" * 19, b"\xff" * 40, bytes(40)]
+
+
+@pytest.mark.parametrize("content", TORN_PAIRS, ids=range(len(TORN_PAIRS)))
+def test_torn_storage_keys_are_refused(tmp_path: Path, content: bytes) -> None:
+    """Empty, cut off, of another shape, no text: a sentence names the file; the file is left as it is."""
+    file = tmp_path / "storage-keys.json"
+    file.write_bytes(content)
+    with pytest.raises(SecretUnusable, match=r"storage-keys\.json is empty or damaged: .*delete it"):
+        load_keys(file)
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", TORN_KEYS, ids=range(len(TORN_KEYS)))
+def test_torn_worker_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The endpoint does not start: an empty key would let everyone be a worker."""
+    (tmp_path / "worker.key").write_bytes(content)
+    with pytest.raises(CannotServe, match=r"worker\.key is empty or damaged: .*delete it"):
+        run(ServeOptions(data=tmp_path), ServeSettings())
+
+
+def test_folder_in_place_of_a_key_is_refused(tmp_path: Path) -> None:
+    """The sentence names the file, not only the folder of all."""
+    (tmp_path / "worker.key").mkdir()
+    with pytest.raises(CannotServe, match=r"worker\.key cannot be read"):
+        run(ServeOptions(data=tmp_path), ServeSettings())
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_full_disk_leaves_no_torn_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    """Neither a new file nor a changed one; the next try on a disk with room is like a first one."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = tmp_path / "a"
+    for before in (None, "old"):
+        with monkeypatch.context() as patch:
+            patch.setattr(*((os, "fsync", full) if failing == "fsync" else (Path, "replace", full)))
+            with pytest.raises(OSError, match="No space"):
+                write_private(file, "new")
+        assert read_private(file) == before
+        assert [path.name for path in tmp_path.iterdir()] == (["a"] if before else [])
+        write_private(file, "old")
+    assert read_private(file) == "old"
+
+
+def test_start_on_a_full_disk_leaves_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there afterwards would be taken for a key by the next start."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CannotServe, match="No space left on device"):
+        run(ServeOptions(data=tmp_path), ServeSettings())
+    assert not (tmp_path / "worker.key").exists()
+
+
+def test_files_are_private_and_left_overs_harmless(tmp_path: Path) -> None:
+    """Readable by the owner only, also if it was open before, or a crash left its half behind."""
+    file = tmp_path / "a"
+    (tmp_path / "a.new").write_text("half")
+    write_private(file, "key")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o644)
+    assert read_private(file) == "key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.write_text("key\r\n")  # an editor's line end
+    assert read_private(file) == "key"
+    assert read_private(tmp_path / "none") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_endpoint_refuses_an_empty_worker_key(tmp_path: Path) -> None:
+    """Whoever hands it in."""
+    queue = JobQueue(tmp_path / "queue.sqlite3", ServeSettings())
+    desk = Desk(queue, lease_seconds=1, stop_seconds=1)
+    with pytest.raises(ValueError, match="empty"):
+        Endpoint(desk, ServeSettings(), LocalIntakeSettings(), worker_key="")
+    queue.close()

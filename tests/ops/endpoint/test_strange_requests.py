@@ -1,0 +1,264 @@
+"""Whatever bytes come over a connection, the endpoint answers with a 4xx at worst, soon, and goes on."""
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from tests.ops.endpoint.running import SETTINGS, WORKER_KEY, Running, running
+
+QUICK = SETTINGS.model_copy(update={"request_seconds": 0.1})
+GOOD = b'{"input":{}}'
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """One loop for the endpoint and all its requests."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def endpoint(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """An endpoint that waits only briefly for requests."""
+    context = running(tmp_path_factory.mktemp("endpoint"), QUICK)
+    endpoint = loop.run_until_complete(context.__aenter__())
+    endpoint.desk.queue.db.execute("PRAGMA synchronous = OFF")
+    yield endpoint
+    loop.run_until_complete(context.__aexit__(None, None, None))
+
+
+def port(endpoint: Running) -> int:
+    """Where it listens."""
+    return int(endpoint.url.split(":")[2].split("/")[0])
+
+
+async def exchange(endpoint: Running, request: bytes) -> bytes:
+    """All that is answered to these bytes, until the endpoint closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port(endpoint))
+    async with asyncio.timeout(30):
+        writer.write(request)
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+
+def code(answer: bytes) -> int:
+    """The status of an answer; 0 for a connection that was closed without one."""
+    return int(answer.split(b" ")[1]) if answer else 0
+
+
+def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
+    """A whole request."""
+    lines = [
+        b"POST /v2/local/" + path + b" HTTP/1.1",
+        b"Host: h",
+        b"Content-Length: %d" % len(body),
+        *headers,
+    ]
+    return b"\r\n".join([*lines, b"", body])
+
+
+def nested(levels: int) -> bytes:
+    """A request with lists in lists."""
+    return b'{"input":{"a":' + b"[" * levels + b"]" * levels + b"}}"
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (post(b"run", nested(200)), 200),
+        (post(b"run", nested(253)), 400),
+        (post(b"run", nested(300)), 400),
+        (post(b"run", nested(1_000_000)), 400),
+        (post(b"run", b'{"a":' * 300 + b"1" + b"}" * 300), 400),
+        (post(b"run", gzip.compress(GOOD), b"Content-Encoding: gzip"), 200),
+        (post(b"run", b"no gzip", b"Content-Encoding: gzip"), 400),
+        (post(b"run", gzip.compress(GOOD)[:12] + b"x" * 30, b"Content-Encoding: gzip"), 400),
+        (post(b"run", b"\xff\xff", b"Content-Encoding: deflate"), 400),
+        (post(b"run", zlib.compress(GOOD)[:-8], b"Content-Encoding: deflate"), 400),
+        (post(b"run", b"xx", b"Content-Encoding: zstd"), 400),
+        (post(b"run", b"xx", b"Content-Encoding: br"), 400),
+        (post(b"run", gzip.compress(b"0" * 12_000_000), b"Content-Encoding: gzip"), 413),
+        (post(b"run", b"\xff\xfe{"), 400),
+        (post(b"run", b'{"input":{"a":"\\ud800"}}'), 400),
+        (post(b"run", b'{"input":{"a":NaN}}'), 400),
+        (post(b"run", b'{"input":{"a":' + b"9" * 5000 + b"}}"), 400),
+        (post(b"run", b'{"input":{"a":' + b"9" * 300 + b"}}"), 200),
+        (post(b"run", b'{"input":{},"input":{"a":1}}'), 200),
+        (post(b"run", b'{"input":{},"webhook":"http://' + b"a" * 64 + b'.example/"}'), 400),
+        (post(b"run", b'{"input":{},"webhook":"http://a..b/"}'), 400),
+        (post(b"run", b'{"input":{},"webhook":"http://h:\xc2\xb2/"}'), 400),
+        (post(b"runsync?wait=\xc2\xb2", GOOD), 400),
+        (post(b"status/\xff", b""), 400),
+        (post(b"status/%FF%00%ED%A0%80", b""), 404),
+        (post(b"status/" + b"a" * 9000, b""), 400),
+        (post(b"job-done/w/x", b"{}"), 401),
+        (post(b"job-done/w/x", b"{}", b"Authorization: "), 401),
+        (post(b"job-done/w/x", b"{}", b"Authorization: Bearer "), 401),
+        (post(b"job-done/w/x", b"{}", b"Authorization: \xff\xfe"), 401),
+        (post(b"job-done/w/x", b"{}", "Authorization: Bearer é".encode()), 401),
+        (post(b"job-done/w/x", b"{}", b"Authorization: " + WORKER_KEY.encode()), 404),
+    ],
+    ids=range(32),
+)
+def test_strange_request_is_answered(
+    loop: asyncio.AbstractEventLoop, endpoint: Running, request_: bytes, expected: int
+) -> None:
+    """What cannot be taken is a 4xx; what merely looks odd is taken."""
+    assert code(loop.run_until_complete(exchange(endpoint, request_))) == expected
+
+
+def test_deep_result_is_kept_as_a_failure(loop: asyncio.AbstractEventLoop, endpoint: Running) -> None:
+    """A worker's answer that cannot be written again fails its job at once; such progress does not."""
+
+    async def main() -> None:
+        for field in (b"output", b"error"):
+            job_id = await endpoint.run({"input": {}})
+            while (await endpoint.take("w"))[1]["id"] != job_id:
+                pass
+            deep = b'"%b":%b%b' % (field, b"[" * 400, b"]" * 400)
+            assert await endpoint.done("w", job_id, b'{"status":"IN_PROGRESS",' + deep + b"}") == 400
+            assert (
+                await endpoint.done("w", job_id, b'{"status":"IN_PROGRESS","output":' + b"[" * 10**6) == 400
+            )
+            job_id = await endpoint.run({"input": {}})
+            await endpoint.take("w")
+            assert await endpoint.done("w", job_id, b"{" + deep + b"}") == 400
+            status = await endpoint.status(job_id)
+            assert (status["status"], status["output"]["error_code"]) == ("FAILED", "RESULT_INVALID")
+
+    loop.run_until_complete(main())
+
+
+def test_result_that_does_not_come_whole_fails_nothing(
+    loop: asyncio.AbstractEventLoop, endpoint: Running
+) -> None:
+    """The worker is told so by 408, and the job waits for what it sends next."""
+
+    async def main() -> None:
+        job_id = await endpoint.run({"input": {}})
+        while (await endpoint.take("w"))[1]["id"] != job_id:
+            pass
+        path, half = f"job-done/w/{job_id}".encode(), b"Authorization: " + WORKER_KEY.encode()
+        request = post(path, b'{"output":1}', half).removesuffix(b"1}")
+        assert code(await exchange(endpoint, request)) == 408
+        assert (await endpoint.status(job_id))["status"] == "IN_PROGRESS"
+        assert await endpoint.done("w", job_id, {"output": 1}) == 200
+        assert (await endpoint.status(job_id))["output"] == 1
+
+    loop.run_until_complete(main())
+
+
+def test_key_beyond_ascii_lets_in(tmp_path: Path) -> None:
+    """It is compared byte for byte."""
+
+    async def main() -> None:
+        settings = SETTINGS.model_copy(update={"api_key": SecretStr("schlüssel"), "request_seconds": 0.1})
+        async with running(tmp_path, settings) as endpoint:
+            for key, expected in (("schlüssel", 200), ("schlussel", 401), ("", 401)):
+                request = post(b"run", GOOD, f"Authorization: Bearer {key}".encode())
+                assert code(await exchange(endpoint, request)) == expected
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"", 0),
+        (b"GET /v2/lo", 0),
+        (b"GET /v2/local/health HTTP/1.1\r\nHost: h\r\nX-Half: ", 0),
+        (b"GET /v2/local/health HTTP/1.1\r\nHost: h\r\n\r\n", 200),
+        (b"GET /v2/local/health HTTP/1.1\r\nHost: h\r\n\r\nGET /v2/lo", 200),
+        (b"POST /v2/local/run HTTP/1.1\r\nHost: h\r\nContent-Length: 99\r\n\r\n{", 408),
+        (b"POST /v2/local/run HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", 408),
+    ],
+    ids=[
+        "nothing",
+        "half a line",
+        "half a head",
+        "idle",
+        "half a second head",
+        "half a body",
+        "half a chunk",
+    ],
+)
+def test_unfinished_request_is_given_up(
+    loop: asyncio.AbstractEventLoop, endpoint: Running, sent: bytes, expected: int
+) -> None:
+    """The connection is closed after `request_seconds`, and others are served meanwhile."""
+
+    async def main() -> list[bytes]:
+        waiting = [asyncio.create_task(exchange(endpoint, sent)) for _ in range(3)]
+        assert (await endpoint.ask("GET", "health"))[0] == 200
+        return await asyncio.gather(*waiting)
+
+    assert [code(answer) for answer in loop.run_until_complete(main())] == [expected] * 3
+
+
+METHODS = st.sampled_from([b"GET", b"POST", b"PUT", b"OPTIONS", b"CONNECT", b"PRI"]) | st.binary(max_size=4)
+TARGETS = st.sampled_from(
+    [
+        *(
+            b"/v2/local/run",
+            b"/v2/local/runsync?wait=1",
+            b"/v2/local/job-done/w/x",
+            b"/v2/local/health",
+            b"*",
+        ),
+        *(b"/v2/local/status/\xff", b"http://[::1", b"http://a:b/", b"//[/v2/local/health", b"/v2/local/%zz"),
+    ]
+) | st.binary(max_size=9).map(lambda tail: b"/v2/local/status/" + tail)
+NAMES = st.sampled_from(
+    [
+        *(b"Authorization", b"Content-Encoding", b"Content-Type", b"Transfer-Encoding", b"Expect", b"Origin"),
+        *(b"Connection", b"Upgrade", b"Cookie", b"Host", b"Range"),
+    ]
+)
+VALUES = st.sampled_from(
+    [
+        *(
+            WORKER_KEY.encode(),
+            b"gzip",
+            b"deflate",
+            b"br",
+            b"chunked",
+            b"identity",
+            b"100-continue",
+            b"\xff\xfe",
+        ),
+        *(b"text/plain; charset=\xff", b"multipart/form-data", b"websocket", b"close", b"keep-alive", b"["),
+    ]
+) | st.binary(max_size=6)
+BODIES = st.sampled_from([GOOD, nested(300), gzip.compress(GOOD), b"3\r\n{}\n\r\n0\r\n\r\n"]) | st.binary(
+    max_size=9
+)
+
+
+@hypothesis_settings(max_examples=120, deadline=None)
+@given(method=METHODS, target=TARGETS, headers=st.lists(st.tuples(NAMES, VALUES), max_size=3), body=BODIES)
+def test_any_bytes_are_no_server_error(
+    loop: asyncio.AbstractEventLoop,
+    endpoint: Running,
+    method: bytes,
+    target: bytes,
+    headers: list[tuple[bytes, bytes]],
+    body: bytes,
+) -> None:
+    """Any request line, headers and body: an answer below 500, or a closed connection."""
+    lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in headers)]
+    request = b"\r\n".join([*lines, b"Connection: close", b"Content-Length: %d" % len(body), b"", body])
+    answer = loop.run_until_complete(exchange(endpoint, request))
+    assert code(answer) < 500, answer

@@ -1,0 +1,227 @@
+"""How a caller is told that its job has ended."""
+
+import asyncio
+import contextlib
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from handler.settings import IntakeSettings, ServeSettings
+from ops.endpoint.intake import LocalIntakeSettings
+from ops.endpoint.queue import JobQueue
+from ops.endpoint.webhook import call_due_webhooks
+from tests.end_to_end.webhook_receiver import webhook_receiver
+from tests.ops.endpoint.clock import Clock
+
+SETTINGS = ServeSettings(webhook_attempts=3, webhook_interval_seconds=10)
+LOCAL = LocalIntakeSettings()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Time as the test says."""
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Iterator[JobQueue]:
+    """A queue in a new file."""
+    queue = JobQueue(tmp_path / "queue.sqlite3", SETTINGS, clock)
+    yield queue
+    queue.close()
+
+
+def end_job(queue: JobQueue, url: str, job_id: str = "a") -> None:
+    """A job with this webhook has ended."""
+    queue.submit(job_id, b'{"input":{"v":1}}', webhook=url)
+    queue.take("w")
+    queue.finish(job_id, "w", b'{"n":1}')
+
+
+def call(queue: JobQueue, timeout_seconds: float = 5.0, intake: IntakeSettings = LOCAL) -> int:
+    """Call what is due."""
+    return asyncio.run(call_due_webhooks(queue, intake, timeout_seconds))
+
+
+@pytest.mark.parametrize("answer", [201, 204, 302, 400, 404, 500])
+def test_only_200_is_success(queue: JobQueue, clock: Clock, answer: int) -> None:
+    """As RunPod documents it; a redirect is not followed. Ten seconds later it is called again."""
+    with webhook_receiver(answers=[answer]) as receiver:
+        end_job(queue, f"{receiver.url}/hook")
+        assert call(queue) == 1
+        assert call(queue) == 0
+        clock.advance(10)
+        assert call(queue) == 1
+        clock.advance(10)
+        assert call(queue) == 0
+    assert receiver.paths == ["/hook", "/hook"]
+    assert receiver.bodies[0] == receiver.bodies[1]
+
+
+def test_call_that_may_have_arrived_is_repeated_after_a_crash(tmp_path: Path, clock: Clock) -> None:
+    """At least once: only a noted success ends the calls."""
+    with webhook_receiver() as receiver:
+        first = JobQueue(tmp_path / "queue.sqlite3", SETTINGS, clock)
+        end_job(first, f"{receiver.url}/hook")
+        first.webhook_called = lambda *_, **__: None  # type: ignore[method-assign]  # killed before it was noted
+        call(first)
+        first.close()
+        second = JobQueue(tmp_path / "queue.sqlite3", SETTINGS, clock)
+        assert call(second) == 0, "ten seconds apart, also over a restart"
+        clock.advance(10)
+        assert call(second) == 1
+        assert call(second) == 0
+        second.close()
+    assert len(receiver.bodies) == 2
+
+
+def test_unreachable_webhook_is_given_up_and_holds_up_no_other(queue: JobQueue, clock: Clock) -> None:
+    """Nobody listens, a host that is none, a port out of range: three tries each, no exception."""
+    with webhook_receiver() as receiver:
+        for index, url in enumerate(["http://127.0.0.1:1/x", "http://no-such.invalid/", "http://a:99999/"]):
+            end_job(queue, url, f"bad-{index}")
+        end_job(queue, f"{receiver.url}/hook", "good")
+        assert call(queue) == 4
+        assert [body["id"] for body in receiver.bodies] == ["good"]
+        for expected in (3, 3, 0):
+            clock.advance(10)
+            assert call(queue) == expected
+
+
+def test_silent_webhook_costs_its_timeout_only(queue: JobQueue) -> None:
+    """A receiver that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        end_job(queue, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        assert call(queue, timeout_seconds=0.1) == 1
+    (job,) = queue._select("id = 'a'")
+    assert (job.webhook_calls, job.webhook_due_at is not None) == (1, True)
+
+
+def test_call_that_cannot_be_noted_is_not_made(queue: JobQueue, clock: Clock) -> None:
+    """On a full disk the bound on the calls would be none; they are made when there is room again."""
+    with webhook_receiver() as receiver:
+        end_job(queue, f"{receiver.url}/hook")
+        queue.db.execute("PRAGMA query_only = ON")
+        for _ in range(5):
+            with pytest.raises(sqlite3.OperationalError):
+                call(queue)
+        assert receiver.bodies == []
+        queue.db.execute("PRAGMA query_only = OFF")
+        assert call(queue) == 1
+    assert len(receiver.bodies) == 1
+
+
+@pytest.mark.parametrize("dripping", [False, True])
+def test_call_ends_with_its_time(queue: JobQueue, dripping: bool) -> None:
+    """Also for a receiver that reads nothing of a large body, or answers a byte now and then."""
+    ended = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            while not ended.wait(0.02):
+                if dripping:
+                    connection.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        receiver = threading.Thread(target=drip, args=(listener,))
+        receiver.start()
+        queue.submit("a", b'{"input":{}}', webhook=f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        queue.take("w")
+        queue.finish("a", "w", b'"' + b"x" * (100 if dripping else 20_000_000) + b'"')
+        assert call(queue, timeout_seconds=0.2) == 1
+        ended.set()
+        receiver.join()
+    (job,) = queue._select("id = 'a'")
+    assert job.webhook_calls == 1
+
+
+def test_call_does_not_hold_up_the_end(queue: JobQueue) -> None:
+    """When the endpoint ends, a call under way is given up, and is due again at the next start."""
+
+    async def main() -> None:
+        async with asyncio.timeout(0.1):
+            await call_due_webhooks(queue, LOCAL, 1000.0)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        end_job(queue, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        with pytest.raises(TimeoutError):
+            asyncio.run(main())  # returns when its threads have ended
+    (job,) = queue._select("id = 'a'")
+    assert (job.webhook_calls, job.webhook_due_at is not None) == (0, True)
+
+
+def test_private_addresses_can_be_shut(
+    queue: JobQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name, by number: the receiver hears nothing, the log says why, and the calls are bounded."""
+    shut = LocalIntakeSettings(allow_private_addresses=False)
+    resolve = socket.getaddrinfo
+
+    def inside(host: str, *more: Any, **others: Any) -> Any:
+        return resolve("127.0.0.1" if host == "inside.example" else host, *more, **others)
+
+    monkeypatch.setattr(socket, "getaddrinfo", inside)
+    with webhook_receiver() as receiver, capture_logs() as lines:
+        port = receiver.url.rpartition(":")[2]
+        for host in ("127.0.0.1", "2130706433", "inside.example", "[::ffff:127.0.0.1]"):
+            end_job(queue, f"http://{host}:{port}/s3cret", host)
+        for _ in range(3):
+            assert call(queue, intake=shut) == 4
+            clock.advance(10)
+        assert call(queue, intake=shut) == 0
+    assert receiver.bodies == []
+    assert len(lines) == 12
+    assert all("not public" in line["outcome"] for line in lines)
+    assert "s3cret" not in str(lines)
+
+
+def test_name_is_looked_up_once(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call goes to the checked address: one that changes between check and call gains nothing."""
+    answers = ["127.0.0.1", "169.254.169.254"]
+    resolve = socket.getaddrinfo
+
+    def changing(host: str, *more: Any, **others: Any) -> Any:
+        return resolve(answers.pop(0) if host == "outside.example" else host, *more, **others)
+
+    monkeypatch.setattr(socket, "getaddrinfo", changing)
+    with webhook_receiver() as receiver:
+        end_job(queue, receiver.url.replace("127.0.0.1", "outside.example") + "/hook")
+        call(queue)
+    assert receiver.paths == ["/hook"]
+    assert answers == ["169.254.169.254"]
+
+
+@pytest.mark.parametrize(
+    "refused", [{"allow_http": False}, {"allowed_hosts": ("a.example",)}, {"allowed_ports": (1,)}]
+)
+def test_webhooks_obey_what_videos_obey(queue: JobQueue, refused: dict[str, object]) -> None:
+    """Every rule about a caller's URLs, not only the one about addresses."""
+    with webhook_receiver() as receiver:
+        end_job(queue, f"{receiver.url}/hook")
+        call(queue, intake=LocalIntakeSettings(**refused))  # type: ignore[arg-type]
+    assert receiver.bodies == []
+
+
+def test_metadata_services_stay_shut(queue: JobQueue) -> None:
+    """Also where private addresses are allowed."""
+    with capture_logs() as lines:
+        end_job(queue, "http://169.254.169.254/latest/")
+        call(queue)
+    assert "not public" in lines[0]["outcome"]
+
+
+def test_log_names_the_host_only(queue: JobQueue) -> None:
+    """The path and the query may hold a token."""
+    with webhook_receiver() as receiver, capture_logs() as lines:
+        end_job(queue, f"{receiver.url}/s3cret-path?token=s3cret", "a")
+        end_job(queue, "http://user:s3cret@127.0.0.1:1/s3cret?token=s3cret", "b")
+        call(queue)
+    assert len(lines) == 2
+    assert {line["host"] for line in lines} == {"127.0.0.1"}
+    assert "s3cret" not in str(lines)
