@@ -61,8 +61,8 @@ ARG PRECISION=bf16
 RUN --mount=type=secret,id=weights,required=true \
     set -a && . /run/secrets/weights && set +a \
  && export MODEL_STORE=/models \
- && /opt/venv/bin/python -m model_cache fetch --precision "${PRECISION}" --discard-official \
- && /opt/venv/bin/python -m model_cache verify
+ && /opt/venv/bin/python -m handler weights fetch --precision "${PRECISION}" --discard-official \
+ && /opt/venv/bin/python -m handler weights verify
 
 # hadolint ignore=DL3006
 FROM weights-${WEIGHTS} AS weights

@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from handler import __main__ as command_line
 from model_cache.errors import WeightsMissing
+from ops import command_line
 from tests.fakes import FakeModels
 
 

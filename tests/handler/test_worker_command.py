@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 import handler.worker
 import model_cache.cache
-from handler.__main__ import app
+from ops.command_line import app
 
 
 @pytest.mark.parametrize(

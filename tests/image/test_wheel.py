@@ -10,7 +10,7 @@ import pytest
 
 from tests.image.recipe import ROOT, copy_context
 
-PACKAGES = ("handler", "model_cache")
+PACKAGES = ("handler", "model_cache", "ops")
 
 
 @pytest.fixture(scope="module")
@@ -48,4 +48,4 @@ def test_wheel_carries_its_licence_and_its_command(wheel: zipfile.ZipFile) -> No
     assert metadata["Requires-Python"] == "<3.13,>=3.11"
     assert metadata["License-Expression"] == "MIT"
     assert f"{folder}/licenses/LICENSE" in wheel.namelist()
-    assert b"hmr2-worker = handler.__main__:main" in wheel.read(f"{folder}/entry_points.txt")
+    assert b"hmr2-worker = ops.command_line:main" in wheel.read(f"{folder}/entry_points.txt")

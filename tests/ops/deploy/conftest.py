@@ -12,7 +12,7 @@ import structlog
 import yaml
 from typer.testing import CliRunner
 
-from handler.__main__ import app
+from ops.command_line import app
 from tests.ops.deploy.fake_rest import KEY, FakeRest, serving
 
 IMAGE = "registry.example.com/you/worker:0.1.0"

@@ -1,0 +1,191 @@
+"""The command line, `hmr2-worker` or `python -m handler`: each command calls the right place."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from pydantic import ValidationError
+
+from model_cache.errors import ModelError
+from ops.deploy.app import app as deploy
+from ops.weights.command import app as weights
+
+if TYPE_CHECKING:  # the commands import what they need when they run: importing torch takes seconds
+    from handler.settings import Settings
+    from model_cache.interfaces import Models
+
+ModelChoice = Literal["auto", "official", "lite"]
+OverlayStyle = Literal["mesh", "skeleton"]
+
+app = typer.Typer(
+    help="Video of people in, tracked 3D human motion out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(deploy, name="deploy")
+app.add_typer(weights, name="weights")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def worker() -> None:
+    """Take jobs from RunPod, or from `serve`, until told to stop; RunPod's --rp_... options pass through.
+
+    Without MODELS in its environment it wants the official models: in production nothing falls back silently.
+    """
+    from handler.settings import Settings
+    from handler.worker import start
+
+    settings = Settings()
+    start(lambda: _load_models(settings, _production_choice()), settings)
+
+
+@app.command()
+def fitness() -> None:
+    """Load the models and run a worker's checks on itself, without a queue; exit code 1 if it is unfit."""
+    from handler.ending import exit_on_signals
+    from handler.fitness import Unfit, checks
+    from handler.settings import Settings
+
+    exit_on_signals()
+    settings = Settings()
+    try:
+        models = _load_models(settings, _production_choice())
+        for check in checks(models, settings):
+            check()
+            typer.echo(f"{check.__name__}: yes")
+    except (Unfit, ModelError) as error:
+        typer.echo(f"unfit: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"fit, with the {models.description.models} models on {models.description.device}")
+
+
+@app.command()
+def track(
+    words: Annotated[list[str], typer.Argument(help="A video file or URL, and options as name=value.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default ./out.")] = None,
+    models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
+) -> None:
+    """Track the people in one video, without a server.
+
+    The options of a job's input work here, and so do 4D-Humans' own:
+    track video.source=clip.mp4 video.output_dir=out phalp.n_init=3
+    """
+    from rich.console import Console
+
+    from handler.ending import exit_on_signals
+    from handler.settings import Settings
+    from handler.track_command import track as run
+
+    exit_on_signals()
+    settings = Settings()
+    code = run(
+        words,
+        out,
+        lambda: _load_models(settings, models),
+        settings,
+        console=Console(),
+        errors=Console(stderr=True),
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def serve(
+    data: Annotated[Path, typer.Option(help="Folder of the queue, results and keys.")] = Path("var/endpoint"),
+    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes; default 1 per GPU.")] = None,
+    gpus: Annotated[str, typer.Option(help="GPUs dealt out to the workers, as 0,1,2.")] = "",
+    models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
+    host: Annotated[str, typer.Option(help="Beyond loopback needs SERVE_API_KEY.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the job API.")] = 8000,
+    storage_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the S3 server.")] = 8001,
+) -> None:
+    """Serve RunPod's job API on this machine, with workers and an S3 server for the results.
+
+    Results go to the S3 server, or to a bucket elsewhere if BUCKET_NAME is set.
+    """
+    from ops.endpoint.serve import CannotServe, ServeOptions, run
+
+    devices = tuple(gpu.strip() for gpu in gpus.split(",") if gpu.strip())
+    options = ServeOptions(
+        data=data,
+        host=host,
+        port=port,
+        storage_port=storage_port,
+        num_workers=max(len(devices), 1) if workers is None else workers,
+        gpus=devices,
+        models=models,
+    )
+    try:
+        run(options)
+    except CannotServe as reason:
+        typer.echo(f"serve: {reason}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def overlay(
+    video: Annotated[Path, typer.Argument(help="The video that the results were made from.")],
+    results: Annotated[Path, typer.Argument(help="Folder with result.json and frames.jsonl.gz.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; default overlay.mp4 there.")] = None,
+    style: Annotated[OverlayStyle | None, typer.Option(help="Default: what the job asked for.")] = None,
+    models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
+) -> None:
+    """Draw finished results on their video."""
+    from handler.ending import exit_on_signals
+    from handler.errors import JobError
+    from handler.overlay_command import draw
+    from handler.settings import Settings
+
+    exit_on_signals()
+    settings = Settings()
+    try:
+        path = draw(video, results, out, style, lambda: _load_models(settings, models).body, settings)
+    except (JobError, ModelError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
+def schema() -> None:
+    """Write docs/schema, the TypeScript types and the settings table, from the repository's root."""
+    import handler.settings
+    import model_cache.settings
+    from handler.schema import write_files
+    from handler.settings_table import PAGE, filled_in, settings_classes
+
+    for path in write_files(Path.cwd()):
+        typer.echo(f"wrote {path}")
+    classes = settings_classes(handler.settings, model_cache.settings)
+    PAGE.write_text(filled_in(PAGE.read_text(), classes))
+    typer.echo(f"wrote {PAGE}")
+
+
+def _production_choice() -> ModelChoice | None:
+    """The models of a worker that was not told which."""
+    from model_cache.settings import ModelSettings
+
+    return None if "models" in ModelSettings().model_fields_set else "official"
+
+
+def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Models":
+    from model_cache.cache import load
+    from model_cache.settings import ModelSettings
+
+    wanted = ModelSettings() if choice is None else ModelSettings(models=choice)
+    return load(wanted, warm_up_frames=settings.worker.batch_frames)
+
+
+def main() -> None:
+    """Run a command; what the user can put right is told in a sentence, with exit status 1."""
+    try:
+        app()
+    except ModelError as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(1)
+    except ValidationError as error:
+        problems = ", ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        typer.echo(f"A setting is wrong: {problems}", err=True)  # without the values: they may be secret
+        sys.exit(1)
