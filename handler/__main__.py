@@ -39,10 +39,12 @@ def worker() -> None:
 @app.command()
 def fitness() -> None:
     """Load the models and run a worker's checks on itself, without a queue; exit code 1 if it is unfit."""
+    from handler.ending import exit_on_signals
     from handler.fitness import Unfit, checks
     from handler.settings import Settings
     from model_cache.errors import ModelError
 
+    exit_on_signals()
     settings = Settings()
     try:
         models = _load_models(settings, _production_choice())
@@ -68,9 +70,11 @@ def track(
     """
     from rich.console import Console
 
+    from handler.ending import exit_on_signals
     from handler.settings import Settings
     from handler.track_command import track as run
 
+    exit_on_signals()
     settings = Settings()
     code = run(
         words,
@@ -125,11 +129,13 @@ def overlay(
     models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
 ) -> None:
     """Draw finished results on their video."""
+    from handler.ending import exit_on_signals
     from handler.errors import JobError
     from handler.overlay_command import draw
     from handler.settings import Settings
     from model_cache.errors import ModelError
 
+    exit_on_signals()
     settings = Settings()
     try:
         path = draw(video, results, out, style, lambda: _load_models(settings, models).body, settings)

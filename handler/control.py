@@ -1,17 +1,20 @@
 """How a running job is ended from outside and shows that it is alive. Knows nothing of what it does.
 
-Stages call `check()` once per frame, per downloaded chunk and per uploaded part: it beats the pulse that
-the watchdog listens to, and raises if the job must end.
+Stages call `check()` once per frame, per chunk of a file that is read or copied, per downloaded chunk and per
+uploaded part: it beats the pulse that the watchdog listens to, and raises if the job must end.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from handler.errors import JobError, WorkerError
 
 Item = TypeVar("Item")
+
+CHUNK_BYTES = 1024 * 1024  # of a file, between two checks
 
 
 class JobControl:
@@ -67,3 +70,18 @@ class JobControl:
             self.check()
             yield item
         self.check()
+
+
+def unstoppable() -> None:
+    """The check of work that nobody can end."""
+
+
+def read_chunks(path: Path, check: Callable[[], None]) -> Iterator[bytes]:
+    """The bytes of a file, with a `check()` before each chunk of `CHUNK_BYTES`."""
+    with path.open("rb", buffering=0) as file:
+        while True:
+            check()
+            chunk = file.read(CHUNK_BYTES)
+            if not chunk:
+                return
+            yield chunk

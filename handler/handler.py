@@ -7,6 +7,7 @@ import asyncio
 import contextvars
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ MAX_REPLY_WARNINGS = 50
 MAX_REPLY_BYTES = 256 * 1024  # the platform drops results over about 20 MB; ours are pointers
 # Outcomes without an answer: the caller has cancelled, or the queue gives the job to another worker.
 UNANSWERED = ("CANCELLED", "SHUTTING_DOWN")
+EARLY_STOP_SECONDS = 3.0  # how long a stop is kept for a job that is still on its way here
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +52,8 @@ class Handler:
         settings: limits.
         scratch: where the job's folder is made.
         redactor: takes secrets out of error messages.
-        send_progress: delivers one progress message of a job and returns when it has arrived.
+        send_progress: delivers one progress message of a job and returns when it has arrived, or when it
+            never will: it gives up after so many seconds.
         memory_bytes: how much memory this process holds.
     """
 
@@ -61,7 +64,7 @@ class Handler:
         settings: WorkerSettings,
         scratch: Scratch,
         redactor: Redactor,
-        send_progress: Callable[[Job, ProgressMessage], None] = lambda job, message: None,
+        send_progress: Callable[[Job, ProgressMessage, float], None] = lambda job, message, seconds: None,
         memory_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._run = run
@@ -73,6 +76,7 @@ class Handler:
         self._memory_at_start = memory_bytes()
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")  # its queue is the device's lock
         self._running: dict[str, _Running] = {}
+        self._refused: dict[str, float] = {}  # until when
         self._num_done = 0
         self.leaving: str | None = None
 
@@ -88,6 +92,9 @@ class Handler:
         """
         job_id = str(job.get("id", "unknown"))
         with job_context(job_id):
+            if self._refused.pop(job_id, 0.0) > time.monotonic():
+                log.info("job was stopped before it began")
+                raise asyncio.CancelledError
             try:
                 if self.leaving:
                     raise WorkerError("SHUTTING_DOWN", "this worker takes no more jobs")
@@ -99,6 +106,15 @@ class Handler:
         """Ask every running job to end with this WorkerError, within a frame."""
         for running in list(self._running.values()):
             running.control.stop(code, message)
+
+    def refuse(self, job_id: str) -> None:
+        """A job was stopped before it began: should it begin in the next seconds, it ends at once.
+
+        No longer, since the same id may come again, to be run.
+        """
+        now = time.monotonic()
+        self._refused = {other: until for other, until in self._refused.items() if until > now}
+        self._refused[job_id] = now + EARLY_STOP_SECONDS
 
     async def _answer(self, job: Job, job_id: str) -> dict[str, Any]:
         request, input_sha256 = parse(job)
@@ -130,9 +146,13 @@ class Handler:
     ) -> dict[str, Any] | None:
         """The reply, or None if there must be none. Ends with the compute thread, or without it if stuck."""
 
+        def send(message: ProgressMessage, seconds: float) -> None:
+            if not control.stopped():  # of a job that was given up, nothing may follow the reply
+                self._send_progress(job, message, seconds)
+
         def compute() -> Reply:
             pump = ProgressPump(
-                lambda message: self._send_progress(job, message),
+                send,
                 interval_seconds=self._settings.progress_interval_seconds,
                 drain_seconds=self._settings.progress_drain_seconds,
             )

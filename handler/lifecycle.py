@@ -4,9 +4,10 @@ Knows nothing of what jobs do. The hook into RunPod's SDK is its `concurrency_mo
 on the main thread at the top of every take loop, after it has put its own signal handlers in place.
 
 Idle, SIGTERM ends the process at once: the SDK's own way waits for its open poll (up to 90 s) and can take a
-job that it never runs. Busy, the job may finish within `shutdown_seconds`; after that it is stopped within a
-frame, cleaned up, and left unanswered. A job whose worker is gone goes back to the queue and runs again under
-the same id, while an error reply would be final. No half result is ever posted.
+job that it never runs. Busy, it ends within `shutdown_seconds`, whatever happens: for most of them the job
+may finish, then it is stopped within a frame, cleaned up, and left unanswered. A job whose worker is gone
+goes back to the queue and runs again under the same id, while an error reply would be final. No half result
+is ever posted.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ import structlog
 
 from handler.handler import Handler
 
-CLEAN_UP_SECONDS = 2.0  # for a stopped job to remove its files; then the process ends regardless
+CLEAN_UP_SHARE = 0.25  # of the time to end: for a stopped job to end its uploads and remove its files
 POLL_SECONDS = 0.05
 
 log = structlog.get_logger(__name__)
@@ -35,7 +36,7 @@ class Lifecycle:
     Args:
         handler: the job in progress is stopped through it.
         num_jobs: jobs that the SDK has taken and not yet answered.
-        shutdown_seconds: how long a busy worker may take after SIGTERM.
+        shutdown_seconds: time from SIGTERM to the end of a busy worker.
         clean_up: runs before the process ends; must be quick.
     """
 
@@ -82,17 +83,20 @@ class Lifecycle:
         signal.signal(number, shut_down)
 
     def _finish(self, reason: str) -> None:
-        log.warning("shutting down; the job may still finish", within_seconds=self._shutdown_seconds)
-        if not self._wait_until_idle(self._shutdown_seconds):
+        end = time.monotonic() + self._shutdown_seconds
+        clean_up = self._shutdown_seconds * CLEAN_UP_SHARE
+        log.warning(
+            "shutting down; the job may still finish", within_seconds=self._shutdown_seconds - clean_up
+        )
+        self._wait_until_idle(end - clean_up)
+        if self._num_jobs():
             self._handler.stop("SHUTTING_DOWN", "this worker was told to shut down")
-            self._wait_until_idle(CLEAN_UP_SECONDS)
+            self._wait_until_idle(end)
         self._leave(f"{reason} while busy")
 
-    def _wait_until_idle(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while self._num_jobs() and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
-        return not self._num_jobs()
+    def _wait_until_idle(self, end: float) -> None:
+        while self._num_jobs() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, POLL_SECONDS))
 
     def _leave(self, reason: str) -> NoReturn:
         """End the process now: `sys.exit` would wait for open polls and for threads that never end."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from handler.control import JobControl
+from handler.ending import stopping_on_signals
 from handler.errors import InputError
 from handler.results.document import ResultDocument
 from handler.results.overlay import OVERLAY_NAME, overlay
@@ -31,7 +33,7 @@ def draw(
     load: Callable[[], BodyModel],
     settings: Settings,
 ) -> Path:
-    """Write `overlay.mp4` and return where it is.
+    """Write `overlay.mp4` and return where it is. A signal ends the process, see `stopping_on_signals`.
 
     Args:
         video: the very file the results were made from.
@@ -53,13 +55,31 @@ def draw(
     options = document.options
     if style is not None:
         options = options.model_copy(update={"overlay_style": style})
+    control = JobControl(time_budget_seconds=settings.worker.time_budget_seconds)
     frames = decode(
-        facts, settings.intake, start_s=options.start_s, end_s=options.end_s, stride=options.stride
+        facts,
+        settings.intake,
+        start_s=options.start_s,
+        end_s=options.end_s,
+        stride=options.stride,
+        check=control.check,
     )
     target = out or results / OVERLAY_NAME
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder, closing(frames):
+    scratch = tempfile.TemporaryDirectory(dir=target.parent)
+    with (
+        stopping_on_signals(lambda: control.stop("CANCELLED", "stopped by a signal"), scratch.cleanup),
+        scratch as folder,
+        closing(frames),
+    ):
         made = overlay(
-            frames, results / FRAMES_NAME, options=options, facts=facts, body=load(), into=Path(folder)
+            frames,
+            results / FRAMES_NAME,
+            options=options,
+            facts=facts,
+            body=load(),
+            into=Path(folder),
+            num_frames=document.processed.frames,
+            check=control.check,
         )
         shutil.move(made, target)
     return target

@@ -151,6 +151,7 @@ def _follow(
             batch_frames=1 if isinstance(models, BringsTracker) else limits.batch_frames,
             clear_cache=models.clear_cache,
             clear_every_frames=settings.clear_cache.every_frames,
+            check=work.control.check,
         )
         ahead = stack.enter_context(
             Ahead(stages.each("perceive", batches), depth=limits.perceive_ahead_batches, name="perceive")
@@ -160,7 +161,9 @@ def _follow(
         stack.enter_context(closing(tracked))
         counted = work.report.count(work.control.watch(tracked), _expected_frames(facts, options))
         with stages.stage("write"):
-            written = write(counted, options=options, body=models.body, into=work.folder)
+            written = write(
+                counted, options=options, body=models.body, into=work.folder, check=work.control.check
+            )
     stages.add("decode", decoding.busy_seconds)
     return written, decoding
 
@@ -195,25 +198,27 @@ def _files(
     facts: VideoFacts, written: Written, work: Work, models: Models, settings: Settings, stages: Stages
 ) -> list[LocalFile]:
     """Every artifact but the summary."""
-    options, folder = work.request.options, work.folder
-    files = [local_file("frames.jsonl.gz", written.frames_path)]
-    if "frames.json" in options.artifacts:
-        with stages.stage("write"):
-            path = write_document(written, options=options, job_id=work.job_id, into=folder)
-            files.append(local_file("frames.json", path))
+    options, folder, check = work.request.options, work.folder, work.control.check
+    with stages.stage("write"):
+        files = [local_file("frames.jsonl.gz", written.frames_path, check)]
+        if "frames.json" in options.artifacts:
+            path = write_document(written, options=options, job_id=work.job_id, into=folder, check=check)
+            files.append(local_file("frames.json", path, check))
     if "overlay.mp4" in options.artifacts:
         _begin(work, "overlay")
         decoded = _decoded(facts, work, settings, stages, DecodeReport())
         with closing(decoded), stages.stage("overlay"):
             path = overlay(
-                work.control.watch(decoded),
+                decoded,
                 written.frames_path,
                 options=options,
                 facts=facts,
                 body=models.body,
                 into=folder,
+                num_frames=written.timeline.frames,
+                check=check,
             )
-            files.append(local_file("overlay.mp4", path))
+            files.append(local_file("overlay.mp4", path, check))
     return files
 
 

@@ -1,8 +1,10 @@
 """What a caller sees of a running job: throttled, in order, sent before the reply. Knows nothing of RunPod.
 
-Whoever starts a job hands in a callable that sends one message and returns when it has arrived.
+Whoever starts a job hands in a callable that sends one message, and returns when it has arrived or was given
+up for good.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +16,9 @@ from handler.errors import Stage
 from handler.job import ProgressMessage
 from handler.records import TrackedFrame
 
-Send = Callable[[ProgressMessage], None]
+Send = Callable[[ProgressMessage, float], None]
+
+CLOSE_SECONDS = 1.0  # for a message that was given up to close its connection
 
 log = structlog.get_logger(__name__)
 
@@ -22,14 +26,14 @@ log = structlog.get_logger(__name__)
 class ProgressPump:
     """One thread per job that sends the newest message and nothing else.
 
-    A context manager: after a clean exit the newest message has been sent; after an exception it is
-    dropped. Either way the thread is joined, for at most `drain_seconds`, so that no update can
-    overtake the reply.
+    A context manager: after a clean exit the newest message has been sent, or given up; after an exception it
+    is dropped. Either way nothing is under way any more, so that no update can follow the reply.
 
     Args:
-        send: delivers one message; may be slow, may raise.
+        send: delivers one message within so many seconds, or raises and sees to it that it never arrives.
         interval_seconds: shortest time between two messages.
-        drain_seconds: longest wait for the last one.
+        drain_seconds: longest time to leave. Each message has half of it: at the end one may be under way and
+            one wait.
     """
 
     def __init__(self, send: Send, *, interval_seconds: float, drain_seconds: float) -> None:
@@ -39,6 +43,7 @@ class ProgressPump:
         self._changed = threading.Condition()
         self._newest: ProgressMessage | None = None
         self._closed = False
+        self._deadline = math.inf
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
     def put(self, message: ProgressMessage) -> None:
@@ -60,10 +65,11 @@ class ProgressPump:
     ) -> None:
         with self._changed:
             self._closed = True
+            self._deadline = time.monotonic() + self._drain_seconds
             if kind is not None:
                 self._newest = None
             self._changed.notify()
-        self._thread.join(self._drain_seconds)
+        self._thread.join(self._drain_seconds + CLOSE_SECONDS)
         if self._thread.is_alive():
             log.warning("a progress update is still under way", waited_seconds=self._drain_seconds)
 
@@ -72,10 +78,11 @@ class ProgressPump:
             with self._changed:
                 self._changed.wait_for(lambda: self._newest is not None or self._closed)
                 message, self._newest = self._newest, None
-            if message is None:
+                seconds = min(self._drain_seconds / 2, self._deadline - time.monotonic())
+            if message is None or seconds <= 0:
                 return
             try:
-                self._send(message)
+                self._send(message, seconds)
             except Exception as error:  # noqa: BLE001 - progress must never fail a job
                 log.warning("a progress update was lost", error=repr(error))
             with self._changed:

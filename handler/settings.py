@@ -92,7 +92,11 @@ class WorkerSettings(BaseSettings):
     )
     stall_seconds: float = Field(default=300.0, gt=0, description="A job without progress for so long fails.")
     progress_interval_seconds: float = Field(default=1.0, gt=0, description="Shortest time between updates.")
-    progress_drain_seconds: float = Field(default=10.0, gt=0, description="Longest wait for the last update.")
+    progress_drain_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="Longest wait for updates at a job's end; one that takes half of it is given up.",
+    )
     recycle_after_jobs: int = Field(
         default=0, ge=0, description="Ask for a new worker after so many jobs; 0 = never."
     )
@@ -100,7 +104,9 @@ class WorkerSettings(BaseSettings):
         default=4 * 1024**3, ge=0, description="Ask for a new worker when memory grew by so much; 0 = never."
     )
     shutdown_seconds: float = Field(
-        default=8.0, gt=0, description="Time to stop cleanly after SIGTERM when busy."
+        default=7.0,
+        gt=0,
+        description="From SIGTERM to the end of a busy worker; its job may finish in three quarters of it.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Log level.")
 

@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from handler import logs
 from handler.control import JobControl
+from handler.ending import stopping_on_signals
 from handler.errors import JobError
 from handler.fitness import Unfit, check_scratch
 from handler.job import JobInput, ProgressMessage, Reply
@@ -39,7 +40,7 @@ def track(
     console: Console,
     errors: Console,
 ) -> int:
-    """Track one video; returns the exit code.
+    """Track one video; returns the exit code. A signal ends the process, see `stopping_on_signals`.
 
     Args:
         words: the source and `name=value` overrides, as typed.
@@ -81,19 +82,27 @@ def track(
 
 def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings, console: Console) -> Reply:
     scratch = Scratch(settings.worker.scratch)
-    try:
-        with scratch.job() as folder, _progress_bar(console) as publish:
-            work = Work(
-                job_id=f"track-{uuid.uuid4().hex[:12]}",
-                request=request,
-                input_sha256="0" * 64,  # nobody asks for this result again by its input
-                folder=folder,
-                control=JobControl(time_budget_seconds=settings.worker.time_budget_seconds),
-                report=Report(publish),
-            )
-            return run(work, models, settings, local)
-    finally:
+    control = JobControl(time_budget_seconds=settings.worker.time_budget_seconds)
+
+    def clean_up() -> None:
         scratch.close()
+        console.show_cursor()
+
+    with (
+        stopping_on_signals(lambda: control.stop("CANCELLED", "stopped by a signal"), clean_up),
+        closing(scratch),
+        scratch.job() as folder,
+        _progress_bar(console) as publish,
+    ):
+        work = Work(
+            job_id=f"track-{uuid.uuid4().hex[:12]}",
+            request=request,
+            input_sha256="0" * 64,  # nobody asks for this result again by its input
+            folder=folder,
+            control=control,
+            report=Report(publish),
+        )
+        return run(work, models, settings, local)
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 Knows nothing of what a job does. Everything that leans on the SDK's inside is in this file.
 """
 
+import asyncio
 import ctypes
+import inspect
 import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -26,7 +27,6 @@ from model_cache.errors import ModelError
 from model_cache.interfaces import Models
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-SDK_PROGRESS_THREAD = "(_thread_target)"  # how Python names the threads of the SDK's progress_update
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +99,7 @@ def take_jobs(
         send_progress=send_progress,
         memory_bytes=resident_bytes,
     )
+    honour_early_stops(handler)
     lifecycle = Lifecycle(
         handler,
         num_jobs=JobsProgress().get_job_count,
@@ -114,18 +115,45 @@ def take_jobs(
         scratch.close()
 
 
-def send_progress(job: Job, message: ProgressMessage) -> None:
-    """Post one update and wait until it has arrived.
+def send_progress(job: Job, message: ProgressMessage, seconds: float) -> None:
+    """Post one update and wait until it has arrived, or give it up and close its connection.
 
-    The SDK posts each update in a thread of its own, so that it could overtake an earlier update, or arrive
-    after the result and re-open the job. Joining the SDK's threads restores the order.
+    The SDK's own `progress_update` posts in a thread that nobody can wait for or end, for minutes and with
+    retries, so that an update could overtake an earlier one, or follow the result and re-open the job.
+
+    Raises:
+        TimeoutError: the queue did not answer in so many seconds.
     """
-    import runpod.serverless
+    from runpod.http_client import AsyncClientSession
+    from runpod.serverless.modules.rp_http import send_result
 
-    runpod.serverless.progress_update(dict(job), message.model_dump(mode="json"))
-    for thread in threading.enumerate():
-        if thread.name.endswith(SDK_PROGRESS_THREAD):
-            thread.join()
+    async def post() -> None:
+        update = {"status": "IN_PROGRESS", "output": message.model_dump(mode="json")}
+        async with asyncio.timeout(seconds), AsyncClientSession() as session:
+            await send_result(session, update, dict(job))
+
+    asyncio.run(post())
+
+
+def honour_early_stops(handler: Handler) -> None:
+    """Let the SDK tell the handler of a stop that finds no running job.
+
+    The SDK begins a job up to 0.1 s after it has taken it, and drops a stop that comes before: the job would
+    run to its end. Cancelled after that, but before its first step, the job's task would never be counted as
+    ended, and the worker never ask for another job.
+    """
+    from runpod.serverless.modules.rp_scale import JobScaler
+
+    stop_running_job = JobScaler.stop_job
+
+    async def stop_job(scaler: JobScaler, job_id: str) -> bool:
+        task = scaler.jobs_tasks.get(job_id)
+        if task is None or inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
+            handler.refuse(job_id)
+            return False
+        return bool(await stop_running_job(scaler, job_id))
+
+    JobScaler.stop_job = stop_job
 
 
 def _skip_survey_of_the_processor() -> None:

@@ -1,6 +1,7 @@
 """`python -m model_cache`: the weights store on the command line. Knows nothing of jobs."""
 
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -177,6 +178,10 @@ def _print_model(model: str, facts: dict[str, Any]) -> None:
 def main() -> None:
     """Runs a command; what a user can put right is told in words, with exit status 1."""
     logging.basicConfig(level=logging.WARNING)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
+            # As an exception, so that files that are half written are removed on the way.
+            signal.signal(number, lambda signum, _: sys.exit(128 + signum))
     stamina.instrumentation.set_on_retry_hooks([])  # a retry is no news to an operator; giving up is
     try:
         app()

@@ -47,7 +47,7 @@ class Worker:
         has_asked: it has asked for a job, so it is past its start.
         must_leave: it gets no more jobs and its process is to end.
         stops: jobs it must stop, with when that was first known; kept until it no longer names them.
-        told: those of them that it has been told.
+        told: those of them that it has been told since it last named them.
     """
 
     worker_id: str
@@ -138,15 +138,14 @@ class Desk:
                 del worker.stops[job_id]
                 worker.told.discard(job_id)
         self.stop(stops)
-        overdue = {job_id for job_id in still if self._clock() - worker.stops[job_id] >= self._stop_seconds}
-        if overdue and worker.is_ours:
+        if still & worker.told:  # a stop can get lost: the SDK drops one that comes before the job has begun
+            worker.told -= still
+            self.bell.ring()
+        if any(self._clock() - worker.stops[job_id] >= self._stop_seconds for job_id in still):
             self.dismiss(worker.worker_id)
-        elif overdue:  # cannot be ended from here: tell it again
-            worker.told -= overdue
-            worker.stops.update(dict.fromkeys(overdue, self._clock()))
 
     def tell_stops(self, worker: Worker) -> list[str]:
-        """The jobs a worker has not been told to stop."""
+        """The jobs a worker has yet to be told to stop, or to be told again."""
         new = [job_id for job_id in worker.stops if job_id not in worker.told]
         worker.told.update(new)
         return new

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import structlog
 
+from handler.control import unstoppable
 from handler.errors import ComputeError
 from handler.job import Options
 from handler.people.person import people_from_image
@@ -34,6 +35,7 @@ def perceive(
     batch_frames: int,
     clear_cache: Callable[[], None],
     clear_every_frames: int,
+    check: Callable[[], None] = unstoppable,
 ) -> Iterator[list[PeopleInFrame]]:
     """The people of each frame, in batches, in order.
 
@@ -48,6 +50,7 @@ def perceive(
         batch_frames: frames per pass over the device.
         clear_cache: gives unused device memory back.
         clear_every_frames: how often; 0 for never.
+        check: called before every pass over the device; what it raises comes out.
 
     Raises:
         DeviceOutOfMemory: one frame alone does not fit, twice.
@@ -58,7 +61,7 @@ def perceive(
     num_since_clear = 0
     while batch := _take(source, batch_frames):
         num_since_clear += len(batch)
-        images = _people_in_images([frame for frame, _ in batch], perception, options, clear_cache)
+        images = _people_in_images([frame for frame, _ in batch], perception, options, clear_cache, check)
         people = [
             _people_in_frame(frame, shot, image) for (frame, shot), image in zip(batch, images, strict=True)
         ]
@@ -75,12 +78,14 @@ def _people_in_images(
     perception: Perception,
     options: PerceptionOptions,
     clear_cache: Callable[[], None],
+    check: Callable[[], None],
 ) -> list[PeopleInImage]:
     """One record per frame, in order.
 
     Perception halves a batch that does not fit, so what comes out as DeviceOutOfMemory is a single frame
     that did not; what the device's cache holds may have been in its way.
     """
+    check()
     try:
         return perception.perceive(
             [frame.image_bgr for frame in frames], [frame.source_index for frame in frames], options
@@ -89,6 +94,7 @@ def _people_in_images(
         log.warning("out of memory; trying each frame alone", num_frames=len(frames))
     images: list[PeopleInImage] = []
     for frame in frames:
+        check()
         clear_cache()
         images += perception.perceive([frame.image_bgr], [frame.source_index], options)
     return images

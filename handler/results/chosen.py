@@ -31,6 +31,7 @@ class OnePerson:
     def __init__(self, chosen: ChosenPerson, *, waiting: Path) -> None:
         self._chosen = chosen
         self._waiting = waiting
+        self._has_looked = False
         self.track_id: int | None = None
 
     def keep(self, frames: Iterable[TrackedFrame]) -> Iterator[TrackedFrame]:
@@ -57,12 +58,15 @@ class OnePerson:
         if self.track_id is not None:
             return ()
         message = f"nobody was at the chosen place within {PATIENCE_SECONDS:g} s of the chosen time"
+        if not self._has_looked:
+            message = f"the last frame comes before the chosen time, {self._chosen.time_s:g} s"
         return (Warn(code="PERSON_NOT_FOUND", message=message),)
 
     def _decided(self, frame: TrackedFrame) -> bool:
         late = frame.pts_seconds - self._chosen.time_s
         if late < 0:
             return False
+        self._has_looked = True
         measured = [tracked for tracked in frame.people if tracked.state == "tracked"]
         best = max(measured, key=self._fit, default=None)
         if best is not None and self._fit(best) > 0:

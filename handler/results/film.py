@@ -1,6 +1,6 @@
 """Pictures with their times to an H.264 file. Knows nothing of what they show."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +14,9 @@ from numpy import ndarray
 PRESET, CRF = "veryfast", "21"  # 40 frames/s of 1080p on one core, no visible loss
 CONVERSION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND  # else swscale rounds down
 FALLBACK_FPS = Fraction(30)  # only a hint for the encoder's rate control
+# Room for the index: what describes the one stream, and 45 bytes a picture if each has a time step, a delay,
+# the mark of a key frame and a chunk of its own.
+INDEX_BYTES, INDEX_BYTES_PER_PICTURE = 4096, 48
 
 
 class Film:
@@ -74,17 +77,39 @@ class Film:
         stream.codec_context.color_trc = ColorTrc.BT709
         self._stream, self._size, self._first_pts = stream, (width, height), pts
 
-    def finish(self) -> None:
-        """Write what the encoder still holds."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
+    def finish(self, check: Callable[[], None]) -> None:
+        """Write what the encoder still holds, with a `check()` before each picture."""
+        if self._stream is None:
+            return
+        for packet in self._stream.codec_context.encode_lazy(None):
+            check()
+            packet.stream = self._stream
+            self._container.mux(packet)
 
 
 @contextmanager
-def film(path: Path, *, time_base: Fraction, average_fps: float | None) -> Iterator[Film]:
-    """A film at `path`, playable when the block is left without an error."""
-    # The index at the front lets a browser start before the whole file is there.
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+def film(
+    path: Path,
+    *,
+    time_base: Fraction,
+    average_fps: float | None,
+    most_pictures: int,
+    check: Callable[[], None],
+) -> Iterator[Film]:
+    """A film at `path`, playable when the block is left without an error.
+
+    Args:
+        path: the file to write.
+        time_base: seconds per tick.
+        average_fps: a hint for the encoder.
+        most_pictures: no more will be added.
+        check: called while the encoder is emptied; what it raises comes out.
+    """
+    # The index at the front lets a browser start before the whole file is there. Room is left for it: moved
+    # there at the end (`faststart`), the whole film would be written twice, the second time in one call that
+    # nothing can end and that holds Python's lock.
+    room = str(INDEX_BYTES + INDEX_BYTES_PER_PICTURE * most_pictures)
+    with av.open(str(path), "w", format="mp4", options={"moov_size": room}) as container:
         pictures = Film(container, time_base=time_base, average_fps=average_fps)
         yield pictures
-        pictures.finish()
+        pictures.finish(check)

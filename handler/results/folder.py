@@ -3,10 +3,10 @@
 What an earlier run left there is replaced, never reused.
 """
 
-import shutil
 from pathlib import Path
 
 from handler.connections import Check
+from handler.control import read_chunks
 from handler.job import Artifact, ArtifactKind
 from handler.results.store import LocalFile
 from handler.results.write import disk_full_is_coded
@@ -30,14 +30,15 @@ class Folder:
         Raises:
             WorkerError: DISK_FULL.
         """
-        check()
         target = self._path / file.kind
         part = self._path / f".{file.kind}.part"
         try:
             with disk_full_is_coded("upload"):
                 self._path.mkdir(parents=True, exist_ok=True)
                 (self._path / "result.json").unlink(missing_ok=True)
-                shutil.copyfile(file.path, part)
+                with part.open("wb") as copy:
+                    for chunk in read_chunks(file.path, check):
+                        copy.write(chunk)
                 part.replace(target)
         finally:
             part.unlink(missing_ok=True)

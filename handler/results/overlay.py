@@ -15,6 +15,8 @@ from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from handler.camera import Intrinsics, project
+from handler.connections import Check
+from handler.control import unstoppable
 from handler.errors import WorkerError
 from handler.job import Options
 from handler.records import Frame, VideoFacts
@@ -38,6 +40,8 @@ def overlay(
     facts: VideoFacts,
     body: BodyModel,
     into: Path,
+    num_frames: int,
+    check: Check = unstoppable,
 ) -> Path:
     """Draw `overlay.mp4`: mesh or skeleton, box and id of everybody, a colour per id, the video's own times.
 
@@ -48,6 +52,8 @@ def overlay(
         facts: time base and rate.
         body: gives the meshes.
         into: an existing folder.
+        num_frames: how many frames there are.
+        check: called for every frame drawn and every one the encoder still holds; what it raises comes out.
 
     Raises:
         WorkerError: DISK_FULL.
@@ -56,9 +62,16 @@ def overlay(
     try:
         with (
             disk_full_is_coded("overlay"),
-            film(path, time_base=facts.time_base, average_fps=facts.average_fps) as pictures,
+            film(
+                path,
+                time_base=facts.time_base,
+                average_fps=facts.average_fps,
+                most_pictures=num_frames,
+                check=check,
+            ) as pictures,
         ):
             for frame, line in zip(frames, read_lines(lines), strict=True):
+                check()
                 record = orjson.loads(line)
                 if (record["frame"], record["pts"]) != (frame.frame_index, frame.pts):
                     raise RuntimeError(f"frame {frame.frame_index} came out differently the second time")

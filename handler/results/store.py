@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
 
 from handler.connections import Check
+from handler.control import read_chunks, unstoppable
 from handler.errors import JobError
 from handler.job import Artifact, ArtifactKind
 
@@ -46,11 +47,13 @@ class LocalFile:
         )
 
 
-def local_file(kind: ArtifactKind, path: Path) -> LocalFile:
-    """A file with its length and hash; reads it once."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return LocalFile(kind=kind, path=path, size_bytes=file.tell(), sha256=digest.hexdigest())
+def local_file(kind: ArtifactKind, path: Path, check: Check = unstoppable) -> LocalFile:
+    """A file with its length and hash; reads it once, with a `check` before each chunk."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in read_chunks(path, check):
+        digest.update(chunk)
+        size += len(chunk)
+    return LocalFile(kind=kind, path=path, size_bytes=size, sha256=digest.hexdigest())
 
 
 @runtime_checkable

@@ -54,8 +54,6 @@ def summarise(
     """
     line = written.timeline
     all_warnings = [_warning(warn) for warn in (*facts.warnings, *warnings, *written.warnings)]
-    if written.quality.id_births == 0 and line.frames:
-        all_warnings.append(JobWarning(code="NO_PEOPLE", message="nobody was found in the video"))
     document = ResultDocument(
         job_id=job_id,
         input_sha256=input_sha256,

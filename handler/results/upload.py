@@ -102,7 +102,7 @@ def commit(store: Store, document: ResultDocument, *, into: Path, check: Check, 
     path = into / SUMMARY_NAME
     with disk_full_is_coded("upload"):
         path.write_bytes(document_bytes(document))
-    artifact = store.put(local_file("result.json", path), check)
+    artifact = store.put(local_file("result.json", path, check), check)
     return reply_of(document, bucket=store.bucket, artifacts=(*document.artifacts, artifact))
 
 
@@ -132,6 +132,6 @@ def find_complete(store: Store, *, job_id: str, input_sha256: str, into: Path, c
         return None
     path = into / SUMMARY_NAME
     path.write_bytes(content)
-    summary = local_file("result.json", path)
+    summary = local_file("result.json", path, check)
     artifacts = (*document.artifacts, summary.artifact(store.key("result.json", summary.sha256)))
     return reply_of(document, bucket=store.bucket, artifacts=artifacts, reused=True)

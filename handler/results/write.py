@@ -15,6 +15,8 @@ from typing import IO
 import orjson
 
 from handler.camera import Intrinsics, assumed_intrinsics, known_intrinsics
+from handler.connections import Check
+from handler.control import unstoppable
 from handler.errors import Stage, WorkerError
 from handler.job import CameraIntrinsics, Options
 from handler.records import TrackedFrame, Warn
@@ -23,6 +25,7 @@ from handler.results.chosen import OnePerson, without_predicted
 from handler.results.document import Camera, Conventions, Quality, TrackInfo
 from handler.results.encode import frame_line
 from handler.results.frame_document import FramesDocument
+from handler.results.nobody import Presence
 from handler.results.statistics import Statistics, Timeline
 from model_cache.interfaces import BodyModel
 
@@ -53,7 +56,14 @@ class Written:
     warnings: tuple[Warn, ...]
 
 
-def write(frames: Iterable[TrackedFrame], *, options: Options, body: BodyModel, into: Path) -> Written:
+def write(
+    frames: Iterable[TrackedFrame],
+    *,
+    options: Options,
+    body: BodyModel,
+    into: Path,
+    check: Check = unstoppable,
+) -> Written:
     """Write `frames.jsonl.gz`: one line per frame, in order, without gaps.
 
     Args:
@@ -61,11 +71,14 @@ def write(frames: Iterable[TrackedFrame], *, options: Options, body: BodyModel, 
         options: profile, camera, chosen person, and whether lost people are written.
         body: gives the joints of lost people.
         into: an existing folder.
+        check: called before every line, also where frames come from the disk; what it raises comes out.
 
     Raises:
         ComputeError: MODEL_OUTPUT_INVALID, a number is not finite.
         WorkerError: DISK_FULL.
     """
+    presence = Presence(options.tracking.n_init)
+    frames = presence.note(frames)
     one = OnePerson(options.person, waiting=into / "waiting.pickle") if options.person else None
     if one is not None:
         frames = one.keep(frames)
@@ -77,6 +90,7 @@ def write(frames: Iterable[TrackedFrame], *, options: Options, body: BodyModel, 
     first_size: tuple[int, int] | None = None
     with disk_full_is_coded("write"), _gzip_writer(path) as file:
         for expected, frame in enumerate(frames):
+            check()
             if frame.frame_index != expected:
                 raise RuntimeError(f"frame {expected} is missing: the tracker gave {frame.frame_index}")
             first_size = first_size or (frame.width, frame.height)
@@ -94,12 +108,21 @@ def write(frames: Iterable[TrackedFrame], *, options: Options, body: BodyModel, 
         quality=quality,
         tracks=tracks,
         camera=_camera(options.camera, *(first_size or (1, 1))),
-        warnings=one.warnings() if one else (),
+        warnings=(*presence.warnings(), *(one.warnings() if one else ())),
     )
 
 
-def write_document(written: Written, *, options: Options, job_id: str, into: Path) -> Path:
+def write_document(
+    written: Written, *, options: Options, job_id: str, into: Path, check: Check = unstoppable
+) -> Path:
     """Write `frames.json`: the same frames as one JSON document. Memory: one line.
+
+    Args:
+        written: what `write` gave.
+        options: the job's options.
+        job_id: as the platform gave it.
+        into: an existing folder.
+        check: called before every line; what it raises comes out.
 
     Raises:
         WorkerError: DISK_FULL.
@@ -111,6 +134,7 @@ def write_document(written: Written, *, options: Options, job_id: str, into: Pat
     with disk_full_is_coded("write"), path.open("wb", buffering=BUFFER_BYTES) as file:
         file.write(orjson.dumps(head)[:-1] + b',"frames":[')
         for i, line in enumerate(read_lines(written.frames_path)):
+            check()
             file.write(b",\n" if i else b"\n")
             file.write(line)
         file.write(b"\n]}\n")

@@ -143,7 +143,9 @@ class _Selection:
                 report.num_decoded += 1
                 report.num_corrupt += picture.is_corrupt
                 pts, seconds = timeline.place(picture.pts)
-                latest.append((seconds, picture.is_corrupt))
+                # Several threads do not always mark the picture of a packet that was cut short.
+                is_cut = tally.at_end and tally.num_behind == 0 and tally.is_last_partial
+                latest.append((seconds, picture.is_corrupt or is_cut))
                 if seconds >= self._end_s:
                     break
                 if seconds < self._start_s:
@@ -154,7 +156,7 @@ class _Selection:
                 num_in_part += 1
                 del picture  # not held while the next one is decoded
             else:
-                self._note_missing(source_index + 1)
+                self._note_missing(source_index + 1, len(tally.hidden))
         report.reached_end = self._is_complete(tally, latest)
         self._note_repairs(timeline, tally, seconds)
 
@@ -165,7 +167,7 @@ class _Selection:
 
         Args:
             tally: of the reading.
-            latest: (seconds, is it damaged) of the last frames, in the order in which they are shown.
+            latest: (seconds, may it be damaged) of the last frames, in the order in which they are shown.
         """
         if not (tally.broke_off or self._facts.is_cut_off):
             return True
@@ -242,11 +244,10 @@ class _Selection:
                 message = f"there is no frame in this part of the video; it ends at {last_seconds:.2f} s"
             raise SourceError("VIDEO_HAS_NO_FRAMES", message)
 
-    def _note_missing(self, num_frames: int) -> None:
-        announced = self._facts.num_frames_announced or 0
+    def _note_missing(self, num_frames: int, num_hidden: int) -> None:
+        announced = (self._facts.num_frames_announced or num_hidden) - num_hidden
         if announced - num_frames > max(1, announced // 100):  # headers may be off by one
             self._warn_once(
                 "FRAMES_MISSING",
-                f"the file announces {announced} frames, {num_frames} could be decoded "
-                "(trimmed files do this, damaged ones too)",
+                f"the file's index lists {announced} frames to show, {num_frames} could be decoded",
             )

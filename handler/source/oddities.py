@@ -5,7 +5,7 @@ from handler.records import Warn
 ODDITIES = {
     "VIDEO_CUT_OFF": "The file breaks off before its last frame; the frames that are there were used.",
     "VIDEO_ENDED_EARLY": "Reading stopped at damage; the frames before it were used.",
-    "FRAMES_MISSING": "Fewer frames could be decoded than the file's index lists; trimmed files do this too.",
+    "FRAMES_MISSING": "Fewer frames could be decoded than the file's index lists.",
     "FRAMES_CORRUPT": "Some frames are damaged; they are marked `is_corrupt`.",
     "TIMESTAMPS_REPAIRED": "Some timestamps were missing or wrong; `pts_seconds` was made to grow.",
     "SIZE_CHANGED": "The picture changes size; later frames were fitted into the first one's size.",

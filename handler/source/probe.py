@@ -9,6 +9,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from handler.connections import Check
+from handler.control import read_chunks, unstoppable
 from handler.errors import InputError, SourceError
 from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
@@ -27,7 +28,7 @@ def _nothing() -> None:
 
 
 def probe(
-    path: Path, settings: IntakeSettings, *, sha256: str | None = None, check: Check = _nothing
+    path: Path, settings: IntakeSettings, *, sha256: str | None = None, check: Check = unstoppable
 ) -> VideoFacts:
     """The facts of a local video file; its first frame is decoded as a proof.
 
@@ -37,7 +38,7 @@ def probe(
         path: the file.
         settings: limits.
         sha256: of the file, if the download has computed it; else the file is read once.
-        check: called for every packet that is counted; what it raises comes out.
+        check: called for every packet and chunk that is read; what it raises comes out.
 
     Raises:
         SourceError: VIDEO_UNREADABLE, VIDEO_HAS_NO_FRAMES.
@@ -48,7 +49,7 @@ def probe(
         raise InputError(
             "VIDEO_TOO_LARGE", f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
         )
-    look = first_look(path, settings)
+    look = first_look(path, settings, check)
     frame = look.picture
     with open_video(path, settings) as (container, stream):
         tags = tags_of(stream)
@@ -80,7 +81,7 @@ def probe(
             num_frames_estimate=length.num_frames,
             num_frames_announced=length.num_announced,
             size_bytes=size,
-            sha256=sha256 or _sha256(path),
+            sha256=sha256 or _sha256(path, check),
             is_hdr=is_hdr(frame.color_trc),
             is_cut_off=is_cut,
             in_decode_order=look.in_decode_order,
@@ -133,9 +134,11 @@ def _check_rate(length: Length, settings: IntakeSettings) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(path: Path, check: Check) -> str:
+    digest = hashlib.sha256()
+    for chunk in read_chunks(path, check):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _warnings(

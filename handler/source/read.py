@@ -14,6 +14,7 @@ import av
 from av.video.stream import VideoStream
 
 from handler.connections import Check
+from handler.control import unstoppable
 from handler.errors import SourceError
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
@@ -31,14 +32,18 @@ class ReadTally:
 
     Attributes:
         damaged: numbers of the packets that could not be decoded.
+        hidden: numbers of the packets that an edit list hides.
         num_behind: packets read that are stored behind that of the last picture.
+        is_last_partial: the last packet read was not whole.
         at_end: there are no more packets; the decoder is being emptied.
         gave_up: several threads met damage while they were being emptied.
         broke_off: reading stopped at damage before the end of the file.
     """
 
     damaged: set[int] = field(default_factory=set)
+    hidden: set[int] = field(default_factory=set)
     num_behind: int = 0
+    is_last_partial: bool = False
     at_end: bool = False
     gave_up: bool = False
     broke_off: bool = False
@@ -113,25 +118,31 @@ def read_pictures(
         yield from _read(path, settings, check, tally, None, in_decode_order)
 
 
-def first_look(path: Path, settings: IntakeSettings) -> FirstLook:
+def first_look(path: Path, settings: IntakeSettings, check: Check = unstoppable) -> FirstLook:
     """Decode the first picture, and as many more as it takes to know what the timestamps are.
 
     AVI has no times of presentation, and an MP4 copied from such a file has wrong ones: they grow from packet
-    to packet like those of decoding, while the decoder shows the pictures in another order.
+    to packet like those of decoding, while the decoder shows the pictures in another order. Where much is
+    damaged, the first picture may be far into the file.
+
+    Args:
+        path: the video.
+        settings: limits.
+        check: called for every packet; what it raises comes out.
 
     Raises:
         SourceError: VIDEO_HAS_NO_FRAMES; and as `open_video`.
     """
     for threads in (THREADS, 1):  # several may give up a whole file of a few frames, see `_all_pictures`
-        if look := _look(path, settings, threads):
+        if look := _look(path, settings, check, threads):
             return look
     raise SourceError("VIDEO_HAS_NO_FRAMES", "no frame of the video can be decoded")
 
 
-def _look(path: Path, settings: IntakeSettings, threads: int) -> FirstLook | None:
+def _look(path: Path, settings: IntakeSettings, check: Check, threads: int) -> FirstLook | None:
     trail, tally = _Trail(), ReadTally()
     first: av.VideoFrame | None = None
-    pictures = _decoded(path, settings, lambda: None, tally, trail.send, threads=threads)
+    pictures = _decoded(path, settings, check, tally, trail.send, threads=threads)
     with closing(pictures):
         for number, picture in pictures:
             is_reordered = number < trail.highest
@@ -243,10 +254,14 @@ def _decoded(
                 if packet.size == 0:
                     continue  # a frame that repeats the last one, or PyAV's mark of the end
                 number += 1
+                if packet.is_discard:
+                    tally.hidden.add(number)
                 if number < first:
                     continue
                 if sent is not None:
                     sent(number, packet, stream)
+                # A transport stream does not say how long its packets are.
+                tally.is_last_partial = packet.is_corrupt or container.format.name == "mpegts"
                 packet.pts = number
             tally.at_end = packet is None
             try:

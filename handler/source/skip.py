@@ -33,7 +33,7 @@ def find_start(path: Path, start_s: float, settings: IntakeSettings, check: Chec
     """
     if start_s < WORTH_SECONDS:
         return None
-    origin = first_look(path, settings).picture.pts
+    origin = first_look(path, settings, check).picture.pts
     if origin is None:
         return None
     with open_video(path, settings) as (container, stream):

@@ -83,7 +83,8 @@ def queue() -> Iterator[FakeQueue]:
 @pytest.fixture(scope="module")
 def worker(queue: FakeQueue, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker that outlives its jobs."""
-    process = WorkerProcess(queue, tmp_path_factory.mktemp("worker"), WORKER_STALL_SECONDS="60")
+    limits = {"WORKER_STALL_SECONDS": "60", "WORKER_PROGRESS_DRAIN_SECONDS": "2"}
+    process = WorkerProcess(queue, tmp_path_factory.mktemp("worker"), **limits)
     try:
         yield process.ready()
     finally:
@@ -94,7 +95,7 @@ def worker(queue: FakeQueue, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def own_worker(tmp_path: Path) -> Iterator[WorkerProcess]:
     """A worker for one test that ends it."""
     with FakeQueue() as fake:
-        process = WorkerProcess(fake, tmp_path, WORKER_SHUTDOWN_SECONDS="1", WORKER_STALL_SECONDS="2")
+        process = WorkerProcess(fake, tmp_path, WORKER_SHUTDOWN_SECONDS="2", WORKER_STALL_SECONDS="2")
         try:
             yield process.ready()
         finally:

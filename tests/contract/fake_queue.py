@@ -36,6 +36,7 @@ class FakeQueue:
         self.progress_delay_seconds = 0.0
         self.open_takes = 0
         self._jobs: list[dict[str, Any]] = []
+        self._stop_after: dict[str, float] = {}
         self._stops: list[str] = []
         self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
@@ -69,8 +70,10 @@ class FakeQueue:
             "RUNPOD_SKIP_GPU_CHECK": "true",
         }
 
-    def submit(self, job_id: str, job_input: Any) -> None:
-        """Put a job into the queue."""
+    def submit(self, job_id: str, job_input: Any, *, stop_after: float | None = None) -> None:
+        """Put a job into the queue; told to stop so many seconds after it is taken, or before if negative."""
+        if stop_after is not None:
+            self._stop_after[job_id] = stop_after
         self._jobs.append({"id": job_id, "input": job_input})
         self._loop.call_soon_threadsafe(self._wake.set)
 
@@ -152,8 +155,14 @@ class FakeQueue:
                 return web.Response(status=204)
             job = self._jobs.pop(0)
         finally:
-            self.open_takes -= 1
+            with self._changed:
+                self.open_takes -= 1
+                self._changed.notify_all()
         self._record("take", job["id"])
+        after = self._stop_after.pop(job["id"], None)
+        if after is not None:
+            self._loop.call_later(max(after, 0), self.stop, job["id"])
+            await asyncio.sleep(max(-after, 0))
         return web.json_response(job)
 
     async def _stop(self, request: web.Request) -> web.Response:

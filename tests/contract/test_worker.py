@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import WorkerProcess
-from tests.contract.fake_queue import HOLD_SECONDS, FakeQueue
+from tests.contract.fake_queue import FakeQueue
 
 SIGNATURE = "5ecret0f0the0url"
 
@@ -47,6 +47,22 @@ def test_worker_sends_progress_in_order_and_before_the_result(
     assert sorted(set(done)) == done
     assert len(done) >= 2
     assert done[-1] == 120
+
+
+def test_update_that_the_queue_does_not_take_never_follows_the_result(
+    queue: FakeQueue, worker: WorkerProcess
+) -> None:
+    """A queue slower than the drain: each update is given up, its connection closed; the result is last."""
+    queue.progress_delay_seconds = 1.4  # an update has half of the drain, 1 s
+    try:
+        queue.submit("slow-queue", url("frames/40"))
+        queue.result("slow-queue")
+        time.sleep(1.5)  # a connection left open would be answered now
+    finally:
+        queue.progress_delay_seconds = 0.0
+
+    kinds = [event.kind for event in queue.events if event.job_id == "slow-queue" and event.kind != "ping"]
+    assert kinds == ["take", "done"]
 
 
 def test_worker_answers_a_failed_job_with_a_coded_string(queue: FakeQueue, worker: WorkerProcess) -> None:
@@ -97,6 +113,24 @@ def test_worker_stops_a_cancelled_job_in_each_stage(queue: FakeQueue, worker: Wo
         assert worker.jobs_left() == []
 
 
+def test_worker_obeys_a_stop_that_comes_before_its_job_has_begun(
+    queue: FakeQueue, worker: WorkerProcess
+) -> None:
+    """The SDK begins a job up to 0.1 s after it took it, and would drop a stop that comes before."""
+    job_ids = []
+    for after in (-0.05, 0.0, 0.02, 0.05, 0.09, 0.12):
+        job_ids.append(f"stop-after-{after}")
+        queue.submit(job_ids[-1], url("slow/3/track"), stop_after=after)
+    queue.submit("after-stops", url("frames/1"))
+
+    queue.result("after-stops", 60)
+
+    assert [job_id for job_id in job_ids if not queue.of(job_id, "take")] == []
+    assert [job_id for job_id in job_ids if queue.of(job_id, "done")] == []
+    queue.submit(job_ids[-1], url("frames/1"))  # the last one's stop found it running: nothing is kept of it
+    assert queue.result(job_ids[-1])["output"]["status"] == "completed"
+
+
 def test_worker_goes_on_when_the_result_is_refused(queue: FakeQueue, worker: WorkerProcess) -> None:
     """Answers of 500 are tried again until one is accepted; a 400 is final; the next job runs after both."""
     queue.done_statuses["flaky"] = [500]
@@ -133,7 +167,8 @@ def test_worker_logs_json_lines_with_ids_and_without_secrets(queue: FakeQueue, w
 def test_idle_worker_leaves_at_once_and_takes_no_job_along(own_worker: WorkerProcess) -> None:
     """SIGTERM while waiting for a job does not wait for its open poll; a job sent then stays queued."""
     own_worker.terminate()
-    assert own_worker.exit_code(HOLD_SECONDS - 2) == 0
+    assert own_worker.exit_code() == 0
+    own_worker.queue.wait(lambda: not own_worker.queue.open_takes)
     own_worker.queue.submit("late", url("frames/1"))
     time.sleep(0.3)
 

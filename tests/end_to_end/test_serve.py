@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.end_to_end.endpoint_process import EndpointProcess, serving, starts, wait_until
@@ -105,6 +106,22 @@ def test_cancel_ends_a_running_job_and_frees_its_worker(endpoint: EndpointProces
     assert endpoint.wait(endpoint.run(x=1))["status"] == "COMPLETED"
     assert endpoint.status(job_id)["status"] == "CANCELLED"
     assert "output" not in endpoint.status(job_id)
+
+
+def test_cancel_that_the_sdk_drops_is_repeated(endpoint: EndpointProcess, tmp_path: Path) -> None:
+    """Right after the take the SDK has no task to cancel; it is told again, and its worker need not go."""
+    release, num_ended = tmp_path / "release", endpoint.log.read_text().count("a worker ended")
+    with httpx2.Client() as client:  # quick, with a connection of its own
+        job_id = endpoint.run(sleep=60)
+        while client.get(f"{endpoint.url}/status/{job_id}").json()["status"] == "IN_QUEUE":
+            time.sleep(0.002)
+        client.post(f"{endpoint.url}/cancel/{job_id}")
+    after = [endpoint.run(release=str(release)) for _ in range(2)]
+    for job_id in after:
+        endpoint.wait(job_id, "IN_PROGRESS")  # both workers are free again
+    release.touch()
+    assert [endpoint.wait(job_id)["status"] for job_id in after] == ["COMPLETED"] * 2
+    assert endpoint.log.read_text().count("a worker ended") == num_ended
 
 
 def test_cancel_and_purge_end_waiting_jobs(endpoint: EndpointProcess, tmp_path: Path) -> None:

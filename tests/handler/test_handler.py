@@ -287,7 +287,7 @@ def test_progress_arrives_before_the_reply(make: Make) -> None:
     """The last update has been delivered when the reply is given, and it belongs to its job."""
     delivered: list[tuple[str, str]] = []
 
-    def send(job: Any, message: ProgressMessage) -> None:
+    def send(job: Any, message: ProgressMessage, seconds: float) -> None:
         time.sleep(0.05)
         delivered.append((job["id"], message.stage))
 
@@ -298,6 +298,30 @@ def test_progress_arrives_before_the_reply(make: Make) -> None:
 
     asyncio.run(make(run, send_progress=send).handle({"id": "a", "input": GOOD}))
     assert delivered[-1] == ("a", "upload")
+
+
+def test_no_progress_follows_the_reply_to_a_job_that_was_given_up(make: Make) -> None:
+    """A job that wakes up after STALLED may report once more before it notices; nobody hears of it."""
+    delivered: list[str] = []
+    given_up, over = threading.Event(), threading.Event()
+
+    def send(job: Any, message: ProgressMessage, seconds: float) -> None:
+        delivered.append(message.stage)
+
+    def run(work: Work) -> Reply:
+        given_up.wait(10)
+        work.report.stage("upload")
+        time.sleep(0.05)  # the pump has it by now
+        over.set()
+        work.control.check()
+        return reply(work)
+
+    handler = make(run, send_progress=send, stall_seconds=0.1)
+    answer = asyncio.run(handler.handle({"id": "a", "input": GOOD}))
+    given_up.set()
+    over.wait(10)
+
+    assert (answer["error_code"], delivered) == ("STALLED", [])
 
 
 def test_worker_is_recycled_after_some_jobs(make: Make) -> None:

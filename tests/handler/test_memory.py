@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
+from benchmarks.soak import reports
 from handler.settings import IntakeSettings
 from handler.source.decode import decode
 from handler.source.probe import probe
@@ -57,3 +58,22 @@ def test_memory_with_real_networks_does_not_grow_either(tmp_path: Path) -> None:
 
     assert long["people"] > short["people"] > 0
     assert long["peak_bytes"] < 1.05 * short["peak_bytes"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_memory_does_not_grow_with_the_number_of_jobs() -> None:
+    """Good, failed, refused and cancelled jobs of all sizes leave no object, thread or file behind.
+
+    `python -m benchmarks.soak` does the same with 1,000 jobs, and with real networks.
+    """
+    seen = list(reports("fake", 240))
+    before, last = seen[-6], seen[-1]
+
+    assert last["num_objects"] - before["num_objects"] <= 20  # the libraries' caches were full before
+    assert last["threads"] == before["threads"]
+    assert abs(last["files"] - before["files"]) <= 1  # a connection on its way out
+    assert last["rss"] <= 1.03 * before["rss"]
+    assert {"completed", "reused", "CancelledError", "UPLOAD_DENIED", "VIDEO_UNREADABLE"} <= set(
+        last["outcomes"]
+    )

@@ -37,7 +37,7 @@ def test_pump_sends_in_order_and_always_the_newest_at_the_end() -> None:
     sent: list[int] = []
     asked, answered = threading.Semaphore(0), threading.Semaphore(0)
 
-    def send(one: ProgressMessage) -> None:
+    def send(one: ProgressMessage, seconds: float) -> None:
         asked.release()
         answered.acquire(timeout=WAIT_SECONDS)
         sent.append(one.frames_done)
@@ -60,7 +60,7 @@ def test_pump_throttles() -> None:
     sent: list[int] = []
     first = threading.Event()
 
-    def send(one: ProgressMessage) -> None:
+    def send(one: ProgressMessage, seconds: float) -> None:
         sent.append(one.frames_done)
         first.set()
 
@@ -78,7 +78,7 @@ def test_pump_sends_nothing_after_a_failure() -> None:
     sent: list[int] = []
     first = threading.Event()
 
-    def send(one: ProgressMessage) -> None:
+    def send(one: ProgressMessage, seconds: float) -> None:
         sent.append(one.frames_done)
         first.set()
 
@@ -98,7 +98,7 @@ def test_pump_survives_a_receiver_that_fails() -> None:
     """A lost update is logged and the next one is sent."""
     sent: list[int] = []
 
-    def send(one: ProgressMessage) -> None:
+    def send(one: ProgressMessage, seconds: float) -> None:
         if one.frames_done == 1:
             failed.set()
             raise ConnectionError("gone")
@@ -118,7 +118,7 @@ def test_pump_gives_up_on_a_receiver_that_hangs() -> None:
     asked, release = threading.Event(), threading.Event()
     arrived: list[int] = []
 
-    def send(one: ProgressMessage) -> None:
+    def send(one: ProgressMessage, seconds: float) -> None:
         asked.set()
         release.wait(WAIT_SECONDS)
         arrived.append(one.frames_done)
@@ -130,6 +130,46 @@ def test_pump_gives_up_on_a_receiver_that_hangs() -> None:
     release.set()
 
     assert given_up
+
+
+def test_updates_of_a_slow_receiver_fit_into_the_drain() -> None:
+    """Half of it each: the one under way and the last one are over, sent or given up, when the job ends."""
+    limits: list[float] = []
+    first = threading.Event()
+
+    def send(one: ProgressMessage, seconds: float) -> None:
+        limits.append(seconds)
+        first.set()
+        time.sleep(0.01)
+        raise TimeoutError
+
+    with ProgressPump(send, interval_seconds=0.001, drain_seconds=20.0) as pump:
+        pump.put(message(1))
+        first.wait(5)
+        pump.put(message(2))
+
+    assert limits == [10.0, 10.0]
+
+
+def test_nothing_is_sent_after_the_drain() -> None:
+    """Should a receiver not keep to its time, what waits is dropped: it would follow the result."""
+    sent: list[int] = []
+    first, release = threading.Event(), threading.Event()
+
+    def send(one: ProgressMessage, seconds: float) -> None:
+        sent.append(one.frames_done)
+        first.set()
+        release.wait(30)
+
+    pump = ProgressPump(send, interval_seconds=0.001, drain_seconds=0.05)
+    with pump:
+        pump.put(message(1))
+        first.wait(5)
+        pump.put(message(2))
+    release.set()
+    pump._thread.join(5)
+
+    assert sent == [1]
 
 
 def test_report_counts_frames_as_they_are_taken() -> None:

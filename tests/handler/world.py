@@ -129,7 +129,7 @@ class World:
         """A handler as a worker builds it."""
         settings = self.settings()
 
-        def send(job: Any, message: ProgressMessage) -> None:
+        def send(job: Any, message: ProgressMessage, seconds: float) -> None:
             self.progress.append(message)
 
         redactor = Redactor(settings.secrets())

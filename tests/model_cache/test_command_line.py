@@ -1,8 +1,10 @@
 """`python -m model_cache` as an operator meets it."""
 
+import signal
 import subprocess
 import sys
 
+import pytest
 from typer.testing import CliRunner
 
 from model_cache.__main__ import app
@@ -45,3 +47,28 @@ def test_convert_refuses_an_unknown_model(tmp_path):
     done = CliRunner().invoke(app, ["convert", str(tmp_path), "--only", "hmr3"])
     assert done.exit_code == 2
     assert "unknown model: hmr3" in done.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_leaves_no_half_written_file(tmp_path, number):
+    """`fetch` and `convert` write gigabytes; told to end, they remove what is half there."""
+    script = f"""
+import os
+from pathlib import Path
+from model_cache import __main__ as command
+from model_cache.store.files import written_whole
+
+def convert():
+    with written_whole(Path({str(tmp_path)!r}) / "hmr2.safetensors") as file:
+        file.write(b"half")
+        print(sorted(os.listdir({str(tmp_path)!r})))
+        os.kill(os.getpid(), {int(number)})
+
+command.app = convert
+command.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ".hmr2.safetensors." in done.stdout
+    assert (done.returncode, list(tmp_path.iterdir())) == (128 + number, [])

@@ -144,8 +144,8 @@ def test_result_that_is_too_large_fails_the_job(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_stop_reaches_the_worker_at_once_and_only_once(tmp_path: Path) -> None:
-    """A held job-stop returns on cancel; the SDK must not cancel the same task twice."""
+def test_stop_reaches_the_worker_at_once_and_again_until_it_is_obeyed(tmp_path: Path) -> None:
+    """A held job-stop returns on cancel, and once more for every heartbeat that still names the job."""
 
     async def main() -> None:
         async with running(tmp_path) as endpoint:
@@ -155,7 +155,15 @@ def test_stop_reaches_the_worker_at_once_and_only_once(tmp_path: Path) -> None:
             await asyncio.sleep(0.05)
             await endpoint.ask("POST", f"cancel/{job_id}")
             assert await waiting == [job_id]
-            await endpoint.ping("w", job_id)
+            for _ in range(2):
+                assert await endpoint.stops("w") == []
+                waiting = asyncio.create_task(endpoint.stops("w"))
+                await asyncio.sleep(0.05)
+                await endpoint.ping("w", job_id)
+                assert await waiting == [job_id]
+            await endpoint.ping("w", "another")
+            assert await endpoint.stops("w") == ["another"]
+            await endpoint.ping("w")
             assert await endpoint.stops("w") == []
 
     asyncio.run(main())

@@ -8,12 +8,35 @@ import cv2
 import numpy as np
 import pytest
 
+from handler.control import unstoppable
 from handler.results.film import film
+
+
+def film_at(path: Path, *, most_pictures: int, time_base=Fraction(1, 1000), average_fps=25.0):
+    """A film; by default its times are milliseconds."""
+    return film(
+        path, time_base=time_base, average_fps=average_fps, most_pictures=most_pictures, check=unstoppable
+    )
+
+
+def film_of_one(path: Path, image: np.ndarray) -> None:
+    """A film of one picture."""
+    with film_at(path, most_pictures=1, time_base=Fraction(1, 30), average_fps=30.0) as pictures:
+        pictures.add(image, 0)
+
+
+def boxes(path: Path) -> list[str]:
+    """The names of an MP4's top-level boxes."""
+    data, names, place = path.read_bytes(), [], 0
+    while place < len(data):
+        names.append(data[place + 4 : place + 8].decode())
+        place += int.from_bytes(data[place : place + 4], "big")
+    return names
 
 
 def test_a_time_that_does_not_grow_is_moved_on_by_a_tick(tmp_path):
     """Repeated and restarted times end no film; every picture is in it, in order."""
-    with film(tmp_path / "film.mp4", time_base=Fraction(1, 1000), average_fps=25.0) as pictures:
+    with film_at(tmp_path / "film.mp4", most_pictures=5) as pictures:
         for pts in (0, 40, 40, 0, 120):
             pictures.add(np.zeros((64, 64, 3), np.uint8), pts)
 
@@ -54,8 +77,7 @@ BARS = (
 def test_colours_are_neither_darker_nor_brighter(tmp_path, colours, odd):
     """What a player makes of the film is what was put in: to within a level, and not to one side."""
     image = patches(colours)[: -odd or None, : -odd or None]
-    with film(tmp_path / "film.mp4", time_base=Fraction(1, 30), average_fps=30.0) as pictures:
-        pictures.add(image, 0)
+    film_of_one(tmp_path / "film.mp4", image)
 
     rows, columns = colours.shape[:2]
     middle = shown(tmp_path / "film.mp4")[: rows * 32, : columns * 32].reshape(rows, 32, columns, 32, 3)
@@ -66,8 +88,7 @@ def test_colours_are_neither_darker_nor_brighter(tmp_path, colours, odd):
 
 def test_the_film_names_its_colours(tmp_path):
     """Players need not guess matrix, range, primaries and transfer."""
-    with film(tmp_path / "film.mp4", time_base=Fraction(1, 30), average_fps=30.0) as pictures:
-        pictures.add(np.zeros((64, 64, 3), np.uint8), 0)
+    film_of_one(tmp_path / "film.mp4", np.zeros((64, 64, 3), np.uint8))
 
     with av.open(str(tmp_path / "film.mp4")) as container:
         picture = next(container.decode(video=0))
@@ -77,3 +98,18 @@ def test_the_film_names_its_colours(tmp_path):
         1,
         1,
     )
+
+
+@pytest.mark.parametrize("num_pictures", [0, 1, 2, 600])
+def test_index_lies_in_front_however_many_pictures_there_are(tmp_path, num_pictures):
+    """A browser can start at once: the room left for the index suffices, at the most uneven times too."""
+    noise = np.random.default_rng(0).integers(0, 255, (600, 16, 16, 3), np.uint8)
+    times = np.random.default_rng(1).integers(1, 90, 600).cumsum().tolist()
+    with film_at(tmp_path / "film.mp4", most_pictures=num_pictures) as pictures:
+        for index in range(num_pictures):
+            pictures.add(noise[index], times[index])
+
+    if num_pictures:
+        assert boxes(tmp_path / "film.mp4") == ["ftyp", "moov", "free", "free", "mdat"]
+        with av.open(str(tmp_path / "film.mp4")) as container:
+            assert sum(1 for _ in container.decode(video=0)) == num_pictures

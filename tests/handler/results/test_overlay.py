@@ -66,6 +66,7 @@ def film_of(tmp_path, tracked_frames, *, body, facts=None, size=(640, 480), **op
         facts=facts or make_facts(),
         body=body,
         into=tmp_path,
+        num_frames=len(tracked_frames),
     )
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -118,7 +119,13 @@ def test_frame_of_another_size_fits_the_film(tmp_path):
     shown = [pictures(frames[:1])[0], pictures(frames[1:], size=(320, 240))[0]]
 
     path = overlay(
-        shown, written.frames_path, options=Options(), facts=make_facts(), body=FakeBody(), into=tmp_path
+        shown,
+        written.frames_path,
+        options=Options(),
+        facts=make_facts(),
+        body=FakeBody(),
+        into=tmp_path,
+        num_frames=2,
     )
 
     with av.open(str(path)) as container:
@@ -184,6 +191,7 @@ def test_frames_that_do_not_match_are_refused(tmp_path):
                 facts=make_facts(),
                 body=FakeBody(),
                 into=tmp_path,
+                num_frames=3,
             )
 
 
@@ -201,6 +209,7 @@ def test_full_disk_is_coded(tmp_path):
             facts=make_facts(),
             body=FakeBody(),
             into=tmp_path,
+            num_frames=3,
         )
     assert (failed.value.code, failed.value.stage) == ("DISK_FULL", "overlay")
 

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import json
+import re
 import tracemalloc
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from handler.job import ChosenPerson, Options
 from handler.results.frame_document import FrameRecord
 from handler.results.write import disk_full_is_coded, read_lines, write, write_document
 from tests.fakes import FakeBody
-from tests.handler.results.factories import make_frame, make_person, tracked, walk
+from tests.handler.results.factories import make_frame, make_person, predicted, tracked, walk
 
 
 def written_lines(tmp_path, frames, **options) -> tuple[list[dict], object]:
@@ -191,3 +192,44 @@ def test_chosen_time_after_the_end_is_told(tmp_path):
 
     assert len(lines) == 10
     assert [warning.code for warning in written.warnings] == ["PERSON_NOT_FOUND"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "options", "codes", "words"),
+    [
+        ([], {}, ["NO_PEOPLE"], ["nobody was found in the video"]),
+        ([1] * 8, {}, [], []),
+        ([1] * 8, {"person": ChosenPerson(point=(5, 5))}, ["PERSON_NOT_FOUND"], ["nobody was at the chosen"]),
+        ([1] * 8, {"person": ChosenPerson(time_s=9, point=(5, 5))}, ["PERSON_NOT_FOUND"], ["the last frame"]),
+        ([1, 0, 0, 0], {"include_predicted": False}, [], []),
+        (
+            [],
+            {"person": ChosenPerson(point=(5, 5))},
+            ["NO_PEOPLE", "PERSON_NOT_FOUND"],
+            ["in the video", "at"],
+        ),
+        ([2, 2, 2], {}, ["NO_PEOPLE"], ["5 frames in a row .* sightings: 3"]),
+        (
+            [2, 2],
+            {"person": ChosenPerson(point=(5, 5))},
+            ["NO_PEOPLE", "PERSON_NOT_FOUND"],
+            ["sightings: 2", ""],
+        ),
+    ],
+    ids=["empty", "people", "elsewhere", "too late", "lost", "empty, chosen", "brief", "brief, chosen"],
+)
+def test_warnings_about_people_do_not_contradict_each_other(tmp_path, frames, options, codes, words):
+    """NO_PEOPLE is about the whole video, PERSON_NOT_FOUND about one place; brief sightings are told apart.
+
+    In `frames`, 1 is a frame with an identity, 0 one in which it is lost, 2 one whose person was measured and
+    never became an identity.
+    """
+    person = make_person()
+    made = {1: (tracked(1, person),), 0: (predicted(1, person),), 2: ()}
+    video = [make_frame(i, *made[kind], num_detected=int(kind > 0)) for i, kind in enumerate(frames)]
+
+    _, written = written_lines(tmp_path, video or [make_frame(0)], **options)
+
+    assert [warning.code for warning in written.warnings] == codes
+    for warning, word in zip(written.warnings, words, strict=True):
+        assert re.search(word, warning.message)

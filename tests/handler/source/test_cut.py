@@ -51,7 +51,7 @@ def frames(path: Path, end_s: float | None, threads: int) -> Got:
     return got, report.reached_end
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(
     name=st.sampled_from(sorted(set(KINDS) - {"live.mkv"})),
     share=st.floats(0.3, 1.0),

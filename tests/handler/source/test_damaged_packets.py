@@ -66,7 +66,7 @@ def read_with(threads: int, path: Path) -> tuple[list[tuple[int, int | None]], i
         return [(index, picture.pts) for index, picture in pictures], tally.num_damaged_packets
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(
     codec=st.sampled_from(CODECS),
     suffix=st.sampled_from([".mp4", ".mkv"]),

@@ -125,16 +125,16 @@ def test_decode_counts_time_from_the_first_frame(tmp_path):
 
 
 def test_decode_honours_edit_lists(tmp_path):
-    """Frames hidden by an edit list do not come, and the mismatch with the header is a warning."""
+    """Frames hidden by an edit list do not come, are not missed, and the rest counts from zero."""
     whole = make_video(tmp_path / "whole.mp4", num_frames=90, gop=15)
     path = cut_without_encoding(tmp_path / "cut.mp4", whole, 1.2)
+    for start_s, first in ((0.0, 36), (1.5, 81)):  # the second one skips to a key frame
+        frames, report = frames_of(path, start_s=start_s)
 
-    frames, report = frames_of(path)
-
-    assert numbers(frames) == list(range(36, 90))
-    assert frames[0].pts_seconds == 0
-    assert codes(report) == ["FRAMES_MISSING"]
-    assert report.reached_end
+        assert numbers(frames) == list(range(first, 90))
+        assert frames[0].pts_seconds == pytest.approx(start_s)
+        assert codes(report) == []
+        assert report.reached_end
 
 
 def test_decode_fits_a_changed_size_into_the_first(tmp_path):

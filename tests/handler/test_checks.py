@@ -1,0 +1,231 @@
+"""Whatever a job does for long, it asks again and again whether it must end, and ends at once if so."""
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import pytest
+
+from handler.control import CHUNK_BYTES, JobControl
+from handler.errors import WorkerError
+from handler.job import ChosenPerson, Options
+from handler.people.perceive import perceive
+from handler.progress import Report
+from handler.results.folder import Folder
+from handler.results.overlay import overlay
+from handler.results.store import local_file
+from handler.results.write import write, write_document
+from handler.settings import IntakeSettings
+from handler.source.probe import probe
+from handler.source.read import first_look
+from model_cache.errors import DeviceOutOfMemory
+from model_cache.interfaces import PerceptionOptions
+from tests.fakes import FakeBody, FakePerception
+from tests.handler.results.factories import make_facts, walk
+from tests.handler.results.test_overlay import pictures
+from tests.handler.world import NUM_FRAMES, World
+from tests.video_factory import make_video
+
+SETTINGS = IntakeSettings(reserve_disk_bytes=0)
+Check = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something long: `run` does it, asking `check` at least `num_units` times."""
+
+    run: Callable[[Check], object]
+    num_units: int
+
+
+def write_lines(folder: Path) -> Task:
+    """Frames to lines."""
+    return Task(
+        lambda check: write(walk(20), options=Options(), body=FakeBody(), into=folder, check=check), 20
+    )
+
+
+def replay_waiting_frames(folder: Path) -> Task:
+    """All but the last frame wait on the disk until the chosen person is known."""
+    options = Options(person=ChosenPerson(time_s=19 / 30, point=(119, 200)))
+    return Task(lambda check: write(walk(20), options=options, body=FakeBody(), into=folder, check=check), 20)
+
+
+def write_one_document(folder: Path) -> Task:
+    """Lines to one document."""
+    written = write(walk(20), options=Options(), body=FakeBody(), into=folder)
+    return Task(
+        lambda check: write_document(written, options=Options(), job_id="j", into=folder, check=check), 20
+    )
+
+
+def large_file(folder: Path) -> Path:
+    """Four chunks and a byte."""
+    path = folder / "large"
+    path.write_bytes(bytes(4 * CHUNK_BYTES + 1))
+    return path
+
+
+def hash_a_result(folder: Path) -> Task:
+    """A file's length and hash."""
+    path = large_file(folder)
+    return Task(lambda check: local_file("overlay.mp4", path, check), 5)
+
+
+def copy_a_result(folder: Path) -> Task:
+    """A file into the folder of `track`."""
+    file = local_file("overlay.mp4", large_file(folder))
+    return Task(lambda check: Folder(folder / "out").put(file, check), 5)
+
+
+def hash_a_local_video(folder: Path) -> Task:
+    """A video that no download has hashed."""
+    path = make_video(folder / "clip.mp4", num_frames=2)
+    with path.open("ab") as file:  # a box of padding: length, name, zeros
+        file.write((4 * CHUNK_BYTES).to_bytes(4, "big") + b"free")
+        file.truncate(path.stat().st_size + 4 * CHUNK_BYTES)
+    return Task(lambda check: probe(path, SETTINGS, check=check), 5)
+
+
+def look_for_the_first_picture(folder: Path) -> Task:
+    """A file whose first half holds nothing that can be decoded."""
+    path = make_video(folder / "clip.mp4", num_frames=40)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        first, middle = packets[0].pos, packets[20].pos
+    data = bytearray(path.read_bytes())
+    data[first:middle] = bytes(middle - first)
+    path.write_bytes(data)
+    return Task(lambda check: first_look(path, SETTINGS, check), 20)
+
+
+def draw_an_overlay(folder: Path) -> Task:
+    """Every frame once when it is drawn and once when the encoder gives it back at the end."""
+    frames = list(walk(6))
+    written = write(frames, options=Options(), body=FakeBody(), into=folder)
+
+    def run(check: Check) -> object:
+        return overlay(
+            pictures(frames),
+            written.frames_path,
+            options=Options(overlay_style="skeleton"),
+            facts=make_facts(),
+            body=FakeBody(),
+            into=folder,
+            num_frames=6,
+            check=check,
+        )
+
+    return Task(run, 12)
+
+
+def perceive_frame_by_frame(folder: Path) -> Task:
+    """A batch that does not fit is tried again, each frame alone."""
+
+    def too_many(indices: object) -> None:
+        if len(indices) > 1:  # type: ignore[arg-type]
+            raise DeviceOutOfMemory
+
+    def run(check: Check) -> object:
+        return list(
+            perceive(
+                ((frame, False) for frame in pictures(walk(8))),
+                FakePerception(before=too_many),
+                PerceptionOptions(),
+                batch_frames=8,
+                clear_cache=lambda: None,
+                clear_every_frames=0,
+                check=check,
+            )
+        )
+
+    return Task(run, 9)
+
+
+TASKS = [
+    write_lines,
+    replay_waiting_frames,
+    write_one_document,
+    hash_a_result,
+    copy_a_result,
+    hash_a_local_video,
+    look_for_the_first_picture,
+    draw_an_overlay,
+    perceive_frame_by_frame,
+]
+
+
+@pytest.mark.parametrize("make", TASKS, ids=lambda make: make.__name__)
+def test_long_work_ends_wherever_it_is_told_to(tmp_path: Path, make: Callable[[Path], Task]) -> None:
+    """It asks once per frame, packet or megabyte; told to end, it asks nothing more and is over."""
+    task = make(tmp_path)
+    asked = count_calls(task)
+    assert asked >= task.num_units
+    for last in {1, 2, asked // 2, asked - 1, asked}:
+        assert count_calls(task, stop_at=last) == last
+
+
+def count_calls(task: Task, *, stop_at: int | None = None) -> int:
+    """How often a task asks, if the answer is no from the `stop_at`-th time on."""
+    num_calls = 0
+
+    def check() -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if stop_at is not None and num_calls >= stop_at:
+            raise WorkerError("CANCELLED", "the job was cancelled")
+
+    if stop_at is None:
+        task.run(check)
+    else:
+        with pytest.raises(WorkerError, match="CANCELLED"):
+            task.run(check)
+    return num_calls
+
+
+def test_length_and_hash_are_of_the_whole_file(tmp_path: Path) -> None:
+    """Read in chunks or at once: the same numbers."""
+    for size in (0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 7):
+        content = bytes(range(256)) * (size // 256) + bytes(size % 256)
+        (tmp_path / "file").write_bytes(content)
+        file = local_file("result.json", tmp_path / "file")
+        assert (file.size_bytes, file.sha256) == (size, hashlib.sha256(content).hexdigest())
+
+
+class ListeningControl(JobControl):
+    """Counts which function asks."""
+
+    def __init__(self) -> None:
+        super().__init__(time_budget_seconds=600.0)
+        self.askers: Counter[str] = Counter()
+
+    def check(self) -> None:
+        """As it is, and noted."""
+        self.askers[sys._getframe(1).f_code.co_name] += 1
+        super().check()
+
+
+def test_whole_job_asks_in_everything_that_takes_long(world: World) -> None:
+    """The pipeline hands the check to each of its stages, the last ones too."""
+    control = ListeningControl()
+    options = {
+        "artifacts": ["frames.json", "overlay.mp4"],
+        "person": {"time_s": 1.0, "point": [270, 150]},  # most frames wait for the choice
+    }
+    world.run_alone(world.job("asked", options=options), control, Report(lambda message: None))
+
+    per_frame = ("watch", "write", "write_document", "overlay")
+    assert {name: control.askers[name] for name in per_frame if control.askers[name] < NUM_FRAMES} == {}
+    assert control.askers["finish"] >= 1
+    assert control.askers["read_chunks"] >= 2 * 3  # three files of data
+    assert control.askers["_people_in_images"] >= NUM_FRAMES // 8
+
+
+def test_probe_of_a_downloaded_video_asks(tmp_path: Path) -> None:
+    """Its hash is known; its packets are read all the same."""
+    path = make_video(tmp_path / "clip.mp4", num_frames=2)
+    assert count_calls(Task(lambda check: probe(path, SETTINGS, sha256="0" * 64, check=check), 1)) >= 1

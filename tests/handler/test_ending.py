@@ -1,0 +1,162 @@
+"""A command that is told to end by a signal leaves nothing behind and says so by its exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from handler import ending
+from handler.ending import exit_on_signals, stopping_on_signals
+from handler.overlay_command import draw
+from handler.settings import IntakeSettings, Settings, WorkerSettings
+from handler.track_command import track
+from tests.fakes import FakeBody, FakeModels
+from tests.handler.world import before_frame
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """The handlers of the tests' own process, put back."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Temporary files go to a folder of the test."""
+    return Settings(
+        worker=WorkerSettings(scratch=tmp_path / "scratch"), intake=IntakeSettings(reserve_disk_bytes=0)
+    )
+
+
+def send(number: signal.Signals) -> None:
+    """A signal to this process."""
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_track_ends_in_order(
+    tmp_path: Path, settings: Settings, clip_of_two: Path, number: signal.Signals
+) -> None:
+    """In the middle of a video: exit code 128 + signal, no scratch folder, no result, no thread."""
+    models = FakeModels(perception=before_frame(12, lambda: send(number)))
+    before = threading.active_count()
+    with pytest.raises(SystemExit) as ended:
+        track(
+            [str(clip_of_two)],
+            tmp_path / "out",
+            lambda: models,
+            settings,
+            console=Console(quiet=True),
+            errors=Console(quiet=True),
+        )
+    assert ended.value.code == 128 + number
+    assert list((tmp_path / "scratch").glob("worker-*")) == []
+    assert not (tmp_path / "out").exists()
+    assert threading.active_count() == before
+
+
+def test_overlay_ends_in_order(tmp_path: Path, settings: Settings, clip_of_two: Path) -> None:
+    """While it draws: exit code 143, no half film, no temporary folder."""
+    out = tmp_path / "out"
+    quiet = Console(quiet=True)
+    assert track([str(clip_of_two)], out, FakeModels, settings, console=quiet, errors=quiet) == 0
+
+    class SignallingBody(FakeBody):
+        def vertices(self, *pose: object) -> object:
+            send(signal.SIGTERM)
+            return super().vertices(*pose)  # type: ignore[arg-type]
+
+    with pytest.raises(SystemExit) as ended:
+        draw(clip_of_two, out, None, "mesh", SignallingBody, settings)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert sorted(path.name for path in out.iterdir()) == ["frames.jsonl.gz", "result.json"]
+
+
+def test_signal_that_was_to_be_ignored_is(tmp_path: Path) -> None:
+    """`nohup` keeps its meaning."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    exit_on_signals()
+    with stopping_on_signals(lambda: pytest.fail("not told"), lambda: pytest.fail("not told")):
+        send(signal.SIGHUP)
+
+
+def test_signal_outside_of_a_job_is_an_exception(tmp_path: Path) -> None:
+    """While models are loaded there is nothing to stop; what is open closes on the way out."""
+    exit_on_signals()
+    with pytest.raises(SystemExit) as ended:
+        send(signal.SIGTERM)
+    assert ended.value.code == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["second signal", "too slow"])
+def test_block_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+    """A pass over the device takes its time; what must not stay is removed without it."""
+    done: list[object] = []
+    ended = threading.Event()
+
+    def end(code: int) -> None:
+        done.append(code)
+        ended.set()
+
+    monkeypatch.setattr(ending.os, "_exit", end)
+    monkeypatch.setattr(ending, "PATIENCE_SECONDS", 60.0 if again else 0.01)
+
+    def block() -> None:
+        with stopping_on_signals(lambda: done.append("stop"), lambda: done.append("clean up")):
+            send(signal.SIGTERM)
+            if again:
+                send(signal.SIGINT)
+            ended.wait(10)
+
+    with pytest.raises(SystemExit):
+        block()
+    assert done == ["stop", "clean up", 143]
+
+
+SLOW_TRACK = """
+import sys, time
+from pathlib import Path
+from rich.console import Console
+from handler.ending import exit_on_signals
+from handler.settings import IntakeSettings, Settings, WorkerSettings
+from handler.track_command import track
+from tests.fakes import FakeModels, FakePerception
+
+def slow(indices):
+    print("perceiving", flush=True)
+    time.sleep(600)
+
+clip, folder = map(Path, sys.argv[1:])
+settings = Settings(worker=WorkerSettings(scratch=folder), intake=IntakeSettings(reserve_disk_bytes=0))
+models = FakeModels(perception=FakePerception(before=slow))
+exit_on_signals()
+sys.exit(track([str(clip)], None, lambda: models, settings, console=Console(quiet=True), errors=Console()))
+"""
+
+
+def test_process_ends_in_the_middle_of_a_pass(tmp_path: Path, clip_of_two: Path) -> None:
+    """A real process, deaf in its device: two Ctrl-C end it with 130, and its scratch folder is gone."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_TRACK, clip_of_two, tmp_path / "scratch"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "perceiving\n"
+        assert len(list((tmp_path / "scratch").glob("worker-*/job-*"))) == 1
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 128 + signal.SIGINT
+    assert list((tmp_path / "scratch").glob("worker-*")) == []

@@ -1,0 +1,58 @@
+"""When a worker process ends, by a clock of the test's own."""
+
+from pathlib import Path
+
+import pytest
+
+from handler import lifecycle
+from handler.handler import Handler
+from handler.lifecycle import Lifecycle
+from handler.logs import Redactor
+from handler.scratch import Scratch
+from handler.settings import WorkerSettings
+
+PLATFORM_GRACE_SECONDS = 10.0  # what RunPod is taken to allow between SIGTERM and SIGKILL
+
+
+class Ended(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("job_ends_after", [0.5, 5.5, 60.0], ids=["soon", "when stopped", "never"])
+def test_busy_worker_ends_within_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job_ends_after: float
+) -> None:
+    """All waits together are `WORKER_SHUTDOWN_SECONDS`, well below the platform's grace, whatever a job does.
+
+    The job may finish in most of them, and is stopped while there is time to clean up.
+    """
+    now, stopped_at = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def end(code: int) -> None:
+        raise Ended
+
+    monkeypatch.setattr(lifecycle.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(lifecycle.time, "sleep", sleep)
+    monkeypatch.setattr(lifecycle.os, "_exit", end)
+    settings, scratch = WorkerSettings(), Scratch(tmp_path)
+    handler = Handler(
+        lambda work: pytest.fail("no job"), settings=settings, scratch=scratch, redactor=Redactor()
+    )
+    monkeypatch.setattr(handler, "stop", lambda *reason: stopped_at.append(now[0]))
+    ending = Lifecycle(
+        handler,
+        num_jobs=lambda: int(now[0] < job_ends_after),
+        shutdown_seconds=settings.shutdown_seconds,
+        clean_up=scratch.close,
+    )
+
+    with pytest.raises(Ended):
+        ending._finish("SIGTERM")
+
+    assert now[0] == pytest.approx(min(job_ends_after, settings.shutdown_seconds), abs=0.06)
+    assert settings.shutdown_seconds <= 0.75 * PLATFORM_GRACE_SECONDS
+    assert stopped_at == ([] if job_ends_after < 5 else [pytest.approx(5.25)])
+    assert not scratch.folder.exists()
