@@ -43,7 +43,8 @@ class ModelSettings(BaseSettings):
     )
     upstream_detector: Literal["vitdet", "maskrcnn", "native"] = Field(
         default="vitdet",
-        description="Of ENGINE=upstream: one of PHALP's own (they need detectron2), or the one in DETECTOR.",
+        description="Of ENGINE=upstream. vitdet, maskrcnn: PHALP's own, which need detectron2. "
+        "native: the one in DETECTOR.",
     )
     upstream_detector_weights: Path | None = Field(
         default=None,
