@@ -21,7 +21,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.job import JobInput
 from handler.pipeline import LocalRun, run
 from handler.process import tune_process

@@ -150,8 +150,8 @@ def schema() -> None:
     """Write docs/schema, the TypeScript types and the settings table, from the repository's root."""
     import handler.settings
     import model_cache.settings
-    from handler.schema import write_files
-    from handler.settings_table import PAGE, filled_in, settings_classes
+    from docs.generate import write_files
+    from docs.settings_table import PAGE, filled_in, settings_classes
 
     for path in write_files(Path.cwd()):
         typer.echo(f"wrote {path}")

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.errors import InputError, JobError, WorkerError
 from handler.job import ErrorReply, JobInput, ProgressMessage, Reply
 from handler.logs import Redactor, job_context, job_secrets

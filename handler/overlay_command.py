@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.ending import stopping_on_signals
 from handler.errors import InputError
 from handler.results.document import ResultDocument

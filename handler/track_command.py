@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from handler import logs
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.ending import stopping_on_signals
 from handler.errors import JobError
 from handler.fitness import Unfit, check_scratch

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.job import JobInput
 from handler.progress import Report
 

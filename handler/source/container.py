@@ -16,8 +16,8 @@ from av.video.stream import VideoStream
 from handler.errors import InputError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.choose import as_players_do, marked_moving, without_stills
-from handler.source.cut import is_cut_off
 from handler.source.sniff import what_else
+from handler.source.truncation import is_cut_off
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
 CODECS = (

@@ -15,8 +15,8 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from handler.source.skip import INDEXED_CONTAINERS
-from handler.source.timeline import USUAL_FPS, Timeline
+from handler.source.seek import INDEXED_CONTAINERS
+from handler.source.timestamps import USUAL_FPS, Timeline
 from handler.transfer.connections import Check
 
 ROUNDING_SECONDS = 0.002  # MKV's times are whole milliseconds; no rate is too high because of that

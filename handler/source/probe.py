@@ -8,18 +8,18 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from handler.control import read_chunks, unstoppable
+from handler.context import read_chunks, unstoppable
 from handler.errors import InputError, SourceError
 from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels, moving_picture_streams, open_video
-from handler.source.cut import is_cut_off
 from handler.source.length import Length, has_sample_table, measure
-from handler.source.oddities import oddity
+from handler.source.packets import first_look
 from handler.source.picture import complete_tags, square_size, tags_of, treatments
-from handler.source.read import first_look
 from handler.source.tone import is_hdr
+from handler.source.truncation import is_cut_off
 from handler.source.upright import orientation_of
+from handler.source.warnings import oddity
 from handler.transfer.connections import Check
 
 

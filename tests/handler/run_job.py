@@ -8,7 +8,7 @@ import resource
 import sys
 from pathlib import Path
 
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.job import JobInput
 from handler.pipeline import LocalRun, run
 from handler.process import tune_process

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.errors import WorkerError
 from handler.job import JobInput
 from handler.pipeline import LocalRun, run

@@ -8,10 +8,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from docs.generate import files, schemas
+from docs.typescript import declarations
 from handler.job import ErrorReply, JobInput, Options, ProgressMessage
 from handler.results.write import read_lines, write, write_document
-from handler.schema import files, schemas
-from handler.typescript import declarations
 from tests.fakes import FakeBody
 from tests.handler.results.factories import walk
 from tests.handler.results.test_golden import FRAMES, RESULT

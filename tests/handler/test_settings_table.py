@@ -6,7 +6,7 @@ import pytest
 
 import handler.settings
 import model_cache.settings
-from handler.settings_table import PAGE, filled_in, settings_classes
+from docs.settings_table import PAGE, filled_in, settings_classes
 
 ROOT = Path(__file__).parents[2]
 CLASSES = settings_classes(handler.settings, model_cache.settings)

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from handler import pipeline
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.handler import Handler, parse
 from handler.job import ProgressMessage, Reply
 from handler.logs import Redactor, configure

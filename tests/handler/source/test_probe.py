@@ -8,9 +8,9 @@ import pytest
 
 from handler.errors import InputError, JobError, SourceError
 from handler.settings import IntakeSettings
-from handler.source.cut import is_cut_off
-from handler.source.oddities import ODDITIES, oddity
 from handler.source.probe import check_part, probe
+from handler.source.truncation import is_cut_off
+from handler.source.warnings import ODDITIES, oddity
 from tests.video_factory import damage, make_audio, make_still, make_video
 
 LIMITS = IntakeSettings()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.source.timeline import Timeline
+from handler.source.timestamps import Timeline
 
 TICK = Fraction(1, 30)
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from docs.typescript import declarations
 from handler.job import ErrorReply, JobInput, ProgressMessage, Reply
 from handler.results.document import ResultDocument
 from handler.results.frame_document import FrameRecord, FramesDocument
-from handler.typescript import declarations
 
 Schema = dict[str, Any]
 

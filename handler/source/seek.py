@@ -12,7 +12,7 @@ import av
 
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
-from handler.source.read import StartPoint, first_look
+from handler.source.packets import StartPoint, first_look
 from handler.transfer.connections import Check
 
 WORTH_SECONDS = 2.0  # a shorter lead-in is simply decoded

@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 from av.video.stream import VideoStream
 
-from handler.control import unstoppable
+from handler.context import unstoppable
 from handler.errors import SourceError
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
