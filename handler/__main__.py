@@ -39,8 +39,8 @@ def worker() -> None:
 @app.command()
 def fitness() -> None:
     """Load the models and run a worker's checks on itself, without a queue; exit code 1 if it is unfit."""
-    from handler.ending import exit_on_signals
     from handler.fitness import Unfit, checks
+    from handler.process import exit_on_signals
     from handler.settings import Settings
     from model_cache.errors import ModelError
 
@@ -70,7 +70,7 @@ def track(
     """
     from rich.console import Console
 
-    from handler.ending import exit_on_signals
+    from handler.process import exit_on_signals
     from handler.settings import Settings
     from handler.track_command import track as run
 
@@ -129,9 +129,9 @@ def overlay(
     models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
 ) -> None:
     """Draw finished results on their video."""
-    from handler.ending import exit_on_signals
     from handler.errors import JobError
     from handler.overlay_command import draw
+    from handler.process import exit_on_signals
     from handler.settings import Settings
     from model_cache.errors import ModelError
 

@@ -16,14 +16,13 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from handler.context import JobControl
+from handler.context import JobContext, JobControl
 from handler.errors import InputError, JobError, WorkerError
 from handler.job import ErrorReply, JobInput, ProgressMessage, Reply
 from handler.logs import Redactor, job_context, job_secrets
 from handler.progress import ProgressPump, Report
 from handler.scratch import Scratch
 from handler.settings import WorkerSettings
-from handler.work import Work
 
 Job = Mapping[str, Any]
 
@@ -59,7 +58,7 @@ class Handler:
 
     def __init__(
         self,
-        run: Callable[[Work], Reply],
+        run: Callable[[JobContext], Reply],
         *,
         settings: WorkerSettings,
         scratch: Scratch,
@@ -158,7 +157,7 @@ class Handler:
             )
             with self._scratch.job() as folder, pump:
                 control.check()
-                work = Work(
+                work = JobContext(
                     job_id=job_id,
                     request=request,
                     input_sha256=input_sha256,

@@ -12,8 +12,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from handler.context import JobControl
-from handler.ending import stopping_on_signals
 from handler.errors import InputError
+from handler.process import stopping_on_signals
 from handler.results.document import ResultDocument
 from handler.results.overlay import OVERLAY_NAME, overlay
 from handler.results.upload import SUMMARY_NAME

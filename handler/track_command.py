@@ -11,19 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from handler import logs
-from handler.context import JobControl
-from handler.ending import stopping_on_signals
+from handler.context import JobContext, JobControl
 from handler.errors import JobError
 from handler.fitness import Unfit, check_scratch
 from handler.job import JobInput, ProgressMessage, Reply
 from handler.overrides import OUT, SOURCE, UnknownOption, local_path, parse_overrides
 from handler.pipeline import LocalRun, run
-from handler.process import tune_process
+from handler.process import stopping_on_signals, tune_process
 from handler.progress import Report
 from handler.scratch import Scratch
 from handler.settings import Settings
 from handler.source.download import local_source
-from handler.work import Work
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
 
@@ -94,7 +92,7 @@ def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings,
         scratch.job() as folder,
         _progress_bar(console) as publish,
     ):
-        work = Work(
+        work = JobContext(
             job_id=f"track-{uuid.uuid4().hex[:12]}",
             request=request,
             input_sha256="0" * 64,  # nobody asks for this result again by its input

@@ -4,7 +4,6 @@ Knows nothing of what a job does. Everything that leans on the SDK's inside is i
 """
 
 import asyncio
-import ctypes
 import inspect
 import os
 import signal
@@ -15,18 +14,16 @@ from importlib import import_module
 import structlog
 
 from handler import logs, pipeline
+from handler.context import JobContext
 from handler.fitness import Unfit, checks
 from handler.handler import Handler, Job
 from handler.job import ProgressMessage, Reply
 from handler.lifecycle import Lifecycle
-from handler.process import resident_bytes, tune_process
+from handler.process import die_with_parent, resident_bytes, tune_process
 from handler.scratch import Scratch
 from handler.settings import Settings, quiet_platform_logs
-from handler.work import Work
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +68,7 @@ def prepare(settings: Settings) -> logs.Redactor:
 
 
 def take_jobs(
-    run: Callable[[Work], Reply],
+    run: Callable[[JobContext], Reply],
     fitness: Sequence[Callable[[], None]],
     settings: Settings,
     redactor: logs.Redactor,
@@ -87,7 +84,8 @@ def take_jobs(
     import runpod.serverless
     from runpod.serverless.modules.worker_state import JobsProgress
 
-    os.register_at_fork(after_in_child=_die_with_parent)
+    # The SDK's heartbeat process would otherwise report a killed worker as alive.
+    os.register_at_fork(after_in_child=die_with_parent)
     scratch = Scratch(settings.worker.scratch)
     if scratch.swept:
         log.warning("removed files of workers that died", num_workers=scratch.swept)
@@ -162,10 +160,5 @@ def _skip_survey_of_the_processor() -> None:
     cpuinfo.get_cpu_info = dict  # type: ignore[attr-defined]  # the SDK copes with an answer without a name
 
 
-def _die_with_parent() -> None:
-    """Let the SDK's heartbeat process end with a killed worker, which it would otherwise report as alive."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
-
-
-def _refuse(work: Work) -> Reply:
+def _refuse(work: JobContext) -> Reply:
     raise AssertionError("an unfit worker takes no job")

@@ -8,13 +8,12 @@ import resource
 import sys
 from pathlib import Path
 
-from handler.context import JobControl
+from handler.context import JobContext, JobControl
 from handler.job import JobInput
 from handler.pipeline import LocalRun, run
 from handler.process import tune_process
 from handler.progress import Report
 from handler.settings import IntakeSettings, Settings
-from handler.work import Work
 from model_cache.interfaces import Models
 from tests.fakes import FakeModels
 
@@ -37,7 +36,7 @@ def main(clip: Path, out: Path, kind: str) -> None:
     models = load(kind)
     folder = out / "job"
     folder.mkdir(parents=True)
-    work = Work(
+    work = JobContext(
         job_id="memory",
         request=JobInput.model_validate({"video_url": "unused", "options": {"tracking": SMALL}}),
         input_sha256="0" * 64,

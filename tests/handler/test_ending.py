@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from handler import ending
-from handler.ending import exit_on_signals, stopping_on_signals
+from handler import process
 from handler.overlay_command import draw
+from handler.process import exit_on_signals, stopping_on_signals
 from handler.settings import IntakeSettings, Settings, WorkerSettings
 from handler.track_command import track
 from tests.fakes import FakeBody, FakeModels
@@ -109,8 +109,8 @@ def test_block_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPat
         done.append(code)
         ended.set()
 
-    monkeypatch.setattr(ending.os, "_exit", end)
-    monkeypatch.setattr(ending, "PATIENCE_SECONDS", 60.0 if again else 0.01)
+    monkeypatch.setattr(process.os, "_exit", end)
+    monkeypatch.setattr(process, "PATIENCE_SECONDS", 60.0 if again else 0.01)
 
     def block() -> None:
         with stopping_on_signals(lambda: done.append("stop"), lambda: done.append("clean up")):
@@ -128,7 +128,7 @@ SLOW_TRACK = """
 import sys, time
 from pathlib import Path
 from rich.console import Console
-from handler.ending import exit_on_signals
+from handler.process import exit_on_signals
 from handler.settings import IntakeSettings, Settings, WorkerSettings
 from handler.track_command import track
 from tests.fakes import FakeModels, FakePerception
@@ -147,16 +147,16 @@ sys.exit(track([str(clip)], None, lambda: models, settings, console=Console(quie
 
 def test_process_ends_in_the_middle_of_a_pass(tmp_path: Path, clip_of_two: Path) -> None:
     """A real process, deaf in its device: two Ctrl-C end it with 130, and its scratch folder is gone."""
-    process = subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, "-c", SLOW_TRACK, clip_of_two, tmp_path / "scratch"],
         stdout=subprocess.PIPE,
         text=True,
     )
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "perceiving\n"
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "perceiving\n"
         assert len(list((tmp_path / "scratch").glob("worker-*/job-*"))) == 1
         for _ in range(2):
-            process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 128 + signal.SIGINT
+            child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 128 + signal.SIGINT
     assert list((tmp_path / "scratch").glob("worker-*")) == []

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from handler.context import JobControl
+from handler.context import JobContext, JobControl
 from handler.errors import WorkerError
 from handler.job import JobInput
 from handler.pipeline import LocalRun, run
 from handler.progress import Report
 from handler.settings import IntakeSettings, Settings
-from handler.work import Work
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import BringsTracker, FrameTracker, Texture, TrackerOptions
 from tests.fakes import FakeModels, draw_people
@@ -62,7 +61,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(models: FakeModels, clip: Path, out: Path, control: JobControl | None = None) -> list[dict]:
     """The frames of a local job's results."""
     (out / "job").mkdir(parents=True)
-    work = Work(
+    work = JobContext(
         job_id="seam",
         request=JobInput.model_validate(
             {"video_url": "unused", "options": {"tracking": {"phalp.n_init": 3}, "profile": "full"}}

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from handler.context import JobContext
 from handler.errors import ComputeError, InputError, SourceError, WorkerError
 from handler.handler import Handler, parse
 from handler.job import JobWarning, ProgressMessage, Reply
 from handler.logs import Redactor
 from handler.scratch import Scratch
 from handler.settings import WorkerSettings
-from handler.work import Work
 
 SIGNATURE = "5ecret0signature"
 GOOD = {"video_url": f"https://example.com/clip.mp4?sig={SIGNATURE}"}
@@ -26,7 +26,7 @@ GOOD = {"video_url": f"https://example.com/clip.mp4?sig={SIGNATURE}"}
 Make = Callable[..., Handler]
 
 
-def reply(work: Work) -> Reply:
+def reply(work: JobContext) -> Reply:
     """What finished work returns."""
     return Reply(
         job_id=work.job_id,
@@ -45,7 +45,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     """Builds handlers with quick limits."""
     scratch = Scratch(tmp_path)
 
-    def build(run: Callable[[Work], Reply] = reply, **changes: Any) -> Handler:
+    def build(run: Callable[[JobContext], Reply] = reply, **changes: Any) -> Handler:
         extras = {key: changes.pop(key) for key in ("send_progress", "memory_bytes") if key in changes}
         limits = WorkerSettings(**{"progress_interval_seconds": 0.01, **changes})
         return Handler(run, settings=limits, scratch=scratch, redactor=Redactor(), **extras)
@@ -70,9 +70,9 @@ def test_handler_replies_with_what_the_work_returned(make: Make) -> None:
 
 def test_handler_gives_the_work_what_it_needs(make: Make) -> None:
     """The work gets a private folder, gone afterwards, and a hash that depends on the input alone."""
-    seen: list[Work] = []
+    seen: list[JobContext] = []
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         assert work.folder.is_dir()
         seen.append(work)
         return reply(work)
@@ -117,7 +117,7 @@ def test_handler_turns_errors_into_replies(
 ) -> None:
     """Every exception becomes a coded string with its flags; the unexpected keep their text to themselves."""
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         raise error
 
     handler = make(run)
@@ -133,7 +133,7 @@ def test_handler_turns_errors_into_replies(
 def test_handler_keeps_secrets_out_of_replies(make: Make) -> None:
     """A signature in an error or a warning is hidden, with its URL or on its own."""
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         warning = JobWarning(code="ODD", message=f"seen {SIGNATURE}")
         if work.job_id == "good":
             return reply(work).model_copy(update={"warnings": (warning,)})
@@ -151,7 +151,7 @@ def test_handler_runs_the_same_id_once(make: Make) -> None:
     release = threading.Event()
     runs: list[str] = []
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         runs.append(work.job_id)
         release.wait(10)
         return reply(work)
@@ -177,7 +177,7 @@ def test_handler_runs_jobs_one_at_a_time(make: Make) -> None:
     running: list[str] = []
     threads = set()
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         running.append(work.job_id)
         assert running == [work.job_id]
         threads.add(threading.get_ident())
@@ -201,7 +201,7 @@ def test_cancelled_job_ends_within_a_check_and_is_not_answered(make: Make, tmp_p
     ended: list[str] = []
     started: list[str] = []
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         started.append(work.job_id)
         try:
             while len(started) == 1:
@@ -232,7 +232,7 @@ def test_job_stopped_by_a_shutdown_is_not_answered(make: Make) -> None:
     """A job that must end because its worker ends goes back to the queue: no reply at all."""
     started = threading.Event()
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         started.set()
         while True:
             work.control.check()
@@ -254,7 +254,7 @@ def test_job_that_makes_no_progress_is_stalled(make: Make) -> None:
     """Work that never checks in is answered without it, and the worker takes no more jobs."""
     release = threading.Event()
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         release.wait(30)
         return reply(work)
 
@@ -274,7 +274,7 @@ def test_job_that_makes_no_progress_is_stalled(make: Make) -> None:
 def test_job_over_its_time_budget_ends(make: Make) -> None:
     """The budget ends a job with a code of its own, below the platform's own limit."""
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         while True:
             work.control.check()
             time.sleep(0.001)
@@ -291,7 +291,7 @@ def test_progress_arrives_before_the_reply(make: Make) -> None:
         time.sleep(0.05)
         delivered.append((job["id"], message.stage))
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         work.report.stage("download")
         work.report.stage("upload")
         return reply(work)
@@ -308,7 +308,7 @@ def test_no_progress_follows_the_reply_to_a_job_that_was_given_up(make: Make) ->
     def send(job: Any, message: ProgressMessage, seconds: float) -> None:
         delivered.append(message.stage)
 
-    def run(work: Work) -> Reply:
+    def run(work: JobContext) -> Reply:
         given_up.wait(10)
         work.report.stage("upload")
         time.sleep(0.05)  # the pump has it by now

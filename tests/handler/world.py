@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from handler import pipeline
-from handler.context import JobControl
+from handler.context import JobContext, JobControl
 from handler.handler import Handler, parse
 from handler.job import ProgressMessage, Reply
 from handler.logs import Redactor, configure
@@ -33,7 +33,6 @@ from handler.settings import (
     Settings,
     WorkerSettings,
 )
-from handler.work import Work
 from tests.fakes import Box, FakeModels, FakePerception, draw_people
 from tests.http_source import Fault, HttpSource
 from tests.s3_server import S3Server
@@ -166,7 +165,7 @@ class World:
         """The job's work without the handler around it, in this thread."""
         request, input_sha256 = parse(job)
         with self.scratch.job() as folder:
-            work = Work(
+            work = JobContext(
                 job_id=job["id"],
                 request=request,
                 input_sha256=input_sha256,
