@@ -20,11 +20,10 @@ from handler.records import Frame, VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels
 from handler.source.packets import ReadTally, read_pictures
-from handler.source.picture import Renderer, complete_tags, square_size, treatments
+from handler.source.picture import Renderer, complete_tags, fit, square_size, treatments
 from handler.source.probe import too_long
 from handler.source.seek import INDEXED_CONTAINERS, find_start
 from handler.source.timestamps import USUAL_FPS, Timeline
-from handler.source.upright import fit
 from handler.source.warnings import oddity
 from handler.transfer.connections import Check
 

@@ -12,13 +12,12 @@ from handler.context import read_chunks, unstoppable
 from handler.errors import InputError, SourceError
 from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
-from handler.source.container import check_pixels, moving_picture_streams, open_video
+from handler.source.container import check_pixels, open_video, video_streams
 from handler.source.length import Length, has_sample_table, measure
 from handler.source.packets import first_look
-from handler.source.picture import complete_tags, square_size, tags_of, treatments
+from handler.source.picture import complete_tags, orientation_of, square_size, tags_of, treatments
 from handler.source.tone import is_hdr
 from handler.source.truncation import is_cut_off
-from handler.source.upright import orientation_of
 from handler.source.warnings import oddity
 from handler.transfer.connections import Check
 
@@ -63,7 +62,7 @@ def probe(
         average_fps = float(stream.average_rate) if stream.average_rate else None
         is_cut = _lacks_pictures(path, container, stream)
         found = _warnings(
-            stream, frame, is_cut=is_cut, num_streams=len(moving_picture_streams(path, container, settings))
+            stream, frame, is_cut=is_cut, num_streams=len(video_streams(path, container, settings))
         )
         length = measure(container, stream, check, is_cut_off=is_cut)
         _check_rate(length, settings)
