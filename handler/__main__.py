@@ -145,21 +145,6 @@ def overlay(
     typer.echo(f"wrote {path}")
 
 
-@app.command()
-def schema() -> None:
-    """Write docs/schema, the TypeScript types and the settings table, from the repository's root."""
-    import handler.settings
-    import model_cache.settings
-    from docs.generate import write_files
-    from docs.settings_table import PAGE, filled_in, settings_classes
-
-    for path in write_files(Path.cwd()):
-        typer.echo(f"wrote {path}")
-    classes = settings_classes(handler.settings, model_cache.settings)
-    PAGE.write_text(filled_in(PAGE.read_text(), classes))
-    typer.echo(f"wrote {PAGE}")
-
-
 def _production_choice() -> ModelChoice | None:
     """The models of a worker that was not told which."""
     from model_cache.settings import ModelSettings

@@ -12,7 +12,7 @@ from handler.context import JobContext
 from handler.errors import ComputeError, SourceError
 from handler.job import JobWarning, Reply
 from handler.records import TrackedFrame
-from handler.settings import Settings
+from handler.settings import Settings, WorkerSettings
 from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Models
 
@@ -81,7 +81,7 @@ def load() -> Models:
 
 
 if __name__ == "__main__":
-    settings = Settings()
+    settings = Settings(worker=WorkerSettings(progress_drain_seconds=2.0))
     if "without-weights" in sys.argv:
         worker.start(load, settings)
     else:
