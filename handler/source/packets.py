@@ -1,11 +1,11 @@
-"""Packets become decoded pictures; damage is counted and survived. Knows nothing of seconds or sizes.
+"""Turns a file's packets into decoded pictures; damage is counted and costs no more than it must.
 
-A packet's number travels through the decoder in place of its timestamp. So it is known of every picture
-which packet it comes from, and of every packet whether it became one.
+Each packet's number travels through the decoder in place of its timestamp. So every picture is known by its
+packet, and of every packet it is known whether it became a picture.
 """
 
 import heapq
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,30 +13,29 @@ from pathlib import Path
 import av
 from av.video.stream import VideoStream
 
-from handler.context import unstoppable
+from handler.context import Check, unstoppable
 from handler.errors import SourceError
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
-from handler.transfer.connections import Check
 
 THREADS = 0  # of the decoder; 0 = one per core
 MAX_THREADS = 16  # that FFmpeg takes by itself
-SEVERAL_AT_ONCE = 1 << 12 | 1 << 15  # FFmpeg's marks of decoders that work on several frames at once
+SEVERAL_AT_ONCE = 1 << 12 | 1 << 15  # FFmpeg's flags of decoders that work on several frames at once
 MAX_DELAY = 1024  # packets; no decoder holds back more
-PROOF_PACKETS = 120  # of a file whose timestamps may be those of decoding, looked at before they are believed
+PROOF_PACKETS = 120  # of a file whose timestamps may be decoding times, examined before they are believed
 
 
 @dataclass(slots=True)
 class ReadTally:
-    """What reading met so far.
+    """What was found while reading.
 
     Attributes:
         damaged: numbers of the packets that could not be decoded.
         hidden: numbers of the packets that an edit list hides.
         num_behind: packets read that are stored behind that of the last picture.
-        is_last_partial: the last packet read was not whole.
-        at_end: there are no more packets; the decoder is being emptied.
-        gave_up: several threads met damage while they were being emptied.
+        is_last_partial: the last packet read was incomplete.
+        at_end: all packets were read; the decoder is being flushed.
+        gave_up: a decoder with several threads met damage while it was flushed.
         broke_off: reading stopped at damage before the end of the file.
     """
 
@@ -47,11 +46,6 @@ class ReadTally:
     at_end: bool = False
     gave_up: bool = False
     broke_off: bool = False
-
-    @property
-    def num_damaged_packets(self) -> int:
-        """Pieces of the file that could not be decoded."""
-        return len(self.damaged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +71,7 @@ class FirstLook:
 
     Attributes:
         picture: the first picture shown.
-        in_decode_order: the timestamps are those of decoding, although pictures are shown in another order.
+        in_decode_order: the timestamps are decoding times, although pictures are shown in another order.
     """
 
     picture: av.VideoFrame
@@ -104,185 +98,169 @@ def read_pictures(
     Args:
         path: the video.
         settings: limits.
-        check: called for every packet; what it raises comes out.
-        tally: counted on the way.
+        check: called for every packet; what it raises is passed on.
+        tally: filled in on the way.
         start: where to begin; if that turns out wrong, reading begins at the beginning.
-        in_decode_order: from `first_look`; then the timestamps are handed out in their own order.
+        in_decode_order: from `first_look`; then the timestamps are handed out in ascending order.
 
     Raises:
         InputError, SourceError: as `open_video`.
     """
+    reader = _Reader(path, settings, check, tally)
     try:
-        yield from _read(path, settings, check, tally, start, in_decode_order)
+        yield from reader.shown(start, in_decode_order)
     except _StartMissed:
-        yield from _read(path, settings, check, tally, None, in_decode_order)
+        yield from reader.shown(None, in_decode_order)
 
 
 def first_look(path: Path, settings: IntakeSettings, check: Check = unstoppable) -> FirstLook:
-    """Decode the first picture, and as many more as it takes to know what the timestamps are.
+    """Decode the first picture, and as many more as it takes to know what the timestamps mean.
 
-    AVI has no times of presentation, and an MP4 copied from such a file has wrong ones: they grow from packet
-    to packet like those of decoding, while the decoder shows the pictures in another order. Where much is
-    damaged, the first picture may be far into the file.
+    AVI has no presentation times, and an MP4 copied from such a file has wrong ones: they grow from packet to
+    packet like decoding times, while the decoder shows the pictures in another order. Where much is damaged,
+    the first picture may be far into the file.
 
     Args:
         path: the video.
         settings: limits.
-        check: called for every packet; what it raises comes out.
+        check: called for every packet; what it raises is passed on.
 
     Raises:
         SourceError: VIDEO_HAS_NO_FRAMES; and as `open_video`.
     """
-    for threads in (THREADS, 1):  # several may give up a whole file of a few frames, see `_all_pictures`
-        if look := _look(path, settings, check, threads):
+    for threads in (THREADS, 1):  # several may give up a whole file of a few frames, see `_Reader.pictures`
+        if look := _look(_Reader(path, settings, check, ReadTally()), threads):
             return look
     raise SourceError("VIDEO_HAS_NO_FRAMES", "no frame of the video can be decoded")
 
 
-def _look(path: Path, settings: IntakeSettings, check: Check, threads: int) -> FirstLook | None:
-    trail, tally = _Trail(), ReadTally()
+def _look(reader: "_Reader", threads: int) -> FirstLook | None:
+    trail = _Trail()
     first: av.VideoFrame | None = None
-    pictures = _decoded(path, settings, check, tally, trail.send, threads=threads)
-    with closing(pictures):
+    with closing(reader.decoded(trail, threads=threads)) as pictures:
         for number, picture in pictures:
             is_reordered = number < trail.highest
             trail.show(number, picture)
             first = first or picture
-            is_sound = not (picture.is_corrupt or tally.damaged)
+            is_sound = not (picture.is_corrupt or reader.tally.damaged)
             is_open = is_sound and trail.may_be_in_decode_order()
             if is_reordered or not is_open:
                 return FirstLook(picture=first, in_decode_order=is_open)
     return FirstLook(picture=first, in_decode_order=False) if first is not None else None
 
 
-def _read(
-    path: Path,
-    settings: IntakeSettings,
-    check: Check,
-    tally: ReadTally,
-    start: StartPoint | None,
-    in_decode_order: bool,
-) -> Generator[tuple[int, av.VideoFrame]]:
-    source_index = start.source_index if start else 0
-    awaited = start.pts if start else None
-    pictures = _all_pictures(
-        path, settings, check, tally, start.packet_index if start else 0, in_decode_order
-    )
-    with closing(pictures):
-        for picture in pictures:
-            if awaited is not None:
-                if picture.pts is not None and picture.pts < awaited:
-                    continue  # shown before the key frame; its own key frame was skipped
-                if picture.pts != awaited:
-                    raise _StartMissed
-                awaited = None
-            yield source_index, picture
-            del picture
-            source_index += 1
-    if awaited is not None:
-        raise _StartMissed
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Passes over one file."""
 
+    path: Path
+    settings: IntakeSettings
+    check: Check
+    tally: ReadTally
 
-def _all_pictures(
-    path: Path,
-    settings: IntakeSettings,
-    check: Check,
-    tally: ReadTally,
-    first: int,
-    in_decode_order: bool,
-) -> Generator[av.VideoFrame]:
-    """Every picture that one decoding thread would give, from packet `first` on.
+    def shown(self, start: StartPoint | None, in_decode_order: bool) -> Generator[tuple[int, av.VideoFrame]]:
+        """(Source index, picture) from `start` on.
 
-    A decoder with several threads that meets damage while it is emptied gives up what it still holds. Then
-    the end is decoded again by one thread, from the last key frame that came out whole.
-    """
-    trail = _Trail(in_decode_order=in_decode_order, last_key=first)
-    with closing(_decoded(path, settings, check, tally, trail.send, first=first)) as pictures:
-        for number, picture in pictures:
-            yield trail.show(number, picture)
-            del picture
-    if not (tally.gave_up or trail.has_lost()):
-        return
-    last = trail.last
-    for again in sorted({trail.last_key, first}, reverse=True):
-        resumed = last is None
-        tally.damaged = {number for number in tally.damaged if number < again}
-        pictures = _decoded(path, settings, check, tally, first=again, threads=1)
-        with closing(pictures):
-            for number, picture in pictures:
-                if resumed:
-                    yield trail.show(number, picture)
-                resumed = resumed or number == last
-                del picture
-        if resumed:
-            return
-
-
-def _decoded(
-    path: Path,
-    settings: IntakeSettings,
-    check: Check,
-    tally: ReadTally,
-    sent: "Callable[[int, av.Packet[VideoStream], VideoStream], None] | None" = None,
-    *,
-    first: int = 0,
-    threads: int | None = None,
-) -> Generator[tuple[int, av.VideoFrame]]:
-    """(Packet number, picture) as the decoder hands them out.
-
-    Args:
-        path: the video.
-        settings: limits.
-        check: called for every packet.
-        tally: counted on the way.
-        sent: told of every packet before it is decoded.
-        first: number of the first packet to decode.
-        threads: of the decoder; default `THREADS`.
-    """
-    with open_video(path, settings) as (container, stream):
-        stream.codec_context.thread_count = THREADS if threads is None else threads
-        packets = container.demux(stream)
-        number = -1
-        while True:
-            check()
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError:
-                tally.broke_off = True
-                packet = None
-            if packet is not None:
-                if packet.size == 0:
-                    continue  # a frame that repeats the last one, or PyAV's mark of the end
-                number += 1
-                if packet.is_discard:
-                    tally.hidden.add(number)
-                if number < first:
-                    continue
-                if sent is not None:
-                    sent(number, packet, stream)
-                # A transport stream does not say how long its packets are.
-                tally.is_last_partial = packet.is_corrupt or container.format.name == "mpegts"
-                packet.pts = number
-            tally.at_end = packet is None
-            try:
-                pictures = stream.decode(packet)
-            except av.FFmpegError:
-                pictures = []
-                num_ahead = _threads(stream) - 1  # packets that were sent behind the one that failed
-                if packet is None and num_ahead > 0:
-                    tally.gave_up = True
-                else:
-                    tally.damaged.add(number - num_ahead)
+        Raises:
+            _StartMissed: `start` is wrong; nothing was given then.
+        """
+        source_index = start.source_index if start else 0
+        awaited = start.pts if start else None
+        with closing(self.pictures(start.packet_index if start else 0, in_decode_order)) as pictures:
             for picture in pictures:
-                come = number if picture.pts is None else picture.pts
-                tally.num_behind = number - come
-                yield come, picture
+                if awaited is not None:
+                    if picture.pts is not None and picture.pts < awaited:
+                        continue  # shown before the key frame; its own key frame was skipped
+                    if picture.pts != awaited:
+                        raise _StartMissed
+                    awaited = None
+                yield source_index, picture
                 del picture
-            if packet is None:
+                source_index += 1
+        if awaited is not None:
+            raise _StartMissed
+
+    def pictures(self, first: int, in_decode_order: bool) -> Generator[av.VideoFrame]:
+        """Every picture that one decoding thread would give, from packet `first` on.
+
+        A decoder with several threads that meets damage while it is flushed gives up what it still holds.
+        Then the end is decoded again by one thread, from the last key frame that came out whole.
+        """
+        trail = _Trail(in_decode_order=in_decode_order, last_key=first)
+        with closing(self.decoded(trail, first=first)) as pictures:
+            for number, picture in pictures:
+                yield trail.show(number, picture)
+                del picture
+        if not (self.tally.gave_up or trail.has_lost()):
+            return
+        last = trail.last
+        for again in sorted({trail.last_key, first}, reverse=True):
+            is_new = last is None
+            self.tally.damaged = {number for number in self.tally.damaged if number < again}
+            with closing(self.decoded(first=again, threads=1)) as pictures:
+                for number, picture in pictures:
+                    if is_new:
+                        yield trail.show(number, picture)
+                    is_new = is_new or number == last
+                    del picture
+            if is_new:
                 return
 
+    def decoded(
+        self, trail: "_Trail | None" = None, *, first: int = 0, threads: int | None = None
+    ) -> Generator[tuple[int, av.VideoFrame]]:
+        """(Packet number, picture) as the decoder hands them out.
 
-def _threads(stream: VideoStream) -> int:
+        Args:
+            trail: told of every packet before it is decoded.
+            first: number of the first packet to decode.
+            threads: of the decoder; default `THREADS`.
+        """
+        tally = self.tally
+        with open_video(self.path, self.settings) as (container, stream):
+            stream.codec_context.thread_count = THREADS if threads is None else threads
+            packets = container.demux(stream)
+            number = -1
+            while True:
+                self.check()
+                try:
+                    packet = next(packets, None)
+                except av.FFmpegError:
+                    tally.broke_off = True
+                    packet = None
+                if packet is not None:
+                    if packet.size == 0:
+                        continue  # a frame that repeats the last one, or PyAV's mark of the end
+                    number += 1
+                    if packet.is_discard:
+                        tally.hidden.add(number)
+                    if number < first:
+                        continue
+                    if trail is not None:
+                        trail.send(number, packet, stream)
+                    # A transport stream does not say how long its packets are.
+                    tally.is_last_partial = packet.is_corrupt or container.format.name == "mpegts"
+                    packet.pts = number
+                tally.at_end = packet is None
+                try:
+                    pictures = stream.decode(packet)
+                except av.FFmpegError:
+                    pictures = []
+                    num_ahead = _num_at_once(stream) - 1  # packets sent behind the one that failed
+                    if packet is None and num_ahead > 0:
+                        tally.gave_up = True
+                    else:
+                        tally.damaged.add(number - num_ahead)
+                for picture in pictures:
+                    origin = number if picture.pts is None else picture.pts
+                    tally.num_behind = number - origin
+                    yield origin, picture
+                    del picture
+                if packet is None:
+                    return
+
+
+def _num_at_once(stream: VideoStream) -> int:
     """How many packets a decoder works on at once."""
     context = stream.codec_context
     return (context.thread_count or MAX_THREADS) if context.codec.capabilities & SEVERAL_AT_ONCE else 1
@@ -293,7 +271,7 @@ class _Trail:
     """What was sent to a decoder and what came back.
 
     Attributes:
-        in_decode_order: hand the timestamps out in their own order.
+        in_decode_order: hand the timestamps out in ascending order.
         last_key: packet of the last key frame that came out whole.
         last: packet of the last picture.
         highest: the latest packet that became a picture.
@@ -311,7 +289,7 @@ class _Trail:
     _reorders: bool = True  # the decoder, as far as it knows
     _times: dict[int, int | None] = field(default_factory=dict)  # by packet; the latest ones only
     _pending: set[int] = field(default_factory=set)  # packets that have not become pictures
-    _waiting: list[int] = field(default_factory=list)  # heap of times, if they are in decode order
+    _waiting: list[int] = field(default_factory=list)  # heap of times not handed out; if in_decode_order
 
     def send(self, number: int, packet: "av.Packet[VideoStream]", stream: VideoStream) -> None:
         """A packet goes into the decoder."""
@@ -323,7 +301,7 @@ class _Trail:
         time = packet.dts if self.in_decode_order and self._has_dts else packet.pts
         self._num_sent = number + 1
         # As they are since the packet before; the decoder is not open before the first.
-        self._num_threads = _threads(stream)
+        self._num_threads = _num_at_once(stream)
         self._reorders = number == 0 or stream.codec_context.reorder_depth > 0
         self._times[number] = time
         if not packet.is_discard:  # hidden by an edit list: it never comes out
@@ -336,7 +314,7 @@ class _Trail:
             self._pending.discard(oldest)
 
     def show(self, number: int, picture: av.VideoFrame) -> av.VideoFrame:
-        """A picture comes out of the decoder: it gets its timestamp."""
+        """A picture comes out of the decoder: give it its timestamp."""
         time = self._times.get(number)
         if self.in_decode_order:
             if picture.key_frame and number > self.highest and time is not None:
@@ -351,13 +329,10 @@ class _Trail:
         return picture
 
     def may_be_in_decode_order(self) -> bool:
-        """Whether the timestamps so far could be those of decoding, and a few more packets may tell."""
+        """Whether the timestamps so far may be decoding times, and more packets are needed to tell."""
         return self._grows and self._reorders and self._num_sent < PROOF_PACKETS
 
-    def first_in_flight(self) -> int:
-        """The first packet of those that the decoder's threads were at work on when the packets ended."""
-        return max(0, self._num_sent - self._num_threads + 1)
-
     def has_lost(self) -> bool:
-        """Whether one of those did not become a picture."""
-        return any(number in self._pending for number in range(self.first_in_flight(), self._num_sent))
+        """Whether a packet that the decoder's threads worked on when the packets ended became no picture."""
+        first = max(0, self._num_sent - self._num_threads + 1)
+        return any(number in self._pending for number in range(first, self._num_sent))

@@ -63,7 +63,7 @@ def read_with(threads: int, path: Path) -> tuple[list[tuple[int, int | None]], i
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packets, "THREADS", threads)
         pictures = read_pictures(path, LIMITS, lambda: None, tally)
-        return [(index, picture.pts) for index, picture in pictures], tally.num_damaged_packets
+        return [(index, picture.pts) for index, picture in pictures], len(tally.damaged)
 
 
 @settings(max_examples=25, deadline=None)

@@ -10,7 +10,7 @@ from handler.errors import InputError, JobError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.probe import check_part, probe
 from handler.source.truncation import is_cut_off
-from handler.source.warnings import ODDITIES, oddity
+from handler.source.warnings import WARNINGS, warning
 from tests.video_factory import damage, make_audio, make_still, make_video
 
 LIMITS = IntakeSettings()
@@ -277,8 +277,8 @@ def test_probe_survives_any_damage(tmp_path):
             probe(path, LIMITS)
 
 
-def test_oddities_are_listed():
+def test_warnings_are_listed():
     """A warning needs a code from the list."""
     with pytest.raises(ValueError, match="NEW_CODE"):
-        oddity("NEW_CODE", "x")
-    assert all(code.isupper() for code in ODDITIES)
+        warning("NEW_CODE", "x")
+    assert all(code.isupper() for code in WARNINGS)
