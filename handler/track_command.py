@@ -1,4 +1,4 @@
-"""The command `track`: one video, a progress bar, results in a folder, no server. Knows nothing of queues."""
+"""The command `track`: one video, a progress bar, results in a folder, no server."""
 
 import re
 import uuid
@@ -43,17 +43,19 @@ def track(
     Args:
         words: the source and `name=value` overrides, as typed.
         out: folder for the results; overrides may name it too.
-        load: gives the loaded models; called once the request is known to make sense.
+        load: gives the loaded models; called once the request is known to be valid.
         settings: limits.
-        console: takes the progress bar and the summary.
-        errors: takes what went wrong.
+        console: shows the progress bar and the summary.
+        errors: shows error messages.
     """
     redactor = logs.Redactor(settings.secrets())
     logs.configure(max(settings.worker.log_level, "WARNING", key=_severity), redactor, as_json=False)
     try:
         overrides = parse_overrides(words)
         if not overrides.source:
-            raise UnknownOption(f"name a video: track clip.mp4 --out {DEFAULT_OUT} (or {SOURCE}=clip.mp4)")
+            raise UnknownOption(
+                f"name a video, as in: track clip.mp4 --out {DEFAULT_OUT} (or {SOURCE}=clip.mp4)"
+            )
         if out and overrides.out:
             raise UnknownOption(f"two folders for the results: --out and {OUT}")
     except UnknownOption as error:
@@ -95,7 +97,7 @@ def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings,
         work = JobContext(
             job_id=f"track-{uuid.uuid4().hex[:12]}",
             request=request,
-            input_sha256="0" * 64,  # nobody asks for this result again by its input
+            input_sha256="0" * 64,  # results on disk are never looked up by their input
             folder=folder,
             control=control,
             report=Report(publish),

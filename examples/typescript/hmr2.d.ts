@@ -13,7 +13,7 @@ export interface Artifact {
   encoding: string | null;
 }
 
-/** Results go to a bucket with the worker's own credentials. */
+/** Results go to a bucket, with the worker's own credentials. */
 export interface BucketOutput {
   /** Default: the worker's BUCKET_NAME. */
   bucket?: string | null;
@@ -46,7 +46,7 @@ export interface CameraIntrinsics {
   cy?: number | null;
 }
 
-/** One person to keep: whoever is at a point, or overlaps a box most, at a time. */
+/** One person to keep: the one at a point, or with the largest overlap with a box, at a time. */
 export interface ChosenPerson {
   /** Seconds since the video's first frame. Default: 0.0. */
   time_s?: number;
@@ -123,7 +123,7 @@ export interface JobInput {
   options?: Options;
 }
 
-/** Something odd that did not fail the job. */
+/** Something unusual that did not fail the job. */
 export interface JobWarning {
   code: string;
   message: string;
@@ -168,7 +168,7 @@ export interface Options {
   end_s?: number | null;
   /** Keep every n-th frame. Default: 1. */
   stride?: number;
-  /** At most so many people per frame, highest scores first. */
+  /** Most people per frame, highest scores first. */
   max_people?: number | null;
   /** Keep one chosen person only. */
   person?: ChosenPerson | null;
@@ -182,7 +182,7 @@ export interface Options {
   artifacts?: ("frames.json" | "overlay.mp4")[];
   /** What overlay.mp4 draws on people. Default: "mesh". */
   overlay_style?: "mesh" | "skeleton";
-  /** Also write lost people where the tracker expects them. Default: true. */
+  /** Also write people who are not seen in a frame, where the tracker expects them. Default: true. */
   include_predicted?: boolean;
   tracking?: TrackingOptions;
 }
@@ -294,7 +294,7 @@ export interface Quality {
   corrupt_frames: number;
 }
 
-/** What a finished job returns: pointers and the summary's head, never the data. */
+/** What a finished job returns: where the results are and a short summary, never the data. */
 export interface Reply {
   status: "completed";
   job_id: string;
@@ -309,7 +309,7 @@ export interface Reply {
   fps: number;
   models: string;
   warnings: JobWarning[];
-  /** A complete result of the same input was already there. */
+  /** The complete result of an earlier run of the same job was returned. */
   reused: boolean;
 }
 
@@ -408,21 +408,21 @@ export interface TrackInfo {
 export interface TrackingOptions {
   /** People with a score above this are kept. Default: 0.8. */
   "phalp.low_th_c"?: number;
-  /** Narrower boxes are dropped, pixels. Default: 50. */
+  /** Boxes narrower than this are dropped, pixels. Default: 50. */
   "phalp.small_w"?: number;
-  /** Lower boxes are dropped, pixels. Default: 100. */
+  /** Boxes shorter than this are dropped, pixels. Default: 100. */
   "phalp.small_h"?: number;
   /** Matches before a track is confirmed. Default: 5. */
   "phalp.n_init"?: number;
   /** Frames a lost track is kept. Default: 50. */
   "phalp.max_age_track"?: number;
-  /** A match must not cost more than this. Default: 100.0. */
+  /** Highest cost of a match. Default: 100.0. */
   "phalp.hungarian_th"?: number;
   /** Weight of new texture, times score squared. Default: 0.1. */
   "phalp.alpha"?: number;
   /** Observations kept per track. Default: 7. */
   "phalp.track_history"?: number;
-  /** What is predicted of a person besides the texture: pose (P) and location (L); without them the last seen one is expected again. Default: "TPL". */
+  /** What is predicted for the next frame besides the texture: pose (P) and location (L); without P or L the last one seen is used. Default: "TPL". */
   "phalp.predict"?: "TPL" | "TP" | "TL" | "T";
   /** Detect camera cuts while streaming. Default: false. */
   "phalp.detect_shots"?: boolean;

@@ -54,7 +54,7 @@ def test_a_perception_that_loses_a_frame_is_noticed() -> None:
         def perceive(self, *arguments: object) -> list[PeopleInImage]:
             return super().perceive(*arguments)[:1]  # type: ignore[arg-type]
 
-    with pytest.raises(Unfit, match="lost a frame"):
+    with pytest.raises(Unfit, match="fewer images"):
         check_models(FakeModels(perception=Losing()))
 
 
@@ -73,8 +73,8 @@ def test_scratch_must_be_writable_and_roomy(tmp_path: Path) -> None:
     [
         ({}, None),
         ({"name": "results", "access_key_id": "key", "secret_access_key": "secret"}, None),
-        ({"name": "results"}, "BUCKET_ACCESS_KEY_ID, BUCKET_SECRET_ACCESS_KEY missing"),
-        ({"access_key_id": "key", "secret_access_key": "secret"}, "BUCKET_NAME missing"),
+        ({"name": "results"}, "set BUCKET_ACCESS_KEY_ID, BUCKET_SECRET_ACCESS_KEY as well"),
+        ({"access_key_id": "key", "secret_access_key": "secret"}, "set BUCKET_NAME as well"),
         ({"endpoint_url": "https://s3.example.com"}, "BUCKET_NAME, "),
     ],
     ids=["none", "all", "name", "keys", "endpoint"],
@@ -98,5 +98,5 @@ def test_decoding_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     real = fitness.write_clip
     monkeypatch.setattr(fitness, "write_clip", lambda path, greys: real(path, [200 for _ in greys]))
-    with pytest.raises(Unfit, match="did not decode"):
+    with pytest.raises(Unfit, match="was decoded to other pictures"):
         check_decoding(tmp_path)

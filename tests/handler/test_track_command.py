@@ -60,7 +60,7 @@ def test_own_words_are_understood() -> None:
         ("zzz=1", "there are artifacts, camera, "),
         ("phalp.n_init=0", "greater than or equal to 1"),
         ("stride=two", "stride: Input should be a valid integer"),
-        ("camera={", "cannot be read"),
+        ("camera={", "cannot be parsed as YAML"),
     ],
 )
 def test_words_that_mean_nothing_are_refused_with_help(word: str, hint: str) -> None:
