@@ -14,11 +14,12 @@ from rich.console import Console
 from handler import process
 from handler.overlay_command import draw
 from handler.process import exit_on_signals, stopping_on_signals
-from handler.settings import IntakeSettings, Settings, WorkerSettings
+from handler.settings import Settings
 from handler.track_command import track
 from tests.fakes import FakeBody, FakeModels
-from tests.handler.world import before_frame
+from tests.handler.world import before_frame, local_settings
 
+QUIET = Console(quiet=True)
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
@@ -34,9 +35,7 @@ def _handlers() -> Iterator[None]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Temporary files go to a folder of the test."""
-    return Settings(
-        worker=WorkerSettings(scratch=tmp_path / "scratch"), intake=IntakeSettings(reserve_disk_bytes=0)
-    )
+    return local_settings(tmp_path / "scratch")
 
 
 def send(number: signal.Signals) -> None:
@@ -52,14 +51,7 @@ def test_track_ends_in_order(
     models = FakeModels(perception=before_frame(12, lambda: send(number)))
     before = threading.active_count()
     with pytest.raises(SystemExit) as ended:
-        track(
-            [str(clip_of_two)],
-            tmp_path / "out",
-            lambda: models,
-            settings,
-            console=Console(quiet=True),
-            errors=Console(quiet=True),
-        )
+        track([str(clip_of_two)], tmp_path / "out", lambda: models, settings, console=QUIET, errors=QUIET)
     assert ended.value.code == 128 + number
     assert list((tmp_path / "scratch").glob("worker-*")) == []
     assert not (tmp_path / "out").exists()
@@ -69,8 +61,7 @@ def test_track_ends_in_order(
 def test_overlay_ends_in_order(tmp_path: Path, settings: Settings, clip_of_two: Path) -> None:
     """While it draws: exit code 143, no half film, no temporary folder."""
     out = tmp_path / "out"
-    quiet = Console(quiet=True)
-    assert track([str(clip_of_two)], out, FakeModels, settings, console=quiet, errors=quiet) == 0
+    assert track([str(clip_of_two)], out, FakeModels, settings, console=QUIET, errors=QUIET) == 0
 
     class SignallingBody(FakeBody):
         def vertices(self, *pose: object) -> object:
@@ -129,19 +120,19 @@ import sys, time
 from pathlib import Path
 from rich.console import Console
 from handler.process import exit_on_signals
-from handler.settings import IntakeSettings, Settings, WorkerSettings
 from handler.track_command import track
 from tests.fakes import FakeModels, FakePerception
+from tests.handler.world import local_settings
 
 def slow(indices):
     print("perceiving", flush=True)
     time.sleep(600)
 
 clip, folder = map(Path, sys.argv[1:])
-settings = Settings(worker=WorkerSettings(scratch=folder), intake=IntakeSettings(reserve_disk_bytes=0))
 models = FakeModels(perception=FakePerception(before=slow))
 exit_on_signals()
-sys.exit(track([str(clip)], None, lambda: models, settings, console=Console(quiet=True), errors=Console()))
+quiet = Console(quiet=True)
+sys.exit(track([str(clip)], None, lambda: models, local_settings(folder), console=quiet, errors=Console()))
 """
 
 

@@ -6,18 +6,16 @@ import numpy as np
 import pytest
 
 from handler.fitness import Unfit, check_bucket, check_decoding, check_models, check_scratch, checks
-from handler.settings import BucketSettings, IntakeSettings, Settings, WorkerSettings
+from handler.settings import BucketSettings
 from model_cache.errors import DeviceFault
 from model_cache.interfaces import PeopleInImage
 from tests.fakes import FakeBody, FakeModels, FakePerception
+from tests.handler.world import local_settings
 
 
 def test_a_good_worker_passes_every_check(tmp_path: Path) -> None:
     """Loaded models, a writable folder and complete settings: nothing to complain about."""
-    settings = Settings(
-        worker=WorkerSettings(scratch=tmp_path / "new"), intake=IntakeSettings(reserve_disk_bytes=0)
-    )
-    found = checks(FakeModels(), settings)
+    found = checks(FakeModels(), local_settings(tmp_path / "new"))
 
     assert [check.__name__ for check in found] == [
         "models_answer",
