@@ -44,8 +44,8 @@ def worker() -> None:
 @app.command()
 def fitness() -> None:
     """Load the models and run a worker's checks on itself, without a queue; exit code 1 if it is unfit."""
-    from handler.ending import exit_on_signals
     from handler.fitness import Unfit, checks
+    from handler.process import exit_on_signals
     from handler.settings import Settings
 
     exit_on_signals()
@@ -74,7 +74,7 @@ def track(
     """
     from rich.console import Console
 
-    from handler.ending import exit_on_signals
+    from handler.process import exit_on_signals
     from handler.settings import Settings
     from handler.track_command import track as run
 
@@ -133,9 +133,9 @@ def overlay(
     models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
 ) -> None:
     """Draw finished results on their video."""
-    from handler.ending import exit_on_signals
     from handler.errors import JobError
     from handler.overlay_command import draw
+    from handler.process import exit_on_signals
     from handler.settings import Settings
 
     exit_on_signals()
@@ -146,21 +146,6 @@ def overlay(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"wrote {path}")
-
-
-@app.command()
-def schema() -> None:
-    """Write docs/schema, the TypeScript types and the settings table, from the repository's root."""
-    import handler.settings
-    import model_cache.settings
-    from handler.schema import write_files
-    from handler.settings_table import PAGE, filled_in, settings_classes
-
-    for path in write_files(Path.cwd()):
-        typer.echo(f"wrote {path}")
-    classes = settings_classes(handler.settings, model_cache.settings)
-    PAGE.write_text(filled_in(PAGE.read_text(), classes))
-    typer.echo(f"wrote {PAGE}")
 
 
 def _production_choice() -> ModelChoice | None:

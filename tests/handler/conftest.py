@@ -1,9 +1,11 @@
 """What tests of whole jobs share."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.handler.world import World, a_world, make_clip
 from tests.http_source import HttpSource
@@ -24,8 +26,22 @@ def bucket_of_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Serve
 
 
 @pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Whatever a test does to the logging set-up is undone."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.fixture
 def world(
-    clip_of_two: Path, bucket_of_jobs: S3Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    clip_of_two: Path,
+    bucket_of_jobs: S3Server,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    own_logging: None,
 ) -> Iterator[World]:
     """Everything around a job, checked for leftovers and leaks afterwards."""
     with (

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.errors import ComputeError, WorkerError
 from handler.job import ProgressMessage
 from handler.progress import Report

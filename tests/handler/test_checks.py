@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
-from handler.control import CHUNK_BYTES, JobControl
+from handler.context import CHUNK_BYTES, JobControl
 from handler.errors import WorkerError
 from handler.job import ChosenPerson, Options
 from handler.people.perceive import perceive
@@ -20,8 +20,8 @@ from handler.results.overlay import overlay
 from handler.results.store import local_file
 from handler.results.write import write, write_document
 from handler.settings import IntakeSettings
+from handler.source.packets import first_look
 from handler.source.probe import probe
-from handler.source.read import first_look
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import PerceptionOptions
 from tests.fakes import FakeBody, FakePerception

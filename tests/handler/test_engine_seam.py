@@ -8,17 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.errors import WorkerError
-from handler.job import JobInput
 from handler.pipeline import LocalRun, run
-from handler.progress import Report
-from handler.settings import IntakeSettings, Settings
-from handler.work import Work
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import BringsTracker, FrameTracker, Texture, TrackerOptions
 from tests.fakes import FakeModels, draw_people
 from tests.handler.people.test_follow import ByColour
+from tests.handler.world import local_context, local_settings
 from tests.video_factory import make_video
 
 NUM_FRAMES = 12
@@ -61,19 +58,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def job(models: FakeModels, clip: Path, out: Path, control: JobControl | None = None) -> list[dict]:
     """The frames of a local job's results."""
-    (out / "job").mkdir(parents=True)
-    work = Work(
-        job_id="seam",
-        request=JobInput.model_validate(
-            {"video_url": "unused", "options": {"tracking": {"phalp.n_init": 3}, "profile": "full"}}
-        ),
-        input_sha256="0" * 64,
-        folder=out / "job",
-        control=control or JobControl(time_budget_seconds=600.0),
-        report=Report(lambda message: None),
-    )
-    settings = Settings(intake=IntakeSettings(reserve_disk_bytes=0))
-    run(work, models, settings, LocalRun(out=out, video=clip))
+    options = {"tracking": {"phalp.n_init": 3}, "profile": "full"}
+    context = local_context(out / "job", options, control)
+    run(context, models, local_settings(out), LocalRun(out=out, video=clip))
     with gzip.open(next(out.rglob("frames.jsonl.gz")), "rt") as lines:
         return [json.loads(line) for line in lines]
 

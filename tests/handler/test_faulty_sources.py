@@ -19,38 +19,33 @@ SLOW = {"min_bytes_per_second": 1e6, "min_rate_seconds": 0.1, "download_attempts
 @pytest.mark.parametrize(
     ("fault", "intake", "code", "retryable"),
     [
-        (Fault(status=403), {}, "DOWNLOAD_DENIED", False),
-        (Fault(status=404), {}, "DOWNLOAD_NOT_FOUND", False),
-        (Fault(status=500), {}, "DOWNLOAD_FAILED", True),
-        (Fault(silent=True), IMPATIENT, "DOWNLOAD_FAILED", True),
-        (Fault(stall_after=2000), IMPATIENT, "DOWNLOAD_FAILED", True),
-        (Fault(bytes_per_second=20_000), SLOW, "DOWNLOAD_FAILED", True),
-        (Fault(silent=True), {"download_seconds": 0.3}, "DOWNLOAD_FAILED", True),
-        (Fault(cut_after=2000), {}, "DOWNLOAD_FAILED", True),
-        (Fault(), {"max_bytes": 1000}, "VIDEO_TOO_LARGE", False),
-        (Fault(no_length=True), {"max_bytes": 1000}, "VIDEO_TOO_LARGE", False),
-        (Fault(redirect=METADATA), {}, "URL_NOT_ALLOWED", False),
-        (Fault(redirect=f"http://127.0.0.1:1/{QUERY}"), {}, "DOWNLOAD_FAILED", True),
-        (Fault(redirect="file:///etc/passwd"), {}, "URL_NOT_ALLOWED", False),
-        (Fault(), {"allow_private_addresses": False}, "URL_NOT_ALLOWED", False),
-        (Fault(), {"allow_http": False}, "URL_NOT_ALLOWED", False),
-    ],
-    ids=[
-        "forbidden",
-        "404",
-        "500 for ever",
-        "silent",
-        "stalled",
-        "slow",
-        "deadline",
-        "truncated",
-        "too large",
-        "too large, unannounced",
-        "redirect to metadata",
-        "redirect to nowhere",
-        "redirect to a file",
-        "private address",
-        "http",
+        pytest.param(Fault(status=403), {}, "DOWNLOAD_DENIED", False, id="forbidden"),
+        pytest.param(Fault(status=404), {}, "DOWNLOAD_NOT_FOUND", False, id="404"),
+        pytest.param(Fault(status=500), {}, "DOWNLOAD_FAILED", True, id="500 for ever"),
+        pytest.param(Fault(silent=True), IMPATIENT, "DOWNLOAD_FAILED", True, id="silent"),
+        pytest.param(Fault(stall_after=2000), IMPATIENT, "DOWNLOAD_FAILED", True, id="stalled"),
+        pytest.param(Fault(bytes_per_second=20_000), SLOW, "DOWNLOAD_FAILED", True, id="slow"),
+        pytest.param(Fault(silent=True), {"download_seconds": 0.3}, "DOWNLOAD_FAILED", True, id="deadline"),
+        pytest.param(Fault(cut_after=2000), {}, "DOWNLOAD_FAILED", True, id="truncated"),
+        pytest.param(Fault(), {"max_bytes": 1000}, "VIDEO_TOO_LARGE", False, id="too large"),
+        pytest.param(
+            Fault(no_length=True), {"max_bytes": 1000}, "VIDEO_TOO_LARGE", False, id="too large, unannounced"
+        ),
+        pytest.param(Fault(redirect=METADATA), {}, "URL_NOT_ALLOWED", False, id="redirect to metadata"),
+        pytest.param(
+            Fault(redirect=f"http://127.0.0.1:1/{QUERY}"),
+            {},
+            "DOWNLOAD_FAILED",
+            True,
+            id="redirect to nowhere",
+        ),
+        pytest.param(
+            Fault(redirect="file:///etc/passwd"), {}, "URL_NOT_ALLOWED", False, id="redirect to a file"
+        ),
+        pytest.param(
+            Fault(), {"allow_private_addresses": False}, "URL_NOT_ALLOWED", False, id="private address"
+        ),
+        pytest.param(Fault(), {"allow_http": False}, "URL_NOT_ALLOWED", False, id="http"),
     ],
 )
 def test_video_that_cannot_be_had_has_a_code(

@@ -21,26 +21,21 @@ SMALL = {"tracking": {"phalp.small_w": 8, "phalp.small_h": 8}}
 @pytest.mark.parametrize(
     ("content", "code"),
     [
-        (b"", "VIDEO_UNREADABLE"),
-        (b"hello world\n" * 50, "VIDEO_UNREADABLE"),
-        (bytes(range(256)) * 40, "VIDEO_UNREADABLE"),
-        (b"#EXTM3U\n#EXTINF:10,\n/etc/passwd\n", "VIDEO_UNREADABLE"),
-        (b"ffconcat version 1.0\nfile '/etc/passwd'\n", "VIDEO_UNREADABLE"),
-        (lambda path: make_still(path.with_suffix(".png")), "VIDEO_UNREADABLE"),
-        (lambda path: make_audio(path), "VIDEO_HAS_NO_FRAMES"),
-        (lambda path: make_audio(path, cover=True), "VIDEO_HAS_NO_FRAMES"),
-        (lambda path: make_clip(path, truncated=0.5, faststart=False), "VIDEO_UNREADABLE"),
-    ],
-    ids=[
-        "zero bytes",
-        "text",
-        "binary",
-        "HLS playlist",
-        "ffconcat playlist",
-        "still image",
-        "audio only",
-        "cover art",
-        "cut before its index",
+        pytest.param(b"", "VIDEO_UNREADABLE", id="zero bytes"),
+        pytest.param(b"hello world\n" * 50, "VIDEO_UNREADABLE", id="text"),
+        pytest.param(bytes(range(256)) * 40, "VIDEO_UNREADABLE", id="binary"),
+        pytest.param(b"#EXTM3U\n#EXTINF:10,\n/etc/passwd\n", "VIDEO_UNREADABLE", id="HLS playlist"),
+        pytest.param(
+            b"ffconcat version 1.0\nfile '/etc/passwd'\n", "VIDEO_UNREADABLE", id="ffconcat playlist"
+        ),
+        pytest.param(lambda path: make_still(path.with_suffix(".png")), "VIDEO_UNREADABLE", id="still image"),
+        pytest.param(lambda path: make_audio(path), "VIDEO_HAS_NO_FRAMES", id="audio only"),
+        pytest.param(lambda path: make_audio(path, cover=True), "VIDEO_HAS_NO_FRAMES", id="cover art"),
+        pytest.param(
+            lambda path: make_clip(path, truncated=0.5, faststart=False),
+            "VIDEO_UNREADABLE",
+            id="cut before its index",
+        ),
     ],
 )
 def test_file_that_is_no_video_is_refused(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.errors import WorkerError
 from handler.progress import Report
 from model_cache.interfaces import BringsTracker, Models, ModelsDescription

@@ -17,12 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from handler import pipeline
-from handler.control import JobControl
+from handler.context import JobContext, JobControl
 from handler.handler import Handler, parse
-from handler.job import ProgressMessage, Reply
+from handler.job import JobInput, ProgressMessage, Reply
 from handler.logs import Redactor, configure
 from handler.progress import Report
 from handler.scratch import Scratch
@@ -33,7 +31,6 @@ from handler.settings import (
     Settings,
     WorkerSettings,
 )
-from handler.work import Work
 from tests.fakes import Box, FakeModels, FakePerception, draw_people
 from tests.http_source import Fault, HttpSource
 from tests.s3_server import S3Server
@@ -61,6 +58,24 @@ def boxes_of(index: int) -> dict[str, Box]:
     if index >= 10:
         people["green"] = (240, 80, 304, 224)
     return people
+
+
+def local_settings(folder: Path) -> Settings:
+    """For jobs on files: temporary files below the folder, no disk space reserved."""
+    return Settings(worker=WorkerSettings(scratch=folder), intake=IntakeSettings(reserve_disk_bytes=0))
+
+
+def local_context(folder: Path, options: dict[str, Any], control: JobControl | None = None) -> JobContext:
+    """A job on a file, for `pipeline.run` with a `LocalRun`; the folder is made."""
+    folder.mkdir(parents=True)
+    return JobContext(
+        job_id="local",
+        request=JobInput.model_validate({"video_url": "unused", "options": options}),
+        input_sha256="0" * 64,
+        folder=folder,
+        control=control or JobControl(time_budget_seconds=3600.0),
+        report=Report(lambda message: None),
+    )
 
 
 def draw(index: int, size: tuple[int, int]) -> Any:
@@ -166,7 +181,7 @@ class World:
         """The job's work without the handler around it, in this thread."""
         request, input_sha256 = parse(job)
         with self.scratch.job() as folder:
-            work = Work(
+            work = JobContext(
                 job_id=job["id"],
                 request=request,
                 input_sha256=input_sha256,
@@ -213,13 +228,9 @@ class World:
 
 @contextmanager
 def a_world(source: HttpSource, bucket: S3Server, folder: Path, clip: Path) -> Iterator[World]:
-    """A world with its own scratch folder; the logging set-up is put back afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    """A world with its own scratch folder. It changes the logging set-up."""
     scratch = Scratch(folder)
     try:
         yield World(source, bucket, scratch, clip, io.StringIO())
     finally:
         scratch.close()
-        root.handlers[:], root.level = handlers, level
-        structlog.reset_defaults()

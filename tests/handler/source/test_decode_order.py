@@ -5,8 +5,8 @@ from pathlib import Path
 import av
 import pytest
 
+from handler.source.packets import first_look
 from handler.source.probe import probe
-from handler.source.read import first_look
 from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers
 from tests.video_factory import make_video
 

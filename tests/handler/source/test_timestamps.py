@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.source.timeline import Timeline
+from handler.source.timestamps import TimestampRepair
 
 TICK = Fraction(1, 30)
 
 
 def times(pts: list[int | None], **more) -> list[float]:
     """Seconds given to a row of timestamps."""
-    timeline = Timeline(TICK, 30.0, **more)
+    timeline = TimestampRepair(TICK, 30.0, **more)
     return [timeline.place(value)[1] for value in pts]
 
 
 def test_timeline_keeps_good_timestamps_exactly():
     """Any growing timestamps pass unchanged, counted from the first, whatever the header's rate."""
-    timeline = Timeline(Fraction(1, 90_000), 1.0)
+    timeline = TimestampRepair(Fraction(1, 90_000), 1.0)
     pts = [7000, 7001, 10_003, 100_000, 9_000_000]
 
     placed = [timeline.place(value) for value in pts]
@@ -35,7 +35,7 @@ def test_timeline_fills_in_missing_timestamps():
     assert times([None, None, 2, None]) == pytest.approx(
         [0, 1 / 30, 2 / 30 + 1 / 30 - 1 / 30, 3 / 30], abs=0.04
     )
-    timeline = Timeline(TICK, 30.0)
+    timeline = TimestampRepair(TICK, 30.0)
     assert [timeline.place(value)[0] for value in (5, None, None, 8)] == [5, 6, 7, 8]
 
 
@@ -72,7 +72,7 @@ def test_timeline_joins_spliced_stretches():
 )
 def test_timeline_always_grows(pts, time_base, may_restart):
     """Whatever the timestamps, times strictly grow and begin at zero."""
-    timeline = Timeline(time_base, None, may_restart=may_restart)
+    timeline = TimestampRepair(time_base, None, may_restart=may_restart)
     placed = [timeline.place(value)[1] for value in pts]
 
     assert all(later > earlier for earlier, later in itertools.pairwise(placed))

@@ -1,8 +1,8 @@
-"""What can be odd about a video without failing the job, by stable code. Knows nothing of decoding."""
+"""The warnings about a video: what is unusual about it but does not fail the job."""
 
 from handler.records import Warn
 
-ODDITIES = {
+WARNINGS = {
     "VIDEO_CUT_OFF": "The file breaks off before its last frame; the frames that are there were used.",
     "VIDEO_ENDED_EARLY": "Reading stopped at damage; the frames before it were used.",
     "FRAMES_MISSING": "Fewer frames could be decoded than the file's index lists.",
@@ -16,8 +16,8 @@ ODDITIES = {
 }
 
 
-def oddity(code: str, message: str, frame_index: int | None = None) -> Warn:
+def warning(code: str, message: str, frame_index: int | None = None) -> Warn:
     """A warning under one of the codes above."""
-    if code not in ODDITIES:
+    if code not in WARNINGS:
         raise ValueError(f"{code} is not listed")
     return Warn(code=code, message=message, frame_index=frame_index)

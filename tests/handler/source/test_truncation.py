@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from handler.errors import SourceError
 from handler.records import Warn
-from handler.source import read
-from handler.source.cut import is_cut_off
+from handler.source import packets
 from handler.source.decode import DecodeReport, decode
 from handler.source.probe import probe
+from handler.source.truncation import is_cut_off
 from tests.handler.source.decoding import LIMITS
 from tests.video_factory import make_video
 
@@ -44,7 +44,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def frames(path: Path, end_s: float | None, threads: int) -> Got:
     """(Source index, pts, damaged) of every frame, and whether the part is complete."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(read, "THREADS", threads)
+        patch.setattr(packets, "THREADS", threads)
         report = DecodeReport()
         decoded = decode(probe(path, LIMITS), LIMITS, end_s=end_s, report=report)
         got = [(frame.source_index, frame.pts, frame.is_corrupt) for frame in decoded]

@@ -1,8 +1,8 @@
-"""Where decoding may begin so that nothing before a wanted time has to be decoded. Knows no pixels.
+"""Finds the key frame to begin decoding at, so that little before a wanted time has to be decoded.
 
-The file is read, not decoded, up to the wanted time, and its packets are counted. So the frames that
-follow have the same numbers, times and pixels as if everything had been decoded; where that is not
-sure, there is no shortcut.
+The file is read, not decoded, up to the wanted time, and its packets are counted. So the frames that follow
+have the same numbers, times and pixels as if everything had been decoded; where that is not certain, decoding
+begins at the beginning.
 """
 
 from dataclasses import replace
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import av
 
+from handler.context import Check
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
-from handler.source.read import StartPoint, first_look
-from handler.transfer.connections import Check
+from handler.source.packets import StartPoint, first_look
 
-WORTH_SECONDS = 2.0  # a shorter lead-in is simply decoded
-# Containers with times that cannot jump, one frame per packet and true marks of key frames, and the
-# codecs that keep to it there.
+WORTH_SECONDS = 2.0  # less before the wanted time is simply decoded
+# Containers whose times cannot jump, with one frame per packet and reliable marks of key frames, and the
+# codecs of which that is true there.
 INDEXED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 EXACT_CODECS = {"h264", "hevc", "av1", "libdav1d", "vp9", "mpeg4", "mjpeg", "prores", "ffv1"}
 
@@ -29,7 +29,7 @@ def find_start(path: Path, start_s: float, settings: IntakeSettings, check: Chec
         path: the video.
         start_s: seconds after the first frame.
         settings: limits.
-        check: called for every packet; what it raises comes out.
+        check: called for every packet; what it raises is passed on.
     """
     if start_s < WORTH_SECONDS:
         return None

@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from handler.source.read import ReadTally, StartPoint, read_pictures
-from handler.source.skip import find_start
+from handler.source.packets import ReadTally, StartPoint, read_pictures
+from handler.source.seek import find_start
 from tests.handler.source.decoding import LIMITS, frames_of, numbers
 from tests.video_factory import cut_without_encoding, make_video
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.source.fields import settle_fields
+from handler.source.picture import deinterlace
 
 
 def planes_of(picture: av.VideoFrame) -> list[np.ndarray]:
@@ -34,7 +34,7 @@ def test_the_lower_field_lies_between_its_neighbours(pixel_format, seed, height)
     picture = noise(pixel_format, seed, height=height)
     before = [rows.copy() for rows in planes_of(picture)]
 
-    settle_fields(picture)
+    deinterlace(picture)
 
     for old, new in zip(before, planes_of(picture), strict=True):
         np.testing.assert_array_equal(new[0::2], old[0::2])
@@ -51,7 +51,7 @@ def test_a_still_slope_is_left_as_it_is():
         rows[:] = np.arange(rows.shape[0])[:, None] * 7 + np.arange(rows.shape[1])
     before = [rows.copy() for rows in planes_of(picture)]
 
-    settle_fields(picture)
+    deinterlace(picture)
 
     for old, new in zip(before, planes_of(picture), strict=True):
         np.testing.assert_array_equal(new[:-1], old[:-1])

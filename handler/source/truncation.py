@@ -1,8 +1,8 @@
-"""Whether a file breaks off before the end that its own structure names. Knows nothing of decoding.
+"""Whether a file breaks off before the end that its own structure states.
 
-Every container but a transport stream nests its content in pieces that say how long they are. A file that
-ends inside one that holds pictures was not written or not transferred to its end. What cannot be seen: an
-end exactly between two fragments, clusters of a live recording or packets of a transport stream.
+Every container but a transport stream nests its content in pieces that state their length. A file that ends
+inside a piece with pictures was not written or transferred completely. Not detectable: an end exactly between
+two fragments, clusters of a live recording or packets of a transport stream.
 """
 
 import re
@@ -15,21 +15,17 @@ ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"mo
 ISO_AFTER = {b"mfra", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid"}
 ISO_FRAGMENT = (b"moof", b"mdat", b"styp", b"sidx", b"emsg", b"prft")
 
-EBML = b"\x1a\x45\xdf\xa3"
-SEGMENT, CLUSTER, CUES = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\x1c\x53\xbb\x6b"
-SEEK_HEAD, TAGS, CHAPTERS, ATTACHMENTS = (
-    b"\x11\x4d\x9b\x74",
-    b"\x12\x54\xc3\x67",
-    b"\x10\x43\xa7\x70",
-    b"\x19\x41\xa4\x69",
-)
-MKV_AFTER = {CUES, SEEK_HEAD, TAGS, CHAPTERS, ATTACHMENTS, b"\xec"}  # \xec: nothing
+# Ids of Matroska's elements.
+EBML, SEGMENT, CLUSTER = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"
+CUES, SEEK_HEAD, TAGS = b"\x1c\x53\xbb\x6b", b"\x11\x4d\x9b\x74", b"\x12\x54\xc3\x67"
+CHAPTERS, ATTACHMENTS, VOID = b"\x10\x43\xa7\x70", b"\x19\x41\xa4\x69", b"\xec"
+MKV_AFTER = {CUES, SEEK_HEAD, TAGS, CHAPTERS, ATTACHMENTS, VOID}  # may follow the last picture
 
-TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where in them 0x47 stands
+TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where in them the sync byte 0x47 is
 
 
 def is_cut_off(path: Path) -> bool:
-    """Whether the file ends before its last picture does; False where that cannot be told."""
+    """Whether the file ends before its last picture does; False where that is unknown."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(1024)
@@ -87,11 +83,11 @@ def _sidx_bytes(box: bytes) -> int:
     return first_offset + sum(sizes)
 
 
-def _mkv_elements(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int, int | None]]:
-    """(Id, offset, where its content begins, where it ends) of the elements.
+def _mkv_elements(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int | None]]:
+    """(Id, start of the content, its end) of the elements.
 
-    The segment, and a cluster of unknown length, are followed by what is in them. The end is None where the
-    length is unknown. A head that is cut short ends the file as one of id b"".
+    The segment, and a cluster of unknown length, are followed by their content. The end is None where the
+    length is unknown. The last element has the id b"" if its head is cut short.
     """
     offset = 0
     while offset < size:
@@ -102,14 +98,14 @@ def _mkv_elements(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int, 
         rest = head[id_length:]
         vint_length = 9 - rest[0].bit_length() if rest else 9
         if len(rest) < min(vint_length, 8):
-            yield b"", offset, size, size + 1
+            yield b"", size, size + 1
             return
         if vint_length > 8:
             return
         value = int.from_bytes(rest[:vint_length], "big") & ((1 << 7 * vint_length) - 1)
         start = offset + id_length + vint_length
         end = None if value == (1 << 7 * vint_length) - 1 else start + value
-        yield head[:id_length], offset, start, end
+        yield head[:id_length], start, end
         offset = start if end is None or head[:id_length] == SEGMENT else end
 
 
@@ -117,7 +113,7 @@ def _mkv_cut_off(file: BinaryIO, size: int) -> bool:
     segment_start, segment_end, cues_at = 0, 0, None
     has_clusters = done = False
     last_end = 0
-    for kind, _, start, end in _mkv_elements(file, size):
+    for kind, start, end in _mkv_elements(file, size):
         if kind == SEGMENT:
             segment_start, segment_end = start, end or 0
             continue
@@ -134,7 +130,7 @@ def _mkv_cut_off(file: BinaryIO, size: int) -> bool:
 
 
 def _cues_position(seek_head: bytes) -> int | None:
-    """Where the cues are, in bytes behind the segment's head."""
+    """Where the cues are, in bytes from the start of the segment's content."""
     found = re.search(b"(?s)\x53\xab\x84" + CUES + b"\x53\xac([\x81-\x88])(.{8})", seek_head + bytes(8))
     return int.from_bytes(found[2][: found[1][0] & 0x0F], "big") if found else None
 
@@ -147,7 +143,7 @@ def _avi_cut_off(file: BinaryIO, size: int) -> bool:
         kind, length = head[:4], int.from_bytes(head[4:8], "little")
         is_movie = kind == b"LIST" and head[8:12] == b"movi"
         has_pictures = has_pictures or is_movie
-        if kind == b"RIFF" or (is_movie and length in (0, 0xFFFFFFFF)):  # never finished: look inside
+        if kind == b"RIFF" or (is_movie and length in (0, 0xFFFFFFFF)):  # recording not finished: look inside
             offset += 12
             continue
         end = offset + 8 + length
