@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from model_cache.errors import WeightsInvalid
+from model_cache.store.manifest import FETCH
 
 FORMAT = 1  # raised when files of an older store can no longer be read
 STORE_FILE = "store.json"
@@ -77,6 +78,6 @@ def read_checked(path: Path) -> dict[str, Any]:
 def how_to_get_file(name: str) -> str:
     """The message for a converted file that is not there."""
     return (
-        f"{name} is not in the weights store: run `python -m model_cache fetch`, or, where you have the "
-        "official files in a folder, `python -m model_cache convert FOLDER`"
+        f"{name} is not in the weights store: run `{FETCH}`, or, where you have the "
+        "official files in a folder, `python -m handler weights convert FOLDER`"
     )

@@ -11,6 +11,7 @@ from typing import Literal
 
 SMPL_ADDRESS = "https://smpl.is.tue.mpg.de"  # where the operator registers, accepts the licence, downloads
 SMPL_LICENCE_ADDRESS = "https://smpl.is.tue.mpg.de/modellicense.html"
+FETCH = "python -m handler weights fetch"  # how messages name the command
 HMR2_DATA = "hmr2_data"  # the setting of the archive that holds all of HMR2's files but SMPL
 
 Precision = Literal["fp32", "bf16"]

@@ -1,8 +1,7 @@
 """The official files, read for the official networks: every needed key accounted for, no pickle executed.
 
-Knows nothing of the official packages. Files are taken from the store (`official/`, as `python -m model_cache
-fetch` leaves them) or from where the official packages keep them (`~/.cache/4DHumans`, `~/.cache/phalp`), so
-one download serves both engines.
+They are taken from the store (`official/`, where `weights fetch` puts them) or from the caches of the official
+packages (`~/.cache/4DHumans`, `~/.cache/phalp`), so one download serves both engines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from model_cache.store.checkpoints import read_checkpoint, read_yaml, tensors_of
 from model_cache.store.files import sha256_of
 from model_cache.store.hmr2_weights import HMR2_IGNORED, hmr2_configs, hmr2_shapes
 from model_cache.store.keys import account
-from model_cache.store.manifest import OFFICIAL_FILES
+from model_cache.store.manifest import FETCH, OFFICIAL_FILES
 from model_cache.store.phalp_weights import (
     appearance_tensors,
     pose_statistics,
@@ -112,6 +111,6 @@ def find_official(store: Path, caches: Sequence[Path]) -> dict[str, Path]:
     if missing:
         raise WeightsMissing(
             "ENGINE=upstream needs the official files, in the store or in ~/.cache; run "
-            f"`python -m model_cache fetch`. Missing: {'; '.join(missing)}"
+            f"`{FETCH}`. Missing: {'; '.join(missing)}"
         )
     return found

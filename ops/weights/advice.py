@@ -1,8 +1,6 @@
 """What an operator can do about a file that is not there, in words. Knows nothing of what is there."""
 
-from model_cache.store.manifest import OfficialFile
-
-FETCH = "python -m model_cache fetch"
+from model_cache.store.manifest import FETCH, OfficialFile
 
 
 def how_to_get(file: OfficialFile) -> str:

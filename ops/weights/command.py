@@ -1,22 +1,20 @@
-"""`python -m model_cache`: the weights store on the command line. Knows nothing of jobs."""
+"""`python -m handler weights`: the weights store on the command line. Knows nothing of jobs."""
 
-import logging
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import stamina
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
-from model_cache.errors import ModelError, WeightsInvalid
-from model_cache.settings import ModelSettings, WeightSettings, weight_storage
+from handler.ending import exit_on_signals
+from model_cache.errors import WeightsInvalid
+from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, Engine, Precision
 from ops.weights.fetch import FetchOptions, fetch
 from ops.weights.listing import listing
 from ops.weights.record import record
+from ops.weights.settings import WeightSettings, weight_storage
 from ops.weights.terminal import TerminalListener
 from ops.weights.verify import ENGINES, verify
 from ops.weights.writer import single_writer
@@ -32,6 +30,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 @app.callback()
 def _commands() -> None:
     """The store of model weights. Settings: WEIGHTS_*, MODEL_STORE, DETECTOR."""
+    exit_on_signals()  # as an exception, so that files that are half written are removed
 
 
 @app.command("fetch")
@@ -61,6 +60,7 @@ def fetch_command(
         keep_official=not discard_official,
     )
     settings = WeightSettings()
+    stamina.instrumentation.set_on_retry_hooks([])  # a retry is no news to an operator; giving up is
     with TerminalListener(Console(stderr=True)) as listener:
         converted = fetch(models.model_store, options, settings, weight_storage, listener)
     typer.echo(f"Store: {models.model_store}" + (f"  converted: {', '.join(converted)}" if converted else ""))
@@ -173,26 +173,3 @@ def _print_model(model: str, facts: dict[str, Any]) -> None:
         typer.echo(f"  not used, {reason}: {', '.join(keys)}")
     for note in facts["notes"]:
         typer.echo(f"  note: {note}")
-
-
-def main() -> None:
-    """Runs a command; what a user can put right is told in words, with exit status 1."""
-    logging.basicConfig(level=logging.WARNING)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
-            # As an exception, so that files that are half written are removed on the way.
-            signal.signal(number, lambda signum, _: sys.exit(128 + signum))
-    stamina.instrumentation.set_on_retry_hooks([])  # a retry is no news to an operator; giving up is
-    try:
-        app()
-    except ModelError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(1)
-    except ValidationError as error:
-        problems = ", ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        typer.echo(f"A setting is wrong: {problems}", err=True)  # without the values: they may be secret
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""`python -m model_cache fetch`: gets what the chosen engines lack and converts it. Knows nothing of jobs."""
+"""`weights fetch`: gets the files that the chosen engines lack and converts them."""
 
 import json
 import shutil
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_cache.errors import StoreUnavailable, WeightsMissing
-from model_cache.settings import WeightSettings, WeightStorageSettings
 from model_cache.store.lock import LOCK_FILE
 from model_cache.store.manifest import MODEL_SOURCES, Engine, OfficialFile, Precision, detector_files
 from model_cache.store.state import (
@@ -20,6 +19,7 @@ from model_cache.store.state import (
 from ops.weights.advice import how_to_get
 from ops.weights.answers import SourceFailed
 from ops.weights.obtain import Listener, Obtainer, Wish, present
+from ops.weights.settings import WeightSettings, WeightStorageSettings
 from ops.weights.writer import single_writer
 
 PARTIAL_FOLDER = "partial"

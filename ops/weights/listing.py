@@ -1,15 +1,16 @@
-"""`python -m model_cache list`: every official file with its purpose, terms and whereabouts. Only looks."""
+"""`weights list`: every official file with its purpose, terms and whereabouts."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
-from model_cache.settings import ModelSettings, WeightSettings
+from model_cache.settings import ModelSettings
 from model_cache.store.lock import LOCK_FILE, read_lock
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, UPSTREAM_DETECTORS, OfficialFile
 from model_cache.store.state import model_damage, official_file, package_caches
 from ops.weights.fetch import detector_manifest
+from ops.weights.settings import WeightSettings
 
 
 def listing(models: ModelSettings, settings: WeightSettings, folders: Sequence[Path] | None = None) -> Table:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from model_cache.settings import WeightSettings
 from model_cache.store.manifest import HMR2_DATA, OfficialFile
+from ops.weights.settings import WeightSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

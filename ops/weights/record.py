@@ -1,14 +1,15 @@
-"""`python -m model_cache lock`: records the hashes of the official files. Only the lock file changes."""
+"""`python -m handler weights lock`: records the hashes of the official files. Only the lock file changes."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from model_cache.errors import WeightsMissing
-from model_cache.settings import ModelSettings, WeightSettings
+from model_cache.settings import ModelSettings
 from model_cache.store.files import sha256_of
 from model_cache.store.lock import LOCK_FILE, Locked, locked_now, read_lock, write_lock
 from model_cache.store.state import ALL_FILES, official_file
 from ops.weights.fetch import detector_manifest
+from ops.weights.settings import WeightSettings
 
 
 def record(

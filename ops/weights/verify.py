@@ -1,4 +1,4 @@
-"""`python -m model_cache verify`: what is missing or damaged, for which engine, in plain words.
+"""`python -m handler weights verify`: what is missing or damaged, for which engine, in plain words.
 
 Knows nothing of networks: it only looks.
 """
@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_cache.errors import WeightsInvalid
+from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
-from model_cache.settings import ModelSettings, WeightSettings
+from model_cache.settings import ModelSettings
 from model_cache.store.files import sha256_of
 from model_cache.store.lock import LOCK_FILE, Lock, read_lock
-from model_cache.store.manifest import MODEL_SOURCES, Engine, OfficialFile
+from model_cache.store.manifest import FETCH, MODEL_SOURCES, Engine, OfficialFile
 from model_cache.store.state import (
     FILES_BY_ROLE,
     OFFICIAL_FOLDER,
@@ -22,10 +22,11 @@ from model_cache.store.state import (
     package_caches,
     upstream_files,
 )
-from ops.weights.advice import FETCH, how_to_get_smpl
+from ops.weights.advice import how_to_get_smpl
 from ops.weights.answers import SourceFailed
 from ops.weights.fetch import detector_manifest
 from ops.weights.plausible import check_plausible
+from ops.weights.settings import WeightSettings
 
 ENGINES: Mapping[Engine, str] = {
     "official": "our own inference with the official weights (MODELS=official)",
@@ -73,6 +74,25 @@ def verify(
         "lite": _lite_verdict(),
         "upstream": _upstream_verdict(models, settings, lock, places, hashes=hashes),
     }
+
+
+def all_that_is_missing(models: ModelSettings, error: WeightsMissing) -> str:
+    """What to tell an operator whose worker found no weights: every missing file at once, and the command.
+
+    Args:
+        models: which were to be loaded, from where.
+        error: what loading met first.
+
+    Raises:
+        WeightsInvalid: the lock file is broken.
+    """
+    if models.models != "official" or models.engine != "native":
+        return str(error)
+    settings = WeightSettings()
+    lock = read_lock(settings.lock or models.model_store / LOCK_FILE)
+    verdict = official_verdict(models, settings, lock, hashes=False)
+    head = f"the official weights are not complete: run `{FETCH}`"
+    return "\n- ".join([head, *(verdict.problems or [str(error)]), *verdict.remedies[1:]])
 
 
 def official_verdict(models: ModelSettings, settings: WeightSettings, lock: Lock, *, hashes: bool) -> Verdict:

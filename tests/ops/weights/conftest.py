@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from model_cache.settings import WeightSettings, WeightStorageSettings
 from ops.weights.fetch import FetchOptions, fetch
+from ops.weights.settings import WeightSettings, WeightStorageSettings
 from tests.http_source import HttpSource, http_source
 
 DETECTOR = "tiny-detector"

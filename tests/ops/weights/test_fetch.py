@@ -155,7 +155,7 @@ def test_what_can_be_had_is_converted_when_something_is_missing(
     assert (tmp_path / "store" / "uv_map.safetensors").is_file()
     message = str(caught.value)
     assert message.startswith("1 files could not be had")
-    assert "WEIGHTS_APPEARANCE_CHECKPOINT=URL-or-path python -m model_cache fetch" in message
+    assert "WEIGHTS_APPEARANCE_CHECKPOINT=URL-or-path python -m handler weights fetch" in message
 
 
 def test_smpl_is_taken_from_the_operator_alone(official_tiny_files, https, settings, run_fetch, monkeypatch):

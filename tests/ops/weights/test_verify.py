@@ -9,11 +9,12 @@ from safetensors.numpy import save_file
 
 from model_cache.cache import load
 from model_cache.errors import WeightsInvalid, WeightsMissing
-from model_cache.settings import ModelSettings, WeightSettings
+from model_cache.settings import ModelSettings
 from model_cache.store.lock import LOCK_FILE, read_lock
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
 from ops.weights.record import record
-from ops.weights.verify import verify
+from ops.weights.settings import WeightSettings
+from ops.weights.verify import all_that_is_missing, verify
 
 DETECTOR = "tiny-detector"
 
@@ -44,8 +45,8 @@ def test_empty_store_lacks_everything_but_the_bundled_models(tmp_path):
         assert file.name in problems
     assert f"{DETECTOR}/model.safetensors: not there" in problems
     remedies = "\n".join(found["official"].remedies)
-    assert "`python -m model_cache fetch` gets what is missing" in remedies
-    assert "WEIGHTS_SMPL=/path/to/it python -m model_cache fetch" in remedies
+    assert "`python -m handler weights fetch` gets what is missing" in remedies
+    assert "WEIGHTS_SMPL=/path/to/it python -m handler weights fetch" in remedies
     assert "https://smpl.is.tue.mpg.de/modellicense.html" in remedies
     assert found["lite"].problems == []
     assert len(found["upstream"].problems) == len(OFFICIAL_FILES) + 1  # and its detector
@@ -154,12 +155,13 @@ def test_broken_store_file_is_a_problem_and_no_crash(complete):
 
 def test_worker_that_needs_official_weights_refuses_without_them(complete):
     """MODELS=official names every missing file at once, and the one command to run."""
+    models = complete.model_copy(update={"models": "official", "model_device": "cpu"})
     for name in ("appearance.safetensors", f"{DETECTOR}/model.safetensors"):
         (complete.model_store / name).unlink()
     with pytest.raises(WeightsMissing) as caught:
-        load(complete.model_copy(update={"models": "official", "model_device": "cpu"}))
-    message = str(caught.value)
-    assert message.startswith("the official weights are not complete: run `python -m model_cache fetch`")
+        load(models)
+    message = all_that_is_missing(models, caught.value)
+    assert message.startswith("the official weights are not complete: run `python -m handler weights fetch`")
     assert "appearance.safetensors" in message
     assert f"{DETECTOR}/model.safetensors" in message
 
