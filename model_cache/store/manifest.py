@@ -12,6 +12,7 @@ from typing import Literal
 SMPL_ADDRESS = "https://smpl.is.tue.mpg.de"  # where the operator registers, accepts the licence, downloads
 SMPL_LICENCE_ADDRESS = "https://smpl.is.tue.mpg.de/modellicense.html"
 FETCH = "python -m handler weights fetch"  # how messages name the command
+OFFICIAL_FOLDER = "official"  # below the store, laid out as the official packages' ~/.cache
 HMR2_DATA = "hmr2_data"  # the setting of the archive that holds all of HMR2's files but SMPL
 
 Precision = Literal["fp32", "bf16"]
@@ -192,6 +193,8 @@ UPSTREAM_DETECTORS: Mapping[str, OfficialFile] = {
         ),
     )
 }
+ALL_FILES = (*OFFICIAL_FILES, *UPSTREAM_DETECTORS.values())
+FILES_BY_ROLE: Mapping[str, OfficialFile] = {file.role: file for file in ALL_FILES}
 MODEL_SOURCES: Mapping[str, tuple[str, ...]] = {
     "hmr2": ("hmr2_checkpoint", "hmr2_config"),
     "smpl": ("smpl", "joint_regressor"),
@@ -199,6 +202,20 @@ MODEL_SOURCES: Mapping[str, tuple[str, ...]] = {
     "pose_predictor": ("predictor_checkpoint", "predictor_config", "pose_mean_std"),
     "uv_map": ("uv_barycentric", "uv_faces"),
 }
+
+
+def package_caches() -> tuple[Path, ...]:
+    """Where 4D-Humans and PHALP, and detectron2 for them, keep their downloads."""
+    return (Path.home() / ".cache", Path.home() / ".torch" / "iopath_cache")
+
+
+def official_file(store: Path, file: OfficialFile) -> Path | None:
+    """An official file in the store, under any of its suffixes (SMPL comes as .pkl or .npz)."""
+    path = store / OFFICIAL_FOLDER / file.path
+    if path.is_file():
+        return path
+    others = (path.with_suffix(suffix) for suffix in (".npz", ".pkl") if file.operator_only)
+    return next((other for other in others if other.is_file()), None)
 
 
 def detector_files(folder: str, repository: str, revision: str, hub: str) -> tuple[OfficialFile, ...]:

@@ -1,7 +1,7 @@
 """The official files, read for the official networks: every needed key accounted for, no pickle executed.
 
-They are taken from the store (`official/`, where `weights fetch` puts them) or from the caches of the official
-packages (`~/.cache/4DHumans`, `~/.cache/phalp`), so one download serves both engines.
+They are taken from the store (`official/`, where `weights fetch` puts them) or from the official packages'
+caches (`~/.cache/4DHumans`, `~/.cache/phalp`), so one download serves both engines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,13 @@ from model_cache.store.checkpoints import read_checkpoint, read_yaml, tensors_of
 from model_cache.store.files import sha256_of
 from model_cache.store.hmr2_weights import HMR2_IGNORED, hmr2_configs, hmr2_shapes
 from model_cache.store.keys import account
-from model_cache.store.manifest import FETCH, OFFICIAL_FILES
+from model_cache.store.manifest import FETCH, OFFICIAL_FILES, official_file, package_caches
 from model_cache.store.phalp_weights import (
     appearance_tensors,
     pose_statistics,
     predictor_tensors,
     uv_map_tensors,
 )
-from model_cache.store.state import official_file, package_caches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

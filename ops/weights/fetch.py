@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_cache.errors import StoreUnavailable, WeightsMissing
-from model_cache.store.lock import LOCK_FILE
-from model_cache.store.manifest import MODEL_SOURCES, Engine, OfficialFile, Precision, detector_files
-from model_cache.store.state import (
+from model_cache.store.manifest import (
     FILES_BY_ROLE,
+    MODEL_SOURCES,
     OFFICIAL_FOLDER,
-    model_damage,
+    Engine,
+    OfficialFile,
+    Precision,
+    detector_files,
     package_caches,
-    upstream_files,
 )
 from ops.weights.advice import how_to_get
 from ops.weights.answers import SourceFailed
+from ops.weights.inventory import model_damage, upstream_files
+from ops.weights.lock import LOCK_FILE
 from ops.weights.obtain import Listener, Obtainer, Wish, present
 from ops.weights.settings import WeightSettings, WeightStorageSettings
 from ops.weights.writer import single_writer

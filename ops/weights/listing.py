@@ -6,10 +6,17 @@ from pathlib import Path
 from rich.table import Table
 
 from model_cache.settings import ModelSettings
-from model_cache.store.lock import LOCK_FILE, read_lock
-from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, UPSTREAM_DETECTORS, OfficialFile
-from model_cache.store.state import model_damage, official_file, package_caches
+from model_cache.store.manifest import (
+    MODEL_SOURCES,
+    OFFICIAL_FILES,
+    UPSTREAM_DETECTORS,
+    OfficialFile,
+    official_file,
+    package_caches,
+)
 from ops.weights.fetch import detector_manifest
+from ops.weights.inventory import model_damage
+from ops.weights.lock import LOCK_FILE, read_lock
 from ops.weights.settings import WeightSettings
 
 

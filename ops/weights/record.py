@@ -6,9 +6,9 @@ from pathlib import Path
 from model_cache.errors import WeightsMissing
 from model_cache.settings import ModelSettings
 from model_cache.store.files import sha256_of
-from model_cache.store.lock import LOCK_FILE, Locked, locked_now, read_lock, write_lock
-from model_cache.store.state import ALL_FILES, official_file
+from model_cache.store.manifest import ALL_FILES, official_file
 from ops.weights.fetch import detector_manifest
+from ops.weights.lock import LOCK_FILE, Locked, locked_now, read_lock, write_lock
 from ops.weights.settings import WeightSettings
 
 

@@ -11,21 +11,22 @@ from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
 from model_cache.settings import ModelSettings
 from model_cache.store.files import sha256_of
-from model_cache.store.lock import LOCK_FILE, Lock, read_lock
-from model_cache.store.manifest import FETCH, MODEL_SOURCES, Engine, OfficialFile
-from model_cache.store.state import (
+from model_cache.store.manifest import (
+    FETCH,
     FILES_BY_ROLE,
+    MODEL_SOURCES,
     OFFICIAL_FOLDER,
-    Damage,
-    model_damage,
+    Engine,
+    OfficialFile,
     official_file,
     package_caches,
-    upstream_files,
 )
 from ops.weights.advice import how_to_get_smpl
 from ops.weights.answers import SourceFailed
 from ops.weights.fetch import detector_manifest
-from ops.weights.plausible import check_plausible
+from ops.weights.integrity import check_plausible
+from ops.weights.inventory import Damage, model_damage, upstream_files
+from ops.weights.lock import LOCK_FILE, Lock, read_lock
 from ops.weights.settings import WeightSettings
 
 ENGINES: Mapping[Engine, str] = {

@@ -14,10 +14,10 @@ from model_cache.errors import StoreUnavailable, WeightsMissing
 from model_cache.store.body_files import read_body
 from model_cache.store.files import sha256_of
 from model_cache.store.load import load_hmr2
-from model_cache.store.lock import LOCK_FILE, read_lock
 from model_cache.store.manifest import OFFICIAL_FILES, UPSTREAM_DETECTORS
 from model_cache.upstream.weights import find_official
 from ops.weights import fetch as fetching
+from ops.weights.lock import LOCK_FILE, read_lock
 from tests.http_source import Fault, http_source
 from tests.ops.weights.conftest import DETECTOR
 

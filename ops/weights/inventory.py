@@ -1,34 +1,13 @@
 """What a store holds and lacks, model by model and file by file. Knows nothing of sources or networks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_cache.store.files import read_store, sha256_of
-from model_cache.store.manifest import (
-    OFFICIAL_FILES,
-    UPSTREAM_DETECTORS,
-    OfficialFile,
-)
+from model_cache.store.manifest import OFFICIAL_FILES, UPSTREAM_DETECTORS, OfficialFile
 
-OFFICIAL_FOLDER = "official"  # below the store, laid out as the official packages' ~/.cache
-ALL_FILES = (*OFFICIAL_FILES, *UPSTREAM_DETECTORS.values())
-FILES_BY_ROLE: Mapping[str, OfficialFile] = {file.role: file for file in ALL_FILES}
 _CONFIGURED = frozenset({"hmr2", "pose_predictor"})  # models with a .json beside the tensors
-
-
-def package_caches() -> tuple[Path, ...]:
-    """Where 4D-Humans and PHALP, and detectron2 for them, keep their downloads."""
-    return (Path.home() / ".cache", Path.home() / ".torch" / "iopath_cache")
-
-
-def official_file(store: Path, file: OfficialFile) -> Path | None:
-    """An official file in the store, under any of its suffixes (SMPL comes as .pkl or .npz)."""
-    path = store / OFFICIAL_FOLDER / file.path
-    if path.is_file():
-        return path
-    others = (path.with_suffix(suffix) for suffix in (".npz", ".pkl") if file.operator_only)
-    return next((other for other in others if other.is_file()), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
