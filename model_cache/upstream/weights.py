@@ -17,10 +17,9 @@ from model_cache.networks.decoder import HeadConfig
 from model_cache.networks.smpl import BodyData
 from model_cache.networks.vit import VitConfig
 from model_cache.store.body_files import read_body, read_joint_regressor
-from model_cache.store.checkpoints import read_checkpoint, read_yaml, tensors_of
 from model_cache.store.files import sha256_of
 from model_cache.store.hmr2_weights import HMR2_IGNORED, hmr2_configs, hmr2_shapes
-from model_cache.store.keys import account
+from model_cache.store.keys import account, read_yaml, tensors_of
 from model_cache.store.manifest import FETCH, OFFICIAL_FILES, official_file, package_caches
 from model_cache.store.phalp_weights import (
     appearance_tensors,
@@ -28,6 +27,7 @@ from model_cache.store.phalp_weights import (
     predictor_tensors,
     uv_map_tensors,
 )
+from model_cache.store.pickles import read_checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

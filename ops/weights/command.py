@@ -12,11 +12,9 @@ from model_cache.errors import WeightsInvalid
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, Engine, Precision
 from ops.weights.fetch import FetchOptions, fetch
-from ops.weights.listing import listing
-from ops.weights.record import record
 from ops.weights.settings import WeightSettings, weight_storage
 from ops.weights.terminal import TerminalListener
-from ops.weights.verify import ENGINES, verify
+from ops.weights.verify import ENGINES, listing, record, verify
 from ops.weights.writer import single_writer
 
 PARTS = (*MODEL_SOURCES, "detector")
@@ -163,13 +161,14 @@ def _engines(names: list[str] | None, default: tuple[Engine, ...]) -> tuple[Engi
 
 def _print_model(model: str, facts: dict[str, Any]) -> None:
     """What was made of one model, and every key that was left out, with the reason."""
-    from model_cache.store.keys import group_keys
-
     for name, file in facts["files"].items():
         typer.echo(f"{name}  {file['bytes'] / 2**20:.1f} MiB  sha256 {file['sha256']}")
     for file in facts["sources"].values():
         typer.echo(f"  from {file['name']}  sha256 {file['sha256']}")
-    for reason, keys in group_keys(facts["ignored_keys"]).items():
+    reasons: dict[str, list[str]] = {}
+    for key, reason in facts["ignored_keys"].items():
+        reasons.setdefault(reason, []).append(key)
+    for reason, keys in reasons.items():
         typer.echo(f"  not used, {reason}: {', '.join(keys)}")
     for note in facts["notes"]:
         typer.echo(f"  note: {note}")

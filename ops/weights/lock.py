@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model_cache.errors import WeightsInvalid
-from model_cache.store.files import write_json
+from ops.weights.writer import write_json
 
 LOCK_FILE = "weights.lock.json"
 FORMAT = 1

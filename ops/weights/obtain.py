@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import httpx2
 
-from model_cache.store.files import sha256_of, written_whole
+from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OfficialFile
 from ops.weights.answers import Ask, SourceFailed
 from ops.weights.download import download
@@ -27,6 +27,7 @@ from ops.weights.partial import Partial, check_room, source_key
 from ops.weights.s3 import ask_s3, s3_client
 from ops.weights.settings import WeightSettings, WeightStorageSettings
 from ops.weights.unpack import archive_kind, unpack
+from ops.weights.writer import written_whole
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -3,19 +3,24 @@
 Knows nothing of networks: it only looks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from rich.table import Table
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
 from model_cache.settings import ModelSettings
 from model_cache.store.files import sha256_of
 from model_cache.store.manifest import (
+    ALL_FILES,
     FETCH,
     FILES_BY_ROLE,
     MODEL_SOURCES,
+    OFFICIAL_FILES,
     OFFICIAL_FOLDER,
+    UPSTREAM_DETECTORS,
     Engine,
     OfficialFile,
     official_file,
@@ -26,7 +31,7 @@ from ops.weights.answers import SourceFailed
 from ops.weights.fetch import detector_manifest
 from ops.weights.integrity import check_plausible
 from ops.weights.inventory import Damage, model_damage, upstream_files
-from ops.weights.lock import LOCK_FILE, Lock, read_lock
+from ops.weights.lock import LOCK_FILE, Lock, Locked, locked_now, read_lock, write_lock
 from ops.weights.settings import WeightSettings
 
 ENGINES: Mapping[Engine, str] = {
@@ -179,3 +184,82 @@ def _remedies(problems: Sequence[str], lacking: Sequence[OfficialFile]) -> list[
     damaged = [p for p in problems if not p.endswith(_NOT_THERE) and "not in the store" not in p]
     by_hand = [how_to_get_smpl(file) for file in lacking if file.operator_only]
     return by_hand + ([_REFETCH] if damaged else [])
+
+
+def record(
+    models: ModelSettings, settings: WeightSettings, *, accept: Collection[str] = ()
+) -> tuple[Path, Mapping[str, Locked], list[str]]:
+    """Adds files that were not recorded, and replaces those of `accept`.
+
+    Returns:
+        The lock file, everything in it, and the keys of files that differ from it and were not accepted.
+
+    Raises:
+        WeightsMissing: a file to accept is not there.
+        WeightsInvalid: the lock file is broken.
+    """
+    store = models.model_store
+    path = settings.lock or store / LOCK_FILE
+    lock = read_lock(path)
+    there = {file: official_file(store, file) for file in ALL_FILES}
+    for file in detector_manifest(models.detector, settings, lock.revisions):
+        there[file] = store / models.detector / file.name
+    files = {file.key: (file, place) for file, place in there.items() if place and place.is_file()}
+    absent = set(accept) - files.keys()
+    if absent:
+        raise WeightsMissing(f"not there, so it cannot be accepted: {', '.join(sorted(absent))}")
+    changed = []
+    for key, (file, place) in files.items():
+        sha256 = sha256_of(place)
+        if lock.differs(key, sha256) and key not in accept:
+            changed.append(key)
+        elif key not in lock.files or lock.differs(key, sha256):
+            lock = lock.with_file(key, locked_now(file.name, sha256, place.stat().st_size))
+    write_lock(path, lock)
+    return path, lock.files, changed
+
+
+def listing(models: ModelSettings, settings: WeightSettings, folders: Sequence[Path] | None = None) -> Table:
+    """The table: one row a file."""
+    store = models.model_store
+    lock = read_lock(settings.lock or store / LOCK_FILE)
+    places = package_caches() if folders is None else folders
+    table = Table("file", "for", "size", "state", "sha256", "source", "licence")
+    converted = {role: m for m, roles in MODEL_SOURCES.items() for role in roles}
+    done = {m for m in MODEL_SOURCES if not model_damage(store, m, hashes=False)}
+    detector = detector_manifest(models.detector, settings, lock.revisions)
+    for file in (*OFFICIAL_FILES, *detector, *UPSTREAM_DETECTORS.values()):
+        path = _path(store, file, models.detector, places)
+        known = lock.files.get(file.key)
+        size = path.stat().st_size if path else known.bytes if known else file.approximate_bytes
+        state = "converted" if converted.get(file.role) in done else "there" if path else "missing"
+        engines = " (ENGINE=upstream only)" if file.role.startswith("upstream_") else ""
+        table.add_row(
+            file.name,
+            file.purpose + engines,
+            f"{'' if path or known else 'about '}{size / 1e6:.1f} MB" if size else "?",
+            state,
+            known.sha256 if known else "not recorded yet",
+            _source(file, settings),
+            file.licence,
+        )
+    return table
+
+
+def _path(store: Path, file: OfficialFile, detector: str, folders: Sequence[Path]) -> Path | None:
+    if file.role.startswith("detector_"):
+        path = store / detector / file.name
+        return path if path.is_file() else None
+    elsewhere = (folder / file.path for folder in folders)
+    return official_file(store, file) or next((path for path in elsewhere if path.is_file()), None)
+
+
+def _source(file: OfficialFile, settings: WeightSettings) -> str:
+    """Where `fetch` would ask first; an operator's own source is named by its setting, it may be a secret."""
+    if settings.source(file.role):
+        return f"WEIGHTS_{file.role.upper()}"
+    if file.archive and settings.hmr2_data:
+        return "WEIGHTS_HMR2_DATA"
+    if settings.mirror:
+        return "WEIGHTS_MIRROR"
+    return file.addresses[0] if file.addresses else f"you: {file.origin}"

@@ -1,8 +1,12 @@
-"""One process at a time writes a store. Knows nothing of what is written."""
+"""Writing a store: one process at a time, and each file whole or not at all."""
 
-from collections.abc import Callable, Iterator
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -38,3 +42,26 @@ def single_writer(store: Path, wait_seconds: float, say: Callable[[str], None]) 
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes `path`'s place when the block ends well, and leaves nothing behind when not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o644)  # mkstemp's 0600 would hide a shared store from the worker's user
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """A JSON file for people to read."""
+    with written_whole(path) as file:
+        file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")

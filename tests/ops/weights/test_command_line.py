@@ -61,7 +61,7 @@ def test_signal_leaves_no_half_written_file(tmp_path):
     script = f"""
 import os, signal, sys
 from pathlib import Path
-from model_cache.store.files import written_whole
+from ops.weights.writer import written_whole
 from ops import command_line
 from ops.weights import convert as converting
 

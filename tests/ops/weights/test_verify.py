@@ -12,9 +12,8 @@ from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
 from ops.weights.lock import LOCK_FILE, read_lock
-from ops.weights.record import record
 from ops.weights.settings import WeightSettings
-from ops.weights.verify import all_that_is_missing, verify
+from ops.weights.verify import all_that_is_missing, record, verify
 
 DETECTOR = "tiny-detector"
 
