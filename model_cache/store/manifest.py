@@ -1,9 +1,6 @@
-"""Every official file: what it is for, its names, where it is published, under which licence.
+"""Every official file: what it is for, its names, where it is published and kept, under which licence."""
 
-Knows nothing of how a file is fetched or what is inside.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,7 +13,6 @@ OFFICIAL_FOLDER = "official"  # below the store, laid out as the official packag
 HMR2_DATA = "hmr2_data"  # the setting of the archive that holds all of HMR2's files but SMPL
 
 Precision = Literal["fp32", "bf16"]
-Engine = Literal["official", "lite", "upstream"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +51,12 @@ class OfficialFile:
     @property
     def key(self) -> str:
         """Its name in the lock file: stores may hold several detectors, but one of each other file."""
-        return self.path if self.role.startswith("detector_") else self.role
+        return self.path if self.of_detector else self.role
+
+    @property
+    def of_detector(self) -> bool:
+        """Whether it lies in the detector's own folder of the store."""
+        return self.role.startswith("detector_")
 
     @property
     def operator_only(self) -> bool:
@@ -209,30 +210,9 @@ def package_caches() -> tuple[Path, ...]:
     return (Path.home() / ".cache", Path.home() / ".torch" / "iopath_cache")
 
 
-def official_file(store: Path, file: OfficialFile) -> Path | None:
-    """An official file in the store, under any of its suffixes (SMPL comes as .pkl or .npz)."""
+def official_file(store: Path, file: OfficialFile, caches: Sequence[Path] = ()) -> Path | None:
+    """An official file in the store (SMPL as .pkl or .npz), else in a cache."""
     path = store / OFFICIAL_FOLDER / file.path
-    if path.is_file():
-        return path
-    others = (path.with_suffix(suffix) for suffix in (".npz", ".pkl") if file.operator_only)
-    return next((other for other in others if other.is_file()), None)
-
-
-def detector_files(folder: str, repository: str, revision: str, hub: str) -> tuple[OfficialFile, ...]:
-    """The two files of an RF-DETR-Seg checkpoint on the hub, for a folder of the store."""
-    return tuple(
-        OfficialFile(
-            role=role,
-            purpose=f"person detector: {what}",
-            path=f"{folder}/{name}",
-            patterns=(name,),
-            addresses=(f"{hub.rstrip('/')}/{repository}/resolve/{revision}/{name}",),
-            licence="Apache-2.0",
-            origin=f"the hub, {repository}",
-            approximate_bytes=size,
-        )
-        for role, what, name, size in (
-            ("detector_config", "its sizes", "config.json", None),
-            ("detector_weights", "RF-DETR-Seg", "model.safetensors", 145_000_000),
-        )
-    )
+    others = [path.with_suffix(suffix) for suffix in (".npz", ".pkl") if file.operator_only]
+    places = [path, *others, *(cache / file.path for cache in caches)]
+    return next((place for place in places if place.is_file()), None)

@@ -100,12 +100,8 @@ def find_official(store: Path, caches: Sequence[Path]) -> dict[str, Path]:
     Raises:
         WeightsMissing: files are in none of these places; all of them are named.
     """
-    found: dict[str, Path] = {}
-    for file in OFFICIAL_FILES:
-        in_caches = (cache / file.path for cache in caches)
-        path = official_file(store, file) or next((p for p in in_caches if p.is_file()), None)
-        if path is not None:
-            found[file.role] = path
+    paths = {file.role: official_file(store, file, caches) for file in OFFICIAL_FILES}
+    found = {role: path for role, path in paths.items() if path}
     missing = [f"{file.path} (from {file.origin})" for file in OFFICIAL_FILES if file.role not in found]
     if missing:
         raise WeightsMissing(

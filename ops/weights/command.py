@@ -1,5 +1,6 @@
-"""`python -m handler weights`: the weights store on the command line. Knows nothing of jobs."""
+"""`python -m handler weights`: the commands that fill and check the weights store."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -10,8 +11,9 @@ from rich.console import Console
 from handler.ending import exit_on_signals
 from model_cache.errors import WeightsInvalid
 from model_cache.settings import ModelSettings
-from model_cache.store.manifest import MODEL_SOURCES, Engine, Precision
+from model_cache.store.manifest import MODEL_SOURCES, Precision
 from ops.weights.fetch import FetchOptions, fetch
+from ops.weights.inventory import Engine
 from ops.weights.settings import WeightSettings, weight_storage
 from ops.weights.terminal import TerminalListener
 from ops.weights.verify import ENGINES, listing, record, verify
@@ -28,7 +30,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 @app.callback()
 def _commands() -> None:
     """The store of model weights. Settings: WEIGHTS_*, MODEL_STORE, DETECTOR."""
-    exit_on_signals()  # as an exception, so that files that are half written are removed
+    exit_on_signals()  # as an exception, so that half-written files are removed
 
 
 @app.command("fetch")
@@ -50,9 +52,7 @@ def fetch_command(
     """
     models = _models(store)
     options = FetchOptions(
-        detector=models.detector,
-        upstream_detector=models.upstream_detector,
-        engines=_engines(engine, ("official",)),
+        engines=_engines(engine),
         models=_known(only, PARTS, "--only"),
         precision=precision,
         keep_official=not discard_official,
@@ -60,7 +60,7 @@ def fetch_command(
     settings = WeightSettings()
     stamina.instrumentation.set_on_retry_hooks([])  # a retry is no news to an operator; giving up is
     with TerminalListener(Console(stderr=True)) as listener:
-        converted = fetch(models.model_store, options, settings, weight_storage, listener)
+        converted = fetch(models, options, settings, weight_storage, listener)
     typer.echo(f"Store: {models.model_store}" + (f"  converted: {', '.join(converted)}" if converted else ""))
 
 
@@ -74,11 +74,10 @@ def convert_command(
     """Convert official files of HMR2, SMPL and PHALP to safetensors; nothing in them is executed."""
     from ops.weights.convert import convert  # brings torch, seconds that the other commands save
 
+    chosen = _known(only, tuple(MODEL_SOURCES), "--only")
     store = _models(out).model_store
-    with single_writer(store, WeightSettings().wait_seconds, _say):
-        report = convert(
-            sources, store, precision=precision, only=_known(only, tuple(MODEL_SOURCES), "--only")
-        )
+    with single_writer(store, _say):
+        report = convert(sources, store, precision=precision, only=chosen)
     for model, facts in report.items():
         _print_model(model, facts)
     typer.echo(f"Store: {store}")
@@ -93,15 +92,14 @@ def verify_command(
     quick: Annotated[bool, typer.Option("--quick", help="Names and sizes only, no hashes.")] = False,
 ) -> None:
     """Say what each engine lacks; status 1 if one that must be ready (default: official) is not."""
-    models = _models(store)
-    verdicts = verify(models, WeightSettings(), hashes=not quick)
+    verdicts = verify(_models(store), WeightSettings(), hashes=not quick)
     for name, verdict in verdicts.items():
         typer.echo(f"{name}: {'NOT READY' if verdict.problems else 'ready'} - {ENGINES[name]}")
         for problem in verdict.problems:
             typer.echo(f"  - {problem}")
         for remedy in verdict.remedies:
             typer.echo(f"  > {remedy}")
-    if any(verdicts[name].problems for name in _engines(engine, ("official",))):
+    if any(verdicts[name].problems for name in _engines(engine)):
         raise typer.Exit(1)
 
 
@@ -117,9 +115,8 @@ def lock_command(
     `fetch` records new files by itself. Share the lock file (WEIGHTS_LOCK) to have the same files everywhere.
     """
     models = _models(store)
-    settings = WeightSettings()
-    with single_writer(models.model_store, settings.wait_seconds, _say):
-        path, entries, changed = record(models, settings, accept=update or ())
+    with single_writer(models.model_store, _say):
+        path, entries, changed = record(models, WeightSettings(), accept=update or ())
     for key, locked in entries.items():
         typer.echo(f"{locked.sha256}  {locked.bytes:>12}  {locked.recorded}  {key} ({locked.name})")
     typer.echo(f"Lock: {path}")
@@ -142,21 +139,19 @@ def _say(text: str) -> None:
 
 
 def _models(store: Path | None) -> ModelSettings:
-    settings = ModelSettings()
-    return settings if store is None else settings.model_copy(update={"model_store": store})
+    return ModelSettings() if store is None else ModelSettings(model_store=store)
 
 
-def _known(names: list[str] | None, known: tuple[str, ...], option: str) -> tuple[str, ...]:
-    unknown = set(names or ()) - set(known)
-    if unknown:
-        what = "model" if option == "--only" else "engine"
-        raise typer.BadParameter(f"unknown {what}: {', '.join(sorted(unknown))}", param_hint=option)
+def _known(names: Collection[str] | None, known: tuple[str, ...], option: str) -> tuple[str, ...]:
+    """The names that were given, or all that there are."""
+    if unknown := set(names or ()) - set(known):
+        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}", param_hint=option)
     return tuple(names) if names else known
 
 
-def _engines(names: list[str] | None, default: tuple[Engine, ...]) -> tuple[Engine, ...]:
-    chosen = _known(names, get_args(Engine), "--engine") if names else default
-    return tuple(engine for engine in get_args(Engine) if engine in chosen)
+def _engines(names: Collection[str] | None) -> list[Engine]:
+    chosen = _known(names, get_args(Engine), "--engine") if names else ("official",)
+    return [engine for engine in get_args(Engine) if engine in chosen]
 
 
 def _print_model(model: str, facts: dict[str, Any]) -> None:

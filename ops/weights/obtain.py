@@ -20,7 +20,7 @@ from model_cache.store.manifest import OfficialFile
 from ops.weights.answers import Ask, SourceFailed
 from ops.weights.download import download
 from ops.weights.http import ask_http, https_client
-from ops.weights.integrity import check_plausible, usual_suffix
+from ops.weights.integrity import content_problem, usual_suffix
 from ops.weights.locations import Location, locations
 from ops.weights.lock import Lock, locked_now, read_lock, write_lock
 from ops.weights.partial import Partial, check_room, source_key
@@ -181,7 +181,8 @@ class Obtainer:
         official = Path(wish.file.path).suffix
         # A checkpoint may go by .ckpt or .pth; only SMPL is of two kinds.
         target = wish.target.with_suffix(suffix) if wish.file.operator_only else wish.target
-        check_plausible(path, suffix if wish.file.operator_only else official)
+        if problem := content_problem(path, suffix if wish.file.operator_only else official):
+            raise SourceFailed(problem)
         sha256 = sha256_of(path)
         if self.lock.differs(wish.file.key, sha256):
             raise SourceFailed(f"gave another file than the one recorded in {self._lock_path.name}")

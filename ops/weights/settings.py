@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+LOCK_FILE = "weights.lock.json"
+
 
 class WeightSettings(BaseSettings):
     """Where `python -m handler weights fetch` finds the official files; a worker reads none of this.
@@ -63,15 +65,16 @@ class WeightSettings(BaseSettings):
     connect_seconds: float = Field(default=15.0, gt=0, description="Limit for a connection.")
     read_seconds: float = Field(default=60.0, gt=0, description="Limit for silence while downloading.")
     retry_seconds: float = Field(default=1.0, ge=0, description="Wait before the second attempt; it doubles.")
-    wait_seconds: float = Field(
-        default=3600.0, ge=0, description="Longest wait for another process that writes the store."
-    )
     reserve_disk_bytes: int = Field(default=512 * 1024**2, ge=0, description="Disk space left free.")
 
     def source(self, name: str) -> str | None:
         """The operator's own source of a file, or None."""
         value: SecretStr | None = getattr(self, name, None)
         return value.get_secret_value() if value else None
+
+    def lock_file(self, store: Path) -> Path:
+        """The file of recorded hashes for a store."""
+        return self.lock or store / LOCK_FILE
 
 
 class WeightStorageSettings(BaseSettings):

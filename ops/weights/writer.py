@@ -13,16 +13,21 @@ from filelock import FileLock, Timeout
 from model_cache.errors import StoreUnavailable
 
 WRITER_FILE = ".writer.lock"
+WAIT_SECONDS = 3600.0  # longer than all files take to fetch and convert on a slow line
 
 
 @contextmanager
-def single_writer(store: Path, wait_seconds: float, say: Callable[[str], None]) -> Iterator[None]:
+def single_writer(store: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Holds the store for writing; readers are never held up, since files appear whole.
 
     The system frees it when a process dies.
 
+    Args:
+        store: its folder, made if need be.
+        say: is told when another process has to be waited for.
+
     Raises:
-        StoreUnavailable: another process kept it longer, or the folder cannot be written.
+        StoreUnavailable: another process kept it longer than an hour, or the folder cannot be written.
     """
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -31,10 +36,10 @@ def single_writer(store: Path, wait_seconds: float, say: Callable[[str], None]) 
             lock.acquire(timeout=0)
         except Timeout:
             say("Another process is writing this store; waiting for it.")
-            lock.acquire(timeout=wait_seconds)
+            lock.acquire(timeout=WAIT_SECONDS)
     except Timeout as error:
         raise StoreUnavailable(
-            f"another process has been writing the store for {wait_seconds:.0f} s (WEIGHTS_WAIT_SECONDS)"
+            f"another process has been writing the store for {WAIT_SECONDS:.0f} s: end it, or try again later"
         ) from error
     except OSError as error:
         raise StoreUnavailable(f"the weights store {store} cannot be written: {error.strerror}") from error

@@ -53,7 +53,7 @@ def test_convert_refuses_an_unknown_model(tmp_path):
     """A misspelt --only is a usage error."""
     done = CliRunner().invoke(app, ["convert", str(tmp_path), "--only", "hmr3"])
     assert done.exit_code == 2
-    assert "unknown model: hmr3" in done.output
+    assert "unknown: hmr3" in done.output
 
 
 def test_signal_leaves_no_half_written_file(tmp_path):

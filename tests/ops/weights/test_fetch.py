@@ -17,7 +17,8 @@ from model_cache.store.load import load_hmr2
 from model_cache.store.manifest import OFFICIAL_FILES, UPSTREAM_DETECTORS
 from model_cache.upstream.weights import find_official
 from ops.weights import fetch as fetching
-from ops.weights.lock import LOCK_FILE, read_lock
+from ops.weights.lock import read_lock
+from ops.weights.settings import LOCK_FILE
 from tests.http_source import Fault, http_source
 from tests.ops.weights.conftest import DETECTOR
 
@@ -269,7 +270,7 @@ def test_network_volume_and_official_caches_are_used_first(
     volume = tmp_path / "volume"
     volume.mkdir()
     shutil.copy(official_tiny_files / "phalp" / FMAP, volume)
-    assert run_fetch(settings(mirror=str(volume)), **UV, folders=(cache,)) == ["uv_map"]
+    assert run_fetch(settings(mirror=str(volume)), **UV, caches=(cache,)) == ["uv_map"]
     assert https.requests == []
 
 
