@@ -31,8 +31,7 @@ from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.replay import ReplayDetector
 from model_cache.networks.texture import UvMap
 from model_cache.settings import ModelSettings
-from model_cache.store.layout import read_config, read_tensors
-from model_cache.store.load import load_hmr2
+from model_cache.store.load import load_hmr2, read_config, read_tensors
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.load import UpstreamModels, assemble_upstream
 from model_cache.upstream.shims import import_official

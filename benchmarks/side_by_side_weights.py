@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_cache.errors import WeightsMissing
-from model_cache.store.layout import read_config
-from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
-from model_cache.store.state import model_damage, package_caches
+from model_cache.store.load import read_config
+from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, package_caches
 from model_cache.upstream.weights import find_official
 from ops.weights.convert import convert
+from ops.weights.inventory import model_damage
 from tests.weight_rule import write_official_files
 
 

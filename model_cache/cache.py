@@ -3,10 +3,10 @@
 import structlog
 import torch
 
-from model_cache.errors import WeightsMissing
+from model_cache.errors import EngineMissing, WeightsMissing
 from model_cache.interfaces import Models
 from model_cache.loaded import LoadedModels, Stopwatch, warm_up
-from model_cache.settings import ModelSettings, WeightSettings
+from model_cache.settings import ModelSettings
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ def load(settings: ModelSettings, *, warm_up_frames: int = 1) -> Models:
     Raises:
         WeightsMissing: official models are asked for and a file is missing; the message says which.
         WeightsInvalid: a file is not what it should be.
-        EngineMissing: ENGINE=upstream, and its packages are not there.
+        EngineMissing: no such GPU; or ENGINE=upstream, and its packages are not there.
     """
     if settings.model_threads:
         torch.set_num_threads(settings.model_threads)
@@ -41,13 +41,13 @@ def choose_device(wanted: str) -> torch.device:
     """`auto` is the first GPU, or the CPU where there is none.
 
     Raises:
-        WeightsMissing: a GPU is asked for that is not there.
+        EngineMissing: a GPU is asked for that is not there.
     """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise WeightsMissing(f"MODEL_DEVICE={wanted}, but this machine has {torch.cuda.device_count()} GPUs")
+        raise EngineMissing(f"MODEL_DEVICE={wanted}, but this machine has {torch.cuda.device_count()} GPUs")
     return device
 
 
@@ -69,23 +69,6 @@ def _load_chosen(settings: ModelSettings, device: torch.device, watch: Stopwatch
         return load_official(settings, device, choose_precision(settings, device), watch)
     except WeightsMissing as error:
         if settings.models == "official":
-            raise WeightsMissing(all_that_is_missing(settings, error)) from error
+            raise
         log.warning("using the bundled lite models", reason=str(error))
         return load_lite(settings, watch)
-
-
-def all_that_is_missing(settings: ModelSettings, first: WeightsMissing) -> str:
-    """Every missing file at once, and the command to run, instead of one file per start.
-
-    Args:
-        settings: which store and detector.
-        first: what loading stumbled over.
-    """
-    from model_cache.store.lock import LOCK_FILE, read_lock
-    from ops.weights.verify import official_verdict
-
-    weights = WeightSettings()
-    lock = read_lock(weights.lock or settings.model_store / LOCK_FILE)
-    verdict = official_verdict(settings, weights, lock, hashes=False)
-    head = "the official weights are not complete: run `python -m model_cache fetch`"
-    return "\n- ".join([head, *(verdict.problems or [str(first)]), *verdict.remedies[1:]])

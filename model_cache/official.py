@@ -13,8 +13,7 @@ from model_cache.networks.rf_detr import load_rf_detr
 from model_cache.networks.texture import UvMap
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_store, sha256_of
-from model_cache.store.layout import read_config, read_tensors
-from model_cache.store.load import load_hmr2
+from model_cache.store.load import load_hmr2, read_config, read_tensors
 
 SMPL_NOTICE = (
     "Parameters of the SMPL body model: its licence, and a commercial one where it applies, is the "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from pydantic import ValidationError
 
-from model_cache.errors import ModelError
+from model_cache.errors import ModelError, WeightsMissing
 from ops.deploy.app import app as deploy
 from ops.weights.command import app as weights
 
@@ -160,7 +160,12 @@ def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Mo
     from model_cache.settings import ModelSettings
 
     wanted = ModelSettings() if choice is None else ModelSettings(models=choice)
-    return load(wanted, warm_up_frames=settings.worker.batch_frames)
+    try:
+        return load(wanted, warm_up_frames=settings.worker.batch_frames)
+    except WeightsMissing as error:
+        from ops.weights.verify import all_that_is_missing
+
+        raise WeightsMissing(all_that_is_missing(wanted, error)) from error
 
 
 def main() -> None:

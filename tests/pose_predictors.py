@@ -7,7 +7,7 @@ import torch
 
 from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_weights import pose_transformer
-from model_cache.store.layout import read_config, read_tensors
+from model_cache.store.load import read_config, read_tensors
 from ops.weights.convert import convert
 from tests.weight_rule import write_phalp
 

@@ -14,8 +14,7 @@ from model_cache.errors import WeightsInvalid
 from model_cache.networks.decoder import HeadConfig
 from model_cache.networks.hmr2 import FOCAL_LENGTH
 from model_cache.networks.vit import CROP_SIZE, NUM_PATCHES, VitConfig
-from model_cache.store.checkpoints import setting
-from model_cache.store.keys import IgnoreRule, count_layers, shape_of
+from model_cache.store.keys import IgnoreRule, count_layers, setting, shape_of
 
 _DECODER = "smpl_head.transformer.transformer.layers"
 _VIT_H_DIM = 1280

@@ -7,7 +7,10 @@ tensor that nobody expects where inference happens; every other one is listed wi
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import yaml
 from torch import Tensor
 
 from model_cache.errors import WeightsInvalid
@@ -98,14 +101,53 @@ def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
     return next(number for number in range(len(found) + 1) if number not in found)
 
 
-def group_keys(keys: Mapping[str, str]) -> dict[str, list[str]]:
-    """Ignored keys by reason, in order of appearance."""
-    groups: dict[str, list[str]] = {}
-    for key, reason in keys.items():
-        groups.setdefault(reason, []).append(key)
-    return groups
-
-
 def _some(texts: Sequence[str], limit: int = 5) -> str:
     shown = ", ".join(texts[:limit])
     return shown if len(texts) <= limit else f"{shown} and {len(texts) - limit} more"
+
+
+def tensors_of(content: Mapping[str, Any], entry: str, source: str) -> dict[str, Tensor]:
+    """The tensors under a checkpoint's `entry`.
+
+    Raises:
+        WeightsInvalid: no such entry, or no tensors in it.
+    """
+    state = content.get(entry)
+    if not isinstance(state, Mapping):
+        found = ", ".join(sorted(str(key) for key in content)[:8]) or "nothing"
+        raise WeightsInvalid(f"{source}: the entry `{entry}` with the weights is missing (there is: {found})")
+    return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping of plain data.
+
+    Raises:
+        WeightsInvalid: not YAML, not a mapping, or with tags that ask for Python objects.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).replace("\n", " ")[:160]
+        raise WeightsInvalid(f"{path.name}: not a plain YAML file ({reason})") from error
+    if not isinstance(content, dict):
+        raise WeightsInvalid(f"{path.name}: a YAML mapping is needed, this holds a {type(content).__name__}")
+    return content
+
+
+def setting(config: Mapping[str, Any], dotted: str, default: object, source: str) -> Any:
+    """The value at a dotted path of a YAML mapping, of the type of `default` (an int passes for a float).
+
+    Raises:
+        WeightsInvalid: the value is of another type.
+    """
+    value: Any = config
+    for name in dotted.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return default
+        value = value[name]
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, type(default)) or isinstance(value, bool) != isinstance(default, bool):
+        raise WeightsInvalid(f"{source}: `{dotted}` is {value!r}, a {type(default).__name__} is needed")
+    return value

@@ -1,18 +1,23 @@
-"""Networks out of the store, on the device they run on. Knows nothing of official files or jobs."""
+"""Networks out of the store, on the device they run on.
+
+A model of the store is `NAME.safetensors` and, where it has sizes or settings, `NAME.json`.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
-from model_cache.errors import WeightsInvalid
+from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.networks.decoder import HeadConfig, SmplHead
 from model_cache.networks.hmr2 import Hmr2
 from model_cache.networks.smpl import Smpl
 from model_cache.networks.vit import VitBackbone, VitConfig
 from model_cache.store.body_files import read_body
-from model_cache.store.layout import read_config, read_tensors
+from model_cache.store.files import how_to_get_file, read_checked
 
 
 def load_body(path: Path, device: torch.device | str = "cpu") -> Smpl:
@@ -71,3 +76,32 @@ def fill(network: nn.Module, store: Path, model: str, device: torch.device | str
             f"{model}.safetensors does not fit the network ({str(error)[:300]}); convert the files again"
         ) from error
     network.requires_grad_(requires_grad=False).eval()
+
+
+def read_tensors(store: Path, model: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The tensors of `model`, mapped from the file straight to the device.
+
+    Raises:
+        WeightsMissing: the store does not have it.
+        WeightsInvalid: the file is broken.
+    """
+    path = store / f"{model}.safetensors"
+    if not path.is_file():
+        raise WeightsMissing(how_to_get_file(path.name))
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError) as error:
+        raise WeightsInvalid(f"{path.name}: broken ({error}); convert the official files again") from error
+
+
+def read_config(store: Path, model: str) -> dict[str, Any]:
+    """The sizes and settings of `model`.
+
+    Raises:
+        WeightsMissing: the store does not have it.
+        WeightsInvalid: broken, or of another format.
+    """
+    path = store / f"{model}.json"
+    if not path.is_file():
+        raise WeightsMissing(how_to_get_file(path.name))
+    return read_checked(path)

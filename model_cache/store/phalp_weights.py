@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from model_cache.errors import WeightsInvalid
-from model_cache.store.checkpoints import setting
-from model_cache.store.keys import Accounted, IgnoreRule, account, count_layers, shape_of
+from model_cache.store.keys import Accounted, IgnoreRule, account, count_layers, setting, shape_of
 from model_cache.store.pickles import read_npy
 
 POSE_SIZE = 229  # global orientation 9, body pose 207, betas 10, camera 3

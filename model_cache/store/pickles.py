@@ -5,20 +5,21 @@ Knows nothing of which model a file belongs to.
 
 import codecs
 import io
+import math
 import pickle
+import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, SupportsIndex
 
 import numpy as np
 import torch
 from numpy.lib import format as npy_format
 
 from model_cache.errors import WeightsInvalid
-from model_cache.store.content import describe_content
-from model_cache.store.pickled_arrays import PickledDtype, frombuffer, reconstruct, scalar
+from model_cache.store.files import describe_content
 
 # Modules that no data needs. Standing in for them would be harmless, but a file that names them was
 # made to attack its reader, and the operator should hear of it.
@@ -32,6 +33,8 @@ _SAFE_BUILTINS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (bool, bytearray, bytes, complex, dict, float, frozenset, int, list, object, set, slice, str)
 } | {"tuple": tuple, "range": range, "long": int, "unicode": str, "xrange": range}
+_PLAIN_KINDS = frozenset("biufcO")
+_ORDERS = frozenset("<>=|")
 
 
 class Inert:
@@ -85,6 +88,87 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
     if codecs.lookup(encoding).name != "iso8859-1":
         raise pickle.UnpicklingError(f"unexpected encoding {encoding}")
     return text.encode("latin1")
+
+
+class PickledDtype:
+    """A number type as a pickle describes it; `numpy.dtype` itself is never given the description."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        self._code = code
+        self._order = "="
+
+    def __setstate__(self, state: Any) -> None:
+        """Takes the byte order out of numpy's (version, order, ...) and nothing else."""
+        if state[1] not in _ORDERS or any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("an array of a type that no weights have")
+        self._order = state[1]
+
+    def dtype(self) -> np.dtype[Any]:
+        """The real type.
+
+        Raises:
+            UnpicklingError: not a plain number (or object) type.
+        """
+        dtype = np.dtype(self._code) if isinstance(self._code, str) else None
+        if dtype is None or dtype.kind not in _PLAIN_KINDS or dtype.fields or dtype.subdtype:
+            raise pickle.UnpicklingError(f"an array of the type {self._code!r}, which no weights have")
+        return dtype.newbyteorder(self._order)  # type: ignore[arg-type]  # one of _ORDERS
+
+
+class PickledArray(np.ndarray):
+    """An array that checks its description before it takes it on."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Takes numpy's (version, shape, type, by column, content).
+
+        Raises:
+            UnpicklingError: the parts do not fit each other.
+        """
+        _, shape, described, by_column, content = state
+        dtype, shape = _dtype(described), _shape(shape)
+        content = content.encode("latin1") if isinstance(content, str) else content
+        size = math.prod(shape)
+        plain = isinstance(content, bytes) and len(content) == size * dtype.itemsize and not dtype.hasobject
+        objects = isinstance(content, list) and len(content) == size and dtype.hasobject
+        if not (plain or objects):
+            raise pickle.UnpicklingError("an array whose content does not fill its shape")
+        state = (1, shape, dtype, bool(by_column), content)
+        super().__setstate__(state)
+
+
+def reconstruct(_cls: object, _shape: object, _code: object) -> PickledArray:
+    """Numpy's `_reconstruct`: an empty array, described afterwards."""
+    return np.ndarray.__new__(PickledArray, (0,))
+
+
+def scalar(described: object, content: str | bytes) -> Any:
+    """Numpy's `scalar`: one number."""
+    raw = content.encode("latin1") if isinstance(content, str) else content
+    dtype = _dtype(described)
+    if dtype.hasobject:
+        raise pickle.UnpicklingError("a number that is an object")
+    return np.frombuffer(raw, dtype, count=1)[0]
+
+
+def frombuffer(buffer: bytes | bytearray, described: object, shape: object, order: str) -> np.ndarray:
+    """Numpy's `_frombuffer`: an array of protocol 5."""
+    dtype = _dtype(described)
+    if dtype.hasobject or order not in ("C", "F"):
+        raise pickle.UnpicklingError("an array whose content is no buffer")
+    by_column: Literal["C", "F"] = "F" if order == "F" else "C"
+    return np.frombuffer(buffer, dtype).reshape(_shape(shape), order=by_column)
+
+
+def _dtype(described: object) -> np.dtype[Any]:
+    if not isinstance(described, PickledDtype):
+        raise pickle.UnpicklingError("an array without a type")
+    return described.dtype()
+
+
+def _shape(shape: object) -> tuple[int, ...]:
+    if not isinstance(shape, tuple) or not all(isinstance(n, SupportsIndex) and int(n) >= 0 for n in shape):
+        raise pickle.UnpicklingError("an array of an impossible shape")
+    return tuple(int(n) for n in shape)
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -185,3 +269,35 @@ def read_npy(path: Path) -> np.ndarray:
         return npy_format.read_array(content, allow_pickle=False)
 
     return read_guarded(path, read)  # type: ignore[no-any-return]  # read_guarded passes through
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `torch.save` wrote, without importing or running anything that it names.
+
+    Tensors of today's (zip) format are mapped from the file, so a checkpoint larger than the memory can
+    be read; those of the format before torch 1.6 are loaded.
+
+    Raises:
+        WeightsInvalid: not such a file, broken, or made to run code.
+    """
+
+    def read() -> Any:
+        zipped = zipfile.is_zipfile(path)
+        if zipped:
+            with zipfile.ZipFile(path) as archive:
+                if any(name.endswith("constants.pkl") for name in archive.namelist()):
+                    raise WeightsInvalid("this is a TorchScript program, a checkpoint of weights is needed")
+        else:
+            with path.open("rb") as file:
+                if file.read(1) != b"\x80":
+                    raise ValueError("neither a zip archive nor a pickle")
+        return torch.load(
+            path, map_location="cpu", mmap=zipped, weights_only=False, pickle_module=TORCH_PICKLE_MODULE
+        )
+
+    content = read_guarded(path, read)
+    if not isinstance(content, dict):
+        raise WeightsInvalid(
+            f"{path.name}: a checkpoint is a dictionary, this holds a {type(content).__name__}"
+        )
+    return content

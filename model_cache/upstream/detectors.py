@@ -14,8 +14,7 @@ from torch import Tensor
 from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Detections, Detector
 from model_cache.networks.detector import Candidates, DeviceDetector
-from model_cache.store.manifest import UPSTREAM_DETECTORS
-from model_cache.store.state import OFFICIAL_FOLDER, package_caches
+from model_cache.store.manifest import OFFICIAL_FOLDER, UPSTREAM_DETECTORS, package_caches
 from model_cache.upstream.shims import Official, on_device
 
 SCORE_FLOOR = 0.5  # PHALP: setup_detectron2

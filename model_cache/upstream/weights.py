@@ -1,8 +1,7 @@
 """The official files, read for the official networks: every needed key accounted for, no pickle executed.
 
-Knows nothing of the official packages. Files are taken from the store (`official/`, as `python -m model_cache
-fetch` leaves them) or from where the official packages keep them (`~/.cache/4DHumans`, `~/.cache/phalp`), so
-one download serves both engines.
+They are taken from the store (`official/`, where `weights fetch` puts them) or from the official packages'
+caches (`~/.cache/4DHumans`, `~/.cache/phalp`), so one download serves both engines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,18 +17,17 @@ from model_cache.networks.decoder import HeadConfig
 from model_cache.networks.smpl import BodyData
 from model_cache.networks.vit import VitConfig
 from model_cache.store.body_files import read_body, read_joint_regressor
-from model_cache.store.checkpoints import read_checkpoint, read_yaml, tensors_of
 from model_cache.store.files import sha256_of
 from model_cache.store.hmr2_weights import HMR2_IGNORED, hmr2_configs, hmr2_shapes
-from model_cache.store.keys import account
-from model_cache.store.manifest import OFFICIAL_FILES
+from model_cache.store.keys import account, read_yaml, tensors_of
+from model_cache.store.manifest import FETCH, OFFICIAL_FILES, official_file, package_caches
 from model_cache.store.phalp_weights import (
     appearance_tensors,
     pose_statistics,
     predictor_tensors,
     uv_map_tensors,
 )
-from model_cache.store.state import official_file, package_caches
+from model_cache.store.pickles import read_checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,16 +100,12 @@ def find_official(store: Path, caches: Sequence[Path]) -> dict[str, Path]:
     Raises:
         WeightsMissing: files are in none of these places; all of them are named.
     """
-    found: dict[str, Path] = {}
-    for file in OFFICIAL_FILES:
-        in_caches = (cache / file.path for cache in caches)
-        path = official_file(store, file) or next((p for p in in_caches if p.is_file()), None)
-        if path is not None:
-            found[file.role] = path
+    paths = {file.role: official_file(store, file, caches) for file in OFFICIAL_FILES}
+    found = {role: path for role, path in paths.items() if path}
     missing = [f"{file.path} (from {file.origin})" for file in OFFICIAL_FILES if file.role not in found]
     if missing:
         raise WeightsMissing(
             "ENGINE=upstream needs the official files, in the store or in ~/.cache; run "
-            f"`python -m model_cache fetch`. Missing: {'; '.join(missing)}"
+            f"`{FETCH}`. Missing: {'; '.join(missing)}"
         )
     return found

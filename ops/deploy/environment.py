@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 import model_cache.settings
+import ops.weights.settings
 from handler.settings import Settings
 
 REFERENCE = re.compile(r"\{\{\s*RUNPOD_SECRET_[A-Za-z0-9_]+\s*\}\}")
@@ -76,7 +77,7 @@ def _classes() -> Iterator[type[BaseSettings]]:
         assert isinstance(field.annotation, type)
         assert issubclass(field.annotation, BaseSettings)
         yield field.annotation
-    for value in vars(model_cache.settings).values():
+    for value in (*vars(model_cache.settings).values(), *vars(ops.weights.settings).values()):
         if isinstance(value, type) and issubclass(value, BaseSettings) and value is not BaseSettings:
             yield value
 

@@ -4,6 +4,7 @@ Knows nothing of downloads or devices. Memory stays at about one tensor beyond w
 maps of the sources.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,8 +17,7 @@ from torch import Tensor
 from model_cache.errors import StoreUnavailable, WeightsInvalid
 from model_cache.networks.hmr2 import FOCAL_LENGTH
 from model_cache.store.body_files import body_differences, body_tensors, read_body, read_joint_regressor
-from model_cache.store.checkpoints import read_checkpoint, read_yaml, tensors_of
-from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of, write_json
+from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of
 from model_cache.store.hmr2_weights import (
     HMR2_IGNORED,
     hmr2_configs,
@@ -25,8 +25,7 @@ from model_cache.store.hmr2_weights import (
     hmr2_tensors,
     stored_dtype,
 )
-from model_cache.store.keys import account
-from model_cache.store.layout import write_tensors
+from model_cache.store.keys import account, read_yaml, tensors_of
 from model_cache.store.manifest import MODEL_SOURCES, Precision
 from model_cache.store.phalp_weights import (
     appearance_tensors,
@@ -35,7 +34,16 @@ from model_cache.store.phalp_weights import (
     predictor_tensors,
     uv_map_tensors,
 )
-from ops.weights.sources import find_sources
+from model_cache.store.pickles import read_checkpoint
+from ops.weights.inventory import find_sources
+from ops.weights.writer import write_json, written_whole
+
+_DTYPE_NAMES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +119,41 @@ def _write(out: Path, model: str, conversion: Conversion, precision: Precision) 
         paths.append(out / f"{model}.json")
         write_json(paths[1], config)
     return {path.name: _file_facts(path) for path in paths}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype]) -> None:
+    """A safetensors file, written tensor by tensor: memory holds one of them beyond the sources.
+
+    (`safetensors.torch.save_file` builds the whole file in memory first.)
+
+    Args:
+        path: the file.
+        tensors: by name; may be mapped from a checkpoint.
+        dtypes: what each is stored as.
+
+    Raises:
+        WeightsInvalid: a tensor holds NaN or infinity.
+    """
+    # Widest types first keeps every tensor aligned to its own size.
+    names = sorted(tensors, key=lambda name: (-dtypes[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        begin, end = end, end + tensors[name].numel() * dtypes[name].itemsize
+        header[name] = {
+            "dtype": _DTYPE_NAMES[dtypes[name]],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with written_whole(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            tensor = tensors[name].detach().to(dtypes[name]).contiguous()
+            if not bool(tensor.isfinite().all()):
+                raise WeightsInvalid(f"the tensor `{name}` holds numbers that are not finite")
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _dtype(model: str, name: str, tensor: Tensor, precision: Precision) -> torch.dtype:

@@ -23,8 +23,7 @@ from model_cache.networks.detector import OnDevice
 from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.replay import ReplayDetector
 from model_cache.networks.texture import UvMap
-from model_cache.store.layout import read_config, read_tensors
-from model_cache.store.load import load_hmr2
+from model_cache.store.load import load_hmr2, read_config, read_tensors
 from tests.fakes import DESCRIPTION
 
 HEIGHT, WIDTH = 480, 854

@@ -14,8 +14,7 @@ from model_cache.networks.hmr2 import BucketedHmr2
 from model_cache.networks.replay import ReplayDetector
 from model_cache.networks.texture import TextureSampler, UvMap
 from model_cache.perception import NativePerception
-from model_cache.store.layout import read_tensors
-from model_cache.store.load import load_hmr2
+from model_cache.store.load import load_hmr2, read_tensors
 
 FRAMES = 20
 HEIGHT, WIDTH = 480, 854

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_cache.errors import WeightsInvalid
-from model_cache.store.checkpoints import read_checkpoint
-from model_cache.store.pickles import Inert, read_npy, read_pickle
+from model_cache.store.pickles import Inert, read_checkpoint, read_npy, read_pickle
 from tests.foreign_pickles import foreign_modules, foreign_object, write_python2
 
 

@@ -9,8 +9,7 @@ from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.crops import normalised_levels
 from model_cache.networks.depth import FOCAL_LENGTH_PX
 from model_cache.networks.texture import SampledTexels, TextureSampler, UvMap, look_up
-from model_cache.store.layout import read_tensors
-from model_cache.store.load import load_hmr2
+from model_cache.store.load import load_hmr2, read_tensors
 
 
 @pytest.fixture(scope="module")

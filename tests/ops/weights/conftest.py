@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from model_cache.settings import WeightSettings, WeightStorageSettings
+from model_cache.settings import ModelSettings
 from ops.weights.fetch import FetchOptions, fetch
+from ops.weights.settings import WeightSettings, WeightStorageSettings
 from tests.http_source import HttpSource, http_source
 
 DETECTOR = "tiny-detector"
@@ -68,10 +69,15 @@ def run_fetch(tmp_path, heard) -> Callable[..., list[str]]:
     """`run_fetch(settings, models=("uv_map",))` fetches into `tmp_path / "store"`."""
 
     def run(settings: WeightSettings, **changes: object) -> list[str]:
-        folders = changes.pop("folders", ())
+        caches = changes.pop("caches", ())
         storage = changes.pop("storage", WeightStorageSettings)
-        options = FetchOptions(detector=DETECTOR, **changes)  # type: ignore[arg-type]
-        return fetch(tmp_path / "store", options, settings, storage, heard, folders=folders)  # type: ignore[arg-type]
+        upstream = changes.pop("upstream_detector", "native")
+        models = ModelSettings(
+            model_store=tmp_path / "store",
+            detector=DETECTOR,
+            upstream_detector=upstream,  # type: ignore[arg-type]
+        )
+        return fetch(models, FetchOptions(**changes), settings, storage, heard, caches=caches)  # type: ignore[arg-type]
 
     return run
 

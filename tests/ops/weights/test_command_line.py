@@ -1,4 +1,4 @@
-"""`python -m model_cache` as an operator meets it."""
+"""`python -m handler weights` as an operator meets it."""
 
 import signal
 import subprocess
@@ -7,7 +7,13 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from ops.weights import command
 from ops.weights.command import app
+
+
+@pytest.fixture(autouse=True)
+def _tests_keep_their_signals(monkeypatch):
+    monkeypatch.setattr(command, "exit_on_signals", lambda: None)
 
 
 def test_convert_prints_what_was_made_and_what_was_left_out(official_tiny_files, tmp_path):
@@ -29,7 +35,8 @@ def test_convert_says_in_one_line_what_is_missing(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "model_cache",
+        "handler",
+        "weights",
         "convert",
         str(tmp_path),
         "--out",
@@ -46,29 +53,31 @@ def test_convert_refuses_an_unknown_model(tmp_path):
     """A misspelt --only is a usage error."""
     done = CliRunner().invoke(app, ["convert", str(tmp_path), "--only", "hmr3"])
     assert done.exit_code == 2
-    assert "unknown model: hmr3" in done.output
+    assert "unknown: hmr3" in done.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_signal_leaves_no_half_written_file(tmp_path, number):
+def test_signal_leaves_no_half_written_file(tmp_path):
     """`fetch` and `convert` write gigabytes; told to end, they remove what is half there."""
     script = f"""
-import os
+import os, signal, sys
 from pathlib import Path
-from model_cache import __main__ as command
-from model_cache.store.files import written_whole
+from ops.weights.writer import written_whole
+from ops import command_line
+from ops.weights import convert as converting
 
-def convert():
-    with written_whole(Path({str(tmp_path)!r}) / "hmr2.safetensors") as file:
+def convert(sources, store, **options):
+    with written_whole(store / "hmr2.safetensors") as file:
         file.write(b"half")
-        print(sorted(os.listdir({str(tmp_path)!r})))
-        os.kill(os.getpid(), {int(number)})
+        print([path.name for path in store.iterdir()])
+        os.kill(os.getpid(), signal.SIGTERM)
 
-command.app = convert
-command.main()
+converting.convert = convert
+sys.argv = ["hmr2-worker", "weights", "convert", ".", "--out", {str(tmp_path)!r}]
+command_line.main()
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
-    assert ".hmr2.safetensors." in done.stdout
-    assert (done.returncode, list(tmp_path.iterdir())) == (128 + number, [])
+    assert ".hmr2.safetensors." in done.stdout, done.stderr
+    assert done.returncode == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == [".writer.lock"]

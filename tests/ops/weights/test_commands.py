@@ -14,10 +14,10 @@ BMAP, FMAP = "bmap_256.npy", "fmap_256.npy"
 
 
 def start(store: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """`python -m model_cache ARGUMENTS` on a store."""
+    """`python -m handler weights ARGUMENTS` on a store."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WEIGHTS_")}  # noqa: TID251 - for a process of its own
     return subprocess.Popen(
-        [sys.executable, "-m", "model_cache", *arguments],
+        [sys.executable, "-m", "handler", "weights", *arguments],
         env=kept | {"MODEL_STORE": str(store), "HOME": str(store.parent), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

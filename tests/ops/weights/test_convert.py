@@ -11,10 +11,9 @@ import yaml
 from safetensors.torch import load_file
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
-from model_cache.store.checkpoints import read_checkpoint
 from model_cache.store.files import sha256_of
-from model_cache.store.layout import read_config
-from model_cache.store.load import load_hmr2
+from model_cache.store.load import load_hmr2, read_config
+from model_cache.store.pickles import read_checkpoint
 from ops.weights.convert import convert
 from tests.goldens import load_golden
 from tests.weight_rule import weight

@@ -14,10 +14,11 @@ from model_cache.errors import StoreUnavailable, WeightsMissing
 from model_cache.store.body_files import read_body
 from model_cache.store.files import sha256_of
 from model_cache.store.load import load_hmr2
-from model_cache.store.lock import LOCK_FILE, read_lock
 from model_cache.store.manifest import OFFICIAL_FILES, UPSTREAM_DETECTORS
 from model_cache.upstream.weights import find_official
 from ops.weights import fetch as fetching
+from ops.weights.lock import read_lock
+from ops.weights.settings import LOCK_FILE
 from tests.http_source import Fault, http_source
 from tests.ops.weights.conftest import DETECTOR
 
@@ -155,7 +156,7 @@ def test_what_can_be_had_is_converted_when_something_is_missing(
     assert (tmp_path / "store" / "uv_map.safetensors").is_file()
     message = str(caught.value)
     assert message.startswith("1 files could not be had")
-    assert "WEIGHTS_APPEARANCE_CHECKPOINT=URL-or-path python -m model_cache fetch" in message
+    assert "WEIGHTS_APPEARANCE_CHECKPOINT=URL-or-path python -m handler weights fetch" in message
 
 
 def test_smpl_is_taken_from_the_operator_alone(official_tiny_files, https, settings, run_fetch, monkeypatch):
@@ -269,7 +270,7 @@ def test_network_volume_and_official_caches_are_used_first(
     volume = tmp_path / "volume"
     volume.mkdir()
     shutil.copy(official_tiny_files / "phalp" / FMAP, volume)
-    assert run_fetch(settings(mirror=str(volume)), **UV, folders=(cache,)) == ["uv_map"]
+    assert run_fetch(settings(mirror=str(volume)), **UV, caches=(cache,)) == ["uv_map"]
     assert https.requests == []
 
 

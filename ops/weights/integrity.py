@@ -1,7 +1,6 @@
-"""Is a fetched file of the kind its name says, and whole as far as its own checksums tell?
+"""Is a file of the kind its name says, and whole as far as its own checksums tell?
 
-Knows nothing of recorded hashes. Catches error pages, Git LFS pointers and cut or damaged files at the
-first fetch, when no hash is known yet.
+Catches error pages, Git LFS pointers and cut or damaged files at the first fetch, when no hash is known yet.
 """
 
 import json
@@ -10,22 +9,21 @@ import zlib
 from pathlib import Path
 
 import yaml
+from safetensors import SafetensorError, safe_open
 
-from model_cache.store.content import describe_content
-from ops.weights.answers import SourceFailed
+from model_cache.store.files import describe_content
 
 _PICKLES = (b"\x80", b"(", b"c", b"]", b"}")  # protocol 2 and later; the old text protocols
 
 
-def check_plausible(path: Path, suffix: str) -> None:
-    """Raises SourceFailed, in words, for a file that cannot be what it should be.
+def content_problem(path: Path, suffix: str) -> str | None:
+    """Why a file cannot be what it should be, in a sentence; None if it can.
 
     Args:
         path: the file.
         suffix: of its official name, `.ckpt` say.
     """
-    if not _fits(path, suffix):
-        raise SourceFailed(describe_content(path))
+    return None if _fits(path, suffix) else describe_content(path)
 
 
 def usual_suffix(path: Path, suffix: str) -> str:
@@ -43,13 +41,13 @@ def _fits(path: Path, suffix: str) -> bool:
     if suffix == ".npy":
         return head.startswith(b"\x93NUMPY")
     if suffix == ".pkl":
-        return head.startswith(_PICKLES) and not head.startswith(b"<")
+        return head.startswith(_PICKLES)
     if suffix == ".safetensors":
         return _safetensors_is_whole(path)
     try:
         text = path.read_text()
         content = json.loads(text) if suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, yaml.YAMLError, RecursionError):
         return False
     return isinstance(content, dict)
 
@@ -58,21 +56,14 @@ def _zip_is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError):  # RuntimeError: encrypted
         return False
 
 
 def _safetensors_is_whole(path: Path) -> bool:
-    """The header's offsets end where the file does."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
-            return False
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            return False
-    if not isinstance(header, dict):
+    """Whether the header describes tensors that fill the file exactly."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return bool(file.keys())
+    except SafetensorError:
         return False
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    return bool(ends) and 8 + length + max(ends) == path.stat().st_size
