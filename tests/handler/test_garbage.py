@@ -67,6 +67,7 @@ def handler(world: World, monkeypatch: pytest.MonkeyPatch) -> Handler:
     return world.handler()
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(job_input=INPUTS, job_id=st.text(max_size=10))
 def test_any_request_gets_a_coded_reply(

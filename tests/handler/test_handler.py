@@ -376,6 +376,7 @@ NEARLY_RIGHT = st.dictionaries(
 )
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(job_input=JSON_VALUES | NEARLY_RIGHT, job_id=st.text(max_size=10))
 def test_any_garbage_gets_a_coded_reply(make: Make, job_input: object, job_id: str) -> None:
