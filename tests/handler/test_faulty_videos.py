@@ -187,6 +187,7 @@ def test_missing_end_behind_the_part_is_told_and_harms_nothing(
         assert (reply["frames"] == 13) == (not is_truncated)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_any_damage_gets_a_coded_reply(world: World, tmp_path: Path) -> None:
     """Random bytes anywhere in a file: a result, or an error that is no bug."""
     whole = make_clip(tmp_path / "clip.mp4").read_bytes()

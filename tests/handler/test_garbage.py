@@ -78,6 +78,7 @@ def handler(world: World, monkeypatch: pytest.MonkeyPatch) -> Handler:
     return world.handler()
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(job_input=REQUESTS | JSON_VALUES | MISPLACED, job_id=st.text(max_size=10))
 def test_any_request_gets_a_coded_reply(

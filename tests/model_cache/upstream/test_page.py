@@ -4,7 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from model_cache.settings import ModelSettings, WeightSettings
+from model_cache.settings import ModelSettings
+from ops.weights.settings import WeightSettings
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/13-engines.md").read_text()
