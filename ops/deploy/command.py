@@ -15,11 +15,11 @@ from handler.settings import DeploySettings, inherited_environment
 from ops.deploy.advice import advice
 from ops.deploy.api import RestApi, open_api
 from ops.deploy.apply import apply_plan, destroy_endpoint, find_endpoint, plan_endpoint
+from ops.deploy.deploy_file import local_secrets, read_deploy_file, resolve_environment
 from ops.deploy.environment import wrong_settings
 from ops.deploy.errors import DeployError
 from ops.deploy.image import check_image
 from ops.deploy.plan import Plan
-from ops.deploy.read import local_secrets, read_deploy_file, resolve_environment
 from ops.deploy.schema import DeployFile
 
 FINE, FAILED, CHANGES = 0, 1, 2

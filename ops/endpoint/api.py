@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import AddressRefused, check_url, check_written_address
 from handler.transfer.numbers import whole_number
-from ops.endpoint.desk import Desk
 from ops.endpoint.jobs import FINAL, Job, status_document
+from ops.endpoint.registry import Desk
 from ops.endpoint.replies import Refused, answer, parse_object, read_body
 
 MAX_RUN_BYTES = 10 * 1000**2  # RunPod's limits

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from handler.settings import IntakeSettings, ServeSettings
 from ops.endpoint.api import JobApi
-from ops.endpoint.desk import Desk
+from ops.endpoint.registry import Desk
 from ops.endpoint.replies import Handle, Refused, errors_as_json
 from ops.endpoint.webhook import call_due_webhooks
 from ops.endpoint.worker_api import WorkerApi

@@ -18,11 +18,11 @@ import structlog
 from handler import logs
 from handler.settings import BucketSettings, ServeSettings, inherited_environment
 from ops.endpoint.database import QueueUnusable
-from ops.endpoint.desk import Desk
 from ops.endpoint.endpoint import AddressUnavailable, Endpoint
-from ops.endpoint.intake import LocalIntakeSettings
 from ops.endpoint.queue import JobQueue
+from ops.endpoint.registry import Desk
 from ops.endpoint.secret_files import SecretUnusable, read_private, torn, write_private
+from ops.endpoint.settings import LocalIntakeSettings
 from ops.endpoint.storage import ObjectStore, StorageUnavailable, load_keys
 from ops.endpoint.supervise import Supervisor, WorkerCommand
 from ops.endpoint.worker_environment import worker_environment

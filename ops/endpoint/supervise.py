@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import structlog
 
 from ops.endpoint.database import transaction
-from ops.endpoint.desk import Desk, Worker
 from ops.endpoint.processes import birth, end_group, ending_with_parent
+from ops.endpoint.registry import Desk, Worker
 
 SHORT_LIFE_SECONDS = 10.0  # a worker that ends sooner, without asking for a job, cannot start
 FAILURES_UNTIL_UNHEALTHY = 3

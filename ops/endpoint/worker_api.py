@@ -17,8 +17,8 @@ from aiohttp import web
 
 from handler.errors import EndpointError
 from handler.transfer.numbers import whole_number
-from ops.endpoint.desk import Desk, Worker
 from ops.endpoint.jobs import State, failure_output, for_worker
+from ops.endpoint.registry import Desk, Worker
 from ops.endpoint.replies import Refused, answer, parse_object, read_body
 
 MAX_RESULT_BYTES = 20 * 1000**2  # what RunPod was seen to accept

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ops.endpoint.intake import LocalIntakeSettings
+from ops.endpoint.settings import LocalIntakeSettings
 
 WORKER_LIMIT_MARGIN_SECONDS = 60.0  # a worker ends a job itself, with its own error, before we do
 SHORTEST_BUDGET_SECONDS = 1.0

@@ -10,9 +10,9 @@ import pytest
 from handler.job import JobInput
 from handler.settings import BucketSettings
 from ops.deploy.advice import advice
+from ops.deploy.deploy_file import read_deploy_file, resolve_environment
 from ops.deploy.environment import worker_settings, wrong_settings
 from ops.deploy.plan import make_plan
-from ops.deploy.read import read_deploy_file, resolve_environment
 from ops.deploy.schema import DeployFile, FromEnv
 from tests.ops.deploy.fake_rest import validator
 

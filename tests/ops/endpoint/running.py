@@ -10,10 +10,10 @@ from typing import Any
 import aiohttp
 
 from handler.settings import IntakeSettings, ServeSettings
-from ops.endpoint.desk import Desk
 from ops.endpoint.endpoint import Endpoint
-from ops.endpoint.intake import LocalIntakeSettings
 from ops.endpoint.queue import JobQueue
+from ops.endpoint.registry import Desk
+from ops.endpoint.settings import LocalIntakeSettings
 
 WORKER_KEY = "worker-key"
 SETTINGS = ServeSettings(hold_seconds=0.3, lease_seconds=5, stop_seconds=0.2, webhook_interval_seconds=0.05)

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from ops.endpoint.intake import LocalIntakeSettings
+from ops.endpoint.settings import LocalIntakeSettings
 from tests.ops.endpoint.running import SETTINGS, Running, running
 
 JSON = st.recursive(

@@ -11,9 +11,9 @@ import pytest
 from handler.settings import ServeSettings
 from ops.endpoint import supervise
 from ops.endpoint.database import open_database, transaction
-from ops.endpoint.desk import Desk
 from ops.endpoint.jobs import State
 from ops.endpoint.queue import JobQueue
+from ops.endpoint.registry import Desk
 from ops.endpoint.serve import CannotServe, ServeOptions, run
 from ops.endpoint.supervise import Supervisor, WorkerCommand
 from tests.ops.endpoint.running import running

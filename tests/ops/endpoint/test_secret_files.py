@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from handler.settings import ServeSettings
-from ops.endpoint.desk import Desk
 from ops.endpoint.endpoint import Endpoint
-from ops.endpoint.intake import LocalIntakeSettings
 from ops.endpoint.queue import JobQueue
+from ops.endpoint.registry import Desk
 from ops.endpoint.secret_files import SecretUnusable, read_private, write_private
 from ops.endpoint.serve import CannotServe, ServeOptions, run
+from ops.endpoint.settings import LocalIntakeSettings
 from ops.endpoint.storage import load_keys
 
 WHOLE = '{"access_key_id": "ABCDEFGH", "secret_access_key": "abcdefgh"}'

@@ -12,9 +12,9 @@ import pytest
 
 from handler.settings import ServeSettings
 from ops.endpoint import supervise
-from ops.endpoint.desk import Desk
 from ops.endpoint.processes import birth
 from ops.endpoint.queue import JobQueue
+from ops.endpoint.registry import Desk
 from ops.endpoint.supervise import Supervisor, WorkerCommand
 from tests.end_to_end.endpoint_process import wait_until
 

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from handler.settings import IntakeSettings, ServeSettings
-from ops.endpoint.intake import LocalIntakeSettings
 from ops.endpoint.queue import JobQueue
+from ops.endpoint.settings import LocalIntakeSettings
 from ops.endpoint.webhook import call_due_webhooks
 from tests.end_to_end.webhook_receiver import webhook_receiver
 from tests.ops.endpoint.clock import Clock

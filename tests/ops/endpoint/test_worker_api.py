@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ops.endpoint.desk import Bell
+from ops.endpoint.registry import Bell
 from tests.ops.endpoint.clock import Clock
 from tests.ops.endpoint.running import SETTINGS, running
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from handler.settings import IntakeSettings
-from ops.endpoint.intake import LocalIntakeSettings
+from ops.endpoint.settings import LocalIntakeSettings
 from ops.endpoint.worker_environment import worker_environment
 
 
