@@ -23,7 +23,7 @@ def settings_classes(*modules: ModuleType) -> list[type[BaseSettings]]:
         kind
         for module in modules
         for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, BaseSettings) and kind.__module__ == module.__name__
+        if isinstance(kind, type) and BaseSettings in kind.__bases__ and kind.__module__ == module.__name__
     ]
 
 

@@ -153,12 +153,13 @@ def schema() -> None:
     """Write docs/schema, the TypeScript types and the settings table, from the repository's root."""
     import handler.settings
     import model_cache.settings
+    import ops.endpoint.settings
     from handler.schema import write_files
     from handler.settings_table import PAGE, filled_in, settings_classes
 
     for path in write_files(Path.cwd()):
         typer.echo(f"wrote {path}")
-    classes = settings_classes(handler.settings, model_cache.settings)
+    classes = settings_classes(handler.settings, ops.endpoint.settings, model_cache.settings)
     PAGE.write_text(filled_in(PAGE.read_text(), classes))
     typer.echo(f"wrote {PAGE}")
 

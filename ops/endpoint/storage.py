@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: rclone's, which enforces signatures and expiry. Knows no job."""
+"""A real S3 server on loopback: rclone's, which enforces signatures and expiry."""
 
 import json
 import re
