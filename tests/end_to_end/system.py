@@ -17,7 +17,7 @@ LONG_FRAMES = 320
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class System:
     """An endpoint with one worker, and its bucket with two clips."""
 
     endpoint: EndpointProcess
@@ -46,7 +46,7 @@ def draw(index: int, size: tuple[int, int]) -> Any:
 
 
 @contextmanager
-def a_world(folder: Path) -> Iterator[World]:
+def a_system(folder: Path) -> Iterator[System]:
     """One worker; perception takes 50 ms a batch, so that a long job can be met on its way."""
     settings = {"FAKE_SECONDS_PER_BATCH": "0.05", "WORKER_PROGRESS_INTERVAL_SECONDS": "0.1"}
     with serving(folder / "data", 1, "tests.end_to_end.fake_models_worker", **settings) as endpoint:
@@ -61,4 +61,4 @@ def a_world(folder: Path) -> Iterator[World]:
             clip = make_video(folder / f"{name}.mp4", num_frames=num_frames, fps=25, size=SIZE, draw=draw)
             store.client().upload_file(str(clip), store.bucket, f"videos/{name}.mp4")
         endpoint.wait_for_workers(1)
-        yield World(endpoint=endpoint, store=store)
+        yield System(endpoint=endpoint, store=store)
