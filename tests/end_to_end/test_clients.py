@@ -44,7 +44,7 @@ def check_output(text: str, *, by_webhook: bool) -> None:
 def test_python_client_runs_a_job(system: System, tmp_path: Path, by_webhook: bool) -> None:
     """A local file is uploaded; the frames are read back from the bucket."""
     clip = tmp_path / "clip.mp4"
-    clip.write_bytes(system.read(f"videos/{clip_for(by_webhook=by_webhook)}.mp4"))
+    clip.write_bytes(system.store.get(f"videos/{clip_for(by_webhook=by_webhook)}.mp4"))
     arguments = [str(clip), "--env", str(system.endpoint.data / "client.env")]
     done = _python(*arguments, *(["--webhook"] if by_webhook else []))
     assert done.returncode == 0, done.stderr
@@ -93,7 +93,7 @@ def test_typescript_client_runs_a_job(system: System, typescript_client: list[st
     )
     assert done.returncode == 0, done.stderr
     check_output(done.stdout, by_webhook=by_webhook)
-    assert system.keys("jobs/")
+    assert system.store.keys("jobs/")
 
 
 @pytest.mark.slow

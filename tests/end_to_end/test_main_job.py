@@ -36,7 +36,7 @@ def test_presigned_video_becomes_tracked_people_on_s3(system: System) -> None:
         job_id = endpoint.submit(
             {
                 "input": {
-                    "video_url": system.store.presign_get("videos/long.mp4"),
+                    "video_url": system.store.presign("get_object", "videos/long.mp4"),
                     "output": {"prefix": "customers/42"},
                     "options": {"artifacts": ["frames.json", "overlay.mp4"]},
                 },
@@ -72,18 +72,18 @@ def test_presigned_video_becomes_tracked_people_on_s3(system: System) -> None:
     prefix = f"customers/42/{job_id}/"
     kinds = {artifact["kind"]: artifact for artifact in reply["artifacts"]}
     assert set(kinds) == {"result.json", "frames.jsonl.gz", "frames.json", "overlay.mp4"}
-    assert system.keys(prefix) == sorted(artifact["key"] for artifact in kinds.values())
+    assert system.store.keys(prefix) == sorted(artifact["key"] for artifact in kinds.values())
     for kind, artifact in kinds.items():
-        data = system.read(artifact["key"])
+        data = system.store.get(artifact["key"])
         folder = "" if kind == "result.json" else artifact["sha256"][:16] + "/"
         assert artifact["key"] == prefix + folder + kind
         assert (len(data), hashlib.sha256(data).hexdigest()) == (artifact["bytes"], artifact["sha256"])
 
-    summary = json.loads(system.read(prefix + "result.json"))
+    summary = json.loads(system.store.get(prefix + "result.json"))
     check_schema(summary, "result")
     assert summary["processed"]["frames"] == LONG_FRAMES
     assert [track["track_id"] for track in summary["tracks"]] == [1, 2]
-    lines = gzip.decompress(system.read(kinds["frames.jsonl.gz"]["key"])).splitlines()
+    lines = gzip.decompress(system.store.get(kinds["frames.jsonl.gz"]["key"])).splitlines()
     frames = [json.loads(line) for line in lines]
     schema = json.loads((SCHEMAS / "frame.schema.json").read_text())
     validator = jsonschema.validators.validator_for(schema)(schema)
@@ -91,7 +91,7 @@ def test_presigned_video_becomes_tracked_people_on_s3(system: System) -> None:
         validator.validate(frame)
     assert [frame["frame"] for frame in frames] == list(range(LONG_FRAMES))
     assert all(len(frame["people"]) == 2 for frame in frames[:40])
-    assert json.loads(system.read(kinds["frames.json"]["key"]))["frames"] == frames
+    assert json.loads(system.store.get(kinds["frames.json"]["key"]))["frames"] == frames
     assert system.left_behind() == []
 
 
@@ -99,7 +99,7 @@ def test_presigned_video_becomes_tracked_people_on_s3(system: System) -> None:
 def test_link_that_does_not_work_is_told_apart(system: System, what: str) -> None:
     """The storage enforces signature and expiry; the caller learns which it is, without the URL."""
     key = "videos/nothing.mp4" if what == "missing" else "videos/short.mp4"
-    url = system.store.presign_get(key, expires_seconds=-60 if what == "expired" else 600)
+    url = system.store.presign("get_object", key, expires_seconds=-60 if what == "expired" else 600)
     if what == "tampered":
         url = url[:-1] + ("0" if url[-1] != "0" else "1")
     if what == "of another key":
@@ -113,14 +113,15 @@ def test_link_that_does_not_work_is_told_apart(system: System, what: str) -> Non
 
 def test_results_can_go_to_presigned_urls(system: System) -> None:
     """The worker needs no keys then; a URL signed for something else is UPLOAD_DENIED."""
-    put_urls = {kind: system.store.presign_put(f"put/{kind}") for kind in ("result.json", "frames.jsonl.gz")}
-    video_url = system.store.presign_get("videos/short.mp4")
+    kinds = ("result.json", "frames.jsonl.gz")
+    put_urls = {kind: system.store.presign("put_object", f"put/{kind}") for kind in kinds}
+    video_url = system.store.presign("get_object", "videos/short.mp4")
     document = system.endpoint.wait(system.endpoint.run(video_url=video_url, output={"put_urls": put_urls}))
     assert document["status"] == "COMPLETED", document
-    assert system.keys("put/") == ["put/frames.jsonl.gz", "put/result.json"]
-    lines = gzip.decompress(system.read("put/frames.jsonl.gz")).splitlines()
+    assert system.store.keys("put/") == ["put/frames.jsonl.gz", "put/result.json"]
+    lines = gzip.decompress(system.store.get("put/frames.jsonl.gz")).splitlines()
     assert len(lines) == SHORT_FRAMES
-    denied = {**put_urls, "result.json": system.store.presign_get("put/other.json")}
+    denied = {**put_urls, "result.json": system.store.presign("get_object", "put/other.json")}
     document = system.endpoint.wait(system.endpoint.run(video_url=video_url, output={"put_urls": denied}))
     assert document["output"]["error_code"] == "UPLOAD_DENIED"
 
@@ -134,7 +135,7 @@ def test_input_that_is_wrong_is_told_before_any_work(system: System) -> None:
 
 def test_worker_killed_in_the_middle_of_a_job_loses_nothing(system: System) -> None:
     """SIGKILL while frames are tracked: the next worker runs the job, and no file of the first is left."""
-    job_id = system.endpoint.run(video_url=system.store.presign_get("videos/long.mp4"))
+    job_id = system.endpoint.run(video_url=system.store.presign("get_object", "videos/long.mp4"))
     wait_until(lambda: system.endpoint.status(job_id).get("output", {}).get("frames_done", 0) > 0)
     victim = system.endpoint.status(job_id)["workerId"]
     os.kill(_pid_of(system.endpoint, victim), signal.SIGKILL)
@@ -142,31 +143,31 @@ def test_worker_killed_in_the_middle_of_a_job_loses_nothing(system: System) -> N
     assert (document["status"], document["retries"]) == ("COMPLETED", 1)
     assert document["workerId"] != victim
     keys = {artifact["kind"]: artifact["key"] for artifact in document["output"]["artifacts"]}
-    lines = gzip.decompress(system.read(keys["frames.jsonl.gz"])).splitlines()
+    lines = gzip.decompress(system.store.get(keys["frames.jsonl.gz"])).splitlines()
     assert len(lines) == LONG_FRAMES
     assert system.left_behind() == []
 
 
 def test_cancelled_job_leaves_nothing(system: System) -> None:
     """No artifact, no temporary file, and the worker is free for the next job."""
-    job_id = system.endpoint.run(video_url=system.store.presign_get("videos/long.mp4"))
+    job_id = system.endpoint.run(video_url=system.store.presign("get_object", "videos/long.mp4"))
     wait_until(lambda: system.endpoint.status(job_id).get("output", {}).get("frames_done", 0) > 0)
     assert system.endpoint.call("POST", f"cancel/{job_id}").json()["status"] == "CANCELLED"
     wait_until(lambda: not system.left_behind())
     time.sleep(0.2)
-    assert system.keys(job_id) == []
-    after = system.endpoint.run(video_url=system.store.presign_get("videos/short.mp4"))
+    assert system.store.keys(job_id) == []
+    after = system.endpoint.run(video_url=system.store.presign("get_object", "videos/short.mp4"))
     assert system.endpoint.wait(after)["status"] == "COMPLETED"
 
 
 def test_nothing_secret_was_logged(system: System) -> None:
     """Neither presigned URLs nor keys, by the endpoint or its worker, over a whole good and a failed job."""
-    good = system.endpoint.run(video_url=system.store.presign_get("videos/short.mp4"))
-    bad = system.endpoint.run(video_url=system.store.presign_get("videos/nothing.mp4"))
+    good = system.endpoint.run(video_url=system.store.presign("get_object", "videos/short.mp4"))
+    bad = system.endpoint.run(video_url=system.store.presign("get_object", "videos/nothing.mp4"))
     assert [system.endpoint.wait(job_id)["status"] for job_id in (good, bad)] == ["COMPLETED", "FAILED"]
     log = system.endpoint.log.read_text()
     assert good in log
-    for secret in ("X-Amz-Signature", system.store.keys.secret_access_key, _worker_key(system.endpoint)):
+    for secret in ("X-Amz-Signature", system.store.secret_access_key, _worker_key(system.endpoint)):
         assert secret not in log
 
 
