@@ -3,9 +3,8 @@
 import os
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -127,34 +126,6 @@ class PlatformSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RUNPOD_", frozen=True)
 
     ai_api_key: SecretStr | None = Field(default=None, description="Key of the job queue; only ever hidden.")
-
-
-class DeploySettings(BaseSettings):
-    """How `python -m handler deploy` reaches RunPod's REST API; nothing here concerns a worker."""
-
-    model_config = SettingsConfigDict(env_prefix="RUNPOD_", frozen=True)
-
-    api_key: SecretStr | None = Field(default=None, description="API key; deploy only, never on a worker.")
-    deploy_url: str = Field(default="https://api.runpod.io/v2", description="Address of the REST API.")
-    deploy_timeout_seconds: float = Field(default=30.0, gt=0, description="Limit for an answer of the API.")
-    deploy_attempts: int = Field(
-        default=5, ge=1, description="Attempts of a request that the API refused for the moment."
-    )
-    deploy_wait_seconds: float = Field(
-        default=60.0, gt=0, description="Longest wait before another attempt; a longer quota window fails."
-    )
-    deploy_release_seconds: float = Field(
-        default=900.0, ge=0, description="Longest wait until all workers run a new release."
-    )
-    deploy_poll_seconds: float = Field(default=5.0, gt=0, description="Time between two looks at a release.")
-
-    @field_validator("deploy_url")
-    @classmethod
-    def _key_travels_encrypted(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
-            raise ValueError("must be https (the API key travels with each request)")
-        return url.rstrip("/")
 
 
 def quiet_platform_logs() -> None:

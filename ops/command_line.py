@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from model_cache.errors import ModelError
-from ops.deploy.app import app as deploy
+from ops.deploy.command import app as deploy
 from ops.weights.command import app as weights
 
 if TYPE_CHECKING:  # the commands import what they need when they run: importing torch takes seconds
@@ -153,13 +153,16 @@ def schema() -> None:
     """Write docs/schema, the TypeScript types and the settings table, from the repository's root."""
     import handler.settings
     import model_cache.settings
+    import ops.deploy.settings
     import ops.endpoint.settings
     from handler.schema import write_files
     from handler.settings_table import PAGE, filled_in, settings_classes
 
     for path in write_files(Path.cwd()):
         typer.echo(f"wrote {path}")
-    classes = settings_classes(handler.settings, ops.endpoint.settings, model_cache.settings)
+    classes = settings_classes(
+        handler.settings, model_cache.settings, ops.endpoint.settings, ops.deploy.settings
+    )
     PAGE.write_text(filled_in(PAGE.read_text(), classes))
     typer.echo(f"wrote {PAGE}")
 

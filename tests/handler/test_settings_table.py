@@ -6,11 +6,12 @@ import pytest
 
 import handler.settings
 import model_cache.settings
+import ops.deploy.settings
 import ops.endpoint.settings
 from handler.settings_table import PAGE, filled_in, settings_classes
 
 ROOT = Path(__file__).parents[2]
-CLASSES = settings_classes(handler.settings, ops.endpoint.settings, model_cache.settings)
+CLASSES = settings_classes(handler.settings, model_cache.settings, ops.endpoint.settings, ops.deploy.settings)
 
 
 def test_the_operations_page_holds_todays_settings():

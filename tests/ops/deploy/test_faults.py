@@ -2,14 +2,13 @@
 
 import pytest
 
-from handler.settings import DeploySettings
 from ops.deploy.api import retry_after
 from ops.deploy.errors import ApiError
-from tests.ops.deploy.conftest import LOCAL_SECRET, Operator
+from ops.deploy.settings import DeploySettings
+from tests.ops.deploy.conftest import LOCAL_SECRET, TRIES, Operator
 from tests.ops.deploy.fake_rest import KEY, FakeRest, Fault
 
 FINE, FAILED, CHANGES = 0, 1, 2
-TRIES = 4  # RUNPOD_DEPLOY_ATTEMPTS of these tests
 
 
 def test_wrong_key_is_said_plainly_and_not_tried_again(
@@ -105,7 +104,7 @@ def test_strange_waits_are_not_heeded(operator: Operator, rest: FakeRest, wait: 
 )
 def test_retries_wait_as_long_as_runpod_asks(error: Exception, repeatable: bool, expected: float):
     """429 by the header's seconds up to the limit; 5xx and silence only where twice does no harm."""
-    decide = retry_after(DeploySettings(deploy_wait_seconds=60), repeatable=repeatable)
+    decide = retry_after(DeploySettings(), repeatable=repeatable)
 
     assert decide(error) == expected
 

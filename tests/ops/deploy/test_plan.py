@@ -5,9 +5,9 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.deploy.live import LiveEndpoint, parse
+from ops.deploy.api import LiveEndpoint, parse
+from ops.deploy.deploy_file import DeployFile
 from ops.deploy.plan import make_plan
-from ops.deploy.schema import DeployFile
 from tests.ops.deploy.fake_rest import CARDS, FakeRest
 
 POOLS = sorted({pool for pool in CARDS.values() if pool})

@@ -9,11 +9,9 @@ import pytest
 
 from handler.job import JobInput
 from handler.settings import BucketSettings
-from ops.deploy.advice import advice
-from ops.deploy.deploy_file import read_deploy_file, resolve_environment
+from ops.deploy.deploy_file import DeployFile, FromEnv, read_deploy_file, remarks, resolve_environment
 from ops.deploy.environment import worker_settings, wrong_settings
 from ops.deploy.plan import make_plan
-from ops.deploy.schema import DeployFile, FromEnv
 from tests.ops.deploy.fake_rest import validator
 
 ROOT = Path(__file__).parents[3]
@@ -43,7 +41,7 @@ def test_deploy_file_is_accepted_by_runpod_and_by_the_worker(profile: str | None
     validator("CreateEndpointRequest").validate(body)
     assert environment.keys() - worker_settings().keys() == set()
     assert wrong_settings(environment) == []
-    assert advice(file.endpoint, environment) == []
+    assert remarks(file.endpoint, environment) == []
 
 
 def test_deploy_file_has_the_profiles_of_the_docs():
