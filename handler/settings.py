@@ -3,9 +3,8 @@
 import os
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -153,74 +152,6 @@ class PlatformSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RUNPOD_", frozen=True)
 
     ai_api_key: SecretStr | None = Field(default=None, description="Key of the job queue; only ever hidden.")
-
-
-class ServeSettings(BaseSettings):
-    """The endpoint on one machine (`python -m handler serve`), with RunPod's figures where it gives them."""
-
-    model_config = SettingsConfigDict(env_prefix="SERVE_", frozen=True)
-
-    endpoint_id: str = Field(default="local", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="/v2/{this}/run.")
-    api_key: SecretStr | None = Field(
-        default=None, description="Bearer key that clients must send; required to listen beyond loopback."
-    )
-    execution_timeout_seconds: float = Field(
-        default=6 * 3600, gt=0, description="Longest run of a job whose policy does not say."
-    )
-    ttl_seconds: float = Field(
-        default=24 * 3600, gt=0, description="Life of an unfinished job whose policy does not say."
-    )
-    result_seconds: float = Field(default=1800, gt=0, description="How long results of /run are kept.")
-    sync_result_seconds: float = Field(default=60, gt=0, description="How long results of /runsync are kept.")
-    max_attempts: int = Field(
-        default=3, ge=1, description="Workers that may vanish with a job before it fails as WORKER_LOST."
-    )
-    ping_seconds: int = Field(default=5, ge=1, description="Time between two heartbeats of a worker.")
-    lease_seconds: float = Field(
-        default=30, gt=0, description="A job whose worker was silent for so long goes back to the queue."
-    )
-    request_seconds: float = Field(
-        default=75, gt=0, description="Time in which a request must arrive, and life of an idle connection."
-    )
-    hold_seconds: float = Field(
-        default=20, gt=0, le=80, description="How long a worker's request for a job is held open."
-    )
-    stop_seconds: float = Field(
-        default=15, gt=0, description="Time a worker has to end after SIGTERM, or after a job was stopped."
-    )
-    webhook_attempts: int = Field(default=3, ge=1, description="Calls of a webhook until it answers 200.")
-    webhook_interval_seconds: float = Field(
-        default=10, gt=0, description="Time between two calls of a webhook."
-    )
-    webhook_timeout_seconds: float = Field(default=10, gt=0, description="Longest wait for its answer.")
-
-
-class DeploySettings(BaseSettings):
-    """How `python -m handler deploy` reaches RunPod's REST API; nothing here concerns a worker."""
-
-    model_config = SettingsConfigDict(env_prefix="RUNPOD_", frozen=True)
-
-    api_key: SecretStr | None = Field(default=None, description="API key; deploy only, never on a worker.")
-    deploy_url: str = Field(default="https://api.runpod.io/v2", description="Address of the REST API.")
-    deploy_timeout_seconds: float = Field(default=30.0, gt=0, description="Limit for an answer of the API.")
-    deploy_attempts: int = Field(
-        default=5, ge=1, description="Attempts of a request that the API refused for the moment."
-    )
-    deploy_wait_seconds: float = Field(
-        default=60.0, gt=0, description="Longest wait before another attempt; a longer quota window fails."
-    )
-    deploy_release_seconds: float = Field(
-        default=900.0, ge=0, description="Longest wait until all workers run a new release."
-    )
-    deploy_poll_seconds: float = Field(default=5.0, gt=0, description="Time between two looks at a release.")
-
-    @field_validator("deploy_url")
-    @classmethod
-    def _key_travels_encrypted(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
-            raise ValueError("must be https (the API key travels with each request)")
-        return url.rstrip("/")
 
 
 def quiet_platform_logs() -> None:

@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from model_cache.errors import ModelError, WeightsMissing
-from ops.deploy.app import app as deploy
+from ops.deploy.command import app as deploy
 from ops.weights.command import app as weights
 
 if TYPE_CHECKING:  # the commands import what they need when they run: importing torch takes seconds

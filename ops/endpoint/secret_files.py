@@ -1,4 +1,4 @@
-"""Files that hold keys: written whole or not at all, read strictly. Knows nothing of what a key opens."""
+"""Files that hold keys: written whole or not at all, and read strictly."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class SecretUnusable(RuntimeError):
-    """A file does not hold what was written to it; the message names the file and what to do."""
+    """A file cannot be used; the message names it and what to do."""
 
 
 def write_private(path: Path, text: str) -> None:
@@ -36,7 +36,7 @@ def write_private(path: Path, text: str) -> None:
 def read_private(path: Path) -> str | None:
     """A file's text without white space around it, or None if there is no such file.
 
-    One that others may read is closed to them.
+    If others may read it, its mode is corrected.
 
     Raises:
         SecretUnusable: it cannot be read, or is no text.

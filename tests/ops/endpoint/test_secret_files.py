@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from handler.settings import ServeSettings
-from ops.endpoint.desk import Desk
 from ops.endpoint.endpoint import Endpoint
-from ops.endpoint.intake import LocalIntakeSettings
 from ops.endpoint.queue import JobQueue
+from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.secret_files import SecretUnusable, read_private, write_private
 from ops.endpoint.serve import CannotServe, ServeOptions, run
+from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
 from ops.endpoint.storage import load_keys
 
 WHOLE = '{"access_key_id": "ABCDEFGH", "secret_access_key": "abcdefgh"}'
@@ -110,7 +109,7 @@ def test_files_are_private_and_left_overs_harmless(tmp_path: Path) -> None:
 def test_endpoint_refuses_an_empty_worker_key(tmp_path: Path) -> None:
     """Whoever hands it in."""
     queue = JobQueue(tmp_path / "queue.sqlite3", ServeSettings())
-    desk = Desk(queue, lease_seconds=1, stop_seconds=1)
+    registry = WorkerRegistry(queue, ServeSettings())
     with pytest.raises(ValueError, match="empty"):
-        Endpoint(desk, ServeSettings(), LocalIntakeSettings(), worker_key="")
+        Endpoint(registry, ServeSettings(), LocalIntakeSettings(), worker_key="")
     queue.close()

@@ -5,36 +5,20 @@ import contextlib
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from handler.settings import IntakeSettings, ServeSettings
-from ops.endpoint.intake import LocalIntakeSettings
+from handler.settings import IntakeSettings
 from ops.endpoint.queue import JobQueue
+from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
 from ops.endpoint.webhook import call_due_webhooks
 from tests.end_to_end.webhook_receiver import webhook_receiver
-from tests.ops.endpoint.clock import Clock
+from tests.ops.endpoint.running import Clock
 
-SETTINGS = ServeSettings(webhook_attempts=3, webhook_interval_seconds=10)
 LOCAL = LocalIntakeSettings()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Time as the test says."""
-    return Clock()
-
-
-@pytest.fixture
-def queue(tmp_path: Path, clock: Clock) -> Iterator[JobQueue]:
-    """A queue in a new file."""
-    queue = JobQueue(tmp_path / "queue.sqlite3", SETTINGS, clock)
-    yield queue
-    queue.close()
 
 
 def end_job(queue: JobQueue, url: str, job_id: str = "a") -> None:
@@ -67,12 +51,12 @@ def test_only_200_is_success(queue: JobQueue, clock: Clock, answer: int) -> None
 def test_call_that_may_have_arrived_is_repeated_after_a_crash(tmp_path: Path, clock: Clock) -> None:
     """At least once: only a noted success ends the calls."""
     with webhook_receiver() as receiver:
-        first = JobQueue(tmp_path / "queue.sqlite3", SETTINGS, clock)
+        first = JobQueue(tmp_path / "queue.sqlite3", ServeSettings(), clock)
         end_job(first, f"{receiver.url}/hook")
         first.webhook_called = lambda *_, **__: None  # type: ignore[method-assign]  # killed before it was noted
         call(first)
         first.close()
-        second = JobQueue(tmp_path / "queue.sqlite3", SETTINGS, clock)
+        second = JobQueue(tmp_path / "queue.sqlite3", ServeSettings(), clock)
         assert call(second) == 0, "ten seconds apart, also over a restart"
         clock.advance(10)
         assert call(second) == 1
@@ -99,7 +83,8 @@ def test_silent_webhook_costs_its_timeout_only(queue: JobQueue) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         end_job(queue, f"http://127.0.0.1:{silent.getsockname()[1]}/")
         assert call(queue, timeout_seconds=0.1) == 1
-    (job,) = queue._select("id = 'a'")
+    job = queue.get("a")
+    assert job is not None
     assert (job.webhook_calls, job.webhook_due_at is not None) == (1, True)
 
 
@@ -137,7 +122,8 @@ def test_call_ends_with_its_time(queue: JobQueue, dripping: bool) -> None:
         assert call(queue, timeout_seconds=0.2) == 1
         ended.set()
         receiver.join()
-    (job,) = queue._select("id = 'a'")
+    job = queue.get("a")
+    assert job is not None
     assert job.webhook_calls == 1
 
 
@@ -152,7 +138,8 @@ def test_call_does_not_hold_up_the_end(queue: JobQueue) -> None:
         end_job(queue, f"http://127.0.0.1:{silent.getsockname()[1]}/")
         with pytest.raises(TimeoutError):
             asyncio.run(main())  # returns when its threads have ended
-    (job,) = queue._select("id = 'a'")
+    job = queue.get("a")
+    assert job is not None
     assert (job.webhook_calls, job.webhook_due_at is not None) == (0, True)
 
 

@@ -1,4 +1,4 @@
-"""An endpoint with the real worker over fake networks, and a bucket with clips. Knows no test."""
+"""An endpoint with the real worker over fake networks, and a bucket with clips."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops.endpoint.storage import ObjectStore, StorageKeys
 from tests.end_to_end.endpoint_process import EndpointProcess, serving
 from tests.fakes import draw_people
+from tests.s3_server import S3Server
 from tests.video_factory import make_video
 
 SIZE = (320, 240)
@@ -17,21 +17,11 @@ LONG_FRAMES = 320
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class System:
     """An endpoint with one worker, and its bucket with two clips."""
 
     endpoint: EndpointProcess
-    store: ObjectStore
-
-    def keys(self, prefix: str) -> list[str]:
-        """Every object below a prefix."""
-        found = self.store.client().list_objects_v2(Bucket=self.store.bucket, Prefix=prefix)
-        return sorted(item["Key"] for item in found.get("Contents", []))
-
-    def read(self, key: str) -> bytes:
-        """An object's bytes."""
-        body: bytes = self.store.client().get_object(Bucket=self.store.bucket, Key=key)["Body"].read()
-        return body
+    store: S3Server
 
     def left_behind(self) -> list[str]:
         """Files of jobs in the worker's scratch folder."""
@@ -46,19 +36,20 @@ def draw(index: int, size: tuple[int, int]) -> Any:
 
 
 @contextmanager
-def a_world(folder: Path) -> Iterator[World]:
+def a_system(folder: Path) -> Iterator[System]:
     """One worker; perception takes 50 ms a batch, so that a long job can be met on its way."""
     settings = {"FAKE_SECONDS_PER_BATCH": "0.05", "WORKER_PROGRESS_INTERVAL_SECONDS": "0.1"}
     with serving(folder / "data", 1, "tests.end_to_end.fake_models_worker", **settings) as endpoint:
         client = endpoint.client
-        keys = StorageKeys(
+        store = S3Server(
+            endpoint_url=client["BUCKET_ENDPOINT_URL"],
             access_key_id=client["BUCKET_ACCESS_KEY_ID"],
             secret_access_key=client["BUCKET_SECRET_ACCESS_KEY"],
+            bucket=client["BUCKET_NAME"],
+            folder=endpoint.data / "objects",
         )
-        store = ObjectStore(folder, keys)  # signs for the endpoint's own
-        store.endpoint_url = client["BUCKET_ENDPOINT_URL"]
         for name, num_frames in (("short", SHORT_FRAMES), ("long", LONG_FRAMES)):
             clip = make_video(folder / f"{name}.mp4", num_frames=num_frames, fps=25, size=SIZE, draw=draw)
             store.client().upload_file(str(clip), store.bucket, f"videos/{name}.mp4")
         endpoint.wait_for_workers(1)
-        yield World(endpoint=endpoint, store=store)
+        yield System(endpoint=endpoint, store=store)

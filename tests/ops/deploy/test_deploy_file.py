@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from ops.deploy.deploy_file import DeployFile, check_image, read_deploy_file, resolve_environment
 from ops.deploy.environment import is_secret, worker_settings, wrong_settings
 from ops.deploy.errors import DeployError
-from ops.deploy.image import check_image
-from ops.deploy.read import read_deploy_file, resolve_environment
-from ops.deploy.schema import DeployFile
 from tests.ops.deploy.conftest import Operator
 from tests.ops.deploy.fake_rest import FakeRest
 
@@ -68,16 +66,13 @@ def test_file_that_is_wrong_is_refused_by_place(tmp_path: Path, change: dict[str
     """Unknown keys and values that RunPod or the worker would not take are named by their path."""
     with pytest.raises(DeployError) as caught:
         read(tmp_path, {"endpoint": SMALLEST | change})
-
     assert place in str(caught.value)
 
 
 def test_smallest_file_gets_defaults_fit_for_video(tmp_path: Path):
     """FlashBoot on, no worker idle for ever, room for a large video; `timeout` must be said."""
     endpoint = read(tmp_path, {"endpoint": SMALLEST}).endpoint
-
     body = endpoint.body("a/b:1", {})
-
     assert body["flashboot"] == "FLASHBOOT"
     assert body["workers"] == {"min": 0, "max": 3, "idleTimeout": 10}
     assert body["disk"] == 50
@@ -88,7 +83,6 @@ def test_smallest_file_gets_defaults_fit_for_video(tmp_path: Path):
 def test_bare_off_is_understood(tmp_path: Path):
     """YAML 1.1 reads OFF as false; RunPod's word is meant."""
     file = read(tmp_path, yaml.safe_dump({"endpoint": SMALLEST}) + "  flashboot: OFF\n")
-
     assert file.endpoint.flashboot == "OFF"
 
 
@@ -110,18 +104,7 @@ def test_text_that_is_no_deploy_file_is_refused(tmp_path: Path, text: str, said:
     """The line is named, never quoted: it may hold a secret."""
     with pytest.raises(DeployError) as caught:
         read(tmp_path, text)
-
     assert said in str(caught.value)
-
-
-def test_missing_file_is_an_error(operator: Operator, rest: FakeRest):
-    """With its path."""
-    operator.file.unlink()
-
-    code, text = operator("plan")
-
-    assert (code, rest.requests) == (1, [])
-    assert "deploy.yaml cannot be read" in text
 
 
 def test_profile_is_laid_over_the_endpoint(tmp_path: Path):
@@ -137,9 +120,7 @@ def test_profile_is_laid_over_the_endpoint(tmp_path: Path):
         "gpu": {"pools": ["AMPERE_48"]},
         "scaling": {"type": "REQUEST_COUNT", "requestCount": 2},
     }
-
     endpoint = read(tmp_path, {"endpoint": under, "profiles": {"big": over}}, "big").endpoint
-
     assert endpoint.env == {"MODELS": "official"}
     assert endpoint.body("a/b:1", {})["workers"] == {"min": 0, "max": 5}
     assert endpoint.gpu.pools == ("AMPERE_48",)
@@ -150,7 +131,6 @@ def test_profile_is_laid_over_the_endpoint(tmp_path: Path):
 def test_every_profile_is_checked_whichever_is_asked_for(tmp_path: Path):
     """A mistake in `burst` is found on the day it is written, not on the day of the burst."""
     content = {"endpoint": SMALLEST, "profiles": {"dev": {}, "burst": {"workers": {"maximum": 9}}}}
-
     with pytest.raises(
         DeployError, match=r"profile burst is not right:\n  endpoint\.workers\.maximum - unknown"
     ):
@@ -176,7 +156,6 @@ def test_secret_in_the_open_is_refused_without_repeating_it(tmp_path: Path, cont
     """Only references are taken; a value typed here by mistake appears in no message."""
     with pytest.raises(DeployError) as caught:
         read(tmp_path, content)
-
     assert "hunter2" not in str(caught.value)
 
 
@@ -194,7 +173,6 @@ def test_variables_that_the_shell_lacks_are_listed(tmp_path: Path):
     """All of them at once; an empty one counts as missing."""
     secrets = {"A": {"fromEnv": "ONE"}, "B": {"fromEnv": "TWO"}, "C": {"fromEnv": "THREE"}}
     file = read(tmp_path, {"endpoint": SMALLEST, "secrets": secrets})
-
     with pytest.raises(DeployError, match=r"ONE \(for A\), THREE \(for C\)"):
         resolve_environment(file, {"TWO": "2", "THREE": ""})
     assert resolve_environment(file, {"ONE": "1", "TWO": "2", "THREE": "3"}) == {"A": "1", "B": "2", "C": "3"}
@@ -237,22 +215,6 @@ def test_image_that_is_no_build_is_refused(image: str, said: str):
         check_image(image)
 
 
-@pytest.mark.parametrize("words", [["--image", "you/worker:latest"], ["--image", "you/worker"]])
-def test_apply_with_a_moving_image_sends_nothing(operator: Operator, rest: FakeRest, words: list[str]):
-    """The refusal comes before the first request."""
-    assert operator("apply", *words)[0] == 1
-    assert rest.requests == []
-
-
-def test_without_any_image_the_option_is_named(operator: Operator, rest: FakeRest):
-    """deploy.yaml in the repository has none."""
-    operator.edit(lambda content: content["endpoint"].pop("image"))
-
-    code, text = operator("plan")
-
-    assert (code, "--image" in text, rest.requests) == (1, True, [])
-
-
 @pytest.mark.parametrize(
     ("name", "value", "right"),
     [
@@ -276,14 +238,32 @@ def test_environment_is_checked_by_the_workers_own_settings(name: str, value: st
     assert (wrong_settings({name: value}) == []) == right
 
 
-def test_wrong_environment_stops_before_anything_is_sent(operator: Operator, rest: FakeRest):
-    """The variable is named, its value is not."""
-    operator.edit(lambda content: content["endpoint"]["env"].update(WORKER_BATCH_FRAMES="hunter2"))
-
-    code, text = operator("apply")
-
+@pytest.mark.parametrize(
+    ("change", "words", "said"),
+    [
+        (None, [], "deploy.yaml cannot be read"),
+        ({}, ["--image", "you/worker:latest"], "latest"),
+        ({}, ["--image", "you/worker"], "no tag"),
+        ({"image": None}, [], "--image"),
+        (
+            {"env": {"WORKER_BATCH_FRAMES": "hunter2"}},
+            [],
+            "WORKER_BATCH_FRAMES - Input should be a valid integer",
+        ),
+    ],
+    ids=["no file", "moving image", "no tag", "no image", "environment"],
+)
+def test_what_cannot_be_deployed_stops_before_anything_is_sent(
+    operator: Operator, rest: FakeRest, change: dict[str, Any] | None, words: list[str], said: str
+):
+    """What is wrong is named; values are not."""
+    if change is None:
+        operator.file.unlink()
+    else:
+        operator.edit(lambda content: content["endpoint"].update(change))
+    code, text = operator("apply", *words)
     assert (code, rest.requests) == (1, [])
-    assert "WORKER_BATCH_FRAMES - Input should be a valid integer" in text
+    assert said in text
     assert "hunter2" not in text
 
 
@@ -296,9 +276,7 @@ def test_limits_that_contradict_each_other_are_remarked(operator: Operator, rest
     )
     operator.edit(lambda content: content["endpoint"]["env"].update(OMP_NUM_THREADS="4"))
     operator.edit(lambda content: content.pop("profiles"))
-
     code, text = operator("plan")
-
     assert code == 2
     for part in (
         "not below the timeout",
@@ -313,7 +291,6 @@ def test_limits_that_contradict_each_other_are_remarked(operator: Operator, rest
 def test_secrets_are_known_by_their_type_or_by_their_name():
     """Settings declared SecretStr, none of the others, and what sounds like a secret of somebody else's."""
     declared = {name for name, field in worker_settings().items() if "SecretStr" in str(field.annotation)}
-
     assert {name for name in worker_settings() if is_secret(name)} == declared
     assert {"BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY", "RUNPOD_AI_API_KEY"} <= declared
     assert all(map(is_secret, ("HF_TOKEN", "DB_PASSWORD", "AWS_SECRET", "MY_KEY")))
