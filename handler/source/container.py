@@ -179,12 +179,7 @@ def _is_decodable(stream: VideoStream) -> bool:
 
 
 def _without_stills(streams: Sequence[VideoStream], again: InputContainer) -> list[VideoStream]:
-    """The streams without those of one picture, unless all are.
-
-    Args:
-        streams: to choose from.
-        again: their file, just opened; its first packets are read.
-    """
+    """The streams without those of one picture, unless all are. Packets of `again`, the same file, are read."""
     num_packets: Counter[int] = Counter()
     with contextlib.suppress(av.FFmpegError):  # damage; decoding will report it
         for packet in again.demux([again.streams[stream.index] for stream in streams]):
