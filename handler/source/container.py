@@ -179,7 +179,7 @@ def _is_decodable(stream: VideoStream) -> bool:
 
 
 def _without_stills(streams: Sequence[VideoStream], again: InputContainer) -> list[VideoStream]:
-    """The streams without those of one picture, unless all are. Packets of `again`, the same file, are read."""
+    """The streams without those of one picture, unless all are; reads packets of `again`, the same file."""
     num_packets: Counter[int] = Counter()
     with contextlib.suppress(av.FFmpegError):  # damage; decoding will report it
         for packet in again.demux([again.streams[stream.index] for stream in streams]):

@@ -15,7 +15,7 @@ from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import BringsTracker, FrameTracker, Texture, TrackerOptions
 from tests.fakes import FakeModels, draw_people
 from tests.handler.people.test_follow import ByColour
-from tests.handler.world import local_context, local_settings
+from tests.handler.rig import local_context, local_settings
 from tests.video_factory import make_video
 
 NUM_FRAMES = 12

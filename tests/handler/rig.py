@@ -1,4 +1,4 @@
-"""A worker's handler over fake networks, between a real HTTP source and a real S3 server. Knows no test.
+"""A test rig: a worker's handler over fake networks, between a real HTTP source and a real S3 server.
 
 Everything that leaves the worker is kept (log, progress, replies, stored files), so that every test can look
 for what must not be left behind or shown.
@@ -101,7 +101,7 @@ def before_frame(index: int, act: Any) -> FakePerception:
 
 
 @dataclass(repr=False)
-class World:
+class Rig:
     """A video source, a bucket, and a handler over fake models; keeps everything that leaves the worker.
 
     `limits`, `intake` and `stored` change the worker's, the download's and the bucket's settings.
@@ -227,10 +227,10 @@ class World:
 
 
 @contextmanager
-def a_world(source: HttpSource, bucket: S3Server, folder: Path, clip: Path) -> Iterator[World]:
-    """A world with its own scratch folder. It changes the logging set-up."""
+def make_rig(source: HttpSource, bucket: S3Server, folder: Path, clip: Path) -> Iterator[Rig]:
+    """A rig with its own scratch folder. It changes the logging set-up."""
     scratch = Scratch(folder)
     try:
-        yield World(source, bucket, scratch, clip, io.StringIO())
+        yield Rig(source, bucket, scratch, clip, io.StringIO())
     finally:
         scratch.close()
