@@ -65,7 +65,7 @@ def local_settings(folder: Path) -> Settings:
     return Settings(worker=WorkerSettings(scratch=folder), intake=IntakeSettings(reserve_disk_bytes=0))
 
 
-def local_context(folder: Path, options: dict[str, Any], control: JobControl | None = None) -> JobContext:
+def local_context(folder: Path, options: dict[str, Any]) -> JobContext:
     """A job on a file, for `pipeline.run` with a `LocalRun`; the folder is made."""
     folder.mkdir(parents=True)
     return JobContext(
@@ -73,7 +73,7 @@ def local_context(folder: Path, options: dict[str, Any], control: JobControl | N
         request=JobInput.model_validate({"video_url": "unused", "options": options}),
         input_sha256="0" * 64,
         folder=folder,
-        control=control or JobControl(time_budget_seconds=3600.0),
+        control=JobControl(time_budget_seconds=3600.0),
         report=Report(lambda message: None),
     )
 
