@@ -94,7 +94,7 @@ class Handler:
                 raise asyncio.CancelledError
             try:
                 if self.leaving:
-                    raise WorkerError("SHUTTING_DOWN", "this worker takes no more jobs")
+                    raise WorkerError("SHUTTING_DOWN", "this worker is shutting down and takes no more jobs")
                 return await self._answer(job, job_id)
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a reply
                 return self._error_reply(error, job_id)
@@ -123,7 +123,9 @@ class Handler:
             self._running[job_id] = running
             running.task.add_done_callback(lambda _: self._forget(job_id, running))
         elif running.input_sha256 != input_sha256:
-            raise InputError("DUPLICATE_JOB", "a job with this id and another input is running")
+            raise InputError(
+                "DUPLICATE_JOB", "a job with this id and another input is running; use another id"
+            )
         try:
             reply = await asyncio.shield(running.task)
         except asyncio.CancelledError:

@@ -168,7 +168,10 @@ def _best_stream(path: Path, container: InputContainer, settings: IntakeSettings
     context: VideoCodecContext | None = stream.codec_context  # None where FFmpeg has no decoder
     if not _is_decodable(stream):
         name = f" ({context.codec.name})" if context else ""
-        raise SourceError("VIDEO_UNREADABLE", f"this worker does not read the video's codec{name}")
+        raise SourceError(
+            "VIDEO_UNREADABLE",
+            f"this worker cannot decode the video's codec{name}; send H.264, HEVC, VP9 or AV1",
+        )
     check_pixels(stream.codec_context.width, stream.codec_context.height, settings)
     return stream
 
