@@ -45,10 +45,10 @@ SETTINGS = (
     ops.deploy.settings,
     ops.weights.settings,
 )
-# Who changes which settings; a class that is not named here concerns whoever runs a worker.
-WORKER = "For whoever runs a worker"
-ENDPOINT = "For whoever serves an endpoint on their own machine"
-DEPLOYMENT = "For whoever deploys, or fetches weights"
+# Who changes which settings; a class that is not named here concerns the operator of a worker.
+WORKER = "For the operator of a worker"
+ENDPOINT = "For the operator of an endpoint on their own machine"
+DEPLOYMENT = "For deploying and fetching weights"
 READERS = {
     "ServeSettings": ENDPOINT,
     "LocalIntakeSettings": ENDPOINT,

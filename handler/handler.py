@@ -27,7 +27,6 @@ from handler.settings import WorkerSettings
 Job = Mapping[str, Any]
 
 MAX_REPORTED_PROBLEMS = 8  # of an invalid input
-MAX_REPLY_WARNINGS = 50
 MAX_REPLY_BYTES = 256 * 1024  # the platform drops results over about 20 MB; ours are pointers
 # No reply is sent: the caller has cancelled, or the queue gives the job to another worker.
 UNANSWERED = ("CANCELLED", "SHUTTING_DOWN")
@@ -95,7 +94,7 @@ class Handler:
                 raise asyncio.CancelledError
             try:
                 if self.leaving:
-                    raise WorkerError("SHUTTING_DOWN", "this worker takes no more jobs")
+                    raise WorkerError("SHUTTING_DOWN", "this worker is shutting down and takes no more jobs")
                 return await self._answer(job, job_id)
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a reply
                 return self._error_reply(error, job_id)
@@ -124,7 +123,9 @@ class Handler:
             self._running[job_id] = running
             running.task.add_done_callback(lambda _: self._forget(job_id, running))
         elif running.input_sha256 != input_sha256:
-            raise InputError("DUPLICATE_JOB", "a job with this id and another input is running")
+            raise InputError(
+                "DUPLICATE_JOB", "a job with this id and another input is running; use another id"
+            )
         try:
             reply = await asyncio.shield(running.task)
         except asyncio.CancelledError:
@@ -196,7 +197,6 @@ class Handler:
         body = reply.model_dump(mode="json")
         for warning in body["warnings"]:
             warning["message"] = self._redactor(warning["message"])
-        body["warnings"] = body["warnings"][:MAX_REPLY_WARNINGS]
         if len(json.dumps(body, allow_nan=False)) > MAX_REPLY_BYTES:
             raise RuntimeError("the reply is too large")
         self._num_done += 1

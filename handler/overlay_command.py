@@ -30,15 +30,10 @@ def draw(
     load: Callable[[], BodyModel],
     settings: Settings,
 ) -> Path:
-    """Write `overlay.mp4` and return where it is. A signal ends the process, see `stopping_on_signals`.
+    """Write `overlay.mp4` and return its path. A signal ends the process, see `stopping_on_signals`.
 
-    Args:
-        video: the file that the results were made from.
-        results: folder with `result.json` and `frames.jsonl.gz`.
-        out: where to write; default beside the results.
-        style: `mesh` or `skeleton`; default what the job asked for.
-        load: gives the body model.
-        settings: limits.
+    The folder `results` holds `result.json` and `frames.jsonl.gz` of `video`. By default the overlay is
+    written beside them, in the style that the job asked for.
 
     Raises:
         InputError: INPUT_INVALID, the folder has no results, or those of another video.

@@ -40,13 +40,8 @@ def track(
 ) -> int:
     """Track one video; returns the exit code. A signal ends the process, see `stopping_on_signals`.
 
-    Args:
-        words: the source and `name=value` overrides, as typed.
-        out: folder for the results; overrides may name it too.
-        load: gives the loaded models; called once the request is known to be valid.
-        settings: limits.
-        console: shows the progress bar and the summary.
-        errors: shows error messages.
+    The words are the source and `name=value` options, as typed. Models are loaded once the request is known
+    to be valid. The console shows progress and the summary.
     """
     redactor = logs.Redactor(settings.secrets())
     logs.configure(max(settings.worker.log_level, "WARNING", key=_severity), redactor, as_json=False)

@@ -33,10 +33,6 @@ def start(load: Callable[[], Models], settings: Settings) -> None:
 
     Models are loaded before the first job is taken, so that no job waits for them. A worker without its
     weights reports itself unhealthy and ends.
-
-    Args:
-        load: gives the loaded and warmed models.
-        settings: of the handler.
     """
     # As a container's first process, Python ignores SIGTERM until the SDK installs its own handler.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -75,11 +71,7 @@ def take_jobs(
 ) -> None:
     """Run the SDK's jobs one at a time, until the process is told to end.
 
-    Args:
-        run: does one job.
-        fitness: checks; the first that raises ends the worker as unhealthy.
-        settings: limits.
-        redactor: hides secrets.
+    The first check of `fitness` that raises ends the worker as unhealthy.
     """
     import runpod.serverless
     from runpod.serverless.modules.worker_state import JobsProgress

@@ -168,7 +168,10 @@ def _best_stream(path: Path, container: InputContainer, settings: IntakeSettings
     context: VideoCodecContext | None = stream.codec_context  # None where FFmpeg has no decoder
     if not _is_decodable(stream):
         name = f" ({context.codec.name})" if context else ""
-        raise SourceError("VIDEO_UNREADABLE", f"this worker does not read the video's codec{name}")
+        raise SourceError(
+            "VIDEO_UNREADABLE",
+            f"this worker cannot decode the video's codec{name}; send H.264, HEVC, VP9 or AV1",
+        )
     check_pixels(stream.codec_context.width, stream.codec_context.height, settings)
     return stream
 
@@ -179,12 +182,7 @@ def _is_decodable(stream: VideoStream) -> bool:
 
 
 def _without_stills(streams: Sequence[VideoStream], again: InputContainer) -> list[VideoStream]:
-    """The streams without those of one picture, unless all are.
-
-    Args:
-        streams: to choose from.
-        again: their file, just opened; its first packets are read.
-    """
+    """The streams without those of one picture, unless all are; reads packets of `again`, the same file."""
     num_packets: Counter[int] = Counter()
     with contextlib.suppress(av.FFmpegError):  # damage; decoding will report it
         for packet in again.demux([again.streams[stream.index] for stream in streams]):

@@ -41,13 +41,9 @@ class Length:
 
 
 def measure(container: InputContainer, stream: VideoStream, check: Check, *, is_cut_off: bool) -> Length:
-    """The length of an open file's stream; its packets are consumed.
+    """The length of a stream of a file just opened, whose packets are consumed.
 
-    Args:
-        container: just opened.
-        stream: of moving pictures.
-        check: called for every packet; what it raises is passed on.
-        is_cut_off: the file ends before its last picture.
+    `check` is called for every packet; `is_cut_off` says that the file ends before its last picture.
     """
     announced = _announced(container, stream)
     if announced and has_sample_table(container, stream) and not is_cut_off and stream.duration:

@@ -118,12 +118,7 @@ def first_look(path: Path, settings: IntakeSettings, check: Check = unstoppable)
 
     AVI has no presentation times, and an MP4 copied from such a file has wrong ones: they grow from packet to
     packet like decoding times, while the decoder shows the pictures in another order. Where much is damaged,
-    the first picture may be far into the file.
-
-    Args:
-        path: the video.
-        settings: limits.
-        check: called for every packet; what it raises is passed on.
+    the first picture may be far into the file. `check` is called for every packet.
 
     Raises:
         SourceError: VIDEO_HAS_NO_FRAMES; and as `open_video`.
@@ -209,12 +204,9 @@ class _Reader:
     def decoded(
         self, trail: "_Trail | None" = None, *, first: int = 0, threads: int | None = None
     ) -> Generator[tuple[int, av.VideoFrame]]:
-        """(Packet number, picture) as the decoder hands them out.
+        """(Packet number, picture) as the decoder hands them out, from packet `first` on.
 
-        Args:
-            trail: told of every packet before it is decoded.
-            first: number of the first packet to decode.
-            threads: of the decoder; default `THREADS`.
+        `trail` is told of every packet before it is decoded; `threads` is `THREADS` by default.
         """
         tally = self.tally
         with open_video(self.path, self.settings) as (container, stream):

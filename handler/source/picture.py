@@ -122,11 +122,7 @@ def turn_upright(stored: UInt8[ndarray, "h w 3"], orientation: Orientation) -> U
 
 
 class Renderer:
-    """Renders the pictures of one video.
-
-    Args:
-        aspect: of the stored pixels.
-    """
+    """Renders the pictures of one video, whose stored pixels have the given aspect."""
 
     def __init__(self, aspect: Fraction) -> None:
         self._aspect = aspect

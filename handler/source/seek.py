@@ -25,11 +25,7 @@ EXACT_CODECS = {"h264", "hevc", "av1", "libdav1d", "vp9", "mpeg4", "mjpeg", "pro
 def find_start(path: Path, start_s: float, settings: IntakeSettings, check: Check) -> StartPoint | None:
     """The last key frame at or before `start_s`, or None if decoding must begin at the beginning.
 
-    Args:
-        path: the video.
-        start_s: seconds after the first frame.
-        settings: limits.
-        check: called for every packet; what it raises is passed on.
+    `start_s` is in seconds after the first frame; `check` is called for every packet.
     """
     if start_s < WORTH_SECONDS:
         return None

@@ -1,6 +1,6 @@
 """The real worker around a stand-in for the work: the video's path says how the job goes.
 
-Runs as `python -m tests.contract.stub_worker` against a fake queue. Knows nothing of videos.
+Runs as `python -m tests.contract.stub_worker` against a fake queue.
 """
 
 import sys

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.handler.world import World, a_world, make_clip
+from tests.handler.rig import Rig, make_clip, make_rig
 from tests.http_source import HttpSource
 from tests.s3_server import S3Server, s3_server
 
@@ -36,17 +36,17 @@ def own_logging() -> Iterator[None]:
 
 
 @pytest.fixture
-def world(
+def rig(
     clip_of_two: Path,
     bucket_of_jobs: S3Server,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     own_logging: None,
-) -> Iterator[World]:
+) -> Iterator[Rig]:
     """Everything around a job, checked for leftovers and leaks afterwards."""
     with (
         HttpSource() as source,
-        a_world(source, bucket_of_jobs, tmp_path / "scratch", clip_of_two) as world,
+        make_rig(source, bucket_of_jobs, tmp_path / "scratch", clip_of_two) as rig,
     ):
-        yield world
-        world.assert_nothing_left("".join(capfd.readouterr()))
+        yield rig
+        rig.assert_nothing_left("".join(capfd.readouterr()))

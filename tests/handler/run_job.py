@@ -1,6 +1,6 @@
 """Runs one local job and prints its peak memory: `python -m tests.handler.run_job CLIP OUT [fake|lite]`.
 
-A process of its own, so that the peak is the job's. Knows nothing of what is being compared.
+A process of its own, so that the peak is the job's.
 """
 
 import json
@@ -12,7 +12,7 @@ from handler.pipeline import LocalRun, run
 from handler.process import tune_process
 from model_cache.interfaces import Models
 from tests.fakes import FakeModels
-from tests.handler.world import local_context, local_settings
+from tests.handler.rig import local_context, local_settings
 
 SMALL = {"phalp.small_w": 20, "phalp.small_h": 40, "phalp.low_th_c": 0.3}  # people in a small picture
 

@@ -17,7 +17,7 @@ from handler.process import exit_on_signals, stopping_on_signals
 from handler.settings import Settings
 from handler.track_command import track
 from tests.fakes import FakeBody, FakeModels
-from tests.handler.world import before_frame, local_settings
+from tests.handler.rig import before_frame, local_settings
 
 QUIET = Console(quiet=True)
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -122,7 +122,7 @@ from rich.console import Console
 from handler.process import exit_on_signals
 from handler.track_command import track
 from tests.fakes import FakeModels, FakePerception
-from tests.handler.world import local_settings
+from tests.handler.rig import local_settings
 
 def slow(indices):
     print("perceiving", flush=True)

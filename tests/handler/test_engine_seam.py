@@ -2,20 +2,16 @@
 
 import gzip
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from handler.context import JobControl
-from handler.errors import WorkerError
 from handler.pipeline import LocalRun, run
-from model_cache.errors import DeviceOutOfMemory
-from model_cache.interfaces import BringsTracker, FrameTracker, Texture, TrackerOptions
+from model_cache.interfaces import BringsTracker, FrameTracker, TrackerOptions
 from tests.fakes import FakeModels, draw_people
 from tests.handler.people.test_follow import ByColour
-from tests.handler.world import local_context, local_settings
+from tests.handler.rig import local_context, local_settings
 from tests.video_factory import make_video
 
 NUM_FRAMES = 12
@@ -27,20 +23,11 @@ class TrackingModels(FakeModels):
     """Fake models with a tracker of their own; remembers each job's options."""
 
     begun: list[TrackerOptions] = field(default_factory=list)
-    fails_at: int = -1
 
     def begin_tracking(self, options: TrackerOptions) -> FrameTracker:
         """A tracker that knows people by their colour."""
         self.begun.append(options)
-        fails_at = self.fails_at
-
-        class Failing(ByColour):
-            def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list:
-                if frame_index == fails_at:
-                    raise DeviceOutOfMemory("a pair of textures does not fit")
-                return super().update(people, frame_index, shot=shot)
-
-        return Failing(options.n_init)
+        return ByColour(options.n_init)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +43,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def job(models: FakeModels, clip: Path, out: Path, control: JobControl | None = None) -> list[dict]:
+def job(models: FakeModels, clip: Path, out: Path) -> list[dict]:
     """The frames of a local job's results."""
     options = {"tracking": {"phalp.n_init": 3}, "profile": "full"}
-    context = local_context(out / "job", options, control)
+    context = local_context(out / "job", options)
     run(context, models, local_settings(out), LocalRun(out=out, video=clip))
     with gzip.open(next(out.rglob("frames.jsonl.gz")), "rt") as lines:
         return [json.loads(line) for line in lines]
@@ -84,21 +71,3 @@ def test_the_document_is_the_same_as_with_our_tracker(clip: Path, tmp_path: Path
                 for key in set(person) - {"track_id", "state"}:
                     person.pop(key)
     assert theirs == ours
-
-
-def test_an_engines_failure_fails_the_job(clip: Path, tmp_path: Path) -> None:
-    """Nothing is swallowed: what the engine's tracker raises ends the job."""
-    with pytest.raises(Exception, match="does not fit"):
-        job(TrackingModels(fails_at=4), clip, tmp_path)
-
-
-def test_a_cancelled_job_stops_within_a_frame(clip: Path, tmp_path: Path) -> None:
-    """The engine's tracker is asked no more once the job is cancelled."""
-    control = JobControl(time_budget_seconds=600.0)
-    models = TrackingModels()
-    models.perception.before = lambda indices: control.stop("CANCELLED", "enough") if 5 in indices else None
-
-    with pytest.raises(WorkerError) as raised:
-        job(models, clip, tmp_path, control)
-
-    assert raised.value.code == "CANCELLED"

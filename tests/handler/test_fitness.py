@@ -10,7 +10,7 @@ from handler.settings import BucketSettings
 from model_cache.errors import DeviceFault
 from model_cache.interfaces import PeopleInImage
 from tests.fakes import FakeBody, FakeModels, FakePerception
-from tests.handler.world import local_settings
+from tests.handler.rig import local_settings
 
 
 def test_a_good_worker_passes_every_check(tmp_path: Path) -> None:

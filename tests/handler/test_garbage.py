@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from handler.errors import all_codes
 from handler.handler import Handler
-from tests.handler.world import World
+from tests.handler.rig import Rig
 
 HOSTS = st.sampled_from(
     [
@@ -64,7 +64,7 @@ MISPLACED = st.dictionaries(
 
 
 @pytest.fixture
-def handler(world: World, monkeypatch: pytest.MonkeyPatch) -> Handler:
+def handler(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Handler:
     """A worker that asks no name server."""
     real = socket.getaddrinfo
 
@@ -74,20 +74,18 @@ def handler(world: World, monkeypatch: pytest.MonkeyPatch) -> Handler:
         return real(host, *arguments, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
-    world.intake = {"allow_private_addresses": False, "download_attempts": 1}
-    return world.handler()
+    rig.intake = {"allow_private_addresses": False, "download_attempts": 1}
+    return rig.handler()
 
 
 @pytest.mark.usefixtures("unchecked_types")
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(job_input=REQUESTS | JSON_VALUES | MISPLACED, job_id=st.text(max_size=10))
-def test_any_request_gets_a_coded_reply(
-    world: World, handler: Handler, job_input: object, job_id: str
-) -> None:
+def test_any_request_gets_a_coded_reply(rig: Rig, handler: Handler, job_input: object, job_id: str) -> None:
     """Whatever comes as an input, the reply says what is wrong with it, in strict JSON."""
-    reply = world.run({"id": job_id, "input": job_input}, handler)
+    reply = rig.run({"id": job_id, "input": job_input}, handler)
 
     assert reply["error_code"] in all_codes()
     assert reply["error_code"] != "INTERNAL", reply
     json.dumps(reply, allow_nan=False, ensure_ascii=False).encode()
-    assert "pa55word99" not in json.dumps(reply) + world.log.getvalue()
+    assert "pa55word99" not in json.dumps(reply) + rig.log.getvalue()

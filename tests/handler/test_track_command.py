@@ -15,7 +15,7 @@ from handler.track_command import track
 from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Models
 from tests.fakes import FakeBody, FakeModels, draw_people
-from tests.handler.world import local_settings
+from tests.handler.rig import local_settings
 from tests.video_factory import make_video
 
 

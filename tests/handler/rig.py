@@ -1,4 +1,4 @@
-"""A worker's handler over fake networks, between a real HTTP source and a real S3 server. Knows no test.
+"""A test rig: a worker's handler over fake networks, between a real HTTP source and a real S3 server.
 
 Everything that leaves the worker is kept (log, progress, replies, stored files), so that every test can look
 for what must not be left behind or shown.
@@ -65,7 +65,7 @@ def local_settings(folder: Path) -> Settings:
     return Settings(worker=WorkerSettings(scratch=folder), intake=IntakeSettings(reserve_disk_bytes=0))
 
 
-def local_context(folder: Path, options: dict[str, Any], control: JobControl | None = None) -> JobContext:
+def local_context(folder: Path, options: dict[str, Any]) -> JobContext:
     """A job on a file, for `pipeline.run` with a `LocalRun`; the folder is made."""
     folder.mkdir(parents=True)
     return JobContext(
@@ -73,7 +73,7 @@ def local_context(folder: Path, options: dict[str, Any], control: JobControl | N
         request=JobInput.model_validate({"video_url": "unused", "options": options}),
         input_sha256="0" * 64,
         folder=folder,
-        control=control or JobControl(time_budget_seconds=3600.0),
+        control=JobControl(time_budget_seconds=3600.0),
         report=Report(lambda message: None),
     )
 
@@ -101,7 +101,7 @@ def before_frame(index: int, act: Any) -> FakePerception:
 
 
 @dataclass(repr=False)
-class World:
+class Rig:
     """A video source, a bucket, and a handler over fake models; keeps everything that leaves the worker.
 
     `limits`, `intake` and `stored` change the worker's, the download's and the bucket's settings.
@@ -227,10 +227,10 @@ class World:
 
 
 @contextmanager
-def a_world(source: HttpSource, bucket: S3Server, folder: Path, clip: Path) -> Iterator[World]:
-    """A world with its own scratch folder. It changes the logging set-up."""
+def make_rig(source: HttpSource, bucket: S3Server, folder: Path, clip: Path) -> Iterator[Rig]:
+    """A rig with its own scratch folder. It changes the logging set-up."""
     scratch = Scratch(folder)
     try:
-        yield World(source, bucket, scratch, clip, io.StringIO())
+        yield Rig(source, bucket, scratch, clip, io.StringIO())
     finally:
         scratch.close()
