@@ -145,7 +145,8 @@ def uv_map_tensors(barycentric: Path, faces: Path) -> dict[str, Tensor]:
         raise WeightsInvalid(
             f"{barycentric.name}: (256, 256, 3) floats are needed, not {bmap.shape} {bmap.dtype}"
         )
-    if fmap.shape != (UV_SIZE, UV_SIZE) or not np.array_equal(fmap, np.round(fmap)):
+    whole = fmap.dtype.kind in "iuf" and np.array_equal(fmap, np.round(fmap))
+    if fmap.shape != (UV_SIZE, UV_SIZE) or not whole:
         raise WeightsInvalid(f"{faces.name}: (256, 256) integers are needed, not {fmap.shape} {fmap.dtype}")
     return {
         "bmap": torch.from_numpy(bmap.astype(np.float32)),
