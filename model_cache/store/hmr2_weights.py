@@ -1,6 +1,6 @@
 """HMR2's official checkpoint as the tensors of our `Hmr2`: sizes, names, what is left out.
 
-Knows nothing of other models' files. Official keys: 4D-Humans, hmr2/models/hmr2.py.
+Official keys: 4D-Humans, hmr2/models/hmr2.py.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint are used, which are not, and why. Knows nothing of files.
+"""Which tensors and settings of official files are used, which are not, and why.
 
 Nothing is skipped in silence: a needed tensor that is missing or misshapen is an error, and so is a
 tensor that nobody expects where inference happens; every other one is listed with its reason.
@@ -104,19 +104,6 @@ def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
 def _some(texts: Sequence[str], limit: int = 5) -> str:
     shown = ", ".join(texts[:limit])
     return shown if len(texts) <= limit else f"{shown} and {len(texts) - limit} more"
-
-
-def tensors_of(content: Mapping[str, Any], entry: str, source: str) -> dict[str, Tensor]:
-    """The tensors under a checkpoint's `entry`.
-
-    Raises:
-        WeightsInvalid: no such entry, or no tensors in it.
-    """
-    state = content.get(entry)
-    if not isinstance(state, Mapping):
-        found = ", ".join(sorted(str(key) for key in content)[:8]) or "nothing"
-        raise WeightsInvalid(f"{source}: the entry `{entry}` with the weights is missing (there is: {found})")
-    return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """PHALP's official files as our tensors: appearance encoder, pose predictor, UV map.
 
-Knows nothing of HMR2's files. Official keys: PHALP, phalp/models/heads/encoding_head.py and
+Official keys: PHALP, phalp/models/heads/encoding_head.py and
 phalp/models/predictor/pose_transformer_v2.py.
 """
 

@@ -11,7 +11,7 @@ import mmap
 import pickle
 import zipfile
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, SupportsIndex
@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, SupportsIndex
 import numpy as np
 import torch
 from numpy.lib import format as npy_format
+from torch import Tensor
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.store.files import describe_content
@@ -351,3 +352,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path.name}: a checkpoint is a dictionary, this holds a {type(content).__name__}"
         )
     return content
+
+
+def checkpoint_tensors(path: Path, entry: str) -> dict[str, Tensor]:
+    """The tensors under a checkpoint's `entry`.
+
+    Raises:
+        WeightsInvalid: not a checkpoint, broken, no such entry, or made to run code.
+    """
+    content = read_checkpoint(path)
+    state = content.get(entry)
+    if not isinstance(state, Mapping):
+        found = ", ".join(sorted(str(key) for key in content)[:8]) or "nothing"
+        raise WeightsInvalid(
+            f"{path.name}: the entry `{entry}` with the weights is missing (there is: {found})"
+        )
+    return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}

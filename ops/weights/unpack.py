@@ -1,4 +1,4 @@
-"""Takes wanted files out of archives by their names, and nothing else. Knows nothing of sources.
+"""Takes wanted files out of archives by their names, and nothing else.
 
 The archive never says where something is written: a member is chosen by its base name, must be a plain
 file, and its bytes are copied to a place of our choice. So `../`, absolute paths, links and devices have no
