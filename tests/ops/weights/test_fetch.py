@@ -26,11 +26,16 @@ BMAP, FMAP = "bmap_256.npy", "fmap_256.npy"
 UV = {"models": ("uv_map",)}
 
 
-def folder_of(files, https, faults=()):
-    """Serves bytes by name and returns the address of their folder."""
-    for number, (name, content) in enumerate(files.items()):
-        https.add(f"m/{name}", content, *(faults if number == 0 else ()))
-    return https.url("m")
+@pytest.fixture
+def uv_mirror(uv_files, https):
+    """`uv_mirror(*faults)` serves both files, the first with faults; returns their folder's address."""
+
+    def serve(*faults: Fault, source=https) -> str:
+        source.add(f"m/{BMAP}", uv_files[0], *faults)
+        source.add(f"m/{FMAP}", uv_files[1])
+        return source.url("m")
+
+    return serve
 
 
 def test_fetch_takes_archive_loose_files_and_smpl_and_converts_all(
@@ -60,22 +65,20 @@ def test_fetch_takes_archive_loose_files_and_smpl_and_converts_all(
     assert len(https.requests) == asked
 
 
-def test_cut_download_is_resumed_where_it_stopped(uv_files, https, settings, run_fetch):
+def test_cut_download_is_resumed_where_it_stopped(uv_mirror, uv_files, https, settings, run_fetch):
     """After a cut the rest alone is asked for, of the same version."""
     cut = len(uv_files[0]) // 3
-    mirror = folder_of({BMAP: uv_files[0], FMAP: uv_files[1]}, https, [Fault(cut_after=cut)])
-    assert run_fetch(settings(mirror=mirror), **UV) == ["uv_map"]
+    assert run_fetch(settings(mirror=uv_mirror(Fault(cut_after=cut))), **UV) == ["uv_map"]
     first, second = [r for r in https.requests if BMAP in r.path]
     assert "range" not in first.headers
     assert second.headers["range"] == f"bytes={cut}-"
     assert second.headers["if-range"].startswith('"')
 
 
-def test_host_that_cuts_every_connection_is_outlasted(uv_files, https, settings, run_fetch):
+def test_host_that_cuts_every_connection_is_outlasted(uv_mirror, uv_files, settings, run_fetch):
     """Attempts are counted only while they bring nothing, so many cuts do not end a fetch."""
     faults = [Fault(cut_after=len(uv_files[0]) // 12)] * 11  # five times the allowed attempts
-    mirror = folder_of({BMAP: uv_files[0], FMAP: uv_files[1]}, https, faults)
-    assert run_fetch(settings(mirror=mirror), **UV) == ["uv_map"]
+    assert run_fetch(settings(mirror=uv_mirror(*faults)), **UV) == ["uv_map"]
 
 
 def test_later_run_goes_on_where_the_earlier_one_gave_up(uv_files, https, settings, run_fetch, tmp_path):
@@ -91,12 +94,11 @@ def test_later_run_goes_on_where_the_earlier_one_gave_up(uv_files, https, settin
     assert https.requests[-1].headers["range"] == f"bytes={cut}-"
 
 
-def test_changed_file_is_never_patched_together(uv_files, https, settings, run_fetch, tmp_path):
+def test_changed_file_is_never_patched_together(uv_mirror, uv_files, settings, run_fetch, tmp_path):
     """When the file changes between two attempts, the new one is fetched from its start."""
     other = bytes(reversed(uv_files[0]))
     faults = [Fault(cut_after=len(other) // 2, data=other)]
-    mirror = folder_of({BMAP: uv_files[0], FMAP: uv_files[1]}, https, faults)
-    assert run_fetch(settings(mirror=mirror), **UV) == ["uv_map"]
+    assert run_fetch(settings(mirror=uv_mirror(*faults)), **UV) == ["uv_map"]
     assert (tmp_path / "store" / "official" / "phalp" / "3D" / BMAP).read_bytes() == uv_files[0]
 
 
@@ -109,10 +111,10 @@ def test_changed_file_is_never_patched_together(uv_files, https, settings, run_f
     ],
     ids=["web-page", "lfs-pointer", "empty"],
 )
-def test_corrupted_source_is_passed_over_for_the_next(uv_files, https, settings, run_fetch, rotten, heard):
+def test_corrupted_source_is_passed_over_for_the_next(uv_mirror, https, settings, run_fetch, rotten, heard):
     """A source whose file is not the kind of file it should be is told of, and the next is asked."""
     bad = https.add("bad", rotten)
-    mirror = folder_of({BMAP: uv_files[0], FMAP: uv_files[1]}, https)
+    mirror = uv_mirror()
     assert run_fetch(settings(uv_barycentric=bad, mirror=mirror), **UV) == ["uv_map"]
     assert any("WEIGHTS_UV_BARYCENTRIC" in text and "file" in text for text in heard.said)
 
@@ -124,15 +126,15 @@ def test_damaged_checkpoint_is_noticed_at_the_first_fetch(
     good = (official_tiny_files / "phalp" / "weights" / "hmar_v2_weights.pth").read_bytes()
     bad = bytearray(good)
     bad[len(bad) // 2] ^= 0x10
-    mirror = folder_of({"hmar_v2_weights.pth": good}, https)
-    chosen = settings(appearance_checkpoint=https.add("bad.pth", bytes(bad)), mirror=mirror)
+    https.add("m/hmar_v2_weights.pth", good)
+    chosen = settings(appearance_checkpoint=https.add("bad.pth", bytes(bad)), mirror=https.url("m"))
     assert run_fetch(chosen, models=("appearance",)) == ["appearance"]
     assert read_lock(tmp_path / "store" / LOCK_FILE).files["appearance_checkpoint"].bytes == len(good)
 
 
-def test_file_other_than_recorded_is_refused(uv_files, https, settings, run_fetch, tmp_path):
+def test_file_other_than_recorded_is_refused(uv_mirror, uv_files, https, settings, run_fetch, tmp_path):
     """Once a hash is recorded, another file of the right kind is passed over; none left fails."""
-    mirror = folder_of({BMAP: uv_files[0], FMAP: uv_files[1]}, https)
+    mirror = uv_mirror()
     run_fetch(settings(mirror=mirror), **UV)
     lock = tmp_path / "shared.lock.json"
     shutil.copy(tmp_path / "store" / LOCK_FILE, lock)
@@ -146,11 +148,9 @@ def test_file_other_than_recorded_is_refused(uv_files, https, settings, run_fetc
         run_fetch(settings(uv_barycentric=bad, uv_faces=f"{mirror}/{FMAP}", lock=lock), **UV)
 
 
-def test_what_can_be_had_is_converted_when_something_is_missing(
-    uv_files, https, settings, run_fetch, tmp_path
-):
+def test_what_can_be_had_is_converted_when_something_is_missing(uv_mirror, settings, run_fetch, tmp_path):
     """One missing file keeps no other model out of the store, and the message names it alone."""
-    mirror = folder_of({BMAP: uv_files[0], FMAP: uv_files[1]}, https)
+    mirror = uv_mirror()
     with pytest.raises(WeightsMissing) as caught:
         run_fetch(settings(mirror=mirror), models=("uv_map", "appearance"))
     assert (tmp_path / "store" / "uv_map.safetensors").is_file()
@@ -242,18 +242,17 @@ def test_failures_are_told_in_words(uv_files, https, settings, run_fetch, fault,
         run_fetch(chosen, **UV)
 
 
-def test_untrusted_certificate_is_refused_with_the_setting_that_helps(uv_files, https, settings, run_fetch):
+def test_untrusted_certificate_is_refused_with_the_setting_that_helps(uv_mirror, https, settings, run_fetch):
     """A certificate of an unknown authority is not accepted, and not asked again."""
-    folder_of({BMAP: uv_files[0]}, https)
     with pytest.raises(WeightsMissing, match="WEIGHTS_CA_FILE"):
-        run_fetch(settings(mirror=https.url("m"), ca_file=None), **UV)
+        run_fetch(settings(mirror=uv_mirror(), ca_file=None), **UV)
     assert https.requests == []
 
 
-def test_plain_http_needs_the_operators_word(uv_files, settings, run_fetch):
+def test_plain_http_needs_the_operators_word(uv_mirror, settings, run_fetch):
     """Without a setting that allows it, http is refused."""
     with http_source() as source:
-        mirror = folder_of({BMAP: uv_files[0], FMAP: uv_files[1]}, source)
+        mirror = uv_mirror(source=source)
         with pytest.raises(WeightsMissing, match="WEIGHTS_ALLOW_HTTP"):
             run_fetch(settings(mirror=mirror), **UV)
         assert source.requests == []
@@ -274,9 +273,9 @@ def test_network_volume_and_official_caches_are_used_first(
     assert https.requests == []
 
 
-def test_full_disk_is_told_before_it_is_full(uv_files, https, settings, run_fetch, monkeypatch):
+def test_full_disk_is_told_before_it_is_full(uv_mirror, settings, run_fetch, monkeypatch):
     """With too little room nothing is written but a clear sentence; what came is kept."""
-    mirror = folder_of({BMAP: uv_files[0], FMAP: uv_files[1]}, https)
+    mirror = uv_mirror()
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=200_000))
     with pytest.raises(StoreUnavailable, match="0 MiB free, 1 MiB are needed: make room"):
@@ -290,9 +289,9 @@ def test_store_that_cannot_be_written_is_told_in_words(settings, run_fetch, tmp_
         run_fetch(settings(), **UV)
 
 
-def test_discarding_keeps_the_converted_store_alone(uv_files, https, settings, run_fetch, tmp_path):
+def test_discarding_keeps_the_converted_store_alone(uv_mirror, settings, run_fetch, tmp_path):
     """With keep_official=False the official files go once they are converted, the lock stays."""
-    mirror = folder_of({BMAP: uv_files[0], FMAP: uv_files[1]}, https)
+    mirror = uv_mirror()
     run_fetch(settings(mirror=mirror), **UV, keep_official=False)
     left = {path.name for path in (tmp_path / "store").iterdir()}
     assert left - {".writer.lock"} == {"store.json", "uv_map.safetensors", LOCK_FILE}
