@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.networks.decoder import HeadConfig, SmplHead
 from model_cache.networks.hmr2 import Hmr2
+from model_cache.networks.pose_transformer import PoseTransformer
+from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.smpl import Smpl
 from model_cache.networks.vit import VitBackbone, VitConfig
 from model_cache.store.body_files import read_body
@@ -66,6 +68,18 @@ def load_hmr2(
     if precision == "bf16":
         backbone.to(torch.bfloat16)
     return hmr2
+
+
+def load_pose_predictor(store: Path, device: torch.device | str = "cpu") -> PoseTransformer:
+    """PHALP's pose transformer, ready to run.
+
+    Raises:
+        WeightsMissing: not converted yet.
+        WeightsInvalid: broken, or of another network.
+    """
+    config = read_config(store, "pose_predictor")
+    settings = {name: config[name] for name in ("heads", "conv_pad", "conv_stride")}
+    return pose_transformer(read_tensors(store, "pose_predictor"), **settings).to(device)
 
 
 def read_tensors(store: Path, model: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
