@@ -27,11 +27,10 @@ from model_cache.interfaces import Detections, PerceptionOptions
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import OnDevice
-from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.replay import ReplayDetector
 from model_cache.networks.texture import UvMap
 from model_cache.settings import ModelSettings
-from model_cache.store.load import load_hmr2, read_config, read_tensors
+from model_cache.store.load import load_hmr2, load_pose_predictor, read_tensors
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.load import UpstreamModels, assemble_upstream
 from model_cache.upstream.shims import import_official
@@ -138,17 +137,13 @@ class Spans:
 def load_native(weights: Weights, detections: Mapping[int, Detections], device: torch.device) -> LoadedModels:
     """Our engine in float32."""
     store = weights.converted
-    config, uv = read_config(store, "pose_predictor"), read_tensors(store, "uv_map")
-    predictor = pose_transformer(
-        read_tensors(store, "pose_predictor"),
-        **{name: config[name] for name in ("heads", "conv_pad", "conv_stride")},
-    )
+    uv = read_tensors(store, "uv_map")
     return assemble(
         detector=OnDevice(ReplayDetector(detections)),
         hmr2=load_hmr2(store, device),
         uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
         encoder=AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device),
-        predictor=predictor.to(device),
+        predictor=load_pose_predictor(store, device),
         description=DESCRIPTION,
         device=device,
         max_crops=32,

@@ -8,12 +8,11 @@ import torch
 from model_cache.interfaces import ModelFile, ModelsDescription
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.rf_detr import load_rf_detr
 from model_cache.networks.texture import UvMap
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_store, sha256_of
-from model_cache.store.load import load_hmr2, read_config, read_tensors
+from model_cache.store.load import load_hmr2, load_pose_predictor, read_tensors
 
 SMPL_NOTICE = (
     "Parameters of the SMPL body model: its licence, and a commercial one where it applies, is the "
@@ -36,11 +35,7 @@ def load_official(
         hmr2 = load_hmr2(store, device, precision)
     with watch.step("phalp"):
         encoder = AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device)
-        predictor_config = read_config(store, "pose_predictor")
-        predictor = pose_transformer(
-            read_tensors(store, "pose_predictor"),
-            **{name: predictor_config[name] for name in ("heads", "conv_pad", "conv_stride")},
-        ).to(device)
+        predictor = load_pose_predictor(store, device)
         uv = read_tensors(store, "uv_map")
     with watch.step("detector"):
         folder = store / settings.detector

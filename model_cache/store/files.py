@@ -1,4 +1,7 @@
-"""Hashes and JSON files of the store, and messages about files. Needs no torch, which takes seconds."""
+"""Hashes and JSON files of the store, and what an unreadable file seems to be.
+
+Needs no torch, which takes seconds to import: commands that only look at a store start at once.
+"""
 
 import hashlib
 import json
@@ -6,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from model_cache.errors import WeightsInvalid
-from model_cache.store.manifest import FETCH
 
 FORMAT = 1  # raised when files of an older store can no longer be read
 STORE_FILE = "store.json"
@@ -43,14 +45,6 @@ def read_checked(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise WeightsInvalid(f"{path.name}: of another format; convert the official files again")
     return content
-
-
-def how_to_get_file(name: str) -> str:
-    """The message for a converted file that is not there."""
-    return (
-        f"{name} is not in the weights store: run `{FETCH}`, or, where you have the "
-        "official files in a folder, `python -m handler weights convert FOLDER`"
-    )
 
 
 def describe_content(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint are used, which are not, and why. Knows nothing of files.
+"""Which tensors and settings of official files are used, which are not, and why.
 
 Nothing is skipped in silence: a needed tensor that is missing or misshapen is an error, and so is a
 tensor that nobody expects where inference happens; every other one is listed with its reason.
@@ -17,14 +17,6 @@ from model_cache.errors import WeightsInvalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IgnoreRule:
-    """Tensors whose key matches `pattern` from its start are not needed, for `reason`."""
-
-    pattern: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Accounted:
     """The tensors that inference needs, by their official key, and the reason for leaving each other one."""
 
@@ -35,7 +27,7 @@ class Accounted:
 def account(
     state: Mapping[str, Tensor],
     needed: Mapping[str, tuple[int, ...]],
-    rules: Sequence[IgnoreRule],
+    rules: Mapping[str, str],
     source: str,
 ) -> Accounted:
     """Sorts every key of `state` into used and ignored.
@@ -43,15 +35,14 @@ def account(
     Args:
         state: tensors by official key.
         needed: shape by official key.
-        rules: what may be left, first match counts.
+        rules: patterns of what may be left, and the reason; the first that fits a key's start counts.
         source: file name for messages.
 
     Raises:
         WeightsInvalid: a needed key is missing, has another shape or is no float tensor, or a key is
             neither needed nor covered by a rule (the file is of a model that this code does not know).
     """
-    missing = [key for key in needed if key not in state]
-    if missing:
+    if missing := [key for key in needed if key not in state]:
         raise WeightsInvalid(f"{source}: {len(missing)} needed tensors are missing: {_some(missing)}")
     misshapen = [
         f"{key} is {tuple(state[key].shape)} instead of {shape}"
@@ -60,20 +51,15 @@ def account(
     ]
     if misshapen:
         raise WeightsInvalid(f"{source}: tensors of the wrong shape: {_some(misshapen)}")
-    not_float = [key for key in needed if not state[key].dtype.is_floating_point]
-    if not_float:
+    if not_float := [key for key in needed if not state[key].dtype.is_floating_point]:
         raise WeightsInvalid(f"{source}: tensors that are not of a float type: {_some(not_float)}")
-    ignored = {}
-    unknown = []
-    for key in state:
-        if key in needed:
-            continue
-        reason = next((rule.reason for rule in rules if re.match(rule.pattern, key)), None)
-        if reason is None:
-            unknown.append(key)
-        else:
-            ignored[key] = reason
-    if unknown:
+    reasons = {
+        key: next((reason for pattern, reason in rules.items() if re.match(pattern, key)), None)
+        for key in state
+        if key not in needed
+    }
+    ignored = {key: reason for key, reason in reasons.items() if reason is not None}
+    if unknown := [key for key in reasons if key not in ignored]:
         raise WeightsInvalid(
             f"{source}: tensors of an unknown network part, so not the expected model: {_some(unknown)}"
         )
@@ -104,19 +90,6 @@ def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
 def _some(texts: Sequence[str], limit: int = 5) -> str:
     shown = ", ".join(texts[:limit])
     return shown if len(texts) <= limit else f"{shown} and {len(texts) - limit} more"
-
-
-def tensors_of(content: Mapping[str, Any], entry: str, source: str) -> dict[str, Tensor]:
-    """The tensors under a checkpoint's `entry`.
-
-    Raises:
-        WeightsInvalid: no such entry, or no tensors in it.
-    """
-    state = content.get(entry)
-    if not isinstance(state, Mapping):
-        found = ", ".join(sorted(str(key) for key in content)[:8]) or "nothing"
-        raise WeightsInvalid(f"{source}: the entry `{entry}` with the weights is missing (there is: {found})")
-    return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.networks.decoder import HeadConfig, SmplHead
 from model_cache.networks.hmr2 import Hmr2
+from model_cache.networks.pose_transformer import PoseTransformer
+from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.smpl import Smpl
 from model_cache.networks.vit import VitBackbone, VitConfig
 from model_cache.store.body_files import read_body
-from model_cache.store.files import how_to_get_file, read_checked
+from model_cache.store.files import read_checked
+from model_cache.store.manifest import FETCH
 
 
 def load_body(path: Path, device: torch.device | str = "cpu") -> Smpl:
@@ -55,27 +58,28 @@ def load_hmr2(
         head = SmplHead(HeadConfig(**config["head"]))
     hmr2 = Hmr2(backbone=backbone, head=head, body=load_body(store / "smpl.safetensors", device))
     parts = nn.ModuleDict({"backbone": backbone, "head": head})
-    fill(parts, store, "hmr2", device)
+    try:
+        parts.load_state_dict(read_tensors(store, "hmr2", device), strict=True, assign=True)
+    except RuntimeError as error:
+        raise WeightsInvalid(
+            f"hmr2.safetensors does not fit the network ({str(error)[:300]}); convert the files again"
+        ) from error
+    parts.requires_grad_(requires_grad=False).eval()
     if precision == "bf16":
         backbone.to(torch.bfloat16)
     return hmr2
 
 
-def fill(network: nn.Module, store: Path, model: str, device: torch.device | str) -> None:
-    """Gives a network, best made on torch's meta device, the tensors of `model`; it will not be trained.
+def load_pose_predictor(store: Path, device: torch.device | str = "cpu") -> PoseTransformer:
+    """PHALP's pose transformer, ready to run.
 
     Raises:
-        WeightsMissing: the store does not have them.
-        WeightsInvalid: they are not exactly the network's.
+        WeightsMissing: not converted yet.
+        WeightsInvalid: broken, or of another network.
     """
-    tensors: dict[str, Any] = dict(read_tensors(store, model, device))
-    try:
-        network.load_state_dict(tensors, strict=True, assign=True)
-    except RuntimeError as error:
-        raise WeightsInvalid(
-            f"{model}.safetensors does not fit the network ({str(error)[:300]}); convert the files again"
-        ) from error
-    network.requires_grad_(requires_grad=False).eval()
+    config = read_config(store, "pose_predictor")
+    settings = {name: config[name] for name in ("heads", "conv_pad", "conv_stride")}
+    return pose_transformer(read_tensors(store, "pose_predictor"), **settings).to(device)
 
 
 def read_tensors(store: Path, model: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
@@ -85,9 +89,7 @@ def read_tensors(store: Path, model: str, device: torch.device | str = "cpu") ->
         WeightsMissing: the store does not have it.
         WeightsInvalid: the file is broken.
     """
-    path = store / f"{model}.safetensors"
-    if not path.is_file():
-        raise WeightsMissing(how_to_get_file(path.name))
+    path = _stored(store, f"{model}.safetensors")
     try:
         return load_file(path, device=str(device))
     except (SafetensorError, OSError) as error:
@@ -101,7 +103,13 @@ def read_config(store: Path, model: str) -> dict[str, Any]:
         WeightsMissing: the store does not have it.
         WeightsInvalid: broken, or of another format.
     """
-    path = store / f"{model}.json"
-    if not path.is_file():
-        raise WeightsMissing(how_to_get_file(path.name))
-    return read_checked(path)
+    return read_checked(_stored(store, f"{model}.json"))
+
+
+def _stored(store: Path, name: str) -> Path:
+    if not (store / name).is_file():
+        raise WeightsMissing(
+            f"{name} is not in the weights store: run `{FETCH}`, or, where you have the official files in a "
+            "folder, `python -m handler weights convert FOLDER`"
+        )
+    return store / name

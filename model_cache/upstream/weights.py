@@ -19,7 +19,7 @@ from model_cache.networks.vit import VitConfig
 from model_cache.store.body_files import read_body, read_joint_regressor
 from model_cache.store.files import sha256_of
 from model_cache.store.hmr2_weights import HMR2_IGNORED, hmr2_configs, hmr2_shapes
-from model_cache.store.keys import account, read_yaml, tensors_of
+from model_cache.store.keys import account, read_yaml
 from model_cache.store.manifest import FETCH, OFFICIAL_FILES, official_file, package_caches
 from model_cache.store.phalp_weights import (
     appearance_tensors,
@@ -27,7 +27,7 @@ from model_cache.store.phalp_weights import (
     predictor_tensors,
     uv_map_tensors,
 )
-from model_cache.store.pickles import read_checkpoint
+from model_cache.store.pickles import checkpoint_tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +72,11 @@ def read_official(store: Path, caches: Sequence[Path] | None = None) -> Official
     """
     paths = find_official(store, package_caches() if caches is None else caches)
     hmr2_path = paths["hmr2_checkpoint"]
-    state = tensors_of(read_checkpoint(hmr2_path), "state_dict", hmr2_path.name)
+    state = checkpoint_tensors(hmr2_path, "state_dict")
     vit, head = hmr2_configs(state, read_yaml(paths["hmr2_config"]), hmr2_path.name)
     encoder_path, predictor_path = paths["appearance_checkpoint"], paths["predictor_checkpoint"]
-    encoder = tensors_of(read_checkpoint(encoder_path), "model", encoder_path.name)
-    predictor = tensors_of(read_checkpoint(predictor_path), "state_dict", predictor_path.name)
+    encoder = checkpoint_tensors(encoder_path, "model")
+    predictor = checkpoint_tensors(predictor_path, "state_dict")
     config = read_yaml(paths["predictor_config"])
     return OfficialWeights(
         hmr2=account(state, hmr2_shapes(vit, head), HMR2_IGNORED, hmr2_path.name).used,

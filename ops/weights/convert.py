@@ -1,7 +1,6 @@
 """Official files to the store: safetensors and small JSON files, every key accounted for.
 
-Knows nothing of downloads or devices. Memory stays at about one tensor beyond what the operating system
-maps of the sources.
+Memory stays at about one tensor beyond what the operating system maps of the sources.
 """
 
 import json
@@ -25,7 +24,7 @@ from model_cache.store.hmr2_weights import (
     hmr2_tensors,
     stored_dtype,
 )
-from model_cache.store.keys import account, read_yaml, tensors_of
+from model_cache.store.keys import account, read_yaml
 from model_cache.store.manifest import MODEL_SOURCES, Precision
 from model_cache.store.phalp_weights import (
     appearance_tensors,
@@ -34,7 +33,7 @@ from model_cache.store.phalp_weights import (
     predictor_tensors,
     uv_map_tensors,
 )
-from model_cache.store.pickles import read_checkpoint
+from model_cache.store.pickles import checkpoint_tensors
 from ops.weights.inventory import find_sources
 from ops.weights.writer import write_json, written_whole
 
@@ -42,7 +41,6 @@ _DTYPE_NAMES = {
     torch.float32: "F32",
     torch.bfloat16: "BF16",
     torch.int64: "I64",
-    torch.int32: "I32",
 }
 
 
@@ -168,7 +166,7 @@ def _file_facts(path: Path) -> dict[str, Any]:
 
 def _hmr2(sources: Mapping[str, Path]) -> Conversion:
     path = sources["hmr2_checkpoint"]
-    state = tensors_of(read_checkpoint(path), "state_dict", path.name)
+    state = checkpoint_tensors(path, "state_dict")
     vit, head = hmr2_configs(state, read_yaml(sources["hmr2_config"]), path.name)
     accounted = account(state, hmr2_shapes(vit, head), HMR2_IGNORED, path.name)
     return Conversion(
@@ -183,19 +181,19 @@ def _smpl(sources: Mapping[str, Path]) -> Conversion:
     notes = []
     if "hmr2_checkpoint" in sources:
         path = sources["hmr2_checkpoint"]
-        notes = body_differences(body, tensors_of(read_checkpoint(path), "state_dict", path.name))
+        notes = body_differences(body, checkpoint_tensors(path, "state_dict"))
     return Conversion(tensors=body_tensors(body), notes=notes)
 
 
 def _appearance(sources: Mapping[str, Path]) -> Conversion:
     path = sources["appearance_checkpoint"]
-    accounted = appearance_tensors(tensors_of(read_checkpoint(path), "model", path.name), path.name)
+    accounted = appearance_tensors(checkpoint_tensors(path, "model"), path.name)
     return Conversion(tensors=accounted.used, ignored=accounted.ignored)
 
 
 def _pose_predictor(sources: Mapping[str, Path]) -> Conversion:
     path = sources["predictor_checkpoint"]
-    accounted = predictor_tensors(tensors_of(read_checkpoint(path), "state_dict", path.name), path.name)
+    accounted = predictor_tensors(checkpoint_tensors(path, "state_dict"), path.name)
     config = predictor_config(accounted.used, read_yaml(sources["predictor_config"]))
     statistics = pose_statistics(sources["pose_mean_std"])
     return Conversion(tensors={**accounted.used, **statistics}, config=config, ignored=accounted.ignored)

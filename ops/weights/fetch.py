@@ -16,7 +16,7 @@ from model_cache.store.manifest import (
     package_caches,
 )
 from ops.weights.answers import SourceFailed
-from ops.weights.inventory import Engine, detector_files, model_damage, upstream_files
+from ops.weights.inventory import Engine, detector_files, model_problem, upstream_files
 from ops.weights.locations import how_to_get
 from ops.weights.obtain import Listener, Obtainer, Wish, present
 from ops.weights.settings import WeightSettings, WeightStorageSettings
@@ -115,7 +115,7 @@ def _models_to_convert(store: Path, options: FetchOptions) -> list[str]:
         for model in MODEL_SOURCES
         if model in options.models
         and (
-            model_damage(store, model, hashes=False)
+            model_problem(store, model, hashes=False)
             or (model == "hmr2" and read_checked(store / "hmr2.json").get("precision") != options.precision)
         )
     ]

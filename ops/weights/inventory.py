@@ -8,7 +8,14 @@ from typing import Literal
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_store, sha256_of
-from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, UPSTREAM_DETECTORS, OfficialFile
+from model_cache.store.manifest import (
+    FILES_BY_ROLE,
+    MODEL_SOURCES,
+    OFFICIAL_FILES,
+    UPSTREAM_DETECTORS,
+    OfficialFile,
+    official_file,
+)
 from ops.weights.settings import WeightSettings
 
 Engine = Literal["official", "lite", "upstream"]
@@ -16,19 +23,21 @@ _CONFIGURED = frozenset({"hmr2", "pose_predictor"})  # models with a .json besid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
-    """Why a model cannot be used.
+class Problem:
+    """What is wrong with a model or an official file.
 
     Attributes:
-        missing: files that are not there.
-        changed: files that are not what was written.
+        text: names the files.
+        lacking: official files that would mend it and are not there.
+        damaged: whether files are there, but not what they should be.
     """
 
-    missing: Sequence[str]
-    changed: Sequence[str]
+    text: str
+    lacking: Sequence[OfficialFile] = ()
+    damaged: bool = False
 
 
-def model_damage(store: Path, model: str, *, hashes: bool) -> Damage | None:
+def model_problem(store: Path, model: str, *, hashes: bool) -> Problem | None:
     """What is wrong with a converted model, if anything.
 
     Args:
@@ -52,7 +61,16 @@ def model_damage(store: Path, model: str, *, hashes: bool) -> Damage | None:
             or (hashes and sha256_of(store / name) != recorded[name]["sha256"])
         )
     ]
-    return Damage(missing=missing, changed=changed) if missing or changed else None
+    sources = [FILES_BY_ROLE[role] for role in MODEL_SOURCES[model]]
+    lacking = [file for file in sources if official_file(store, file) is None]
+    if changed:
+        text = f"{', '.join(changed)}: changed since it was written, or cut short"
+        return Problem(text=text, lacking=lacking, damaged=True)
+    if missing:
+        made_of = ", ".join(file.name for file in sources)
+        text = f"{', '.join(missing)}: not in the store (made from {made_of})"
+        return Problem(text=text, lacking=lacking)
+    return None
 
 
 def upstream_files(detector: str) -> list[OfficialFile]:

@@ -13,7 +13,6 @@ from model_cache.store.files import sha256_of
 from model_cache.store.manifest import (
     ALL_FILES,
     FETCH,
-    FILES_BY_ROLE,
     MODEL_SOURCES,
     OFFICIAL_FILES,
     UPSTREAM_DETECTORS,
@@ -22,7 +21,7 @@ from model_cache.store.manifest import (
     package_caches,
 )
 from ops.weights.integrity import content_problem
-from ops.weights.inventory import Engine, detector_files, model_damage, upstream_files
+from ops.weights.inventory import Engine, Problem, detector_files, model_problem, upstream_files
 from ops.weights.locations import HMR2_DATA, how_to_get_smpl, setting_of
 from ops.weights.lock import Lock, Locked, locked_now, read_lock, write_lock
 from ops.weights.settings import WeightSettings
@@ -93,19 +92,10 @@ def all_that_is_missing(models: ModelSettings, error: WeightsMissing) -> str:
     return "\n- ".join([head, *(verdict.problems or [str(error)]), *verdict.remedies[1:]])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Problem:
-    """What is wrong with a model or a file, the official files that it lacks, whether it is damaged."""
-
-    text: str
-    lacking: Sequence[OfficialFile] = ()
-    damaged: bool = False
-
-
 def _official(models: ModelSettings, settings: WeightSettings, lock: Lock, *, hashes: bool) -> Verdict:
     store = models.model_store
     try:
-        problems = [p for m in MODEL_SOURCES if (p := _model_problem(store, m, hashes=hashes))]
+        problems = [p for m in MODEL_SOURCES if (p := model_problem(store, m, hashes=hashes))]
     except WeightsInvalid as error:
         return Verdict(problems=[str(error)], remedies=[])
     problems += _detector_problems(models, settings, lock, hashes=hashes)
@@ -114,7 +104,7 @@ def _official(models: ModelSettings, settings: WeightSettings, lock: Lock, *, ha
 
 def _lite() -> Verdict:
     missing = [name for name in (*FILES.values(), CONFIG_FILE) if not (LITE_FOLDER / name).is_file()]
-    problems = [_Problem(text=f"{name}: not in the package") for name in missing]
+    problems = [Problem(text=f"{name}: not in the package") for name in missing]
     return _verdict(problems, "Install this package again")
 
 
@@ -136,30 +126,16 @@ def _upstream(
 _UPSTREAM_ROLES = frozenset(file.role for file in UPSTREAM_DETECTORS.values())
 
 
-def _verdict(problems: Sequence[_Problem], remedy: str) -> Verdict:
+def _verdict(problems: Sequence[Problem], remedy: str) -> Verdict:
     by_hand = [how_to_get_smpl(file) for p in problems for file in p.lacking if file.operator_only]
     again = [f"What is damaged: delete it and run `{FETCH}`"] if any(p.damaged for p in problems) else []
     remedies = [remedy, *by_hand, *again] if problems else []
     return Verdict(problems=[p.text for p in problems], remedies=remedies)
 
 
-def _model_problem(store: Path, model: str, *, hashes: bool) -> _Problem | None:
-    damage = model_damage(store, model, hashes=hashes)
-    if damage is None:
-        return None
-    sources = [FILES_BY_ROLE[role] for role in MODEL_SOURCES[model]]
-    text = (
-        f"{', '.join(damage.changed)}: changed since it was written, or cut short"
-        if damage.changed
-        else f"{', '.join(damage.missing)}: not in the store (made from {', '.join(f.name for f in sources)})"
-    )
-    lacking = [file for file in sources if official_file(store, file) is None]
-    return _Problem(text=text, lacking=lacking, damaged=bool(damage.changed))
-
-
 def _detector_problems(
     models: ModelSettings, settings: WeightSettings, lock: Lock, *, hashes: bool
-) -> list[_Problem]:
+) -> list[Problem]:
     return [
         problem
         for file in detector_files(models, settings, lock.revisions)
@@ -167,16 +143,16 @@ def _detector_problems(
     ]
 
 
-def _file_problems(path: Path | None, file: OfficialFile, lock: Lock, *, hashes: bool) -> list[_Problem]:
+def _file_problems(path: Path | None, file: OfficialFile, lock: Lock, *, hashes: bool) -> list[Problem]:
     """What is wrong with an official file that is used as it is: one problem or none."""
     if path is None or not path.is_file():
-        return [_Problem(text=f"{file.path}: not there", lacking=[file])]
+        return [Problem(text=f"{file.path}: not there", lacking=[file])]
     wrong = None
     if hashes and lock.differs(file.key, sha256_of(path)):
         wrong = "another file than the one recorded"
     elif hashes or file.role == "detector_weights":
         wrong = content_problem(path, path.suffix)
-    return [_Problem(text=f"{file.path}: {wrong}", damaged=True)] if wrong else []
+    return [Problem(text=f"{file.path}: {wrong}", damaged=True)] if wrong else []
 
 
 def _place(models: ModelSettings, file: OfficialFile, caches: Sequence[Path] = ()) -> Path | None:
@@ -222,7 +198,7 @@ def listing(models: ModelSettings, settings: WeightSettings, caches: Sequence[Pa
     store = models.model_store
     lock = read_lock(settings.lock_file(store))
     places = package_caches() if caches is None else caches
-    done = [m for m in MODEL_SOURCES if not model_damage(store, m, hashes=False)]
+    done = [m for m in MODEL_SOURCES if not model_problem(store, m, hashes=False)]
     converted = {role for m in done for role in MODEL_SOURCES[m]}
     table = Table("file", "for", "size", "state", "sha256", "source", "licence")
     detector = detector_files(models, settings, lock.revisions)

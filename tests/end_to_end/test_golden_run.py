@@ -20,10 +20,9 @@ from model_cache.interfaces import Detections, PerceptionOptions
 from model_cache.loaded import Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import OnDevice
-from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.replay import ReplayDetector
 from model_cache.networks.texture import UvMap
-from model_cache.store.load import load_hmr2, read_config, read_tensors
+from model_cache.store.load import load_hmr2, load_pose_predictor, read_tensors
 from tests.fakes import DESCRIPTION
 
 HEIGHT, WIDTH = 480, 854
@@ -50,17 +49,13 @@ def models(golden, official_tiny_store):
         )
         for index, (num, end) in enumerate(zip(data["n_dets"].tolist(), ends.tolist(), strict=True))
     }
-    config = read_config(official_tiny_store, "pose_predictor")
     uv = read_tensors(official_tiny_store, "uv_map")
     return assemble(
         detector=OnDevice(ReplayDetector(recorded)),
         hmr2=load_hmr2(official_tiny_store),
         uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
         encoder=AppearanceEncoder.from_state(read_tensors(official_tiny_store, "appearance")),
-        predictor=pose_transformer(
-            read_tensors(official_tiny_store, "pose_predictor"),
-            **{name: config[name] for name in ("heads", "conv_pad", "conv_stride")},
-        ),
+        predictor=load_pose_predictor(official_tiny_store),
         description=DESCRIPTION,
         device=torch.device("cpu"),
         max_crops=32,
