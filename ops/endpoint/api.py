@@ -98,7 +98,6 @@ class JobApi:
         if job is None:
             raise _unknown()
         self._registry.stop(stops)
-        self._registry.changes.notify()
         return answer({"id": job.id, "status": job.status.value})
 
     async def retry(self, request: web.Request) -> web.Response:
@@ -107,13 +106,11 @@ class JobApi:
         again = self._queue.retry(job.id)
         if again is None:
             raise Refused(409, f"only FAILED and TIMED_OUT jobs can be retried, this one is {job.status}")
-        self._registry.changes.notify()
         return answer({"id": again.id, "status": again.status.value})
 
     async def purge_queue(self, _: web.Request) -> web.Response:
         """Cancel every job that waits."""
         removed = self._queue.purge()
-        self._registry.changes.notify()
         return answer({"removed": removed, "status": "completed"})
 
     async def health(self, _: web.Request) -> web.Response:
@@ -130,7 +127,7 @@ class JobApi:
             raise Refused(400, _problems(error)) from None
         if asked.webhook is not None:
             self._check_webhook(asked.webhook)
-        job = self._queue.submit(
+        return self._queue.submit(
             f"{'sync-' if is_sync else ''}{uuid.uuid4()}-l1",
             orjson.dumps(body),
             webhook=asked.webhook,
@@ -138,8 +135,6 @@ class JobApi:
             execution_timeout_seconds=_seconds(asked.policy.executionTimeout),
             ttl_seconds=_seconds(asked.policy.ttl),
         )
-        self._registry.changes.notify()
-        return job
 
     def _check_webhook(self, url: str) -> None:
         """Refuse a URL that can never be called; its host name is looked up only when it is."""

@@ -75,6 +75,7 @@ class WorkerRegistry:
     ) -> None:
         self.queue = queue
         self.changes = Notifier()
+        queue.on_change = self.changes.notify
         self.is_closing = False
         self.unhealthy: set[int] = set()  # places of our own whose workers end before they ask for a job
         self._settings = settings
@@ -156,11 +157,8 @@ class WorkerRegistry:
 
     def sweep(self) -> None:
         """Apply what time does to jobs, and forget silent workers of others."""
-        changes = self.queue.db.total_changes
         self._release()
         self.stop(self.queue.sweep())
-        if self.queue.db.total_changes != changes:
-            self.changes.notify()
         silent = self._clock() - self._settings.lease_seconds
         for worker in list(self._workers.values()):
             if not worker.is_ours and worker.last_heard < silent:
@@ -186,6 +184,5 @@ class WorkerRegistry:
 
     def _release(self) -> None:
         for worker_id, its_fault in list(self._unreleased.items()):
-            if self.queue.release(worker_id, its_fault=its_fault):
-                self.changes.notify()
+            self.queue.release(worker_id, its_fault=its_fault)
             del self._unreleased[worker_id]

@@ -16,12 +16,13 @@ from filelock import FileLock, Timeout
 
 from handler import logs
 from handler.settings import BucketSettings, inherited_environment
-from ops.endpoint.endpoint import AddressUnavailable, Endpoint
-from ops.endpoint.queue import JobQueue, QueueUnusable
+from ops.endpoint.endpoint import Endpoint
+from ops.endpoint.errors import CannotServe
+from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
-from ops.endpoint.secret_files import SecretUnusable, read_private, torn, write_private
+from ops.endpoint.secret_files import read_private, torn, write_private
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
-from ops.endpoint.storage import ObjectStore, StorageUnavailable, load_keys
+from ops.endpoint.storage import ObjectStore, load_keys
 from ops.endpoint.supervise import Supervisor, worker_environment
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -31,10 +32,6 @@ KEY_BYTES = 30
 _WHOLE_KEY = re.compile(r"[A-Za-z0-9_-]{40}")  # how `token_urlsafe` writes them
 
 log = structlog.get_logger(__name__)
-
-
-class CannotServe(RuntimeError):
-    """Why the endpoint does not start, in words for a terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +82,6 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
             asyncio.run(_serve(options, settings, queue, store, worker_key))
     except Timeout:
         raise CannotServe(f"another endpoint uses the folder {options.data}") from None
-    except (StorageUnavailable, QueueUnusable, AddressUnavailable, SecretUnusable) as error:
-        raise CannotServe(str(error)) from error
     except sqlite3.OperationalError as error:
         raise CannotServe(f"the queue in {options.data} cannot be written: {error}") from error
     except OSError as error:
@@ -160,7 +155,7 @@ async def _watch(store: ObjectStore | None) -> None:
             log.error("the S3 server ended and is started again")
             try:
                 store.start()
-            except (StorageUnavailable, OSError) as error:
+            except (CannotServe, OSError) as error:
                 log.error("it did not start", error=str(error))
 
 

@@ -60,12 +60,10 @@ class WorkerApi:
         if request.query.get("job_in_progress") == "0":
             # What it was given and does not have was lost on the way, or its result could not be posted.
             self._queue.release(worker.worker_id)
-            self._registry.changes.notify()
         jobs = await self._hold(worker, lambda: self._queue.take(worker.worker_id, limit or 1))
         if not jobs:
             return web.Response(status=204)
         self._registry.given(worker, [job.id for job in jobs])
-        self._registry.changes.notify()
         documents = [job.worker_document() for job in jobs]
         return answer(documents if limit else documents[0])
 
@@ -90,15 +88,16 @@ class WorkerApi:
             if refused.status != HTTPStatus.REQUEST_TIMEOUT and not _is_progress(raw):
                 code = "RESULT_TOO_LARGE" if refused.status == 413 else "RESULT_INVALID"
                 error = EndpointError(code, refused.reason)
-                self._note(worker, job_id, self._queue.finish_with_error(job_id, worker.worker_id, error))
+                self._queue.finish_with_error(job_id, worker.worker_id, error)
             raise
         output = orjson.dumps(body["output"]) if "output" in body else None
         if body.get("status") == State.IN_PROGRESS:
-            if output is not None and self._queue.progress(job_id, worker.worker_id, output):
-                self._registry.changes.notify()
+            if output is not None:
+                self._queue.progress(job_id, worker.worker_id, output)
             return answer({})
         error_text = _error_text(body.get("error"))
-        self._note(worker, job_id, self._queue.finish(job_id, worker.worker_id, output, error_text))
+        if not self._queue.finish(job_id, worker.worker_id, output, error_text):
+            log.info("a late result was not kept", job_id=job_id, worker_id=worker.worker_id)
         if body.get("stopPod"):
             self._registry.dismiss(worker.worker_id)
         return answer({})
@@ -116,12 +115,6 @@ class WorkerApi:
         if worker is None:
             raise Refused(404, "this worker's process has ended")
         return worker
-
-    def _note(self, worker: Worker, job_id: str, is_kept: bool) -> None:
-        if is_kept:
-            self._registry.changes.notify()
-        else:
-            log.info("a late result was not kept", job_id=job_id, worker_id=worker.worker_id)
 
     async def _hold(self, worker: Worker, look: Callable[[], list[Any]]) -> list[Any]:
         """What `look` finds, once it finds anything; nothing after a while or if the worker must leave."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.endpoint.queue import JobQueue, QueueUnusable, State, Stop
+from ops.endpoint.errors import CannotServe
+from ops.endpoint.queue import JobQueue, State, Stop
 from ops.endpoint.settings import ServeSettings
 from tests.ops.endpoint.running import Clock
 
@@ -274,7 +275,7 @@ def test_foreign_file_is_refused_in_plain_words(tmp_path: Path, content: bytes |
     else:
         path.write_bytes(content)
     before = path.read_bytes()
-    with pytest.raises(QueueUnusable, match=r"queue\.sqlite3"):
+    with pytest.raises(CannotServe, match=r"queue\.sqlite3"):
         JobQueue(path, SETTINGS)
     if content is not None:
         assert before == path.read_bytes()
