@@ -14,6 +14,7 @@ from handler.transfer.numbers import whole_number
 from ops.endpoint.queue import FINAL, Job
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.replies import Refused, answer, parse_object, read_body
+from ops.endpoint.settings import ServeSettings
 
 MAX_RUN_BYTES = 10 * 1000**2  # RunPod's limits
 MAX_RUNSYNC_BYTES = 20 * 1000**2
@@ -42,19 +43,13 @@ class RunRequest(BaseModel):
 
 
 class JobApi:
-    """The routes under `/v2/{endpoint_id}` that callers use.
+    """The routes under `/v2/local` that callers use."""
 
-    Args:
-        registry: the workers, and the queue that jobs are put into.
-        intake: which addresses a webhook may have.
-        request_seconds: time in which a request must arrive.
-    """
-
-    def __init__(self, registry: WorkerRegistry, intake: IntakeSettings, *, request_seconds: float) -> None:
+    def __init__(self, registry: WorkerRegistry, settings: ServeSettings, intake: IntakeSettings) -> None:
         self._registry = registry
         self._queue = registry.queue
+        self._request_seconds = settings.request_seconds
         self._intake = intake
-        self._request_seconds = request_seconds
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""

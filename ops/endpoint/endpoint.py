@@ -59,10 +59,8 @@ class Endpoint:
         prefix = f"/v2/{ENDPOINT_ID}"
         app = web.Application(middlewares=[errors_as_json])
         seconds = self._settings.request_seconds
-        job_api = JobApi(self._registry, self._intake, request_seconds=seconds)
-        worker_api = WorkerApi(
-            self._registry, request_seconds=seconds, hold_seconds=self._settings.hold_seconds
-        )
+        job_api = JobApi(self._registry, self._settings, self._intake)
+        worker_api = WorkerApi(self._registry, self._settings)
         app.add_routes(_guarded(job_api.routes(prefix), self._client_key))
         app.add_routes(_guarded(worker_api.routes(prefix), self._worker_key))
         runner = web.AppRunner(

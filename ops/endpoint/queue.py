@@ -57,45 +57,27 @@ FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_O
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job; the fields are the columns of the table. Times are seconds since the epoch.
+    """One job; the fields are the columns of the table. Times are seconds since the epoch."""
 
-    Attributes:
-        seq: its place in the queue.
-        id: what callers know it by; kept over retries.
-        request: the request as JSON: `input`, and whatever else was sent (`webhook`, `policy`, `s3Config`).
-        webhook: URL to call when it ends.
-        is_sync: came by /runsync, whose results are kept for a shorter time.
-        ttl_seconds: the job is deleted if it has not ended so long after `created_at`.
-        started_at: when a worker took it last.
-        worker_id: who has it, or had it last.
-        lease_until: when that worker counts as lost if nothing is heard from it.
-        attempts: workers that took it since it was submitted or retried by its caller.
-        retries: times it went back to the queue, for whatever reason.
-        output: JSON: the newest progress, then the result.
-        error: one sentence that begins with a code, for failed jobs.
-        webhook_due_at: when the webhook is to be called; None if it is not (any more).
-        webhook_calls: calls so far about this ending.
-    """
-
-    seq: int
-    id: str
+    seq: int  # its place in the queue
+    id: str  # kept over retries
     status: State
-    request: bytes
+    request: bytes  # JSON: `input`, and whatever else was sent (`webhook`, `policy`, `s3Config`)
     webhook: str | None
-    is_sync: bool
+    is_sync: bool  # came by /runsync, whose results are kept for a shorter time
     execution_timeout_seconds: float
-    ttl_seconds: float
+    ttl_seconds: float  # the job is deleted if it has not ended so long after `created_at`
     created_at: float
-    started_at: float | None
+    started_at: float | None  # when a worker took it last
     finished_at: float | None
-    worker_id: str | None
-    lease_until: float | None
-    attempts: int
-    retries: int
-    output: bytes | None
-    error: str | None
-    webhook_due_at: float | None
-    webhook_calls: int
+    worker_id: str | None  # who has it, or had it last
+    lease_until: float | None  # when that worker counts as lost if nothing is heard from it
+    attempts: int  # workers that took it since it was submitted or retried by its caller
+    retries: int  # times it went back to the queue, for whatever reason
+    output: bytes | None  # JSON: the newest progress, then the result
+    error: str | None  # begins with a code
+    webhook_due_at: float | None  # when the webhook is to be called; None if it is not (any more)
+    webhook_calls: int  # about this ending
 
     def __repr__(self) -> str:  # without the request, which holds presigned URLs
         return f"Job(id={self.id!r}, status={self.status}, attempts={self.attempts})"

@@ -36,26 +36,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What is asked for on the command line.
+    """What is asked for on the command line."""
 
-    Attributes:
-        data: folder of the queue, the stored objects, the keys and the temporary files.
-        host: address to listen on; beyond loopback a key is required.
-        port: of the endpoint; 0 takes a free one.
-        storage_port: of the S3 server, always on loopback; 0 takes a free one.
-        num_workers: worker processes.
-        gpus: devices, dealt out to the workers in turn; empty leaves it to the environment.
-        models: `auto`, `official` or `lite`; None leaves it to the environment.
-        worker_arguments: how a worker is started.
-    """
-
-    data: Path
-    host: str = "127.0.0.1"
-    port: int = 8000
-    storage_port: int = 8001
+    data: Path  # folder of the queue, the stored objects, the keys and the temporary files
+    host: str = "127.0.0.1"  # beyond loopback a key is required
+    port: int = 8000  # 0 takes a free one
+    storage_port: int = 8001  # of the S3 server, always on loopback
     num_workers: int = 1
-    gpus: tuple[str, ...] = ()
-    models: str | None = None
+    gpus: tuple[str, ...] = ()  # dealt out to the workers in turn; empty leaves it to the environment
+    models: str | None = None  # `auto`, `official` or `lite`; None leaves it to the environment
     worker_arguments: Sequence[str] = (sys.executable, "-m", "handler", "worker")
 
 

@@ -19,6 +19,7 @@ from handler.transfer.numbers import whole_number
 from ops.endpoint.queue import State
 from ops.endpoint.registry import Worker, WorkerRegistry
 from ops.endpoint.replies import Refused, answer, parse_object, read_body
+from ops.endpoint.settings import ServeSettings
 
 MAX_RESULT_BYTES = 20 * 1000**2  # what RunPod was seen to accept
 MAX_BATCH = 100
@@ -28,19 +29,13 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerApi:
-    """The routes under `/v2/{endpoint_id}` that workers use.
+    """The routes under `/v2/local` that workers use."""
 
-    Args:
-        registry: the workers, and the queue that they take jobs from.
-        request_seconds: time in which a request must arrive.
-        hold_seconds: how long a request without an answer is held open.
-    """
-
-    def __init__(self, registry: WorkerRegistry, *, request_seconds: float, hold_seconds: float) -> None:
+    def __init__(self, registry: WorkerRegistry, settings: ServeSettings) -> None:
         self._registry = registry
         self._queue = registry.queue
-        self._request_seconds = request_seconds
-        self._hold_seconds = hold_seconds
+        self._request_seconds = settings.request_seconds
+        self._hold_seconds = settings.hold_seconds
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""
