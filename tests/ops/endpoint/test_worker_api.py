@@ -111,7 +111,7 @@ async def test_stop_reaches_the_worker_at_once_and_again_until_it_is_obeyed(endp
     for _ in range(2):
         assert await endpoint.stops("w") == []
         waiting = asyncio.create_task(endpoint.stops("w"))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # here too
         await endpoint.ping("w", job_id)
         assert await waiting == [job_id]
     await endpoint.ping("w", "another")
