@@ -158,7 +158,7 @@ def status(file: FileOption = DEPLOY_FILE, profile: ProfileOption = None) -> Non
 @app.command()
 def destroy(
     name: Annotated[str, typer.Argument(help="The endpoint's name, to be sure.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Really.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Without it nothing is removed.")] = False,
     file: FileOption = DEPLOY_FILE,
     profile: ProfileOption = None,
 ) -> None:

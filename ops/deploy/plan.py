@@ -55,7 +55,7 @@ class Plan:
 
 
 def make_plan(wanted: Mapping[str, Any], live: LiveEndpoint | None, *, hidden: Collection[str] = ()) -> Plan:
-    """The shortest way from what is there to what is wanted.
+    """The smallest change that makes the endpoint what is wanted.
 
     Args:
         wanted: the body that would create the endpoint.

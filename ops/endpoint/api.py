@@ -14,6 +14,7 @@ from handler.transfer.numbers import whole_number
 from ops.endpoint.queue import FINAL, Job
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.replies import Refused, answer, parse_object, read_body
+from ops.endpoint.settings import ServeSettings
 
 MAX_RUN_BYTES = 10 * 1000**2  # RunPod's limits
 MAX_RUNSYNC_BYTES = 20 * 1000**2
@@ -42,19 +43,13 @@ class RunRequest(BaseModel):
 
 
 class JobApi:
-    """The routes under `/v2/{endpoint_id}` that callers use.
+    """The routes under `/v2/local` that callers use."""
 
-    Args:
-        registry: the workers, and the queue that jobs are put into.
-        intake: which addresses a webhook may have.
-        request_seconds: time in which a request must arrive.
-    """
-
-    def __init__(self, registry: WorkerRegistry, intake: IntakeSettings, *, request_seconds: float) -> None:
+    def __init__(self, registry: WorkerRegistry, settings: ServeSettings, intake: IntakeSettings) -> None:
         self._registry = registry
         self._queue = registry.queue
+        self._request_seconds = settings.request_seconds
         self._intake = intake
-        self._request_seconds = request_seconds
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""
@@ -98,7 +93,6 @@ class JobApi:
         if job is None:
             raise _unknown()
         self._registry.stop(stops)
-        self._registry.changes.notify()
         return answer({"id": job.id, "status": job.status.value})
 
     async def retry(self, request: web.Request) -> web.Response:
@@ -107,13 +101,11 @@ class JobApi:
         again = self._queue.retry(job.id)
         if again is None:
             raise Refused(409, f"only FAILED and TIMED_OUT jobs can be retried, this one is {job.status}")
-        self._registry.changes.notify()
         return answer({"id": again.id, "status": again.status.value})
 
     async def purge_queue(self, _: web.Request) -> web.Response:
         """Cancel every job that waits."""
         removed = self._queue.purge()
-        self._registry.changes.notify()
         return answer({"removed": removed, "status": "completed"})
 
     async def health(self, _: web.Request) -> web.Response:
@@ -130,7 +122,7 @@ class JobApi:
             raise Refused(400, _problems(error)) from None
         if asked.webhook is not None:
             self._check_webhook(asked.webhook)
-        job = self._queue.submit(
+        return self._queue.submit(
             f"{'sync-' if is_sync else ''}{uuid.uuid4()}-l1",
             orjson.dumps(body),
             webhook=asked.webhook,
@@ -138,8 +130,6 @@ class JobApi:
             execution_timeout_seconds=_seconds(asked.policy.executionTimeout),
             ttl_seconds=_seconds(asked.policy.ttl),
         )
-        self._registry.changes.notify()
-        return job
 
     def _check_webhook(self, url: str) -> None:
         """Refuse a URL that can never be called; its host name is looked up only when it is."""

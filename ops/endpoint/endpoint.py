@@ -11,6 +11,7 @@ from aiohttp import web
 
 from handler.settings import IntakeSettings
 from ops.endpoint.api import JobApi
+from ops.endpoint.errors import CannotServe
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.replies import Handle, Refused, errors_as_json
 from ops.endpoint.settings import ENDPOINT_ID, ServeSettings
@@ -22,10 +23,6 @@ PAUSE_AFTER_ERROR_SECONDS = 2.0
 LINGER_SECONDS = 10.0  # for the rest of a refused body, so that its sender can read the answer
 
 log = structlog.get_logger(__name__)
-
-
-class AddressUnavailable(RuntimeError):
-    """The address cannot be listened on."""
 
 
 class Endpoint:
@@ -57,15 +54,13 @@ class Endpoint:
         """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/local`.
 
         Raises:
-            AddressUnavailable: the address is in use, or is none of this machine.
+            CannotServe: the address is in use, or is none of this machine.
         """
         prefix = f"/v2/{ENDPOINT_ID}"
         app = web.Application(middlewares=[errors_as_json])
         seconds = self._settings.request_seconds
-        job_api = JobApi(self._registry, self._intake, request_seconds=seconds)
-        worker_api = WorkerApi(
-            self._registry, request_seconds=seconds, hold_seconds=self._settings.hold_seconds
-        )
+        job_api = JobApi(self._registry, self._settings, self._intake)
+        worker_api = WorkerApi(self._registry, self._settings)
         app.add_routes(_guarded(job_api.routes(prefix), self._client_key))
         app.add_routes(_guarded(worker_api.routes(prefix), self._worker_key))
         runner = web.AppRunner(
@@ -81,7 +76,7 @@ class Endpoint:
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
-                raise AddressUnavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+                raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from error
             bound_port = runner.addresses[0][1]
             yield f"http://{_in_url(host)}:{bound_port}{prefix}"
         finally:

@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, and how to tell one from a later one of its number."""
+"""Child processes that end with their parent, and how to tell one from a later process with its number."""
 
 import contextlib
 import ctypes

@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 from handler.errors import EndpointError
+from ops.endpoint.errors import CannotServe
 from ops.endpoint.settings import ServeSettings
 
 SCHEMA_VERSION = 1
@@ -40,10 +41,6 @@ CREATE TABLE workers (id TEXT PRIMARY KEY, pid INTEGER NOT NULL, born TEXT NOT N
 """
 
 
-class QueueUnusable(RuntimeError):
-    """The queue file cannot be used by this version."""
-
-
 class State(StrEnum):
     """RunPod's job states."""
 
@@ -60,45 +57,27 @@ FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_O
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job; the fields are the columns of the table. Times are seconds since the epoch.
+    """One job; the fields are the columns of the table. Times are seconds since the epoch."""
 
-    Attributes:
-        seq: its place in the queue.
-        id: what callers know it by; kept over retries.
-        request: the request as JSON: `input`, and whatever else was sent (`webhook`, `policy`, `s3Config`).
-        webhook: URL to call when it ends.
-        is_sync: came by /runsync, whose results are kept for a shorter time.
-        ttl_seconds: the job is deleted if it has not ended so long after `created_at`.
-        started_at: when a worker took it last.
-        worker_id: who has it, or had it last.
-        lease_until: when that worker counts as lost if nothing is heard from it.
-        attempts: workers that took it since it was submitted or retried by its caller.
-        retries: times it went back to the queue, for whatever reason.
-        output: JSON: the newest progress, then the result.
-        error: one sentence that begins with a code, for failed jobs.
-        webhook_due_at: when the webhook is to be called; None if it is not (any more).
-        webhook_calls: calls so far about this ending.
-    """
-
-    seq: int
-    id: str
+    seq: int  # its place in the queue
+    id: str  # kept over retries
     status: State
-    request: bytes
+    request: bytes  # JSON: `input`, and whatever else was sent (`webhook`, `policy`, `s3Config`)
     webhook: str | None
-    is_sync: bool
+    is_sync: bool  # came by /runsync, whose results are kept for a shorter time
     execution_timeout_seconds: float
-    ttl_seconds: float
+    ttl_seconds: float  # the job is deleted if it has not ended so long after `created_at`
     created_at: float
-    started_at: float | None
+    started_at: float | None  # when a worker took it last
     finished_at: float | None
-    worker_id: str | None
-    lease_until: float | None
-    attempts: int
-    retries: int
-    output: bytes | None
-    error: str | None
-    webhook_due_at: float | None
-    webhook_calls: int
+    worker_id: str | None  # who has it, or had it last
+    lease_until: float | None  # when that worker counts as lost if nothing is heard from it
+    attempts: int  # workers that took it since it was submitted or retried by its caller
+    retries: int  # times it went back to the queue, for whatever reason
+    output: bytes | None  # JSON: the newest progress, then the result
+    error: str | None  # begins with a code
+    webhook_due_at: float | None  # when the webhook is to be called; None if it is not (any more)
+    webhook_calls: int  # about this ending
 
     def __repr__(self) -> str:  # without the request, which holds presigned URLs
         return f"Job(id={self.id!r}, status={self.status}, attempts={self.attempts})"
@@ -145,12 +124,16 @@ class JobQueue:
         settings: lease, attempts, retention.
         clock: seconds since the epoch.
 
+    Attributes:
+        on_change: called after every change.
+
     Raises:
-        QueueUnusable: the file is not a queue, or one of another version.
+        CannotServe: the file is not a queue, or one of another version.
     """
 
     def __init__(self, path: Path, settings: ServeSettings, clock: Callable[[], float] = time.time) -> None:
         self.db = open_database(path)
+        self.on_change: Callable[[], None] = lambda: None
         self._settings = settings
         self._clock = clock
 
@@ -174,7 +157,7 @@ class JobQueue:
         timeout = execution_timeout_seconds or self._settings.execution_timeout_seconds
         ttl = ttl_seconds or self._settings.ttl_seconds
         values = (job_id, State.IN_QUEUE, request, webhook, is_sync, timeout, ttl, self._clock())
-        with transaction(self.db):
+        with self._transaction():
             (job,) = self._jobs(
                 "INSERT INTO jobs (id, status, request, webhook, is_sync, execution_timeout_seconds,"
                 " ttl_seconds, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
@@ -189,7 +172,7 @@ class JobQueue:
 
     def cancel(self, job_id: str) -> tuple[Job | None, list[Stop]]:
         """End a job that has not ended; returns it, and the worker that must stop if one has it."""
-        with transaction(self.db):
+        with self._transaction():
             job = self.get(job_id)
             if job is None or job.status in FINAL:
                 return job, []
@@ -197,7 +180,7 @@ class JobQueue:
 
     def retry(self, job_id: str) -> Job | None:
         """Queue a FAILED or TIMED_OUT job again, as if new, at the end; None if it is in another state."""
-        with transaction(self.db):
+        with self._transaction():
             jobs = self._update(
                 "status = ?, seq = (SELECT MAX(seq) + 1 FROM jobs), created_at = ?, attempts = 0,"
                 " retries = retries + 1, started_at = NULL, finished_at = NULL, worker_id = NULL,"
@@ -212,7 +195,7 @@ class JobQueue:
 
     def purge(self) -> int:
         """Cancel every job that waits; returns how many."""
-        with transaction(self.db):
+        with self._transaction():
             waiting = self._select("status = ?", State.IN_QUEUE)
             for job in waiting:
                 self._end(job, State.CANCELLED)
@@ -230,7 +213,7 @@ class JobQueue:
     def take(self, worker_id: str, limit: int = 1) -> list[Job]:
         """Lease the jobs that have waited longest to a worker."""
         now = self._clock()
-        with transaction(self.db):
+        with self._transaction():
             jobs = self._update(
                 "status = ?, worker_id = ?, started_at = ?, lease_until = ?, attempts = attempts + 1",
                 "seq IN (SELECT seq FROM jobs WHERE status = ? ORDER BY seq LIMIT ?)",
@@ -241,7 +224,7 @@ class JobQueue:
     def heartbeat(self, worker_id: str, job_ids: Iterable[str]) -> list[Stop]:
         """Renew a worker's leases on the jobs it says it works on; returns those it must stop."""
         stops = []
-        with transaction(self.db):
+        with self._transaction():
             for job_id in job_ids:
                 job = self.get(job_id)
                 if job is not None and _may_report(job, worker_id):
@@ -253,7 +236,7 @@ class JobQueue:
 
     def progress(self, job_id: str, worker_id: str, output: bytes) -> bool:
         """Show a running job's progress as its output; False if the job is not this worker's any more."""
-        with transaction(self.db):
+        with self._transaction():
             jobs = self._update(
                 "output = ?, lease_until = ?",
                 "id = ? AND worker_id = ? AND status = ?",
@@ -266,7 +249,7 @@ class JobQueue:
 
         A failure that arrives after the job went back to the queue is not kept: the next worker decides.
         """
-        with transaction(self.db):
+        with self._transaction():
             job = self.get(job_id)
             if job is None or not _may_report(job, worker_id):
                 return False
@@ -286,7 +269,7 @@ class JobQueue:
             worker_id: whose jobs.
             its_fault: False if the endpoint itself ended the worker, which must not count against its jobs.
         """
-        with transaction(self.db):
+        with self._transaction():
             held = self._select("status = ? AND worker_id = ?", State.IN_PROGRESS, worker_id)
             return [self._lose(job, its_fault=its_fault, may_return=False) for job in held]
 
@@ -298,13 +281,13 @@ class JobQueue:
 
     def renew_leases(self) -> None:
         """After a time in which no heartbeat could arrive: give every worker a whole lease to be heard."""
-        with transaction(self.db):
+        with self._transaction():
             self._update("lease_until = ?", "status = ?", self._lease_end(), State.IN_PROGRESS)
 
     def sweep(self) -> list[Stop]:
         """Apply time limits, lost leases and retention; returns the workers that must stop a job."""
         now = self._clock()
-        with transaction(self.db) as db:
+        with self._transaction() as db:
             expired = self._jobs(
                 "DELETE FROM jobs WHERE status IN (?, ?) AND created_at + ttl_seconds <= ? RETURNING *",
                 *(State.IN_QUEUE, State.IN_PROGRESS, now),
@@ -331,7 +314,7 @@ class JobQueue:
 
     def postpone_webhooks(self, jobs: Iterable[Job]) -> None:
         """Webhooks that are about to be called are due again later, whatever becomes of the call."""
-        with transaction(self.db):
+        with self._transaction():
             for job in jobs:
                 self._set_webhook(job, self._next_call(), job.webhook_calls)
 
@@ -339,7 +322,7 @@ class JobQueue:
         """Note a call about this ending of a job; if it failed, it is due again a bounded number of times."""
         calls = job.webhook_calls + 1
         is_over = accepted or calls >= self._settings.webhook_attempts
-        with transaction(self.db):
+        with self._transaction():
             self._set_webhook(job, None if is_over else self._next_call(), calls)
 
     def _set_webhook(self, job: Job, due_at: float | None, calls: int) -> None:
@@ -348,6 +331,15 @@ class JobQueue:
 
     def _next_call(self) -> float:
         return self._clock() + self._settings.webhook_interval_seconds
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of the block or nothing of it; `on_change` is called if anything is different afterwards."""
+        before = self.db.total_changes
+        with transaction(self.db) as db:
+            yield db
+        if self.db.total_changes != before:
+            self.on_change()
 
     # Inside a transaction
 
@@ -401,7 +393,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     """Open the file, readable by its owner only (requests hold presigned URLs); made if it is not there.
 
     Raises:
-        QueueUnusable: it is not a queue, or one of another version.
+        CannotServe: it is not a queue, or one of another version.
     """
     path.touch(mode=0o600)
     db = sqlite3.connect(path, isolation_level=None)
@@ -414,10 +406,10 @@ def open_database(path: Path) -> sqlite3.Connection:
             db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     except sqlite3.DatabaseError as error:
         db.close()
-        raise QueueUnusable(f"{path.name} cannot be used as a queue: {error}") from error
+        raise CannotServe(f"{path.name} cannot be used as a queue: {error}") from error
     if version not in (0, SCHEMA_VERSION):
         db.close()
-        raise QueueUnusable(f"{path.name} was written by another version of this program")
+        raise CannotServe(f"{path.name} was written by another version of this program")
     return db
 
 

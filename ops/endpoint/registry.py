@@ -39,25 +39,15 @@ class Notifier:
 
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """What is known of one worker process.
+    """What is known of one worker process."""
 
-    Attributes:
-        worker_id: its `RUNPOD_POD_ID`.
-        is_ours: this endpoint started its process and watches it.
-        last_heard: when it last spoke, on the registry's clock.
-        has_asked: it has asked for a job, so it is past its start.
-        must_leave: it gets no more jobs and its process is to end.
-        stops: jobs it must stop, with when that was first known; kept until it no longer names them.
-        told: those of them that it has been told since it last named them.
-    """
-
-    worker_id: str
-    is_ours: bool
-    last_heard: float
-    has_asked: bool = False
-    must_leave: bool = False
-    stops: dict[str, float] = field(default_factory=dict)
-    told: set[str] = field(default_factory=set)
+    worker_id: str  # its `RUNPOD_POD_ID`
+    is_ours: bool  # this endpoint started its process and watches it
+    last_heard: float  # on the registry's clock
+    has_asked: bool = False  # for a job, so it is past its start
+    must_leave: bool = False  # it gets no more jobs and its process is to end
+    stops: dict[str, float] = field(default_factory=dict)  # jobs it must stop, with when that was first known
+    told: set[str] = field(default_factory=set)  # those it has been told since its last heartbeat
 
 
 class WorkerRegistry:
@@ -75,6 +65,7 @@ class WorkerRegistry:
     ) -> None:
         self.queue = queue
         self.changes = Notifier()
+        queue.on_change = self.changes.notify
         self.is_closing = False
         self.unhealthy: set[int] = set()  # places of our own whose workers end before they ask for a job
         self._settings = settings
@@ -156,11 +147,8 @@ class WorkerRegistry:
 
     def sweep(self) -> None:
         """Apply what time does to jobs, and forget silent workers of others."""
-        changes = self.queue.db.total_changes
         self._release()
         self.stop(self.queue.sweep())
-        if self.queue.db.total_changes != changes:
-            self.changes.notify()
         silent = self._clock() - self._settings.lease_seconds
         for worker in list(self._workers.values()):
             if not worker.is_ours and worker.last_heard < silent:
@@ -186,6 +174,5 @@ class WorkerRegistry:
 
     def _release(self) -> None:
         for worker_id, its_fault in list(self._unreleased.items()):
-            if self.queue.release(worker_id, its_fault=its_fault):
-                self.changes.notify()
+            self.queue.release(worker_id, its_fault=its_fault)
             del self._unreleased[worker_id]

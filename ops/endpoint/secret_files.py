@@ -4,9 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
-
-class SecretUnusable(RuntimeError):
-    """A file cannot be used; the message names it and what to do."""
+from ops.endpoint.errors import CannotServe
 
 
 def write_private(path: Path, text: str) -> None:
@@ -39,7 +37,7 @@ def read_private(path: Path) -> str | None:
     If others may read it, its mode is corrected.
 
     Raises:
-        SecretUnusable: it cannot be read, or is no text.
+        CannotServe: it cannot be read, or is no text.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,15 +47,15 @@ def read_private(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SecretUnusable(f"{path} cannot be read: {error.strerror}") from error
+        raise CannotServe(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise torn(path) from error
     return text.strip()
 
 
-def torn(path: Path) -> SecretUnusable:
+def torn(path: Path) -> CannotServe:
     """The error for a file that is empty, cut off or holds something else."""
-    return SecretUnusable(
+    return CannotServe(
         f"{path} is empty or damaged: put back a copy of it, or delete it and new keys are made "
         "(what was signed with the old ones is then refused)"
     )

@@ -16,12 +16,13 @@ from filelock import FileLock, Timeout
 
 from handler import logs
 from handler.settings import BucketSettings, inherited_environment
-from ops.endpoint.endpoint import AddressUnavailable, Endpoint
-from ops.endpoint.queue import JobQueue, QueueUnusable
+from ops.endpoint.endpoint import Endpoint
+from ops.endpoint.errors import CannotServe
+from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
-from ops.endpoint.secret_files import SecretUnusable, read_private, torn, write_private
+from ops.endpoint.secret_files import read_private, torn, write_private
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
-from ops.endpoint.storage import ObjectStore, StorageUnavailable, load_keys
+from ops.endpoint.storage import ObjectStore, load_keys
 from ops.endpoint.supervise import Supervisor, worker_environment
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -33,32 +34,17 @@ _WHOLE_KEY = re.compile(r"[A-Za-z0-9_-]{40}")  # how `token_urlsafe` writes them
 log = structlog.get_logger(__name__)
 
 
-class CannotServe(RuntimeError):
-    """Why the endpoint does not start, in words for a terminal."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What is asked for on the command line.
+    """What is asked for on the command line."""
 
-    Attributes:
-        data: folder of the queue, the stored objects, the keys and the temporary files.
-        host: address to listen on; beyond loopback a key is required.
-        port: of the endpoint; 0 takes a free one.
-        storage_port: of the S3 server, always on loopback; 0 takes a free one.
-        num_workers: worker processes.
-        gpus: devices, dealt out to the workers in turn; empty leaves it to the environment.
-        models: `auto`, `official` or `lite`; None leaves it to the environment.
-        worker_arguments: how a worker is started.
-    """
-
-    data: Path
-    host: str = "127.0.0.1"
-    port: int = 8000
-    storage_port: int = 8001
+    data: Path  # folder of the queue, the stored objects, the keys and the temporary files
+    host: str = "127.0.0.1"  # beyond loopback a key is required
+    port: int = 8000  # 0 takes a free one
+    storage_port: int = 8001  # of the S3 server, always on loopback
     num_workers: int = 1
-    gpus: tuple[str, ...] = ()
-    models: str | None = None
+    gpus: tuple[str, ...] = ()  # dealt out to the workers in turn; empty leaves it to the environment
+    models: str | None = None  # `auto`, `official` or `lite`; None leaves it to the environment
     worker_arguments: Sequence[str] = (sys.executable, "-m", "handler", "worker")
 
 
@@ -85,8 +71,6 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
             asyncio.run(_serve(options, settings, queue, store, worker_key))
     except Timeout:
         raise CannotServe(f"another endpoint uses the folder {options.data}") from None
-    except (StorageUnavailable, QueueUnusable, AddressUnavailable, SecretUnusable) as error:
-        raise CannotServe(str(error)) from error
     except sqlite3.OperationalError as error:
         raise CannotServe(f"the queue in {options.data} cannot be written: {error}") from error
     except OSError as error:
@@ -160,7 +144,7 @@ async def _watch(store: ObjectStore | None) -> None:
             log.error("the S3 server ended and is started again")
             try:
                 store.start()
-            except (StorageUnavailable, OSError) as error:
+            except (CannotServe, OSError) as error:
                 log.error("it did not start", error=str(error))
 
 

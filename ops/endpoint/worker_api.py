@@ -19,6 +19,7 @@ from handler.transfer.numbers import whole_number
 from ops.endpoint.queue import State
 from ops.endpoint.registry import Worker, WorkerRegistry
 from ops.endpoint.replies import Refused, answer, parse_object, read_body
+from ops.endpoint.settings import ServeSettings
 
 MAX_RESULT_BYTES = 20 * 1000**2  # what RunPod was seen to accept
 MAX_BATCH = 100
@@ -28,19 +29,13 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerApi:
-    """The routes under `/v2/{endpoint_id}` that workers use.
+    """The routes under `/v2/local` that workers use."""
 
-    Args:
-        registry: the workers, and the queue that they take jobs from.
-        request_seconds: time in which a request must arrive.
-        hold_seconds: how long a request without an answer is held open.
-    """
-
-    def __init__(self, registry: WorkerRegistry, *, request_seconds: float, hold_seconds: float) -> None:
+    def __init__(self, registry: WorkerRegistry, settings: ServeSettings) -> None:
         self._registry = registry
         self._queue = registry.queue
-        self._request_seconds = request_seconds
-        self._hold_seconds = hold_seconds
+        self._request_seconds = settings.request_seconds
+        self._hold_seconds = settings.hold_seconds
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""
@@ -60,12 +55,10 @@ class WorkerApi:
         if request.query.get("job_in_progress") == "0":
             # What it was given and does not have was lost on the way, or its result could not be posted.
             self._queue.release(worker.worker_id)
-            self._registry.changes.notify()
         jobs = await self._hold(worker, lambda: self._queue.take(worker.worker_id, limit or 1))
         if not jobs:
             return web.Response(status=204)
         self._registry.given(worker, [job.id for job in jobs])
-        self._registry.changes.notify()
         documents = [job.worker_document() for job in jobs]
         return answer(documents if limit else documents[0])
 
@@ -90,15 +83,16 @@ class WorkerApi:
             if refused.status != HTTPStatus.REQUEST_TIMEOUT and not _is_progress(raw):
                 code = "RESULT_TOO_LARGE" if refused.status == 413 else "RESULT_INVALID"
                 error = EndpointError(code, refused.reason)
-                self._note(worker, job_id, self._queue.finish_with_error(job_id, worker.worker_id, error))
+                self._queue.finish_with_error(job_id, worker.worker_id, error)
             raise
         output = orjson.dumps(body["output"]) if "output" in body else None
         if body.get("status") == State.IN_PROGRESS:
-            if output is not None and self._queue.progress(job_id, worker.worker_id, output):
-                self._registry.changes.notify()
+            if output is not None:
+                self._queue.progress(job_id, worker.worker_id, output)
             return answer({})
         error_text = _error_text(body.get("error"))
-        self._note(worker, job_id, self._queue.finish(job_id, worker.worker_id, output, error_text))
+        if not self._queue.finish(job_id, worker.worker_id, output, error_text):
+            log.info("a late result was not kept", job_id=job_id, worker_id=worker.worker_id)
         if body.get("stopPod"):
             self._registry.dismiss(worker.worker_id)
         return answer({})
@@ -116,12 +110,6 @@ class WorkerApi:
         if worker is None:
             raise Refused(404, "this worker's process has ended")
         return worker
-
-    def _note(self, worker: Worker, job_id: str, is_kept: bool) -> None:
-        if is_kept:
-            self._registry.changes.notify()
-        else:
-            log.info("a late result was not kept", job_id=job_id, worker_id=worker.worker_id)
 
     async def _hold(self, worker: Worker, look: Callable[[], list[Any]]) -> list[Any]:
         """What `look` finds, once it finds anything; nothing after a while or if the worker must leave."""

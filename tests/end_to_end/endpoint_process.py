@@ -1,4 +1,4 @@
-"""Starts and talks to an endpoint that runs as a process of its own. Knows no test."""
+"""Starts and talks to an endpoint that runs as a process of its own."""
 
 import os
 import signal

@@ -154,7 +154,7 @@ def test_cancelled_job_leaves_nothing(system: System) -> None:
     wait_until(lambda: system.endpoint.status(job_id).get("output", {}).get("frames_done", 0) > 0)
     assert system.endpoint.call("POST", f"cancel/{job_id}").json()["status"] == "CANCELLED"
     wait_until(lambda: not system.left_behind())
-    time.sleep(0.2)
+    time.sleep(0.2)  # in which a late upload would come
     assert system.store.keys(job_id) == []
     after = system.endpoint.run(video_url=system.store.presign("get_object", "videos/short.mp4"))
     assert system.endpoint.wait(after)["status"] == "COMPLETED"

@@ -2,7 +2,6 @@
 
 import io
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ BODY = st.binary(max_size=40) | (JSON | REQUEST).map(lambda body: json.dumps(bod
     [
         ({}, "input: Field required"),
         ({"input": None}, "input: "),
-        ({"input": "text"}, "input: "),
+        ({"input": "https://bucket/v.mp4?X-Amz-Signature=t0ps3cret"}, "input: "),
         ({"input": [1]}, "input: "),
         ([], "not a JSON object"),
         ({"input": {}, "webhook": "ftp://a/b"}, "webhook: "),
@@ -54,19 +53,13 @@ BODY = st.binary(max_size=40) | (JSON | REQUEST).map(lambda body: json.dumps(bod
     ids=str,
 )
 async def test_bad_request_is_refused_in_words(endpoint: Running, request_: object, says: str) -> None:
-    """400, the field and the reason; nothing is queued."""
+    """400, the field and the reason, never the value; nothing is queued."""
     for path in ("run", "runsync"):
         code, document = await endpoint.ask("POST", path, json=request_)
         assert (code, set(document)) == (400, {"error"})
         assert says in document["error"]
+        assert "t0ps3cret" not in document["error"]
     assert endpoint.registry.queue.counts()["inQueue"] == 0
-
-
-async def test_refusal_does_not_repeat_what_was_sent(endpoint: Running) -> None:
-    """Values may be presigned URLs."""
-    request = {"input": "https://bucket/v.mp4?X-Amz-Signature=t0ps3cret"}
-    _, document = await endpoint.ask("POST", "run", json=request)
-    assert "t0ps3cret" not in document["error"]
 
 
 PATHS = ["run", "runsync?wait=x", "status/x", "status/%00", "stream/é", "cancel/'", "retry/a%2Fb"]
@@ -130,17 +123,6 @@ async def test_stream_tells_the_state_and_has_no_parts(endpoint: Running, method
     assert await endpoint.ask(method, f"stream/{job_id}") == (200, {"status": "IN_PROGRESS", "stream": []})
     await endpoint.done("w", job_id, {"output": 1})
     assert await endpoint.ask(method, f"stream/{job_id}") == (200, {"status": "COMPLETED", "stream": []})
-
-
-async def test_full_disk_is_a_503(endpoint: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers try again on a 5xx, and nothing is said to be accepted that is not on the disk."""
-
-    def full(*_: object, **__: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    monkeypatch.setattr(endpoint.registry.queue, "submit", full)
-    code, document = await endpoint.ask("POST", "run", json={"input": {}})
-    assert (code, document) == (503, {"error": "the queue cannot be written now"})
 
 
 async def test_closing_endpoint_takes_no_jobs(endpoint: Running) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ops.endpoint.errors import CannotServe
 from ops.endpoint.queue import JobQueue, State, open_database, transaction
 from ops.endpoint.registry import WorkerRegistry
-from ops.endpoint.serve import CannotServe, ServeOptions, run
+from ops.endpoint.serve import ServeOptions, run
 from ops.endpoint.settings import ServeSettings
 from tests.ops.endpoint.running import Running
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.endpoint.queue import JobQueue, QueueUnusable, State, Stop
+from ops.endpoint.errors import CannotServe
+from ops.endpoint.queue import JobQueue, State, Stop
 from ops.endpoint.settings import ServeSettings
 from tests.ops.endpoint.running import Clock
 
@@ -57,26 +58,6 @@ def test_finished_job_tells_its_times_and_output(queue: JobQueue, clock: Clock) 
     assert job.output == b'{"n":1}'
 
 
-def test_progress_is_shown_until_the_result_and_never_after(queue: JobQueue) -> None:
-    """A late update changes nothing: the job stays COMPLETED with its result."""
-    take(queue)
-    assert queue.progress("a", "w", b'{"p":1}')
-    assert queue.finish("a", "w", b'{"r":1}')
-    assert not queue.progress("a", "w", b'{"p":2}')
-    job = queue.get("a")
-    assert job is not None
-    assert (job.status, job.output) == (State.COMPLETED, b'{"r":1}')
-
-
-def test_only_the_holder_reports_on_a_job(queue: JobQueue) -> None:
-    """Another worker's progress, heartbeat and result are not kept."""
-    take(queue)
-    assert not queue.progress("a", "other", b"1")
-    assert not queue.finish("a", "other", b"1")
-    assert [Stop(worker_id="other", job_id="a")] == queue.heartbeat("other", ["a"])
-    assert state(queue, "a") is State.IN_PROGRESS
-
-
 def test_silent_worker_loses_its_job_to_the_next(queue: JobQueue, clock: Clock) -> None:
     """Heartbeats keep the lease; without them the job returns to its place, before later ones."""
     queue.submit("a", REQUEST)
@@ -113,14 +94,6 @@ def test_late_failure_does_not_end_a_job_that_waits_again(queue: JobQueue, clock
     clock.advance(11)
     queue.sweep()
     assert not queue.finish("a", "w", None, "INTERNAL: x")
-    assert state(queue, "a") is State.IN_QUEUE
-
-
-def test_result_of_a_released_worker_is_not_kept(queue: JobQueue) -> None:
-    """A worker whose process has ended cannot report any more."""
-    take(queue)
-    queue.release("w")
-    assert not queue.finish("a", "w", b"1")
     assert state(queue, "a") is State.IN_QUEUE
 
 
@@ -183,15 +156,6 @@ def test_retry_runs_a_failed_job_again_as_if_new(queue: JobQueue) -> None:
     assert [job.id for job in queue.take("w", 2)] == ["b", "a"], "it waits at the end"
     queue.finish("a", "w", b"2")
     assert queue.retry("a") is None
-
-
-def test_purge_cancels_only_what_waits(queue: JobQueue) -> None:
-    """Running jobs go on."""
-    for name in "abc":
-        queue.submit(name, REQUEST)
-    queue.take("w")
-    assert queue.purge() == 2
-    assert [state(queue, name) for name in "abc"] == [State.IN_PROGRESS, State.CANCELLED, State.CANCELLED]
 
 
 def test_execution_timeout_ends_a_run_but_not_a_wait(queue: JobQueue, clock: Clock) -> None:
@@ -274,7 +238,7 @@ def test_foreign_file_is_refused_in_plain_words(tmp_path: Path, content: bytes |
     else:
         path.write_bytes(content)
     before = path.read_bytes()
-    with pytest.raises(QueueUnusable, match=r"queue\.sqlite3"):
+    with pytest.raises(CannotServe, match=r"queue\.sqlite3"):
         JobQueue(path, SETTINGS)
     if content is not None:
         assert before == path.read_bytes()

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from ops.endpoint.endpoint import Endpoint
+from ops.endpoint.errors import CannotServe
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
-from ops.endpoint.secret_files import SecretUnusable, read_private, write_private
-from ops.endpoint.serve import CannotServe, ServeOptions, run
+from ops.endpoint.secret_files import read_private, write_private
+from ops.endpoint.serve import ServeOptions, run
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
 from ops.endpoint.storage import load_keys
 
@@ -40,7 +41,7 @@ def test_torn_storage_keys_are_refused(tmp_path: Path, content: bytes) -> None:
     """Empty, cut off, of another shape, no text: a sentence names the file; the file is left as it is."""
     file = tmp_path / "storage-keys.json"
     file.write_bytes(content)
-    with pytest.raises(SecretUnusable, match=r"storage-keys\.json is empty or damaged: .*delete it"):
+    with pytest.raises(CannotServe, match=r"storage-keys\.json is empty or damaged: .*delete it"):
         load_keys(file)
     assert file.read_bytes() == content
 

@@ -9,7 +9,8 @@ import httpx2
 import psutil
 import pytest
 
-from ops.endpoint.storage import ObjectStore, StorageUnavailable, load_keys
+from ops.endpoint.errors import CannotServe
+from ops.endpoint.storage import ObjectStore, load_keys
 from tests.s3_server import S3Server, of_store
 
 
@@ -81,7 +82,7 @@ def test_restarted_server_keeps_its_address_and_objects(tmp_path: Path) -> None:
         assert store.is_running()
         assert httpx2.get(url).content == b"1"
         second = ObjectStore(tmp_path / "other", store.keys, port=int(store.endpoint_url.rpartition(":")[2]))
-        with pytest.raises(StorageUnavailable, match="address already in use"):
+        with pytest.raises(CannotServe, match="address already in use"):
             second.start()
 
 

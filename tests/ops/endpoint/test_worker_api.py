@@ -5,7 +5,6 @@ import io
 import time
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from ops.endpoint.registry import Notifier
@@ -112,7 +111,7 @@ async def test_stop_reaches_the_worker_at_once_and_again_until_it_is_obeyed(endp
     for _ in range(2):
         assert await endpoint.stops("w") == []
         waiting = asyncio.create_task(endpoint.stops("w"))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # here too
         await endpoint.ping("w", job_id)
         assert await waiting == [job_id]
     await endpoint.ping("w", "another")
@@ -180,14 +179,6 @@ async def test_health_knows_the_workers(endpoint: Running) -> None:
             "idle": 0, "initializing": 1, "ready": 1, "running": 1, "throttled": 0, "unhealthy": 0,
         },
     }  # fmt: skip
-
-
-async def test_worker_routes_need_the_worker_key(endpoint: Running) -> None:
-    """A caller cannot take jobs or make up results."""
-    async with aiohttp.ClientSession() as stranger:
-        for method, path in [("GET", "job-take/w"), ("GET", "job-stop/w"), ("POST", "job-done/w/j")]:
-            async with stranger.request(method, f"{endpoint.url}/{path}?gpu=x") as reply:
-                assert reply.status == 401
 
 
 async def test_notifier_does_not_swallow_a_cancellation() -> None:
