@@ -55,7 +55,7 @@ def _fits(path: Path, suffix: str) -> bool:
 def _zip_is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+            return bool(archive.namelist()) and archive.testzip() is None
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError):  # RuntimeError: encrypted
         return False
 

@@ -1,6 +1,5 @@
 """`verify`, `lock` and loading on empty, partial, complete and damaged stores."""
 
-import json
 import shutil
 
 import numpy as np
@@ -11,6 +10,7 @@ from model_cache.cache import load
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
+from ops.weights.integrity import content_problem
 from ops.weights.lock import read_lock
 from ops.weights.settings import LOCK_FILE, WeightSettings
 from ops.weights.verify import all_that_is_missing, record, verify
@@ -145,11 +145,14 @@ def test_broken_lock_is_never_thrown_away(complete, content):
     assert path.read_text() == content
 
 
-def test_broken_store_file_is_a_problem_and_no_crash(complete):
+@pytest.mark.parametrize(
+    ("content", "words"), [("{", "store.json: broken"), ('{"format": 99}', "store.json: of another format")]
+)
+def test_broken_store_file_is_a_problem_and_no_crash(complete, content, words):
     """A store.json that cannot be read is reported like any other damage."""
-    (complete.model_store / "store.json").write_text("{")
+    (complete.model_store / "store.json").write_text(content)
     (problem,) = verdicts(complete)["official"].problems
-    assert problem.startswith("store.json: broken")
+    assert problem.startswith(words)
 
 
 def test_worker_that_needs_official_weights_refuses_without_them(complete):
@@ -163,10 +166,28 @@ def test_worker_that_needs_official_weights_refuses_without_them(complete):
     assert message.startswith("the official weights are not complete: run `python -m handler weights fetch`")
     assert "appearance.safetensors" in message
     assert f"{DETECTOR}/model.safetensors" in message
+    for other in ({"models": "auto"}, {"engine": "upstream"}):
+        assert all_that_is_missing(models.model_copy(update=other), caught.value) == str(caught.value)
 
 
-def test_store_of_another_format_is_told(complete):
-    """A store written by another version is named as such."""
-    path = complete.model_store / "store.json"
-    path.write_text(json.dumps({"format": 99}))
-    assert "another format" in verdicts(complete)["official"].problems[0]
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".safetensors", b"\x08\0\0\0\0\0\0\0" + b'{"a": 1}'),
+        (".safetensors", b"\x02\0\0\0\0\0\0\0" + b"{}"),
+        (".safetensors", b"\xff" * 64),
+        (".json", b"[" * 100_000),
+        (".yaml", b"[" * 10_000),
+        (".yaml", b"\xff\xfe\xff"),
+        (".pth", b"PK\x05\x06" + b"\0" * 18),
+        (".npz", b"\x80\x02}."),
+    ],
+    ids=["header", "no-tensor", "length", "deep-json", "deep-yaml", "no-text", "empty-zip", "pickle"],
+)
+def test_strange_files_are_told_in_a_sentence(tmp_path, suffix, content):
+    """Whatever a source gives, looking at it ends in a sentence."""
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    problem = content_problem(path, suffix)
+    assert problem is not None
+    assert "cannot be read" in problem
