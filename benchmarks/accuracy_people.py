@@ -17,8 +17,8 @@ from benchmarks.accuracy_pose import PlacedBody
 from benchmarks.clip_truth import ClipTruth
 from handler.camera import assumed_intrinsics, canvas_translation
 from handler.job import TrackingOptions
-from handler.people.person import people_from_image
 from handler.records import PeopleInFrame, Person
+from handler.vectors import people_from_image
 from model_cache.interfaces import Detections, Perception, PerceptionOptions
 
 # As docs/15-lite-models.md advises for small videos.

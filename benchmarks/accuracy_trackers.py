@@ -15,7 +15,7 @@ from benchmarks.accuracy_clip import Tracked
 from benchmarks.accuracy_people import TRACKING
 from benchmarks.accuracy_scores import box_iou, match
 from handler.job import TrackingOptions
-from handler.people.track import track
+from handler.people.tracker import track
 from handler.records import PeopleInFrame, Person
 from model_cache.interfaces import Models, PosePredictor, Texture, TextureModel
 

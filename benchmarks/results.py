@@ -19,7 +19,7 @@ from benchmarks.timing import best_ms
 from handler.camera import assumed_intrinsics, full_image_translation, project
 from handler.job import Options
 from handler.records import TrackedFrame
-from handler.results.marks import colour_of
+from handler.results.drawing import colour_of
 from handler.results.painter import AMBIENT, DIFFUSE, TO_LIGHT, paint_bodies
 from handler.results.write import write
 from tests.fakes import FakeBody

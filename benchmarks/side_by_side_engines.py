@@ -20,9 +20,9 @@ import model_cache.perception
 from benchmarks.side_by_side_weights import Weights
 from handler.job import TrackingOptions
 from handler.people.follow import tracker_options
-from handler.people.person import people_from_image
-from handler.people.track import Tracker
+from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, Person
+from handler.vectors import people_from_image
 from model_cache.interfaces import Detections, PerceptionOptions
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder

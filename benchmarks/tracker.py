@@ -15,9 +15,9 @@ from numpy import ndarray
 from handler.job import TrackingOptions
 from handler.people.association import cost_factors
 from handler.people.motion import predict_locations
-from handler.people.person import people_from_image
-from handler.people.track import track
+from handler.people.tracker import track
 from handler.records import PeopleInFrame
+from handler.vectors import people_from_image
 from model_cache.interfaces import PeopleInImage
 
 WIDTH, HEIGHT = 1280, 720

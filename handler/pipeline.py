@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from handler.ahead import Ahead
 from handler.errors import Stage
 from handler.job import Options, Reply
 from handler.people.follow import follow, tracker_options
 from handler.people.perceive import perceive, perception_options
 from handler.people.shots import detect_shots
-from handler.people.track import track
+from handler.people.tracker import track
+from handler.read_ahead import Ahead
 from handler.records import Frame, PeopleInFrame, TrackedFrame, VideoFacts, Warn
 from handler.results.document import Timing
 from handler.results.overlay import overlay
@@ -31,7 +31,7 @@ from handler.settings import Settings
 from handler.source.decode import DecodeReport, decode
 from handler.source.download import Source, download, local_source
 from handler.source.probe import check_part, probe
-from handler.stages import Stages
+from handler.stage_timer import Stages
 from handler.work import Work
 from model_cache.interfaces import BringsTracker, Models
 

@@ -8,9 +8,9 @@ from numpy import ndarray
 
 from handler.job import TrackingOptions
 from handler.people.life import Track
-from handler.people.person import without_texture
 from handler.people.timeline import Timeline
 from handler.records import PeopleInFrame, Prediction, TrackedFrame
+from handler.vectors import without_texture
 from model_cache.interfaces import FrameTracker, TrackerOptions, TrackState
 
 

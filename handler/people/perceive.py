@@ -8,8 +8,8 @@ import structlog
 from handler.control import unstoppable
 from handler.errors import ComputeError
 from handler.job import Options
-from handler.people.person import people_from_image
 from handler.records import Frame, PeopleInFrame
+from handler.vectors import people_from_image
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import PeopleInImage, Perception, PerceptionOptions
 

@@ -19,10 +19,10 @@ from handler.control import unstoppable
 from handler.errors import WorkerError
 from handler.job import Options
 from handler.records import Frame, VideoFacts
-from handler.results.film import film
-from handler.results.marks import colour_of, draw_box, draw_label, draw_skeleton
+from handler.results.drawing import colour_of, draw_box, draw_label, draw_skeleton
 from handler.results.painter import paint_bodies
 from handler.results.rotations import rotation_matrices
+from handler.results.video_writer import film
 from handler.results.write import disk_full_is_coded, intrinsics_of, is_disk_full, read_lines
 from handler.transfer.connections import Check
 from model_cache.interfaces import BodyModel

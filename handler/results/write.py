@@ -20,11 +20,11 @@ from handler.errors import Stage, WorkerError
 from handler.job import CameraIntrinsics, Options
 from handler.records import TrackedFrame, Warn
 from handler.results.bodies import bodies_of
-from handler.results.chosen import OnePerson, without_predicted
 from handler.results.document import Camera, Conventions, Quality, TrackInfo
 from handler.results.encode import frame_line
 from handler.results.frame_document import FramesDocument
 from handler.results.nobody import Presence
+from handler.results.people_filter import OnePerson, without_predicted
 from handler.results.statistics import Statistics, Timeline
 from handler.transfer.connections import Check
 from model_cache.interfaces import BodyModel

@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import av
 
-from handler.ahead import Ahead
 from handler.errors import InputError, SourceError
+from handler.read_ahead import Ahead
 from handler.records import Frame, VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels

@@ -12,10 +12,10 @@ import torch
 
 from handler.job import TrackingOptions
 from handler.people.association import Association
-from handler.people.person import people_from_image
 from handler.people.timeline import Timeline
-from handler.people.track import Tracker, track
+from handler.people.tracker import Tracker, track
 from handler.records import PeopleInFrame, Person, TrackedFrame
+from handler.vectors import people_from_image
 from model_cache.interfaces import Detections, PerceptionOptions
 from model_cache.loaded import Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder

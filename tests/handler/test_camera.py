@@ -15,7 +15,7 @@ from handler.camera import (
     project,
     project_to_canvas,
 )
-from handler.people.person import location_vectors, people_from_image, pose_vectors
+from handler.vectors import location_vectors, people_from_image, pose_vectors
 from model_cache.interfaces import PeopleInImage
 
 SIDES = st.integers(64, 4096)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from handler.ahead import Ahead
 from handler.control import JobControl
 from handler.errors import WorkerError
+from handler.read_ahead import Ahead
 from handler.scratch import LOCK_NAME, Scratch
 
 

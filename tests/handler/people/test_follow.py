@@ -6,7 +6,7 @@ import numpy as np
 
 from handler.job import TrackingOptions
 from handler.people.follow import follow, tracker_options
-from handler.people.track import track
+from handler.people.tracker import track
 from handler.records import PeopleInFrame, TrackedFrame
 from model_cache.interfaces import Texture, TrackState
 from tests.fakes import FakePosePredictor, FakeTexture, FakeTextureModel

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.job import TrackingOptions
-from handler.people.person import location_vectors, pose_vectors
-from handler.people.track import Tracker, track
+from handler.people.tracker import Tracker, track
 from handler.records import PeopleInFrame
+from handler.vectors import location_vectors, pose_vectors
 from tests.fakes import FakePosePredictor, FakeTextureModel
 from tests.handler.people.golden_tracks import frame_of
 from tests.handler.people.worlds import HEIGHT, WIDTH, person, time_of, world

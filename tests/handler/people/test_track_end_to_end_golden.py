@@ -9,9 +9,9 @@ import pytest
 
 from handler.job import TrackingOptions
 from handler.people.association import TEXTURE_WEIGHT, cost_factors
-from handler.people.person import location_vectors, pose_vectors
 from handler.people.timeline import Timeline
-from handler.people.track import Tracker
+from handler.people.tracker import Tracker
+from handler.vectors import location_vectors, pose_vectors
 from model_cache.networks.boxes import pad_boxes
 from tests.handler.people.golden_tracks import frame_of, person_of
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from handler.job import TrackingOptions
-from handler.people.track import Tracker, track
+from handler.people.tracker import Tracker, track
 from tests.handler.people.golden_tracks import golden_frames, golden_textures
 
 SEQUENCES = ["tracker", "tracker_life", "tracker_pose"]

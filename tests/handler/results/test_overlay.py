@@ -12,7 +12,7 @@ from handler.errors import WorkerError
 from handler.job import Options
 from handler.records import Frame
 from handler.results import painter
-from handler.results.marks import colour_of
+from handler.results.drawing import colour_of
 from handler.results.overlay import overlay
 from handler.results.painter import paint_bodies
 from handler.results.write import write

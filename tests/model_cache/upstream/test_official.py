@@ -15,9 +15,9 @@ from transformers import RfDetrForInstanceSegmentation
 from handler.fitness import check_models
 from handler.job import TrackingOptions
 from handler.people.follow import follow, tracker_options
-from handler.people.person import people_from_image
-from handler.people.track import Tracker, track
+from handler.people.tracker import Tracker, track
 from handler.records import PeopleInFrame, TrackedFrame, TrackedPerson
+from handler.vectors import people_from_image
 from model_cache.cache import load
 from model_cache.interfaces import BringsTracker, Models, PerceptionOptions, TrackerOptions
 from model_cache.settings import ModelSettings

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from handler.people.person import location_vectors, pose_vectors, without_texture
+from handler.vectors import location_vectors, pose_vectors, without_texture
 from tests.handler.people.worlds import person
 
 

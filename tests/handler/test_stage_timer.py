@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from handler.ahead import Ahead
 from handler.errors import ComputeError, JobError, SourceError, WorkerError
-from handler.stages import Stages
+from handler.read_ahead import Ahead
+from handler.stage_timer import Stages
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
 
 

@@ -14,9 +14,9 @@ from handler.people.association import Association, assign, cost_factors, pair_c
 from handler.people.history import Histories
 from handler.people.life import Track
 from handler.people.motion import predict_locations
-from handler.people.person import location_vectors, pose_vectors, without_texture
 from handler.people.timeline import Timeline
 from handler.records import PeopleInFrame, Person, Prediction, TrackedFrame
+from handler.vectors import location_vectors, pose_vectors, without_texture
 from model_cache.interfaces import PosePredictor, Texture, TextureModel
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from handler.control import unstoppable
-from handler.results.film import film
+from handler.results.video_writer import film
 
 
 def film_at(path: Path, *, most_pictures: int, time_base=Fraction(1, 1000), average_fps=25.0):
