@@ -19,7 +19,7 @@ import torch
 import model_cache.perception
 from benchmarks.side_by_side_weights import Weights
 from handler.job import TrackingOptions
-from handler.people.follow import tracker_options
+from handler.people.track import tracker_options
 from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, Person
 from handler.vectors import people_from_image

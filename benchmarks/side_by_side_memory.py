@@ -21,8 +21,8 @@ import torch
 
 from benchmarks.side_by_side_engines import QUIRKS, load_native, load_official
 from benchmarks.side_by_side_weights import Weights
-from handler.people.follow import follow, tracker_options
 from handler.people.perceive import perceive
+from handler.people.track import follow, tracker_options
 from handler.people.tracker import track
 from handler.records import Frame, PeopleInFrame
 from model_cache.interfaces import PerceptionOptions

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from handler.errors import Stage
 from handler.job import Options, Reply
-from handler.people.follow import follow, tracker_options
 from handler.people.perceive import perceive, perception_options
 from handler.people.shots import detect_shots
+from handler.people.track import follow, tracker_options
 from handler.people.tracker import track
 from handler.read_ahead import Ahead
 from handler.records import Frame, PeopleInFrame, TrackedFrame, VideoFacts, Warn

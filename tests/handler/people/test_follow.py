@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from handler.job import TrackingOptions
-from handler.people.follow import follow, tracker_options
+from handler.people.track import follow, tracker_options
 from handler.people.tracker import track
 from handler.records import PeopleInFrame, TrackedFrame
 from model_cache.interfaces import Texture, TrackState

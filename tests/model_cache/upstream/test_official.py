@@ -14,7 +14,7 @@ from transformers import RfDetrForInstanceSegmentation
 
 from handler.fitness import check_models
 from handler.job import TrackingOptions
-from handler.people.follow import follow, tracker_options
+from handler.people.track import follow, tracker_options
 from handler.people.tracker import Tracker, track
 from handler.records import PeopleInFrame, TrackedFrame, TrackedPerson
 from handler.vectors import people_from_image
