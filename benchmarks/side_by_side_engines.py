@@ -19,10 +19,10 @@ import torch
 import model_cache.perception
 from benchmarks.side_by_side_weights import Weights
 from handler.job import TrackingOptions
+from handler.people.perceive import place
 from handler.people.track import tracker_options
 from handler.people.tracker import Tracker
-from handler.records import PeopleInFrame, Person
-from handler.vectors import people_from_image
+from handler.records import PeopleInFrame, PlacedPeople
 from model_cache.interfaces import Detections, PerceptionOptions
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
@@ -37,6 +37,7 @@ from model_cache.upstream.load import UpstreamModels, assemble_upstream
 from model_cache.upstream.shims import import_official
 from model_cache.upstream.weights import read_official
 from tests.fakes import DESCRIPTION
+from tests.handler.results.factories import make_info
 
 QUIRKS = TrackingOptions(upstream_quirks=True)
 
@@ -53,7 +54,7 @@ class Run:
         parts: the seconds of each part of the clip by stage, without what it called of other stages.
     """
 
-    people: list[tuple[Person, ...]] = field(default_factory=list)
+    people: list[PlacedPeople] = field(default_factory=list)
     costs: list[np.ndarray] = field(default_factory=list)
     ids: list[list[int]] = field(default_factory=list)
     matches: list[list[tuple[int, int]]] = field(default_factory=list)
@@ -186,7 +187,7 @@ def official_side(models: UpstreamModels, device: torch.device) -> Side:
             with spans.span("cameras, joints, records"):
                 people = _measured(models, [image], index)[0]
             with spans.span("association and prediction of places"):
-                tracker.update([person.texture for person in people.people], index, shot=False)
+                tracker.update(people.people.textures or (), index, shot=False)
             last = tracker.last
             run.note(people, last.cost, last.ids, last.matches)
         run.parts.append(spans.take())
@@ -202,7 +203,7 @@ def our_side(models: LoadedModels, device: torch.device) -> Side:
     spans.wrap(model_cache.perception, "encode_mask", "crops and mask codes")
     spans.wrap(perception, "_hmr2", "HMR2")
     spans.wrap(perception._sampler, "sample", "texture maps")
-    spans.wrap(perception, "_appearance", "appearance vectors")
+    spans.wrap(models.texture, "_encoder", "appearance vectors")
     spans.wrap(models.texture, "distance", "texture comparison")
     spans.wrap(models.pose_predictor, "predict_next", "pose prediction")
     tracker = Tracker(models.texture, models.pose_predictor, QUIRKS)
@@ -213,7 +214,8 @@ def our_side(models: LoadedModels, device: torch.device) -> Side:
         for people in frames:
             ids = [track.track_id for track in tracker.tracks]
             with spans.span("association and prediction of places"):
-                association = tracker.update(people)
+                tracker.update(people)
+            association = tracker.last
             run.note(people, association.cost, ids, [(t, d) for t, d in association.matches.tolist()])
         run.parts.append(spans.take())
 
@@ -222,16 +224,10 @@ def our_side(models: LoadedModels, device: torch.device) -> Side:
 
 def _measured(models: Any, images: list[np.ndarray], start: int) -> list[PeopleInFrame]:
     indices = list(range(start, start + len(images)))
-    found = models.perception.perceive(images, indices, PerceptionOptions(masks=True, appearance=True))
-    return [
-        PeopleInFrame(
-            frame_index=index,
-            source_index=index,
-            pts=index,
-            pts_seconds=index / 30,
-            width=image.shape[1],
-            height=image.shape[0],
-            people=people_from_image(people, image.shape[1], image.shape[0]),
-        )
-        for index, image, people in zip(indices, images, found, strict=True)
-    ]
+    found = models.perception.perceive(images, indices, PerceptionOptions(masks=True))
+    frames = []
+    for index, image, people in zip(indices, images, found, strict=True):
+        height, width = image.shape[:2]
+        info = make_info(index, width=width, height=height)
+        frames.append(PeopleInFrame(info=info, people=place(people, width, height)))
+    return frames

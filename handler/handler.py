@@ -28,7 +28,6 @@ from handler.work import Work
 Job = Mapping[str, Any]
 
 MAX_REPORTED_PROBLEMS = 8  # of an invalid input
-MAX_REPLY_WARNINGS = 50
 MAX_REPLY_BYTES = 256 * 1024  # the platform drops results over about 20 MB; ours are pointers
 # Outcomes without an answer: the caller has cancelled, or the queue gives the job to another worker.
 UNANSWERED = ("CANCELLED", "SHUTTING_DOWN")
@@ -198,7 +197,6 @@ class Handler:
         body = reply.model_dump(mode="json")
         for warning in body["warnings"]:
             warning["message"] = self._redactor(warning["message"])
-        body["warnings"] = body["warnings"][:MAX_REPLY_WARNINGS]
         if len(json.dumps(body, allow_nan=False)) > MAX_REPLY_BYTES:
             raise RuntimeError("the reply is too large")
         self._num_done += 1

@@ -11,8 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from handler.job import ErrorReply, JobInput, ProgressMessage, Reply
-from handler.results.document import ResultDocument
-from handler.results.frame_document import FrameRecord, FramesDocument
+from handler.results.document import FrameRecord, FramesDocument, ResultDocument
 from handler.typescript import declarations
 
 Schema = dict[str, Any]

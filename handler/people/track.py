@@ -1,17 +1,69 @@
-"""Identities from an engine that tracks people itself. Knows nothing of how it does so, or of pixels."""
+"""Measured people become identities, by our own tracker or by an engine's.
 
-from collections.abc import Iterator
+A track is confirmed by its `n_init`-th measurement in a row; the ones before it belong to the frames before.
+PHALP adds them to its dictionary of all frames; here those frames have not left yet.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
 from handler.job import TrackingOptions
-from handler.people.life import Track
-from handler.people.timeline import Timeline
-from handler.records import PeopleInFrame, Prediction, TrackedFrame
-from handler.vectors import without_texture
-from model_cache.interfaces import FrameTracker, TrackerOptions, TrackState
+from handler.people.tracker import Tracker
+from handler.records import FrameInfo, PeopleInFrame, PlacedPeople, TrackedFrame, TrackedPeople
+from handler.vectors import location_vectors, pose_vectors
+from model_cache.interfaces import (
+    FrameTracker,
+    PosePredictor,
+    TextureModel,
+    TrackerOptions,
+    TrackState,
+)
+
+
+def track(
+    people: Iterator[PeopleInFrame],
+    texture: TextureModel,
+    pose_predictor: PosePredictor,
+    options: TrackingOptions,
+) -> Iterator[TrackedFrame]:
+    """Give every measured person an identity by PHALP's tracker; one frame out per frame in, in order.
+
+    Runs `n_init` - 1 frames behind, so that the first measurements of a confirmed track land in their own
+    frames. A lost track is handed on with what was expected of it, until it is older than `max_age_track`.
+
+    Args:
+        people: frames in order, `frame_index` growing by one.
+        texture: compares and mixes textures.
+        pose_predictor: predicts poses.
+        options: PHALP's names and defaults.
+
+    Memory: that of the `Tracker`, and `n_init` - 1 frames of people without textures.
+    """
+    tracker = Tracker(texture, pose_predictor, options)
+    delay = FrameDelay(options.n_init)
+    for frame in people:
+        yield from delay.add(frame, tracker.update(frame))
+    yield from delay.flush()
+
+
+def follow(people: Iterator[PeopleInFrame], tracker: FrameTracker, n_init: int) -> Iterator[TrackedFrame]:
+    """The frames that `track` gives, with the identities of an engine's own tracker.
+
+    Args:
+        people: frames in order, `frame_index` growing by one.
+        tracker: new, of this job alone.
+        n_init: measurements that confirm a track; with 1 the first one does, whatever the engine says.
+    """
+    delay = FrameDelay(n_init)
+    for frame in people:
+        states = tracker.update(frame.people.textures or (), frame.info.frame_index, shot=frame.info.shot)
+        yield from delay.add(frame, states)
+    yield from delay.flush()
 
 
 def tracker_options(options: TrackingOptions) -> TrackerOptions:
@@ -26,50 +78,128 @@ def tracker_options(options: TrackingOptions) -> TrackerOptions:
     )
 
 
-def follow(people: Iterator[PeopleInFrame], tracker: FrameTracker, n_init: int) -> Iterator[TrackedFrame]:
-    """The records that `track` gives, with the identities of an engine's own tracker.
+@dataclass(slots=True)
+class _Followed:
+    """A live track.
 
-    One frame out per frame in, in order, `n_init` - 1 frames behind.
+    Attributes:
+        row: of its newest measurement, in the frame of that measurement.
+        unreported: rows of the measurements before the confirmation, a frame each, oldest first.
+        frames_since_seen: frames since the newest measurement.
+        last: that measurement, if the track is lost.
+    """
+
+    row: int
+    unreported: list[int] = field(default_factory=list)
+    frames_since_seen: int = 0
+    last: PlacedPeople | None = None
+
+
+@dataclass(slots=True)
+class _Held:
+    """A frame on its way out: candidates in rows (its people, then who is lost), and whom of them it reports.
+
+    Attributes:
+        poses, locations: vectors of the candidates, measured or expected.
+        rows, track_ids, frames_since_seen: one entry per reported person.
+    """
+
+    info: FrameInfo
+    num_detected: int
+    candidates: PlacedPeople
+    poses: Float32[ndarray, "c 229"]
+    locations: Float32[ndarray, "c 99"]
+    rows: list[int] = field(default_factory=list)
+    track_ids: list[int] = field(default_factory=list)
+    frames_since_seen: list[int] = field(default_factory=list)
+
+    def report(self, track_id: int, row: int, frames_since_seen: int = 0) -> None:
+        """Add a candidate to the people of this frame."""
+        self.rows.append(row)
+        self.track_ids.append(track_id)
+        self.frames_since_seen.append(frames_since_seen)
+
+    def release(self) -> TrackedFrame:
+        """The frame as it leaves."""
+        people = TrackedPeople.extend(
+            self.candidates.take(self.rows),
+            track_ids=np.array(self.track_ids, np.int64),
+            frames_since_seen=np.array(self.frames_since_seen, np.int64),
+            poses=self.poses[self.rows],
+            locations=self.locations[self.rows],
+        )
+        return TrackedFrame(info=self.info, people=people, num_detected=self.num_detected)
+
+
+class FrameDelay:
+    """Holds frames back until no earlier measurement can be added to them.
 
     Args:
-        people: frames in order, `frame_index` growing by one.
-        tracker: new, of this job alone.
-        n_init: measurements that confirm a track; with 1 the first one does, whatever the engine says.
+        n_init: measurements that confirm a track.
 
-    Memory: `n_init` - 1 frames of people and the newest measurement of each live track.
+    Memory: `n_init` - 1 frames of people and the newest measurement of each lost track, no textures.
     """
-    timeline = Timeline(n_init)
-    tracks: dict[int, Track] = {}
-    for frame in people:
-        textures = [person.texture for person in frame.people]
-        states = tracker.update(textures, frame.frame_index, shot=frame.shot)
-        del textures
-        tracks = {s.track_id: _after(tracks.get(s.track_id), s, frame, n_init) for s in states}
-        yield from timeline.add(frame, list(tracks.values()))
-    yield from timeline.flush()
 
+    def __init__(self, n_init: int) -> None:
+        self._n_init = n_init
+        self._held: deque[_Held] = deque()
+        self._tracks: dict[int, _Followed] = {}
+        self._before: PlacedPeople | None = None  # the people of the frame before
 
-def _after(track: Track | None, state: TrackState, frame: PeopleInFrame, n_init: int) -> Track:
-    """A track as the engine sees it after a frame."""
-    person = None if state.detection is None else without_texture(frame.people[state.detection])
-    if track is None:
-        if person is None:
+    def add(self, frame: PeopleInFrame, states: Sequence[TrackState]) -> Iterator[TrackedFrame]:
+        """Take a frame and the live tracks after it; gives the frames that are complete by now.
+
+        People come in PHALP's order: first the confirmed tracks of the frame itself by age, then, as they are
+        confirmed, the ones that were tentative in it.
+        """
+        people = replace(frame.people, textures=None)
+        self._tracks = {state.track_id: self._followed(state) for state in states}
+        lost = [state for state in states if state.detection is None]
+        held = self._hold(frame.info, people, lost)
+        next_lost = iter(range(len(people), len(held.candidates)))
+        for state in states:
+            followed = self._tracks[state.track_id]
+            row = next(next_lost) if state.detection is None else state.detection
+            if not (state.confirmed or self._n_init == 1):
+                followed.unreported.append(row)
+                if state.detection is None:
+                    followed.unreported.clear()  # only measurements in a row count
+                continue
+            held.report(state.track_id, row, followed.frames_since_seen)
+            for earlier, row in zip(reversed(self._held), reversed(followed.unreported), strict=False):
+                earlier.report(state.track_id, row)
+            followed.unreported.clear()
+        self._held.append(held)
+        self._before = people
+        while len(self._held) >= self._n_init:
+            yield self._held.popleft().release()
+
+    def flush(self) -> Iterator[TrackedFrame]:
+        """The frames still held when the video ends."""
+        while self._held:
+            yield self._held.popleft().release()
+
+    def _followed(self, state: TrackState) -> _Followed:
+        """A track as it is after a frame."""
+        followed = self._tracks.get(state.track_id)
+        if state.detection is not None:
+            followed = followed or _Followed(state.detection)
+            followed.row, followed.frames_since_seen, followed.last = state.detection, 0, None
+        elif followed is None or self._before is None:
             raise ValueError("a track must begin with a measurement")
-        return Track(track_id=state.track_id, person=person, texture=None, confirmed=n_init == 1)
-    track.next_frame()
-    if person is not None:
-        track.matched(person, n_init)
-        track.confirmed = state.confirmed or n_init == 1
-    else:
-        track.expected = _prediction(state, track.person.location_vector)
-    return track
+        else:
+            followed.last = followed.last or self._before.take([followed.row])
+            followed.frames_since_seen += 1
+        return followed
 
-
-def _prediction(state: TrackState, last_location: Float32[ndarray, "99"]) -> Prediction:
-    if state.expected_pose is None or state.expected_location is None:
-        raise ValueError("a track that was not seen must say what was expected of it")
-    usable = np.isfinite(state.expected_location).all()
-    return Prediction(
-        pose_vector=state.expected_pose,
-        location_vector=state.expected_location if usable else last_location,
-    )
+    def _hold(self, info: FrameInfo, people: PlacedPeople, lost: Sequence[TrackState]) -> _Held:
+        last = [self._tracks[state.track_id].last for state in lost]
+        candidates = PlacedPeople.concat([people, *filter(None, last)]) if lost else people
+        poses, locations = pose_vectors(candidates), location_vectors(candidates)
+        for row, state in enumerate(lost, len(people)):
+            if state.expected_pose is None or state.expected_location is None:
+                raise ValueError("a track that was not seen must say what was expected of it")
+            poses[row] = state.expected_pose
+            if np.isfinite(state.expected_location).all():  # else the last place seen stands in
+                locations[row] = state.expected_location
+        return _Held(info, len(people), candidates, poses, locations)

@@ -1,58 +1,56 @@
-"""PHALP's tracker over a stream of measured people. Knows nothing of pixels, files or requests.
+"""PHALP's tracker: who of a frame's measured people is who."""
 
-State lives in the job: identities start at 1 in each, and nothing is kept but the live tracks.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from handler.job import TrackingOptions
 from handler.people.association import Association, assign, cost_factors, pair_costs
 from handler.people.history import Histories
-from handler.people.life import Track
 from handler.people.motion import predict_locations
-from handler.people.timeline import Timeline
-from handler.records import PeopleInFrame, Person, Prediction, TrackedFrame
-from handler.vectors import location_vectors, pose_vectors, without_texture
-from model_cache.interfaces import PosePredictor, Texture, TextureModel
+from handler.records import PeopleInFrame
+from handler.vectors import location_vectors, pose_vectors
+from model_cache.interfaces import PosePredictor, Texture, TextureModel, TrackState
 
 
-def track(
-    people: Iterator[PeopleInFrame],
-    texture: TextureModel,
-    pose_predictor: PosePredictor,
-    options: TrackingOptions,
-) -> Iterator[TrackedFrame]:
-    """Give every measured person an identity; one frame out per frame in, in order.
+@dataclass(slots=True, kw_only=True)
+class Track:
+    """One identity that may still be seen again.
 
-    Runs `n_init` - 1 frames behind, so that the first measurements of a confirmed track land in their own
-    frames. A lost track is handed on with what was expected of it, until it is older than `max_age_track`.
+    Attributes:
+        track_id: from 1; tentative tracks that die use numbers up, as in PHALP.
+        texture: the texture mixed from all measurements; the only one kept.
+        confirmed: seen often enough to be reported.
+        hits: measurements.
+        age: frames since the first measurement, counted from 1.
+        time_since_update: frames since the newest measurement.
+    """
+
+    track_id: int
+    texture: Texture
+    confirmed: bool
+    hits: int = 1
+    age: int = 1
+    time_since_update: int = 0
+
+
+class Tracker:
+    """The live tracks of one job; its identities start at 1, and nothing is kept but the live tracks.
+
+    Memory: one texture and `track_history` vectors per live track.
 
     Args:
-        people: frames in order, `frame_index` growing by one.
         texture: compares and mixes textures.
         pose_predictor: predicts poses.
         options: PHALP's names and defaults.
 
-    Memory: the live tracks (each one texture and `track_history` vectors) and `n_init` - 1 frames of people.
-    """
-    tracker = Tracker(texture, pose_predictor, options)
-    timeline = Timeline(options.n_init)
-    for frame in people:
-        tracker.update(frame)
-        yield from timeline.add(frame, tracker.tracks)
-    yield from timeline.flush()
-
-
-class Tracker:
-    """The live tracks of one job.
-
     Attributes:
         tracks: live tracks, oldest first.
         histories: their observations and expectations, row by row.
+        last: who was matched in the newest frame.
     """
 
     def __init__(
@@ -60,83 +58,103 @@ class Tracker:
     ) -> None:
         self.tracks: list[Track] = []
         self.histories = Histories(options.track_history)
+        self.last: Association | None = None
         self._texture = texture
         self._pose_predictor = pose_predictor
         self._options = options
         self._next_id = 1
 
-    def update(self, frame: PeopleInFrame) -> Association:
-        """Take the people of the next frame: match, forget, predict, begin new tracks, in PHALP's order."""
-        poses, locations = pose_vectors(frame.people), location_vectors(frame.people)
+    def update(self, frame: PeopleInFrame) -> list[TrackState]:
+        """Take the people of the next frame: match, forget, predict, begin new tracks, in PHALP's order.
+
+        Args:
+            frame: `frame_index` grows by one; the people must come with their textures.
+
+        Returns:
+            The live tracks after it, oldest first.
+        """
+        people = frame.people
+        if people.textures is None:
+            raise ValueError("people must come with their textures")
+        scores = people.scores.tolist()
+        poses, locations = pose_vectors(people), location_vectors(people)
+        self.last = association = self._associate(people.textures, poses, locations)
         for track in self.tracks:
-            track.next_frame()
-        association = self._associate(frame.people, poses, locations)
-        self._observe(association.matches, frame, poses, locations)
-        alive = self._miss(association.unmatched_tracks)
+            track.age += 1
+            track.time_since_update += 1
+        rows, columns = association.matches.T
+        self.histories.observe(
+            rows, poses[columns], locations[columns], frame.info.frame_index, shot=frame.info.shot
+        )
+        for row, column in association.matches.tolist():
+            self._match(self.tracks[row], people.textures[column], scores[column])
+        states = self._states(association)
+        alive = np.array([self._lives(track) for track in self.tracks], bool)
         if self._options.upstream_quirks:
             # The official predictor reads a whole batch at the time slot of its first track, so here it
             # matters who is in the batch: first the matched, then the unmatched, the dying ones included.
-            self._predict(association.matches[:, 0])
+            self._predict(rows)
             self._predict(association.unmatched_tracks)
             self._forget(alive)
         else:
             self._forget(alive)
             self._predict(np.arange(len(self.tracks)))
-        self._begin(association.unmatched_detections, frame, poses, locations)
-        return association
+        states = [state for state, lives in zip(states, alive, strict=True) if lives]
+        return states + self._begin(
+            association.unmatched_detections, people.textures, poses, locations, frame.info.frame_index
+        )
 
     def _associate(
         self,
-        people: Sequence[Person],
+        textures: Sequence[Texture],
         poses: Float32[ndarray, "d 229"],
         locations: Float32[ndarray, "d 99"],
     ) -> Association:
         of_tracks = [track.texture for track in self.tracks]
-        of_people = [_texture_of(person) for person in people]
         pose_factor, place_factor = cost_factors(
             self.histories.expected_poses, self.histories.expected_locations, poses, locations
         )
         cost = pair_costs(
             pose_factor,
             place_factor,
-            lambda pairs: self._texture.distance(of_tracks, of_people, pairs),
+            lambda pairs: self._texture.distance(of_tracks, textures, pairs),
             self._options.hungarian_th,
             upstream_quirks=self._options.upstream_quirks,
         )
         return assign(cost, self._options.hungarian_th)
 
-    def _observe(
-        self,
-        matches: Int64[ndarray, "m 2"],
-        frame: PeopleInFrame,
-        poses: Float32[ndarray, "d 229"],
-        locations: Float32[ndarray, "d 99"],
-    ) -> None:
-        rows, columns = matches.T
-        self.histories.observe(rows, poses[columns], locations[columns], frame.frame_index, shot=frame.shot)
-        for row, column in matches.tolist():
-            track, person = self.tracks[row], frame.people[column]
-            track.texture = self._texture.mix(
-                track.texture, _texture_of(person), person.score, alpha=self._options.alpha
-            )
-            track.matched(without_texture(person), self._options.n_init)
+    def _match(self, track: Track, texture: Texture, score: float) -> None:
+        """A track was measured; the `n_init`-th time confirms it."""
+        track.texture = self._texture.mix(track.texture, texture, score, alpha=self._options.alpha)
+        track.hits += 1
+        track.time_since_update = 0
+        track.confirmed = track.confirmed or track.hits >= self._options.n_init
 
-    def _miss(self, rows: Int64[ndarray, " u"]) -> list[bool]:
-        alive = [True] * len(self.tracks)
-        for row in rows.tolist():
-            location = self.histories.expected_locations[row]
-            if not np.isfinite(location).all():  # only with the quirks
-                location = self.histories.locations[row, -1]
-            expected = Prediction(
-                pose_vector=self.histories.expected_poses[row].copy(), location_vector=location.copy()
-            )
-            alive[row] = self.tracks[row].missed(expected, self._options.max_age_track)
-        return alive
+    def _lives(self, track: Track) -> bool:
+        missed = track.time_since_update
+        return missed == 0 or (track.confirmed and missed <= self._options.max_age_track)
 
-    def _forget(self, alive: list[bool]) -> None:
-        if not all(alive):
+    def _states(self, association: Association) -> list[TrackState]:
+        """The tracks after matching, before any of them is forgotten or expected anew."""
+        columns = dict(association.matches.tolist())
+        states = []
+        for row, track in enumerate(self.tracks):
+            lost = row not in columns
+            states.append(
+                TrackState(
+                    track_id=track.track_id,
+                    detection=columns.get(row),
+                    confirmed=track.confirmed,
+                    expected_pose=self.histories.expected_poses[row].copy() if lost else None,
+                    expected_location=self.histories.expected_locations[row].copy() if lost else None,
+                )
+            )
+        return states
+
+    def _forget(self, alive: Bool[ndarray, " t"]) -> None:
+        if not alive.all():
             self.tracks = [track for track, lives in zip(self.tracks, alive, strict=True) if lives]
-            self.histories.keep(np.array(alive, bool))
+            self.histories.keep(alive)
 
     def _predict(self, rows: Int64[ndarray, " m"]) -> None:
         if len(rows) == 0:
@@ -167,27 +185,21 @@ class Tracker:
     def _begin(
         self,
         columns: Int64[ndarray, " v"],
-        frame: PeopleInFrame,
+        textures: Sequence[Texture],
         poses: Float32[ndarray, "d 229"],
         locations: Float32[ndarray, "d 99"],
-    ) -> None:
+        time: int,
+    ) -> list[TrackState]:
         if len(columns) == 0:
-            return
-        self.histories.add(poses[columns], locations[columns], frame.frame_index)
+            return []
+        self.histories.add(poses[columns], locations[columns], time)
+        states = []
+        confirmed = self._options.n_init == 1
         for column in columns.tolist():
-            person = frame.people[column]
-            self.tracks.append(
-                Track(
-                    track_id=self._next_id,
-                    person=without_texture(person),
-                    texture=self._texture.copy(_texture_of(person)),
-                    confirmed=self._options.n_init == 1,
-                )
+            track = Track(
+                track_id=self._next_id, texture=self._texture.copy(textures[column]), confirmed=confirmed
             )
             self._next_id += 1
-
-
-def _texture_of(person: Person) -> Texture:
-    if person.texture is None:
-        raise ValueError("people must come with their textures")
-    return person.texture
+            self.tracks.append(track)
+            states.append(TrackState(track_id=track.track_id, detection=column, confirmed=confirmed))
+        return states

@@ -1,6 +1,6 @@
 """A local video becomes frames with exact times, one at a time. Knows nothing of people or jobs.
 
-Decoding runs in this process, in a thread of its own: a child process would shield the worker from a
+Decoding runs in this process: a child process would shield the worker from a
 crash inside FFmpeg, at the price of copying every frame between processes. The lists of containers and
 codecs in `container.py`, limits on pixels, and a first frame decoded before any GPU work keep that risk
 small; the platform replaces a worker that dies.
@@ -15,8 +15,7 @@ from itertools import pairwise
 import av
 
 from handler.errors import InputError, SourceError
-from handler.read_ahead import Ahead
-from handler.records import Frame, VideoFacts, Warn
+from handler.records import Frame, FrameInfo, VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels
 from handler.source.oddities import oddity
@@ -35,7 +34,7 @@ TIME_TOLERANCE_SECONDS = 1e-6  # so that start_s=0.1 takes the frame at 3/30 s
 
 @dataclass(slots=True)
 class DecodeReport:
-    """What decoding found out; complete once the frames are used up, and ahead of them before.
+    """What decoding found out; complete when the last frame has been handed out.
 
     Attributes:
         num_decoded: frames decoded, kept or not.
@@ -43,7 +42,6 @@ class DecodeReport:
         num_corrupt: decoded frames that the decoder marked as damaged.
         num_damaged_packets: pieces of the file that gave no frame because of damage.
         reached_end: the wanted part is complete: nothing of it was missing at the end of the file.
-        busy_seconds: time spent on decoding, waiting not included.
         warnings: what was odd, in order of discovery.
     """
 
@@ -52,7 +50,6 @@ class DecodeReport:
     num_corrupt: int = 0
     num_damaged_packets: int = 0
     reached_end: bool = False
-    busy_seconds: float = 0.0
     warnings: list[Warn] = field(default_factory=list)
 
 
@@ -67,14 +64,12 @@ def decode(
     start_s: float = 0.0,
     end_s: float | None = None,
     stride: int = 1,
-    queue_frames: int = 16,
     check: Check = _nothing,
     report: DecodeReport | None = None,
 ) -> Generator[Frame]:
     """The frames with `start_s` <= time < `end_s`, every `stride`-th of them.
 
-    Memory: `queue_frames` frames wait at most, and no more than 512 MiB of them; the decoder holds a few
-    more of its own. Closing the iterator stops the thread and closes the file before it returns.
+    Memory: one frame, and a few more that the decoder holds. Closing the iterator closes the file.
 
     Args:
         facts: from `probe`.
@@ -82,21 +77,20 @@ def decode(
         start_s: seconds after the file's first frame; what lies before is skipped, decoded only if need be.
         end_s: default the end.
         stride: 1 keeps every frame.
-        queue_frames: frames that may wait.
-        check: called in the decoding thread for every packet; what it raises comes out here.
+        check: called for every packet; what it raises comes out.
         report: filled in on the way.
 
     Raises:
         InputError: VIDEO_TOO_LONG, VIDEO_TOO_LARGE.
         SourceError: VIDEO_HAS_NO_FRAMES, VIDEO_UNREADABLE.
     """
-    frame_bytes = facts.width * facts.height * 3
-    depth = max(1, min(queue_frames, QUEUE_BYTES // max(frame_bytes, 1)))
-    report = report or DecodeReport()
-    selection = _Selection(facts, settings, start_s, end_s, stride, report)
-    with Ahead(selection.frames(check), depth=depth, name="decode") as ahead:
-        yield from ahead
-        report.busy_seconds = ahead.busy_seconds
+    selection = _Selection(facts, settings, start_s, end_s, stride, report or DecodeReport())
+    return selection.frames(check)
+
+
+def frames_ahead(facts: VideoFacts, most: int) -> int:
+    """How many decoded frames may wait: at most so many, and no more than 512 MiB of them."""
+    return max(1, min(most, QUEUE_BYTES // max(facts.width * facts.height * 3, 1)))
 
 
 class _Selection:
@@ -120,7 +114,7 @@ class _Selection:
         self._renderer = Renderer(facts.tags.pixel_aspect)
 
     def frames(self, check: Check) -> Generator[Frame]:
-        """The kept frames; runs in the decoding thread."""
+        """The kept frames."""
         facts, settings, report = self._facts, self._settings, self._report
         start = None
         if not facts.in_decode_order:  # else no packet's time says when it is shown
@@ -207,14 +201,16 @@ class _Selection:
             )
             image = fit(image, width, height)
         self._report.num_kept += 1
-        return Frame(
+        info = FrameInfo(
             frame_index=frame_index,
             source_index=source_index,
             pts=pts,
             pts_seconds=seconds,
-            image_bgr=image,
+            width=width,
+            height=height,
             is_corrupt=picture.is_corrupt,
         )
+        return Frame(info=info, image_bgr=image)
 
     def _warn_once(self, code: str, message: str, frame_index: int | None = None) -> None:
         if all(warning.code != code for warning in (*self._facts.warnings, *self._report.warnings)):

@@ -1,7 +1,6 @@
 """Decode a made clip and read what its frames say."""
 
 import itertools
-import threading
 from pathlib import Path
 
 from handler.records import Frame
@@ -14,15 +13,19 @@ LIMITS = IntakeSettings()
 
 
 def frames_of(path: Path, settings: IntakeSettings = LIMITS, **more) -> tuple[list[Frame], DecodeReport]:
-    """All frames and the report; no thread is left behind."""
+    """All frames and the report."""
     report = DecodeReport()
     frames = list(decode(probe(path, settings), settings, report=report, **more))
-    assert "decode" not in {thread.name for thread in threading.enumerate()}
     assert report.num_kept == len(frames)
-    seconds = [frame.pts_seconds for frame in frames]
+    seconds = [frame.info.pts_seconds for frame in frames]
     assert all(later > earlier for earlier, later in itertools.pairwise(seconds))
-    assert [frame.frame_index for frame in frames] == list(range(len(frames)))
+    assert [frame.info.frame_index for frame in frames] == list(range(len(frames)))
     return frames, report
+
+
+def times(frames: list[Frame]) -> list[float]:
+    """Seconds of the frames."""
+    return [frame.info.pts_seconds for frame in frames]
 
 
 def numbers(frames: list[Frame]) -> list[int]:
