@@ -85,7 +85,7 @@ def true_perception(truth: ClipTruth, frames: Sequence[int]) -> Perception:
     """The lite models behind a perfect detector."""
     import torch
 
-    from model_cache.lite.load import load_appearance, load_hmr2, read_uv_map
+    from model_cache.lite.load import load_hmr2, read_uv_map
     from model_cache.networks.detector import OnDevice
     from model_cache.networks.hmr2 import BucketedHmr2
     from model_cache.networks.replay import ReplayDetector
@@ -97,7 +97,6 @@ def true_perception(truth: ClipTruth, frames: Sequence[int]) -> Perception:
         detector=OnDevice(ReplayDetector({frame: true_detections(truth, frame) for frame in frames})),
         hmr2=BucketedHmr2(hmr2),
         sampler=TextureSampler(uv_map=read_uv_map(), faces=hmr2.body.faces, device=device),
-        appearance=load_appearance(),
         device=device,
     )
 

@@ -17,13 +17,13 @@ def frames_of(path: Path, settings: IntakeSettings = LIMITS, **more) -> tuple[li
     report = DecodeReport()
     frames = list(decode(probe(path, settings), settings, report=report, **more))
     assert report.num_kept == len(frames)
-    seconds = [frame.info.pts_seconds for frame in frames]
+    seconds = seconds_of(frames)
     assert all(later > earlier for earlier, later in itertools.pairwise(seconds))
     assert [frame.info.frame_index for frame in frames] == list(range(len(frames)))
     return frames, report
 
 
-def times(frames: list[Frame]) -> list[float]:
+def seconds_of(frames: list[Frame]) -> list[float]:
     """Seconds of the frames."""
     return [frame.info.pts_seconds for frame in frames]
 

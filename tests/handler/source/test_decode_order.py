@@ -7,7 +7,7 @@ import pytest
 
 from handler.source.probe import probe
 from handler.source.read import first_look
-from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers, times
+from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers, seconds_of
 from tests.video_factory import make_video
 
 NUM_FRAMES = 90
@@ -59,7 +59,7 @@ def test_frames_are_shown_evenly(tmp_path, name, more):
     frames, report = frames_of(path)
 
     assert numbers(frames) == list(range(NUM_FRAMES))
-    assert times(frames) == pytest.approx(
+    assert seconds_of(frames) == pytest.approx(
         [n / rate for n in range(NUM_FRAMES)], abs=1e-9 if name != "a.mkv" else 6e-4
     )
     assert codes(report) == ["TIMESTAMPS_REPAIRED"]
@@ -84,7 +84,7 @@ def test_a_lost_frame_does_not_move_the_frames_behind_the_next_key_frame(tmp_pat
 
     assert NUM_FRAMES - 3 <= len(frames) < NUM_FRAMES
     assert numbers(frames[-30:]) == list(range(60, 90))
-    assert times(frames[-30:]) == pytest.approx([n / 30 for n in range(60, 90)])
+    assert seconds_of(frames[-30:]) == pytest.approx([n / 30 for n in range(60, 90)])
 
 
 @pytest.mark.parametrize(

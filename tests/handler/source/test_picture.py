@@ -14,7 +14,7 @@ from handler.records import PictureTags
 from handler.settings import IntakeSettings
 from handler.source.picture import Renderer, complete_tags, square_size
 from handler.source.probe import probe
-from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers, times
+from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers, seconds_of
 from tests.hdr_pictures import hdr_codes
 from tests.video_factory import draw_frame, join, make_video
 
@@ -290,7 +290,7 @@ def test_interlaced_frames_show_one_moment(tmp_path, name, rotation, more):
     facts = probe(path, LIMITS)
 
     assert [frame.info.source_index for frame in frames] == list(range(8))
-    assert times(frames) == pytest.approx([n / 30 for n in range(8)], abs=1e-3)
+    assert seconds_of(frames) == pytest.approx([n / 30 for n in range(8)], abs=1e-3)
     for index, frame in enumerate(frames):
         away = np.abs(frame.image_bgr.astype(int) - draw_bar(index, (96, 96))).max(axis=2) > 60
         # Fields as they are would put 150 pixels of the next moment in; a line at the block's edges may stay.
