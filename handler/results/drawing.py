@@ -1,4 +1,4 @@
-"""Boxes, names and skeletons drawn on a picture. Knows nothing of files or bodies."""
+"""Boxes, names and skeletons drawn on a picture."""
 
 import colorsys
 

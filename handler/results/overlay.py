@@ -18,7 +18,7 @@ from handler.records import Frame, VideoFacts
 from handler.results.drawing import colour_of, draw_box, draw_label, draw_skeleton
 from handler.results.painter import paint_bodies
 from handler.results.rotations import rotation_matrices
-from handler.results.video_writer import film
+from handler.results.video_writer import video_writer
 from handler.results.write import disk_full_is_coded, intrinsics_of, is_disk_full, read_lines
 from handler.transfer.connections import Check
 from model_cache.interfaces import BodyModel
@@ -58,7 +58,7 @@ def overlay(
     try:
         with (
             disk_full_is_coded("overlay"),
-            film(
+            video_writer(
                 path,
                 time_base=facts.time_base,
                 average_fps=facts.average_fps,
