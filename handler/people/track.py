@@ -121,14 +121,17 @@ class _Held:
 
     def release(self) -> TrackedFrame:
         """The frame as it leaves."""
-        people = TrackedPeople.extend(
-            self.candidates.take(self.rows),
+        people, poses, locations = self.candidates, self.poses, self.locations
+        if self.rows != list(range(len(people))):  # most often everybody is reported, in order
+            people, poses, locations = people.take(self.rows), poses[self.rows], locations[self.rows]
+        tracked = TrackedPeople.extend(
+            people,
             track_ids=np.array(self.track_ids, np.int64),
             frames_since_seen=np.array(self.frames_since_seen, np.int64),
-            poses=self.poses[self.rows],
-            locations=self.locations[self.rows],
+            poses=poses,
+            locations=locations,
         )
-        return TrackedFrame(info=self.info, people=people, num_detected=self.num_detected)
+        return TrackedFrame(info=self.info, people=tracked, num_detected=self.num_detected)
 
 
 class FrameDelay:
