@@ -9,7 +9,14 @@ import numpy as np
 import structlog
 import torch
 
-from model_cache.interfaces import BodyModel, ModelsDescription, PosePredictor, TextureModel
+from model_cache.interfaces import (
+    BodyModel,
+    FrameTracker,
+    ModelsDescription,
+    PosePredictor,
+    TextureModel,
+    TrackerOptions,
+)
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import DeviceDetector
 from model_cache.networks.hmr2 import BucketedHmr2, Hmr2
@@ -41,6 +48,15 @@ class PartsOnDevice:
     description: ModelsDescription
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def most_frames(self) -> int | None:
+        """Our own perception takes any number."""
+        return None
+
+    def begin_tracking(self, options: TrackerOptions) -> FrameTracker | None:
+        """None: people are tracked by the worker."""
+        return None
 
     def clear_cache(self) -> None:
         """Give unused device memory back."""
@@ -112,7 +128,6 @@ def assemble(
         detector=detector,
         hmr2=bucketed,
         sampler=TextureSampler(uv_map=uv_map, faces=hmr2.body.faces, device=device),
-        appearance=encoder,
         device=device,
         max_crops=max_crops,
     )

@@ -1,7 +1,4 @@
-"""Detector, crops, HMR2, texture and appearance composed into one device pass over a batch of frames.
-
-Knows nothing of tracks, files or jobs.
-"""
+"""Detector, crops, HMR2 and texture composed into one device pass over a batch of frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.interfaces import PeopleInImage, PerceptionOptions, Texture
-from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.interfaces import People, PerceptionOptions, Texture
 from model_cache.networks.boxes import pad_boxes
 from model_cache.networks.crops import crop_people
 from model_cache.networks.detector import Candidates, DeviceDetector
@@ -28,15 +24,15 @@ from model_cache.selection import Selection, select
 
 WARM_UP_SIZE = (720, 1280)  # height, width of the blank frames
 
-# What leaves the device of each person: name, shape. Packed into one tensor, so that a batch is fetched once.
-_FETCHED: tuple[tuple[str, tuple[int, ...]], ...] = (
-    ("global_orient", (1, 3, 3)),
-    ("body_pose", (23, 3, 3)),
-    ("betas", (10,)),
-    ("crop_cam", (3,)),
-    ("joints_3d", (44, 3)),
-    ("smpl_joints_3d", (24, 3)),
-)
+# What leaves the device of each person, packed into one tensor, so that a batch is fetched once.
+_FETCHED = ("global_orient", "body_pose", "betas", "crop_cam", "joints_3d", "smpl_joints_3d")
+_COLUMNS: dict[str, tuple[int, ...]] = {  # the same numbers as columns of `People`
+    "rotations": (24, 3, 3),
+    "betas": (10,),
+    "crop_cam": (3,),
+    "joints_3d": (44, 3),
+    "smpl_joints_3d": (24, 3),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +56,6 @@ class NativePerception:
         detector: finds people in frames on the device.
         hmr2: crops to bodies.
         sampler: crops and bodies to textures.
-        appearance: textures to PHALP's `appe`.
         device: where all of them are.
         max_crops: most people in one batch of crops.
     """
@@ -71,14 +66,12 @@ class NativePerception:
         detector: DeviceDetector,
         hmr2: BucketedHmr2,
         sampler: TextureSampler,
-        appearance: AppearanceEncoder,
         device: torch.device,
         max_crops: int = 32,
     ) -> None:
         self._detector = detector
         self._hmr2 = hmr2
         self._sampler = sampler
-        self._appearance = appearance
         self._device = device
         self._max_crops = max_crops
 
@@ -87,7 +80,7 @@ class NativePerception:
         images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
         frame_indices: Sequence[int],
         options: PerceptionOptions,
-    ) -> list[PeopleInImage]:
+    ) -> list[People]:
         """One record per image, in order; out of memory halves the batch and goes on from the same frame.
 
         Raises:
@@ -112,7 +105,7 @@ class NativePerception:
 
     @torch.inference_mode()
     def warm_up(self, num_frames: int) -> tuple[Texture, ...]:
-        """Do once all that jobs do: detector, masks, crops, every batch size of HMR2, textures, encodings.
+        """Do once all that jobs do: detector, masks, crops, every batch size of HMR2, textures.
 
         On the CPU the smallest batch stands for all: there no kernel is chosen or loaded for a size, and the
         large ones take seconds.
@@ -127,10 +120,10 @@ class NativePerception:
         frame = torch.from_numpy(blank).to(self._device)
         self._detector.warm_up([frame] * num_frames)
         sizes = self._hmr2.batch_sizes if self._device.type == "cuda" else self._hmr2.batch_sizes[:1]
-        options = PerceptionOptions(masks=True, appearance=True)
+        options = PerceptionOptions(masks=True)
         for size in sizes:
             (people,) = self._measure([blank], [frame], [_made_up(size, self._device)], options)
-        return people.textures
+        return people.textures or ()
 
     @torch.inference_mode()
     def _perceive_at_once(
@@ -138,11 +131,11 @@ class NativePerception:
         images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
         frame_indices: Sequence[int],
         options: PerceptionOptions,
-    ) -> list[PeopleInImage]:
+    ) -> list[People]:
         frames = [torch.from_numpy(image).to(self._device) for image in images_bgr]
         chosen = _choose(self._detector.detect(frames, frame_indices), options)
         # Crops go through in parts of whole frames, as many as fill a batch; a crowded frame is a part alone.
-        people: list[PeopleInImage] = []
+        people: list[People] = []
         for part in _parts([len(c.scores) for c in chosen], self._max_crops):
             people += self._measure(images_bgr[part], frames[part], chosen[part], options)
         return people
@@ -153,7 +146,7 @@ class NativePerception:
         frames: Sequence[UInt8[Tensor, "_ _ 3"]],
         chosen: Sequence[_Chosen],
         options: PerceptionOptions,
-    ) -> list[PeopleInImage]:
+    ) -> list[People]:
         """Bodies and textures of the chosen people of some frames."""
         num_people = [len(c.scores) for c in chosen]
         if not sum(num_people):
@@ -162,8 +155,6 @@ class NativePerception:
         bodies = self._hmr2(crops[:, :3])
         textures = self._sampler.sample(crops, bodies.vertices + bodies.crop_cam_t[:, None])
         arrays = _fetch(bodies)
-        if options.appearance:
-            arrays["appearance"] = self._appearance(textures).cpu().numpy()
         ends = np.cumsum(num_people)
         return [
             _record(
@@ -241,11 +232,11 @@ def _fetch(bodies: BodyEstimate) -> dict[str, ndarray]:
     Raises:
         ModelOutputInvalid: one of them is not finite.
     """
-    packed = torch.cat([getattr(bodies, name).flatten(1) for name, _ in _FETCHED], dim=1).cpu().numpy()
+    packed = torch.cat([getattr(bodies, name).flatten(1) for name in _FETCHED], dim=1).cpu().numpy()
     if not np.isfinite(packed).all():
         raise ModelOutputInvalid("HMR2 gave numbers that are not finite")
     arrays, start = {}, 0
-    for name, shape in _FETCHED:
+    for name, shape in _COLUMNS.items():
         end = start + int(np.prod(shape))
         arrays[name] = np.ascontiguousarray(packed[:, start:end]).reshape(-1, *shape)
         start = end
@@ -254,8 +245,8 @@ def _fetch(bodies: BodyEstimate) -> dict[str, ndarray]:
 
 def _record(
     chosen: _Chosen, arrays: dict[str, ndarray], textures: Sequence[UvTexture], options: PerceptionOptions
-) -> PeopleInImage:
-    return PeopleInImage(
+) -> People:
+    return People(
         detection_index=chosen.selection.detection_index,
         bbox_xyxy=chosen.bbox_xyxy,
         bbox_padded_xyxy=chosen.bbox_padded_xyxy,
@@ -266,8 +257,6 @@ def _record(
     )
 
 
-def _nobody(chosen: _Chosen, options: PerceptionOptions) -> PeopleInImage:
-    arrays = {name: np.zeros((0, *shape), np.float32) for name, shape in _FETCHED}
-    if options.appearance:
-        arrays["appearance"] = np.zeros((0, 0), np.float32)
+def _nobody(chosen: _Chosen, options: PerceptionOptions) -> People:
+    arrays = {name: np.zeros((0, *shape), np.float32) for name, shape in _COLUMNS.items()}
     return _record(chosen, arrays, (), options)

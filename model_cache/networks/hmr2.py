@@ -30,7 +30,6 @@ class BodyEstimate:
         vertices: metres, body frame without translation.
         joints_3d: HMR2's 44 joints, metres, body frame without translation.
         smpl_joints_3d: SMPL's own 24, the same way.
-        keypoints_2d: the 44 joints in the crop; the crop's borders are at -0.5 and 0.5.
     """
 
     global_orient: Float[Tensor, "b 1 3 3"]
@@ -41,7 +40,6 @@ class BodyEstimate:
     vertices: Float[Tensor, "b v 3"]
     joints_3d: Float[Tensor, "b 44 3"]
     smpl_joints_3d: Float[Tensor, "b 24 3"]
-    keypoints_2d: Float[Tensor, "b 44 2"]
 
     def first(self, num: int) -> "BodyEstimate":
         """The first `num` rows."""
@@ -83,17 +81,15 @@ class Hmr2(nn.Module):
         """The people behind feature tokens."""
         read: HeadOutput = self.head(tokens.float())
         posed: PosedBody = self.body(read.global_orient, read.body_pose, read.betas)
-        translation = crop_translation(read.crop_cam)
         return BodyEstimate(
             global_orient=read.global_orient,
             body_pose=read.body_pose,
             betas=read.betas,
             crop_cam=read.crop_cam,
-            crop_cam_t=translation,
+            crop_cam_t=crop_translation(read.crop_cam),
             vertices=posed.vertices,
             joints_3d=posed.joints,
             smpl_joints_3d=posed.smpl_joints,
-            keypoints_2d=project_to_crop(posed.joints, translation),
         )
 
 
@@ -101,14 +97,6 @@ def crop_translation(crop_cam: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:
     """The weak camera (s, tx, ty) as a translation (tx, ty, 2 f / (256 s)) before the crop's camera."""
     scale, x, y = crop_cam.unbind(-1)
     return torch.stack((x, y, 2 * FOCAL_LENGTH / (CROP_SIZE * scale + _TINY)), dim=-1)
-
-
-def project_to_crop(
-    points: Float[Tensor, "b n 3"], translation: Float[Tensor, "b 3"]
-) -> Float[Tensor, "b n 2"]:
-    """Where points fall in the crop; its borders are at -0.5 and 0.5, x right, y down."""
-    placed = points + translation[:, None]
-    return FOCAL_LENGTH / CROP_SIZE * (placed[..., :2] / placed[..., 2:])
 
 
 class BucketedHmr2:

@@ -26,7 +26,7 @@ WARM_UP_SIZE = (256, 256)  # height, width of the frame with one made-up person
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamModels(PartsOnDevice):
-    """The `Models` and `BringsTracker` promises by the official packages.
+    """The `Models` promise by the official packages.
 
     Attributes:
         perception: see `interfaces`.
@@ -37,6 +37,11 @@ class UpstreamModels(PartsOnDevice):
     perception: UpstreamPerception
     official: Official
     model: Any
+
+    @property
+    def most_frames(self) -> int | None:
+        """PHALP perceives and tracks frame by frame."""
+        return 1
 
     def begin_tracking(self, options: TrackerOptions) -> UpstreamTracker:
         """PHALP's own tracker for one job."""
@@ -128,7 +133,7 @@ def warm_up(models: UpstreamModels) -> None:
     tracker = models.begin_tracking(TrackerOptions())
     for index in range(2):  # the second frame compares textures and predicts
         found = perception.perceive([blank], [index], PerceptionOptions())[0]
-        if not tracker.update(found.textures, index, shot=False):
+        if not tracker.update(found.textures or (), index, shot=False):
             raise ModelOutputInvalid("the official networks lost the person of the warm-up")
 
 
