@@ -13,7 +13,7 @@ from handler.errors import InputError, SourceError
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import AddressRefused, Resolve, check_url, resolve_host
 from handler.transfer.connections import Check, backoff_seconds, open_connections, wait
-from handler.transfer.fetch import Report, TryAgain, transfer
+from handler.transfer.http import Report, TryAgain, transfer
 from handler.transfer.partial import FreeBytes, PartialFile, free_bytes, translated_disk_errors
 
 

@@ -18,7 +18,7 @@ from model_cache.store.state import (
     upstream_files,
 )
 from ops.weights.advice import how_to_get
-from ops.weights.answers import SourceFailed
+from ops.weights.errors import SourceFailed
 from ops.weights.obtain import Listener, Obtainer, Wish, present
 from ops.weights.writer import single_writer
 

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import httpx2
 
+from handler.transfer.download import download
+from handler.transfer.s3 import ask_s3, s3_client
 from model_cache.settings import WeightSettings, WeightStorageSettings
 from model_cache.store.files import sha256_of, written_whole
 from model_cache.store.lock import Lock, locked_now, read_lock, write_lock
 from model_cache.store.manifest import OfficialFile
-from ops.weights.answers import Ask, SourceFailed
-from ops.weights.download import download
+from ops.weights.errors import Ask, SourceFailed
 from ops.weights.http import ask_http, https_client
 from ops.weights.locate import Location, locations
 from ops.weights.partial import Partial, check_room, source_key
 from ops.weights.plausible import check_plausible, usual_suffix
-from ops.weights.s3 import ask_s3, s3_client
 from ops.weights.unpack import archive_kind, unpack
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from model_cache.store.content import describe_content
-from ops.weights.answers import SourceFailed
+from ops.weights.errors import SourceFailed
 
 _PICKLES = (b"\x80", b"(", b"c", b"]", b"}")  # protocol 2 and later; the old text protocols
 

@@ -17,7 +17,7 @@ from typing import Literal, Protocol, runtime_checkable
 from model_cache.errors import StoreUnavailable
 from model_cache.store.files import sha256_of, written_whole
 from model_cache.store.manifest import OfficialFile
-from ops.weights.answers import SourceFailed
+from ops.weights.errors import SourceFailed
 from ops.weights.partial import check_room
 
 CHUNK_BYTES = 2**20

@@ -23,7 +23,7 @@ from model_cache.store.state import (
     upstream_files,
 )
 from ops.weights.advice import FETCH, how_to_get_smpl
-from ops.weights.answers import SourceFailed
+from ops.weights.errors import SourceFailed
 from ops.weights.fetch import detector_manifest
 from ops.weights.plausible import check_plausible
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from handler.transfer.download import download
+from handler.transfer.s3 import ask_s3, s3_client
 from model_cache.errors import WeightsMissing
 from model_cache.settings import WeightStorageSettings, weight_storage
-from ops.weights.answers import TryAgain
-from ops.weights.download import download
+from ops.weights.errors import TryAgain
 from ops.weights.partial import Partial
-from ops.weights.s3 import ask_s3, s3_client
 from tests.s3_server import s3_server
 
 UV = {"models": ("uv_map",)}

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from model_cache.settings import WeightSettings
-from ops.weights.answers import Changed, SourceFailed, TryAgain
+from ops.weights.errors import Changed, SourceFailed, TryAgain
 from ops.weights.http import ask_http, https_client
 from tests.raw_server import raw_server
 

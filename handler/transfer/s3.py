@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from model_cache.settings import WeightSettings, WeightStorageSettings
-from ops.weights.answers import Answer, Ask, Changed, Complete, SourceFailed, TryAgain
+from ops.weights.errors import Answer, Ask, Changed, Complete, SourceFailed, TryAgain
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

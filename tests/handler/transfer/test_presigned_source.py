@@ -9,7 +9,7 @@ from handler.settings import IntakeSettings
 from handler.source.download import download
 from handler.transfer.addresses import check_url
 from handler.transfer.connections import open_connections
-from handler.transfer.fetch import transfer
+from handler.transfer.http import transfer
 from handler.transfer.partial import PartialFile
 from tests.s3_server import s3_server
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import stamina
 
 from model_cache.settings import WeightSettings
-from ops.weights.answers import Ask, Changed, Complete, TryAgain
+from ops.weights.errors import Ask, Changed, Complete, TryAgain
 from ops.weights.partial import Partial
 
 MAX_WAIT_SECONDS = 30.0

@@ -9,7 +9,7 @@ from handler.errors import InputError, SourceError, WorkerError
 from handler.settings import IntakeSettings
 from handler.source.download import download, local_source
 from handler.transfer.partial import PartialFile
-from tests.handler.source.failures import DATA, failed, settings
+from tests.handler.transfer.failures import DATA, failed, settings
 from tests.http_source import Fault, http_source
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from handler.errors import SourceError, WorkerError
 from handler.source.download import download
-from handler.transfer.fetch import TRANSIENT_ERRORS
-from tests.handler.source.failures import DATA, failed, settings
+from handler.transfer.http import TRANSIENT_ERRORS
+from tests.handler.transfer.failures import DATA, failed, settings
 from tests.http_source import Fault
 
 SECRET = "v.mp4?X-Amz-Signature=SECRETSIGNATURE"

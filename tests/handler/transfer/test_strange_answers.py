@@ -12,7 +12,7 @@ from handler.settings import IntakeSettings
 from handler.source import download as downloading
 from handler.source.download import download
 from handler.transfer.addresses import AddressRefused, check_url
-from tests.handler.source.failures import DATA, failed, settings
+from tests.handler.transfer.failures import DATA, failed, settings
 from tests.http_source import Fault
 from tests.raw_server import RawServer, raw_server
 
