@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -13,6 +13,7 @@ class IntakeSettings(BaseSettings):
     """What a source video may be and how it may be fetched."""
 
     model_config = SettingsConfigDict(env_prefix="VIDEO_", frozen=True)
+    trusts_urls: ClassVar[bool] = False  # strangers write them
 
     allow_http: bool = Field(default=False, description="Accept http:// URLs.")
     allow_private_addresses: bool = Field(

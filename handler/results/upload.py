@@ -15,11 +15,10 @@ from handler.results.document import ResultDocument
 from handler.results.folder import Folder
 from handler.results.keys import key_prefix
 from handler.results.presigned import PresignedUrls
-from handler.results.store import LocalFile, Store, local_file
+from handler.results.store import LocalFile, Store, limited, local_file
 from handler.results.summarise import document_bytes, reply_of
 from handler.results.write import disk_full_is_coded
 from handler.settings import BucketSettings, IntakeSettings
-from handler.transfer.attempts import limited
 from handler.transfer.connections import Check
 
 SUMMARY_NAME = "result.json"

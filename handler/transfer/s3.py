@@ -1,110 +1,134 @@
-"""Weight files at `s3://bucket/key`, by boto3. Knows nothing of retries or files.
+"""The one S3 client, and a file in a bucket, from any byte on.
 
-boto3 and not presigned URLs: RunPod's network volumes speak S3 without them.
+boto3 and not presigned URLs for weights, too: RunPod's network volumes speak S3 without them.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from model_cache.settings import WeightSettings, WeightStorageSettings
-from ops.weights.errors import Answer, Ask, Changed, Complete, SourceFailed, TryAgain
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from pydantic import SecretStr
+
+from handler.transfer.connections import Timeouts
+from handler.transfer.download import Answer, OpenAt
+from handler.transfer.errors import Problem, TransferError, s3_errors_translated
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-CHUNK_BYTES = 2**16  # what is gathered for a larger piece would be lost with the connection
+CHUNK_BYTES = 64 * 1024  # what is gathered for a larger piece would be lost with the connection
 DEFAULT_REGION = "us-east-1"  # what stores without regions of their own expect in a signature
-_NOT_THERE = {"NoSuchKey", "NoSuchBucket", "404"}
-_REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+AWS_DOMAINS = (  # of all its partitions
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".amazonaws.eu",
+    ".c2s.ic.gov",
+    ".sc2s.sgov.gov",
+    ".cloud.adc-e.uk",
+    ".csp.hci.ic.gov",
+)
+SPAN = re.compile(r"bytes ([0-9]{1,20})-[0-9]{1,20}/([0-9]{1,20})")
 
 
-def s3_client(storage: WeightStorageSettings, settings: WeightSettings) -> "S3Client":
-    """A client with the operator's credentials; without any, boto3 looks where it always does."""
-    import boto3  # takes a second, and most operators have no s3:// source
-    from botocore.config import Config
+@runtime_checkable
+class Access(Protocol):
+    """Where a store is, and the keys for it; what is None is left to boto3's own settings."""
 
-    custom = storage.endpoint_url is not None
-    checksums: Literal["when_required", "when_supported"] = "when_required" if custom else "when_supported"
-    key, secret = storage.access_key_id, storage.secret_access_key
-    return boto3.client(
+    @property
+    def endpoint_url(self) -> str | None:
+        """Default: AWS."""
+
+    @property
+    def region(self) -> str | None:
+        """Its region."""
+
+    @property
+    def access_key_id(self) -> SecretStr | None:
+        """Access key."""
+
+    @property
+    def secret_access_key(self) -> SecretStr | None:
+        """Secret key."""
+
+
+def s3_client(
+    access: Access,
+    timeouts: Timeouts,
+    *,
+    addressing_style: Literal["auto", "path", "virtual"] | None = None,
+    ca_file: Path | None = None,
+) -> "S3Client":
+    """A client that asks once: whoever calls tries again, and can be ended in between.
+
+    Args:
+        access: the store.
+        timeouts: for the connection and for silence.
+        addressing_style: default: path on a custom endpoint, auto on AWS.
+        ca_file: PEM file of one more authority to trust.
+    """
+    key, secret = access.access_key_id, access.secret_access_key
+    client = partial(
+        boto3.client,
         "s3",
-        endpoint_url=storage.endpoint_url,
-        region_name=storage.region or (DEFAULT_REGION if custom else None),
         aws_access_key_id=key.get_secret_value() if key else None,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
-        verify=str(settings.ca_file) if settings.ca_file else None,
+    )
+    # Without an address of ours, boto3 looks in its own settings (AWS_ENDPOINT_URL_S3 and others).
+    address = access.endpoint_url or client(region_name=access.region).meta.endpoint_url
+    custom = not f".{urlsplit(address).hostname}".endswith(AWS_DOMAINS)
+    # Many S3-compatible stores refuse the checksums that boto3 adds by default since 1.36.
+    checksums: Literal["when_required", "when_supported"] = "when_required" if custom else "when_supported"
+    made: S3Client = client(
+        endpoint_url=access.endpoint_url,
+        region_name=access.region or (DEFAULT_REGION if access.endpoint_url and custom else None),
+        verify=str(ca_file) if ca_file else None,
         config=Config(
             signature_version="s3v4",
-            s3={"addressing_style": "path" if custom else "auto"},
-            connect_timeout=settings.connect_seconds,
-            read_timeout=settings.read_seconds,
-            retries={"mode": "standard", "total_max_attempts": 1},  # the caller's retries resume
+            s3={"addressing_style": addressing_style or ("path" if custom else "auto")},
+            connect_timeout=timeouts.connect_seconds,
+            read_timeout=timeouts.read_seconds,
+            retries={"mode": "standard", "total_max_attempts": 1},
             request_checksum_calculation=checksums,
             response_checksum_validation=checksums,
         ),
     )
+    return made
 
 
-def ask_s3(client: "S3Client", address: str) -> Ask:
-    """How to ask for the object at `s3://bucket/key`."""
-    parts = urlsplit(address)
-    return partial(_answered, client, parts.netloc, parts.path.lstrip("/"))
+def s3_file(client: "S3Client", bucket: str, key: str) -> OpenAt:
+    """A file in a bucket, as `handler.transfer.download` reads it."""
+    return partial(_open_at, client, bucket, key)
 
 
 @contextmanager
-def _answered(client: "S3Client", bucket: str, key: str, place: int, version: str | None) -> Iterator[Answer]:
+def _open_at(client: "S3Client", bucket: str, key: str, start: int, version: str | None) -> Iterator[Answer]:
     request: dict[str, Any] = {"Bucket": bucket, "Key": key}
-    if place and version:
-        request |= {"Range": f"bytes={place}-", "IfMatch": version}
-    with _translated(place):
-        got = client.get_object(**request)
+    if start and version:
+        request |= {"Range": f"bytes={start}-", "IfMatch": version}
+    with s3_errors_translated():
+        try:
+            got = client.get_object(**request)
+        except ClientError as error:
+            if not start or error.response.get("Error", {}).get("Code") not in ("InvalidRange", "416"):
+                raise
+            # Nothing follows; but not all stores compare the versions first, and it may be a shorter file.
+            head = client.head_object(Bucket=bucket, Key=key)
+            if (head["ContentLength"], head.get("ETag")) != (start, version):
+                raise TransferError(Problem.CHANGED, "changed the file while it was fetched") from error
+            yield Answer(start=start, total=start, version=version, chunks=())
+            return
         # Some servers answer a range with status 200, but all of them name the range.
-        span = re.fullmatch(r"bytes ([0-9]{1,20})-[0-9]{1,20}/([0-9]{1,20})", got.get("ContentRange", ""))
-        if span and int(span[1]) != place:
-            raise Changed("the server sent another part than was asked for")
+        span = SPAN.fullmatch(got.get("ContentRange", ""))
         yield Answer(
-            start=place if span else 0,
+            start=int(span[1]) if span else 0,
             total=int(span[2]) if span else got["ContentLength"],
             version=got.get("ETag"),
             chunks=got["Body"].iter_chunks(CHUNK_BYTES),
         )
-
-
-@contextmanager
-def _translated(place: int) -> Iterator[None]:
-    """boto3's errors as ours. Its messages stay behind: they name hosts, buckets and key ids."""
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        ConnectionError,
-        HTTPClientError,
-        IncompleteReadError,
-        NoCredentialsError,
-        SSLError,
-    )
-
-    try:
-        yield
-    except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        if code in ("InvalidRange", "416") and place:
-            raise Complete from error
-        if code in ("PreconditionFailed", "412"):
-            raise Changed("the file changed") from error
-        if code in _NOT_THERE:
-            raise SourceFailed("has no such object") from error
-        if code in _REFUSED:
-            raise SourceFailed("refused the credentials (WEIGHTS_S3_* or BUCKET_*)") from error
-        raise TryAgain(f"answered {code}") from error
-    except NoCredentialsError as error:
-        raise SourceFailed("needs credentials (WEIGHTS_S3_* or BUCKET_*)") from error
-    except SSLError as error:
-        raise SourceFailed("has a certificate that is not trusted (WEIGHTS_CA_FILE)") from error
-    except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
-        raise TryAgain("cannot be reached, or broke off") from error
-    except BotoCoreError as error:
-        raise SourceFailed("is not an address that can be fetched") from error

@@ -1,47 +1,45 @@
-"""What a source of weight files answers: a stream of bytes from some place on, or why not.
+"""Why a source of weight files does not give one, in words for the operator."""
 
-Knows nothing of protocols, retries or which file it is.
-"""
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from handler.transfer import partial
+from handler.transfer.errors import Problem, TransferError
+from model_cache.errors import StoreUnavailable
+
+# What follows the name of the source; `{}` is the error's own reason.
+WORDS = {
+    Problem.ADDRESS_REFUSED: "is not an address that can be fetched: {}",
+    Problem.NOT_HTTPS: "leads to an address that is not https (WEIGHTS_ALLOW_HTTP=true accepts http)",
+    Problem.NAME_INVALID: "is not an address that can be fetched: no bucket can have this name",
+    Problem.NOT_FOUND: "has no such file ({})",
+    Problem.LINK_REFUSED: "refused ({}): expired, not public, or moved",
+    Problem.ACCESS_DENIED: "refused the credentials (WEIGHTS_S3_* or BUCKET_*): {}",
+    Problem.KEYS_REFUSED: "refused the credentials (WEIGHTS_S3_* or BUCKET_*): {}",
+    Problem.NOT_TRUSTED: "{} (WEIGHTS_CA_FILE names one more authority)",
+}
 
 
 class SourceFailed(Exception):
     """This source does not give the file; another may. The message may be shown: it holds no secret."""
 
 
-class TryAgain(SourceFailed):
-    """This attempt failed, the next may not."""
+@contextmanager
+def told_to_the_operator() -> Iterator[None]:
+    """A TransferError as SourceFailed, or as StoreUnavailable if the disk is full."""
+    try:
+        yield
+    except TransferError as error:
+        if error.problem is Problem.DISK_FULL:
+            raise StoreUnavailable(
+                f"the disk of the weights store has {error.reason}: make room, or put the store elsewhere "
+                "(MODEL_STORE). What was fetched is kept"
+            ) from error
+        raise SourceFailed(WORDS.get(error.problem, "{}").format(error.reason)) from error
 
 
-class Changed(TryAgain):
-    """The source has another version than the part that is here: start over."""
-
-
-class Complete(Exception):
-    """The part that is here was everything."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The head of an answer and its body.
-
-    Attributes:
-        start: place of the first byte of `chunks` in the file.
-        total: length of the file, bytes, if the source says so.
-        version: name of this version of the file, by which a later attempt asks for the rest of it.
-        revision: commit that a hub names, 40 hex digits.
-        chunks: the bytes.
-    """
-
-    start: int
-    total: int | None
-    version: str | None
-    revision: str | None = None
-    chunks: Iterator[bytes]
-
-
-# (place, version of what is here) -> the rest of the file
-Ask = Callable[[int, str | None], AbstractContextManager[Answer]]
+def check_room(folder: Path, num_bytes: int, reserve_bytes: int) -> None:
+    """Raises StoreUnavailable where writing so much would leave less than the reserve."""
+    with told_to_the_operator():
+        partial.check_room(folder, num_bytes, reserve_bytes)

@@ -17,8 +17,7 @@ from typing import Literal, Protocol, runtime_checkable
 from model_cache.errors import StoreUnavailable
 from model_cache.store.files import sha256_of, written_whole
 from model_cache.store.manifest import OfficialFile
-from ops.weights.errors import SourceFailed
-from ops.weights.partial import check_room
+from ops.weights.errors import SourceFailed, check_room
 
 CHUNK_BYTES = 2**20
 MAX_MEMBER_BYTES = 16 * 2**30  # six times the largest official file: past it something is made to fill disks

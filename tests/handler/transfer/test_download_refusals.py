@@ -1,14 +1,12 @@
 """What a download refuses: addresses, redirects, certificates, sizes, a full disk."""
 
 import errno
-import hashlib
 
 import pytest
 
 from handler.errors import InputError, SourceError, WorkerError
 from handler.settings import IntakeSettings
 from handler.source.download import download, local_source
-from handler.transfer.partial import PartialFile
 from tests.handler.transfer.failures import DATA, failed, settings
 from tests.http_source import Fault, http_source
 
@@ -206,20 +204,6 @@ def test_download_refuses_compressed_transfers(server, tmp_path, encoding, accep
         assert download(url, tmp_path, settings()).path.read_bytes() == DATA
     else:
         assert "Content-Encoding" in failed(SourceError, url, tmp_path, settings()).message
-
-
-def test_partial_file_counts_and_restarts(tmp_path):
-    """A restart forgets bytes, hash, tag and length."""
-    with PartialFile(tmp_path / "f", settings()) as partial:
-        partial.etag = '"a"'
-        partial.announce(100)
-        partial.write(b"old bytes")
-        partial.restart()
-        partial.write(b"new")
-
-        assert (partial.size, partial.etag, partial.total, partial.num_restarts) == (3, None, None, 1)
-        assert partial.sha256 == hashlib.sha256(b"new").hexdigest()
-    assert (tmp_path / "f").read_bytes() == b"new"
 
 
 def test_local_source_bypasses_the_download(tmp_path):

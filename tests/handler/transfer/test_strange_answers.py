@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from handler.errors import InputError, JobError, SourceError
 from handler.settings import IntakeSettings
-from handler.source import download as downloading
 from handler.source.download import download
+from handler.transfer import download as downloading
 from handler.transfer.addresses import AddressRefused, check_url
 from tests.handler.transfer.failures import DATA, failed, settings
 from tests.http_source import Fault
