@@ -52,7 +52,7 @@ class Bucket:
         self._name = bucket
         self._prefix = prefix
         self._limits = settings
-        self._client = s3_client(settings, settings, addressing_style=settings.addressing_style)
+        self._client = s3_client(settings)
 
     def key(self, kind: ArtifactKind, sha256: str) -> str:
         """The object key of a file."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from handler.control import read_chunks
 from handler.job import Artifact, ArtifactKind
 from handler.results.store import LocalFile
-from handler.results.write import disk_full_is_coded
 from handler.transfer.connections import Check
+from handler.transfer.errors import disk_full_is_coded
 
 
 class Folder:

@@ -23,8 +23,9 @@ from handler.results.film import film
 from handler.results.marks import colour_of, draw_box, draw_label, draw_skeleton
 from handler.results.painter import paint_bodies
 from handler.results.rotations import rotation_matrices
-from handler.results.write import disk_full_is_coded, intrinsics_of, is_disk_full, read_lines
+from handler.results.write import intrinsics_of, read_lines
 from handler.transfer.connections import Check
+from handler.transfer.errors import disk_full_is_coded, is_disk_full
 from model_cache.interfaces import BodyModel
 
 OVERLAY_NAME = "overlay.mp4"

@@ -92,7 +92,7 @@ class PresignedUrls:
                 url,
                 headers,
                 rules=self._intake,
-                timeouts=self._limits,
+                limits=self._limits,
                 check=check,
                 content=_chunks(Section(stream, 0, file.size_bytes, check)),
                 resolve=self._resolve,

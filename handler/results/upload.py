@@ -17,9 +17,9 @@ from handler.results.keys import key_prefix
 from handler.results.presigned import PresignedUrls
 from handler.results.store import LocalFile, Store, limited, local_file
 from handler.results.summarise import document_bytes, reply_of
-from handler.results.write import disk_full_is_coded
 from handler.settings import BucketSettings, IntakeSettings
 from handler.transfer.connections import Check
+from handler.transfer.errors import disk_full_is_coded
 
 SUMMARY_NAME = "result.json"
 

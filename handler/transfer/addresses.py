@@ -8,10 +8,10 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import httpx2
 
+from handler.settings import IntakeSettings
 from handler.transfer.errors import Problem, TransferError
 
 Resolve = Callable[[str, int], list[str]]
@@ -63,31 +63,6 @@ _OWN_NETWORKS: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = [
 _METADATA_V6 = ipaddress.IPv6Address("fd00:ec2::254")
 
 
-@runtime_checkable
-class AddressRules(Protocol):
-    """Which addresses are allowed; `handler.settings.IntakeSettings` are such rules."""
-
-    @property
-    def allow_http(self) -> bool:
-        """Also http:// URLs."""
-
-    @property
-    def allow_private_addresses(self) -> bool:
-        """Also one's own machine and network."""
-
-    @property
-    def allowed_hosts(self) -> tuple[str, ...]:
-        """These hosts and their subdomains; empty: any."""
-
-    @property
-    def allowed_ports(self) -> tuple[int, ...]:
-        """These ports; empty: any."""
-
-    @property
-    def trusts_urls(self) -> bool:
-        """The operator wrote the URLs: they may lead anywhere, hold a password, and pass a proxy."""
-
-
 class AddressRefused(TransferError):
     """A URL or an address is not allowed; the message may be shown and holds no part of the URL."""
 
@@ -95,7 +70,7 @@ class AddressRefused(TransferError):
         super().__init__(problem, reason)
 
 
-def check_url(url: str, rules: AddressRules) -> httpx2.URL:
+def check_url(url: str, rules: IntakeSettings) -> httpx2.URL:
     """The parsed URL, if its form is allowed; where its host leads is checked when connecting.
 
     Raises:
@@ -132,7 +107,7 @@ def check_url(url: str, rules: AddressRules) -> httpx2.URL:
     return parsed
 
 
-def check_written_address(url: httpx2.URL, rules: AddressRules) -> None:
+def check_written_address(url: httpx2.URL, rules: IntakeSettings) -> None:
     """Refuse a URL that says itself, without a look-up, that it leads to an address that is not allowed.
 
     Raises:
@@ -167,7 +142,7 @@ def resolve_host(host: str, port: int) -> list[str]:
 
 
 def allowed_addresses(
-    host: str, port: int, rules: AddressRules, resolve: Resolve = resolve_host
+    host: str, port: int, rules: IntakeSettings, resolve: Resolve = resolve_host
 ) -> list[str]:
     """The addresses to connect to. One address that is not allowed refuses the host as a whole.
 
@@ -184,7 +159,7 @@ def allowed_addresses(
     return addresses
 
 
-def _refuse_address(address: str, rules: AddressRules) -> None:
+def _refuse_address(address: str, rules: IntakeSettings) -> None:
     if not (is_public(address) or (rules.allow_private_addresses and _is_own(address))):
         raise AddressRefused("the URL leads to an address that is not public")
 

@@ -13,14 +13,14 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
 import httpx2
 
-from handler.transfer.addresses import AddressRules, Resolve, allowed_addresses, resolve_host
+from handler.settings import BucketSettings, IntakeSettings
+from handler.transfer.addresses import Resolve, allowed_addresses, resolve_host
 from handler.transfer.errors import http_errors_translated
 
 Check = Callable[[], None]
@@ -34,54 +34,16 @@ CONNECT_SECONDS = 10.0  # for who sets no limit
 Headers = dict[bytes | str, bytes | str]
 
 
-@runtime_checkable
-class Timeouts(Protocol):
-    """How long to wait; `IntakeSettings` and `BucketSettings` say so."""
-
-    @property
-    def connect_seconds(self) -> float:
-        """For a connection."""
-
-    @property
-    def read_seconds(self) -> float:
-        """For a sign of life of the other side."""
-
-
-def open_connections(
-    rules: AddressRules,
-    *,
-    check: Check,
-    resolve: Resolve = resolve_host,
-    ssl_context: ssl.SSLContext | None = None,
-    proxy: httpcore2.Proxy | None = None,
-) -> httpcore2.ConnectionPool:
-    """A pool of one connection; the caller closes it and follows redirects by itself.
-
-    Args:
-        rules: which addresses are allowed.
-        check: called before every network operation and while waiting; whatever it raises comes out.
-        resolve: addresses of a host; tests hand in their own.
-        ssl_context: default: the usual certificate authorities, SSL_CERT_FILE respected.
-        proxy: what to connect through.
-    """
-    return httpcore2.ConnectionPool(
-        ssl_context=ssl_context or httpcore2.default_ssl_context(),
-        proxy=proxy,
-        max_connections=1,
-        network_backend=_CheckedBackend(rules, check=check, resolve=resolve),
-    )
-
-
 @contextlib.contextmanager
 def requested(
     method: str,
     url: httpx2.URL,
     headers: Headers,
     *,
-    rules: AddressRules,
-    timeouts: Timeouts,
+    rules: IntakeSettings,
+    limits: IntakeSettings | BucketSettings,
     check: Check,
-    content: Iterator[bytes] | None = None,
+    content: bytes | Iterator[bytes] | None = None,
     resolve: Resolve = resolve_host,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Iterator[httpcore2.Response]:
@@ -92,11 +54,11 @@ def requested(
         url: from `check_url`.
         headers: beside Host and User-Agent.
         rules: which addresses are allowed.
-        timeouts: for the connection and for silence.
-        check: as in `open_connections`, and the same for the last two.
+        limits: `connect_seconds`, and `read_seconds` for silence.
+        check: called before every network operation and while waiting; whatever it raises comes out.
         content: body of the request.
-        resolve: see `check`.
-        ssl_context: see `check`.
+        resolve: addresses of a host; tests hand in their own.
+        ssl_context: default: the usual certificate authorities, SSL_CERT_FILE respected.
 
     Raises:
         TransferError: ADDRESS_REFUSED, NOT_TRUSTED, UNAVAILABLE; also while the body is read.
@@ -104,14 +66,18 @@ def requested(
     headers = {"Host": url.netloc, "User-Agent": "hmr2-phalp-worker", **headers}
     if url.userinfo:  # of the operator's own URLs alone
         headers["Authorization"] = b"Basic " + b64encode(unquote_to_bytes(url.userinfo))
-    seconds = {"connect": timeouts.connect_seconds, "pool": timeouts.connect_seconds}
-    seconds |= {"read": timeouts.read_seconds, "write": timeouts.read_seconds}
-    proxy = _proxy(url) if rules.trusts_urls else None
+    seconds = {"connect": limits.connect_seconds, "pool": limits.connect_seconds}
+    seconds |= {"read": limits.read_seconds, "write": limits.read_seconds}
     with (
         http_errors_translated(),
-        open_connections(rules, check=check, resolve=resolve, ssl_context=ssl_context, proxy=proxy) as pool,
+        httpcore2.ConnectionPool(
+            ssl_context=ssl_context or httpcore2.default_ssl_context(),
+            proxy=_proxy(url) if rules.trusts_urls else None,
+            max_connections=1,
+            network_backend=_CheckedBackend(rules, check=check, resolve=resolve),
+        ) as pool,
         pool.stream(
-            method, as_target(url), headers=headers, content=content, extensions={"timeout": seconds}
+            method, _as_target(url), headers=headers, content=content, extensions={"timeout": seconds}
         ) as response,
     ):
         yield response
@@ -124,20 +90,17 @@ def _proxy(url: httpx2.URL) -> httpcore2.Proxy | None:
     if not address or proxy_bypass(url.host):
         return None
     proxy = httpx2.Proxy(address if "://" in address else f"http://{address}")
-    return httpcore2.Proxy(as_target(proxy.url), auth=proxy.raw_auth)
+    return httpcore2.Proxy(_as_target(proxy.url), auth=proxy.raw_auth)
 
 
-def as_target(address: httpx2.URL) -> httpcore2.URL:
-    """A URL as the pool takes it; send `address.netloc` as Host beside it."""
-    return httpcore2.URL(
-        scheme=address.raw_scheme, host=address.raw_host, port=address.port, target=address.raw_path
-    )
+def _as_target(url: httpx2.URL) -> httpcore2.URL:
+    return httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
 
 
 class _CheckedBackend(httpcore2.NetworkBackend):
     """Opens sockets to checked addresses only."""
 
-    def __init__(self, rules: AddressRules, *, check: Check, resolve: Resolve) -> None:
+    def __init__(self, rules: IntakeSettings, *, check: Check, resolve: Resolve) -> None:
         self._rules = rules
         self._check = check
         self._resolve = resolve

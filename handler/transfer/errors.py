@@ -21,6 +21,8 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from handler.errors import Stage, WorkerError
+
 
 class Problem(Enum):
     """What is wrong; beside each, what the error's `reason` says. X is the server or the store."""
@@ -151,6 +153,17 @@ def _failure(error: BotoCoreError) -> TransferError:
     )
 
 
+@contextlib.contextmanager
+def disk_full_is_coded(stage: Stage) -> Iterator[None]:
+    """A full disk as DISK_FULL; every other error passes."""
+    try:
+        yield
+    except OSError as error:  # PyAV's are such errors, too
+        if not is_disk_full(error):
+            raise
+        raise WorkerError("DISK_FULL", "the worker's disk is full", stage=stage) from error
+
+
 def is_disk_full(error: Exception) -> bool:
-    """Whether an error with an `errno` means that no more can be written."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    """Whether the system says that no more can be written."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

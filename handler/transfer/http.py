@@ -5,14 +5,14 @@ import re
 import ssl
 import time
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
 from urllib.parse import quote
 
 import httpcore2
 import httpx2
 
-from handler.transfer.addresses import AddressRefused, AddressRules, Resolve, check_url, resolve_host
-from handler.transfer.connections import Check, Headers, Timeouts, requested
+from handler.settings import IntakeSettings
+from handler.transfer.addresses import AddressRefused, Resolve, check_url, resolve_host
+from handler.transfer.connections import Check, Headers, requested
 from handler.transfer.download import Answer
 from handler.transfer.errors import Problem, TransferError, is_busy
 from handler.transfer.numbers import whole_number
@@ -30,15 +30,6 @@ REGION = re.compile(rb"<Region>([a-z0-9-]{1,40})</Region>")
 MAX_ERROR_BYTES, WORDS_SECONDS = 16 * 1024, 2.0  # of an answer that is read for its words
 ASCII = "".join(map(chr, range(128)))
 HARMLESS_ENCODINGS = {"", "identity", "aws-chunked"}  # the last: a slip of some S3 clients, the body is plain
-
-
-@runtime_checkable
-class HttpRules(AddressRules, Timeouts, Protocol):
-    """Where to and how far a file may be followed; `handler.settings.IntakeSettings` are such rules."""
-
-    @property
-    def max_redirects(self) -> int:
-        """Redirects followed, each one checked."""
 
 
 class HttpFile:
@@ -59,7 +50,7 @@ class HttpFile:
     def __init__(
         self,
         url: httpx2.URL,
-        rules: HttpRules,
+        rules: IntakeSettings,
         *,
         check: Check,
         resolve: Resolve = resolve_host,
@@ -117,7 +108,7 @@ class HttpFile:
                 url,
                 headers,
                 rules=self._rules,
-                timeouts=self._rules,
+                limits=self._rules,
                 check=self._check,
                 resolve=self._resolve,
                 ssl_context=self._ssl_context,

@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from pydantic import SecretStr
 
-from handler.transfer.connections import Timeouts
+from handler.settings import BucketSettings
 from handler.transfer.download import Answer, OpenAt
 from handler.transfer.errors import Problem, TransferError, s3_errors_translated
 
@@ -37,43 +36,14 @@ AWS_DOMAINS = (  # of all its partitions
 SPAN = re.compile(r"bytes ([0-9]{1,20})-[0-9]{1,20}/([0-9]{1,20})")
 
 
-@runtime_checkable
-class Access(Protocol):
-    """Where a store is, and the keys for it; what is None is left to boto3's own settings."""
-
-    @property
-    def endpoint_url(self) -> str | None:
-        """Default: AWS."""
-
-    @property
-    def region(self) -> str | None:
-        """Its region."""
-
-    @property
-    def access_key_id(self) -> SecretStr | None:
-        """Access key."""
-
-    @property
-    def secret_access_key(self) -> SecretStr | None:
-        """Secret key."""
-
-
-def s3_client(
-    access: Access,
-    timeouts: Timeouts,
-    *,
-    addressing_style: Literal["auto", "path", "virtual"] | None = None,
-    ca_file: Path | None = None,
-) -> "S3Client":
+def s3_client(settings: BucketSettings, *, ca_file: Path | None = None) -> "S3Client":
     """A client that asks once: whoever calls tries again, and can be ended in between.
 
     Args:
-        access: the store.
-        timeouts: for the connection and for silence.
-        addressing_style: default: path on a custom endpoint, auto on AWS.
+        settings: address, credentials and limits; what is None is left to boto3's own settings.
         ca_file: PEM file of one more authority to trust.
     """
-    key, secret = access.access_key_id, access.secret_access_key
+    key, secret = settings.access_key_id, settings.secret_access_key
     client = partial(
         boto3.client,
         "s3",
@@ -81,19 +51,19 @@ def s3_client(
         aws_secret_access_key=secret.get_secret_value() if secret else None,
     )
     # Without an address of ours, boto3 looks in its own settings (AWS_ENDPOINT_URL_S3 and others).
-    address = access.endpoint_url or client(region_name=access.region).meta.endpoint_url
+    address = settings.endpoint_url or client(region_name=settings.region).meta.endpoint_url
     custom = not f".{urlsplit(address).hostname}".endswith(AWS_DOMAINS)
     # Many S3-compatible stores refuse the checksums that boto3 adds by default since 1.36.
     checksums: Literal["when_required", "when_supported"] = "when_required" if custom else "when_supported"
     made: S3Client = client(
-        endpoint_url=access.endpoint_url,
-        region_name=access.region or (DEFAULT_REGION if access.endpoint_url and custom else None),
+        endpoint_url=settings.endpoint_url,
+        region_name=settings.region or (DEFAULT_REGION if settings.endpoint_url and custom else None),
         verify=str(ca_file) if ca_file else None,
         config=Config(
             signature_version="s3v4",
-            s3={"addressing_style": addressing_style or ("path" if custom else "auto")},
-            connect_timeout=timeouts.connect_seconds,
-            read_timeout=timeouts.read_seconds,
+            s3={"addressing_style": settings.addressing_style or ("path" if custom else "auto")},
+            connect_timeout=settings.connect_seconds,
+            read_timeout=settings.read_seconds,
             retries={"mode": "standard", "total_max_attempts": 1},
             request_checksum_calculation=checksums,
             response_checksum_validation=checksums,

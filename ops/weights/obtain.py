@@ -10,12 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import httpcore2
 
 from handler.control import unstoppable
+from handler.settings import BucketSettings, IntakeSettings
 from handler.transfer.addresses import check_url
 from handler.transfer.download import Patience, download
 from handler.transfer.http import HttpFile
@@ -36,18 +37,21 @@ MIN_BYTES_PER_SECOND = 16 * 1024  # an attempt that brings less, the wait before
 LONGEST_WAIT_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorRules:
+class OperatorRules(IntakeSettings):
     """Where weight files may come from: anywhere, since the operator names the place."""
 
-    allow_http: bool
-    connect_seconds: float
-    read_seconds: float
-    max_redirects: int = 6  # a hub's file is behind two
-    trusts_urls: bool = True
-    allow_private_addresses: bool = True
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_ports: tuple[int, ...] = ()
+    trusts_urls: ClassVar[bool] = True
+
+
+def operator_rules(settings: WeightSettings) -> OperatorRules:
+    """The rules by which a video is fetched, for weight files."""
+    return OperatorRules.model_construct(
+        allow_http=settings.allow_http,
+        allowed_ports=(),
+        connect_seconds=settings.connect_seconds,
+        read_seconds=settings.read_seconds,
+        max_redirects=6,  # a hub's file is behind two
+    )
 
 
 @runtime_checkable
@@ -172,11 +176,7 @@ class Obtainer:
             file = s3_file(self._s3, parts.netloc, parts.path.lstrip("/"))
             download(file, partial, patience, check=unstoppable, report=report)
             return None
-        rules = OperatorRules(
-            allow_http=self._settings.allow_http,
-            connect_seconds=self._settings.connect_seconds,
-            read_seconds=self._settings.read_seconds,
-        )
+        rules = operator_rules(self._settings)
         source = HttpFile(
             check_url(address, rules),
             rules,
@@ -199,7 +199,12 @@ class Obtainer:
     def _s3(self) -> "S3Client":
         from handler.transfer.s3 import s3_client
 
-        return s3_client(self._storage(), self._settings, ca_file=self._settings.ca_file)
+        bucket = BucketSettings.model_construct(
+            **dict(self._storage()),
+            connect_seconds=self._settings.connect_seconds,
+            read_seconds=self._settings.read_seconds,
+        )
+        return s3_client(bucket, ca_file=self._settings.ca_file)
 
     def _accept(
         self, path: Path, location: Location, wish: Wish, others: Sequence[Wish], *, movable: bool

@@ -7,12 +7,13 @@ from handler.transfer.addresses import AddressRefused, check_url
 from handler.transfer.download import Patience, download
 from handler.transfer.http import HttpFile
 from handler.transfer.partial import PartialFile
-from ops.weights.obtain import OperatorRules
+from model_cache.settings import WeightSettings
+from ops.weights.obtain import operator_rules
 from tests.handler.transfer.failures import DATA, settings
 from tests.http_source import Fault, http_source
 from tests.raw_server import raw_server
 
-RULES = OperatorRules(allow_http=True, connect_seconds=5, read_seconds=1)
+RULES = operator_rules(WeightSettings(allow_http=True, connect_seconds=5, read_seconds=1))
 WHOLE = b"HTTP/1.1 200 x\r\nContent-Length: 3\r\n\r\nabc"
 
 

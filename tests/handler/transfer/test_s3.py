@@ -32,7 +32,7 @@ def client(s3):
     access = BucketSettings(
         endpoint_url=s3.endpoint_url, access_key_id=s3.access_key_id, secret_access_key=s3.secret_access_key
     )
-    return s3_client(access, access)
+    return s3_client(access)
 
 
 @pytest.mark.parametrize("new", [OLD, OLD[::-1], OLD[:100]], ids=["same", "changed", "shorter"])
