@@ -17,7 +17,7 @@ from handler.control import unstoppable
 from handler.errors import ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.results.keys import object_key
-from handler.results.store import LocalFile, limited, upload_errors_coded
+from handler.results.store import LocalFile, Store, limited, upload_errors_coded
 from handler.settings import BucketSettings
 from handler.transfer.attempts import Section, attempt
 from handler.transfer.connections import Check
@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 
-class Bucket:
+class Bucket(Store):
     """One job's prefix in a bucket.
 
     Args:
@@ -48,8 +48,7 @@ class Bucket:
     """
 
     def __init__(self, settings: BucketSettings, *, bucket: str, prefix: str) -> None:
-        self.bucket: str | None = bucket
-        self._name = bucket
+        self.bucket = self._name = bucket
         self._prefix = prefix
         self._limits = settings
         self._client = s3_client(settings)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from handler.errors import InputError, ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.results.signed import foreign_headers, has_expired, is_azure
-from handler.results.store import LocalFile, upload_errors_coded
+from handler.results.store import LocalFile, Store, upload_errors_coded
 from handler.settings import BucketSettings, IntakeSettings
 from handler.transfer.addresses import Resolve, check_url, resolve_host
 from handler.transfer.attempts import READ_BYTES, Section, attempt
@@ -23,8 +23,8 @@ from handler.transfer.errors import Problem, TransferError, is_busy
 MAX_PUT_BYTES = 5 * 1000**3  # S3's limit for one PUT
 
 
-class PresignedUrls:
-    """The URLs as a store that can be written and not read.
+class PresignedUrls(Store):
+    """The URLs as a store that can be written and not read; a PUT that broke off leaves nothing.
 
     Args:
         put_urls: one per file.
@@ -37,8 +37,6 @@ class PresignedUrls:
         InputError: URL_NOT_ALLOWED; INPUT_INVALID, a URL signs headers that are not sent.
         ResultError: UPLOAD_DENIED, a URL has expired.
     """
-
-    bucket = None
 
     def __init__(
         self,
@@ -100,19 +98,6 @@ class PresignedUrls:
             ) as answer,
         ):
             _refuse_failures(answer.status)
-
-    def summary(self, check: Check) -> bytes | None:
-        """None: a URL signed for PUT cannot be read."""
-        check()
-        return None
-
-    def holds(self, artifact: Artifact, check: Check) -> bool:
-        """False: nobody may look."""
-        check()
-        return False
-
-    def end_uploads(self, check: Check) -> None:
-        """Nothing: a PUT that broke off leaves nothing."""
 
 
 def _chunks(section: Section) -> Iterator[bytes]:

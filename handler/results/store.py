@@ -83,16 +83,16 @@ def local_file(kind: ArtifactKind, path: Path, check: Check = unstoppable) -> Lo
 
 @runtime_checkable
 class Store(Protocol):
-    """One job's place for results."""
+    """One job's place for results. What is not said otherwise holds for a place that cannot be read.
 
-    @property
-    def bucket(self) -> str | None:
-        """The bucket's name; None where there is none."""
-        ...
+    Attributes:
+        bucket: the bucket's name; None where there is none.
+    """
+
+    bucket: str | None = None
 
     def key(self, kind: ArtifactKind, sha256: str) -> str | None:
         """Where a file with these bytes lies; None if only the caller knows."""
-        ...
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
         """Store a file under its name; nothing half-written stays behind.
@@ -112,7 +112,8 @@ class Store(Protocol):
         Raises:
             ResultError: UPLOAD_DENIED, UPLOAD_FAILED: nothing could be stored there later either.
         """
-        ...
+        check()
+        return None
 
     def holds(self, artifact: Artifact, check: Check) -> bool:
         """Whether this very file is there, byte for byte; False if this place cannot tell.
@@ -120,11 +121,11 @@ class Store(Protocol):
         Raises:
             ResultError: UPLOAD_FAILED: the place does not answer.
         """
-        ...
+        return False
 
     def end_uploads(self, check: Check) -> None:
         """Remove what workers that are gone have begun to store for this job, as far as this place can."""
-        ...
+        check()
 
 
 @contextlib.contextmanager

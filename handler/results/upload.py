@@ -1,7 +1,4 @@
-"""Finished files go out, the summary last: its presence means that everything else is there.
-
-Knows nothing of what the files hold, but that an earlier summary can be the answer.
-"""
+"""Finished files go out, the summary last: its presence means that everything else is there."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,13 +57,13 @@ def open_store(
 
 
 def upload(store: Store, files: Sequence[LocalFile], *, check: Check, seconds: float) -> tuple[Artifact, ...]:
-    """Store the data files, in order.
+    """Store the data files, in order, within so many seconds.
 
     Args:
         store: where to.
         files: everything but the summary.
         check: called all along; what it raises ends the upload.
-        seconds: limit for all of them.
+        seconds: for all of them.
 
     Raises:
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
