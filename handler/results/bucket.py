@@ -1,11 +1,12 @@
 """Results in an S3 bucket with the worker's own credentials, by boto3.
 
-Parts are sent one by one and not by boto3's `upload_file`: that one forgets the upload's id, without which
-a cancelled upload cannot be ended while its last request still hangs.
+Parts are sent one by one and not by boto3's `upload_file`: that one keeps the upload's id to itself and ends
+a failed upload from the thread that sends, which may hang for long after the job was cancelled.
 """
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import IO, TYPE_CHECKING, TypeVar
@@ -14,9 +15,8 @@ import structlog
 from botocore.parsers import ResponseParserError
 
 from handler.control import unstoppable
-from handler.errors import ResultError
+from handler.errors import InputError, ResultError
 from handler.job import Artifact, ArtifactKind
-from handler.results.keys import object_key
 from handler.results.store import LocalFile, Store, limited, upload_errors_coded
 from handler.settings import BucketSettings
 from handler.transfer.attempts import Section, attempt
@@ -33,6 +33,12 @@ TIDY_SECONDS = 5.0  # nothing waits longer for what only saves space
 # Without the right to list, S3 says "access denied" for what does not exist.
 ABSENT = (Problem.NOT_FOUND, Problem.ACCESS_DENIED, Problem.CHANGED)
 
+MAX_PREFIX_BYTES = 512
+MAX_JOB_ID_LENGTH = 100
+HASH_LENGTH = 16
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
 Result = TypeVar("Result")
 
 log = structlog.get_logger(__name__)
@@ -44,7 +50,7 @@ class Bucket(Store):
     Args:
         settings: address, credentials and limits.
         bucket: its name.
-        prefix: ends with a slash, checked by `keys.key_prefix`.
+        prefix: ends with a slash, from `key_prefix`.
     """
 
     def __init__(self, settings: BucketSettings, *, bucket: str, prefix: str) -> None:
@@ -238,3 +244,58 @@ def _translated(call: Callable[[], Result]) -> Result:
             return call()
     except (ResponseParserError, KeyError) as error:  # some other server's page, or an empty one
         raise TransferError(Problem.UNAVAILABLE, "does not answer as S3 does") from error
+
+
+def key_prefix(root_prefix: str, prefix: str, job_id: str) -> str:
+    """`root/prefix/job/`, under which a job's files lie.
+
+    Args:
+        root_prefix: the operator's; every key lies under it.
+        prefix: the caller's.
+        job_id: from the platform; made safe with `safe_job_id`.
+
+    Raises:
+        InputError: INPUT_INVALID, a prefix starts with a slash or holds `..`, a backslash or a control
+            character, or is too long.
+    """
+    parts = [*_segments(root_prefix), *_segments(prefix), safe_job_id(job_id)]
+    return "/".join(parts) + "/"
+
+
+def object_key(prefix: str, kind: ArtifactKind, sha256: str) -> str:
+    """`prefix/result.json`, or `prefix/{hash}/{file}` for the data it names.
+
+    Two workers may do one job at the same time, and their bytes differ. Neither overwrites what the other's
+    summary names, so a summary always matches its files, whoever stores what in which order.
+
+    Args:
+        prefix: from `key_prefix`.
+        kind: the file.
+        sha256: of its bytes, hexadecimal.
+    """
+    return f"{prefix}{kind}" if kind == "result.json" else f"{prefix}{sha256[:HASH_LENGTH]}/{kind}"
+
+
+def safe_job_id(job_id: str) -> str:
+    """The id as one path segment; an id that had to be changed ends with a hash, so that no two meet."""
+    safe = _UNSAFE.sub("_", job_id)[:MAX_JOB_ID_LENGTH]
+    if safe == job_id and safe.strip("."):
+        return safe
+    return f"{safe.strip('.')}-{hashlib.sha256(job_id.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def _segments(prefix: str) -> list[str]:
+    if prefix.startswith("/"):
+        raise _invalid("must not start with a slash")
+    if "\\" in prefix or _CONTROL.search(prefix):
+        raise _invalid("must not hold backslashes or control characters")
+    if len(prefix.encode()) > MAX_PREFIX_BYTES:
+        raise _invalid(f"must not be longer than {MAX_PREFIX_BYTES} bytes")
+    segments = [segment for segment in prefix.split("/") if segment not in ("", ".")]
+    if ".." in segments:
+        raise _invalid("must not hold `..`")
+    return segments
+
+
+def _invalid(rule: str) -> InputError:
+    return InputError("INPUT_INVALID", f"output.prefix {rule}", stage="validate")

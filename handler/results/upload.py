@@ -7,10 +7,9 @@ from pydantic import ValidationError
 
 from handler.errors import ResultError
 from handler.job import Artifact, BucketOutput, PresignedOutput, Reply
-from handler.results.bucket import Bucket
+from handler.results.bucket import Bucket, key_prefix
 from handler.results.document import ResultDocument
 from handler.results.folder import Folder
-from handler.results.keys import key_prefix
 from handler.results.presigned import PresignedUrls
 from handler.results.store import LocalFile, Store, limited, local_file
 from handler.results.summarise import document_bytes, reply_of

@@ -1,4 +1,4 @@
-"""Tells a caller's URL that a job has ended: at least once, a bounded number of times. Knows no worker.
+"""Tells a caller's URL that a job has ended: at least once, a bounded number of times.
 
 The URL is a stranger's, like a video's, and is reached under the same rules.
 """

@@ -84,7 +84,7 @@ class Obtainer:
         partial_folder: for files on their way.
         lock_path: recorded hashes.
         folders: caches of the official packages.
-        listener: hears of it.
+        listener: is told how it goes on.
     """
 
     def __init__(
