@@ -193,11 +193,7 @@ def backoff_seconds(
 ) -> float:
     """Time until the next attempt: doubling, with jitter, so that many workers do not come back at once.
 
-    Args:
-        attempt: the one that failed, from 1.
-        wish_seconds: what the server asks for; counts within bounds.
-        first: after the first attempt, seconds.
-        longest: bound, seconds.
+    `attempt` is the one that failed, from 1; what the server asks for counts up to the longest wait.
     """
     doubled = first * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
     return min(max(doubled, wish_seconds), longest)

@@ -96,7 +96,9 @@ class HttpFile:
                     total = first + length
             else:
                 first, total = 0, length
-            yield Answer(start=first, total=total, version=_version(head), chunks=response.iter_stream())
+            yield Answer(
+                start=first, total=total, version=_version(head, version), chunks=response.iter_stream()
+            )
 
     @contextlib.contextmanager
     def _get(self, headers: Headers) -> Iterator[httpcore2.Response]:
@@ -172,13 +174,16 @@ def _header(response: httpcore2.Response, wanted: bytes) -> bytes:
     return next((value.strip() for name, value in response.headers if name.lower() == wanted), b"")
 
 
-def _version(head: dict[bytes, str]) -> str | None:
-    """What promises equal bytes and can be sent back: a strong tag, else the time of the last change."""
+def _version(head: dict[bytes, str], asked: str | None) -> str | None:
+    """What promises equal bytes and can be sent back: a strong tag, else the time of the last change.
+
+    A time says nothing where a tag was asked for: some servers leave the tag out of the rest's head.
+    """
     tag = head.get(b"etag")
     if tag is not None:
         return tag if STRONG_TAG.fullmatch(tag) else None
     date = head.get(b"last-modified", "")
-    return date if DATE.fullmatch(date) else None
+    return date if DATE.fullmatch(date) and not (asked or "").startswith('"') else None
 
 
 def _refuse_wrong_region(response: httpcore2.Response) -> None:
