@@ -14,7 +14,7 @@ import structlog
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import check_url
 from handler.transfer.connections import requested
-from handler.transfer.errors import TransferError
+from handler.transfer.errors import Problem, TransferError
 from ops.endpoint.queue import Job, JobQueue
 
 MAX_AT_ONCE = 8
@@ -69,7 +69,8 @@ def _call(job: Job, intake: IntakeSettings, timeout_seconds: float, is_over: thr
             outcome = f"HTTP {reply.status}"
             is_accepted = reply.status == 200
     except TransferError as error:
-        outcome, is_accepted = error.reason, False
+        is_refused = error.problem in (Problem.ADDRESS_REFUSED, Problem.NOT_HTTPS)
+        outcome, is_accepted = f"refused: {error.reason}" if is_refused else error.reason, False
     except OSError as error:
         outcome, is_accepted = type(error).__name__, False  # the message may name the URL
     log.info(

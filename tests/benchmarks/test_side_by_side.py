@@ -12,8 +12,9 @@ import torch
 from benchmarks import side_by_side, side_by_side_engines
 from benchmarks.side_by_side_engines import Run, load_official
 from benchmarks.side_by_side_weights import Weights
-from handler.records import Prediction
 from model_cache.errors import EngineMissing
+from model_cache.interfaces import TrackState
+from tests.handler.results.factories import make_person
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/13-engines.md").read_text()
@@ -33,11 +34,15 @@ def no_weights(folder: Path) -> Weights:
 
 def run_of_one_person() -> Run:
     """One frame with one measured and one lost person, half a second in each stage."""
-    names = ("global_orient", "body_pose", "betas", "crop_cam", "cam_t", "joints_3d", "joints_2d")
     run = Run(parts=[dict.fromkeys(side_by_side.STAGES, 0.5)])
-    lost = Prediction(pose_vector=np.zeros(229, np.float32), location_vector=np.zeros(99, np.float32))
-    person = SimpleNamespace(**{name: np.zeros(3) for name in names})
-    run.note(SimpleNamespace(people=(person,)), np.ones((1, 1)), [1], [(0, 0)], {2: lost})
+    lost = TrackState(
+        track_id=2,
+        detection=None,
+        confirmed=True,
+        expected_pose=np.zeros(229, np.float32),
+        expected_location=np.zeros(99, np.float32),
+    )
+    run.note(SimpleNamespace(people=make_person(1)), np.ones((1, 1)), [1], [(0, 0)], {2: lost})
     return run
 
 
