@@ -18,8 +18,8 @@ from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.boxes import pad_boxes
 from model_cache.networks.crops import crop_people
 from model_cache.networks.detector import Candidates, DeviceDetector
+from model_cache.networks.device import device_faults
 from model_cache.networks.device_crops import crop_people_on_device
-from model_cache.networks.device_faults import device_faults
 from model_cache.networks.hmr2 import BodyEstimate, BucketedHmr2
 from model_cache.networks.rle import encode_mask
 from model_cache.networks.texture import TextureSampler

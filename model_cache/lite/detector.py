@@ -14,8 +14,8 @@ from numpy import ndarray
 from model_cache.interfaces import Detections
 from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
 from model_cache.lite.body_zone import body_zone
-from model_cache.lite.claims import claims, distance_to, grid_step, share_out
 from model_cache.lite.movenet import MoveNet
+from model_cache.lite.pixel_owners import claims, distance_to, grid_step, share_out
 
 # MoveNet's own working point is mapped to PHALP's default threshold, so that one setting fits all detectors.
 MOVENET_THRESHOLD = 0.2

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.networks.device_faults import device_faults
+from model_cache.networks.device import device_faults
 from model_cache.networks.hmr2 import exact_float32
 from model_cache.networks.pose_transformer import PoseTransformer
 

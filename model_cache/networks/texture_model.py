@@ -12,7 +12,7 @@ from torch import Tensor
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import Texture
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.device_faults import device_faults
+from model_cache.networks.device import device_faults
 
 ENCODING_DIVISOR = 1000.0  # PHALP's scale of appearance vectors in the cost
 DISTANCE_FACTOR = 100.0

@@ -15,9 +15,9 @@ from model_cache.settings import ModelSettings
 from model_cache.upstream.detectors import FrameDetector, OnHost, ReplacedDetector, official_detector
 from model_cache.upstream.networks import build_tracking_model
 from model_cache.upstream.perception import UpstreamPerception
-from model_cache.upstream.promises import UpstreamPosePredictor, UpstreamTextures
 from model_cache.upstream.shims import Official, OwnDepth, import_official
 from model_cache.upstream.tracking import UpstreamTracker, job_settings, official_tracker
+from model_cache.upstream.tracking_networks import UpstreamPosePredictor, UpstreamTextures
 from model_cache.upstream.weights import OfficialWeights, read_official
 
 OWN_DEPTH_NOTICE = "Depth maps for textures were drawn by this project's rasteriser, not by neural_renderer."

@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import Texture, TrackerOptions, TrackState
-from model_cache.networks.device_faults import device_faults
+from model_cache.networks.device import device_faults
 from model_cache.upstream.people import detection_of
 from model_cache.upstream.shims import Official, on_device
 

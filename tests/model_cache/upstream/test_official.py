@@ -18,8 +18,8 @@ from handler.people.follow import follow, tracker_options
 from handler.people.person import people_from_image
 from handler.people.track import Tracker, track
 from handler.records import PeopleInFrame, TrackedFrame, TrackedPerson
-from model_cache.cache import load
 from model_cache.interfaces import BringsTracker, Models, PerceptionOptions, TrackerOptions
+from model_cache.load import load
 from model_cache.settings import ModelSettings
 from model_cache.upstream.load import warm_up
 from tests.model_cache.test_detectors import tiny_config

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 from numpy import ndarray
 
 from model_cache.interfaces import Texture
-from model_cache.networks.device_faults import device_faults
+from model_cache.networks.device import device_faults
 from model_cache.upstream.people import OfficialTexture, uv_of
 from model_cache.upstream.shims import Official, on_device
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model_cache.lite.claims import claims, distance_to, share_out
+from model_cache.lite.pixel_owners import claims, distance_to, share_out
 
 SIZE = (120, 160)
 UPRIGHT = np.array(
