@@ -23,15 +23,14 @@ from handler.people.follow import tracker_options
 from handler.people.person import people_from_image
 from handler.people.track import Tracker
 from handler.records import PeopleInFrame, Person
-from model_cache.interfaces import Detections, PerceptionOptions
+from model_cache.interfaces import PerceptionOptions
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import OnDevice
+from model_cache.networks.detector import Detections, ReplayDetector
 from model_cache.networks.pose_weights import pose_transformer
-from model_cache.networks.replay import ReplayDetector
 from model_cache.networks.texture import UvMap
 from model_cache.store.layout import read_config, read_tensors
-from model_cache.store.load import load_hmr2
+from model_cache.store.load import load_body, load_hmr2
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.load import UpstreamModels, assemble_upstream
 from model_cache.upstream.shims import import_official
@@ -136,8 +135,9 @@ def load_native(weights: Weights, detections: Mapping[int, Detections], device: 
         **{name: config[name] for name in ("heads", "conv_pad", "conv_stride")},
     )
     return assemble(
-        detector=OnDevice(ReplayDetector(detections)),
-        hmr2=load_hmr2(store, device),
+        detector=ReplayDetector(detections),
+        regressor=load_hmr2(store, device),
+        body=load_body(store / "smpl.safetensors", device),
         uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
         encoder=AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device),
         predictor=predictor.to(device),

@@ -26,7 +26,7 @@ from handler.people.perceive import perceive
 from handler.people.track import track
 from handler.records import Frame, PeopleInFrame
 from model_cache.interfaces import PerceptionOptions
-from model_cache.networks.replay import ReplayDetector
+from model_cache.networks.detector import ReplayDetector
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.shims import on_device
 from tests.moving_people import MovingPeople

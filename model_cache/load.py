@@ -1,12 +1,33 @@
-"""Chooses and loads the models of a worker, once, with timings. Knows nothing of jobs."""
+"""Loads the models of a worker, once, with timings."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import structlog
 import torch
 
 from model_cache.errors import WeightsMissing
-from model_cache.interfaces import Models
-from model_cache.loaded import LoadedModels, Stopwatch, warm_up
-from model_cache.settings import ModelSettings, WeightSettings
+from model_cache.interfaces import ModelFile, Models, ModelsDescription
+from model_cache.loaded import LoadedModels, Stopwatch, assemble, device_name, warm_up
+from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.networks.detector import load_detector
+from model_cache.networks.hmr2 import BodyRegressor, load_regressor
+from model_cache.networks.pose_weights import pose_transformer
+from model_cache.networks.texture import UvMap
+from model_cache.registry import HMR2, MOVENET, check_detector, check_regressor, detector_entry
+from model_cache.settings import ModelSettings
+from model_cache.store.files import read_store
+from model_cache.store.layout import read_config, read_tensors
+from model_cache.store.load import load_body, load_hmr2
+from model_cache.store.manifest import MODEL_SOURCES
+from model_cache.store.state import model_damage
+
+SMPL_NOTICE = (
+    "Parameters of the SMPL body model: its licence, and a commercial one where it applies, is the "
+    "responsibility of whoever runs this worker and uses this result."
+)
+Precision = Literal["fp32", "bf16"]
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +40,7 @@ def load(settings: ModelSettings, *, warm_up_frames: int = 1) -> Models:
         warm_up_frames: frames in the batches that jobs will send, so that the first job meets warm networks.
 
     Raises:
+        UnknownModel: DETECTOR or BODY_REGRESSOR names nothing that can be loaded.
         WeightsMissing: official models are asked for and a file is missing; the message says which.
         WeightsInvalid: a file is not what it should be.
         EngineMissing: ENGINE=upstream, and its packages are not there.
@@ -26,12 +48,14 @@ def load(settings: ModelSettings, *, warm_up_frames: int = 1) -> Models:
     if settings.model_threads:
         torch.set_num_threads(settings.model_threads)
     device = choose_device(settings.model_device)
+    check_detector(settings.detector, settings.model_store)
+    check_regressor(settings.body_regressor)
     watch = Stopwatch()
     if settings.engine == "upstream":
         from model_cache.upstream.load import load_upstream  # brings its own heavy libraries
 
         return load_upstream(settings, device, watch)
-    models = _load_chosen(settings, device, watch)
+    models = _load_native(settings, device, watch)
     with watch.step("warm_up"):
         warm_up(models, num_frames=warm_up_frames)
     return models
@@ -51,17 +75,15 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
-def choose_precision(settings: ModelSettings, device: torch.device) -> torch.dtype:
+def choose_precision(settings: ModelSettings, device: torch.device) -> Precision:
     """`auto` is bf16 on a GPU that computes in it, else fp32."""
     if settings.model_precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if settings.model_precision == "bf16" else torch.float32
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return settings.model_precision
 
 
-def _load_chosen(settings: ModelSettings, device: torch.device, watch: Stopwatch) -> LoadedModels:
-    # Imported here: each brings its own heavy libraries.
-    from model_cache.lite.load import load_lite
-    from model_cache.official import load_official
+def _load_native(settings: ModelSettings, device: torch.device, watch: Stopwatch) -> LoadedModels:
+    from model_cache.lite.load import load_lite  # brings onnxruntime
 
     if settings.models == "lite":
         return load_lite(settings, watch)
@@ -69,23 +91,92 @@ def _load_chosen(settings: ModelSettings, device: torch.device, watch: Stopwatch
         return load_official(settings, device, choose_precision(settings, device), watch)
     except WeightsMissing as error:
         if settings.models == "official":
-            raise WeightsMissing(all_that_is_missing(settings, error)) from error
+            raise WeightsMissing(_all_that_is_missing(settings, error)) from error
         log.warning("using the bundled lite models", reason=str(error))
+        if detector_entry(settings.detector).files:  # perhaps it is what is missing
+            settings = settings.model_copy(update={"detector": MOVENET})
         return load_lite(settings, watch)
 
 
-def all_that_is_missing(settings: ModelSettings, first: WeightsMissing) -> str:
-    """Every missing file at once, and the command to run, instead of one file per start.
+def load_official(
+    settings: ModelSettings, device: torch.device, precision: Precision, watch: Stopwatch
+) -> LoadedModels:
+    """HMR2 (ViT-H), PHALP's encoder and predictor, the operator's SMPL body, and the chosen detector.
 
-    Args:
-        settings: which store and detector.
-        first: what loading stumbled over.
+    Raises:
+        WeightsMissing: a file is not in the store; the message says which.
+        WeightsInvalid: a file is not what it should be.
     """
-    from model_cache.store.lock import LOCK_FILE, read_lock
-    from ops.weights.verify import official_verdict
+    store = settings.model_store
+    options = settings.load_options(settings.detector, str(device), precision)
+    own_hmr2 = settings.body_regressor == HMR2
+    with watch.step("hmr2"):
+        regressor: BodyRegressor = (
+            load_hmr2(store, device, precision)
+            if own_hmr2
+            else load_regressor(replace(options, name=settings.body_regressor))
+        )
+        body = load_body(store / "smpl.safetensors", device)
+    with watch.step("phalp"):
+        encoder = AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device)
+        predictor_config = read_config(store, "pose_predictor")
+        predictor = pose_transformer(
+            read_tensors(store, "pose_predictor"),
+            **{name: predictor_config[name] for name in ("heads", "conv_pad", "conv_stride")},
+        ).to(device)
+        uv = read_tensors(store, "uv_map")
+    with watch.step("detector"):
+        detector = load_detector(options)
+    return assemble(
+        detector=detector,
+        regressor=regressor,
+        body=body,
+        uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
+        encoder=encoder,
+        predictor=predictor,
+        description=ModelsDescription(
+            models="official",
+            engine="native",
+            detector=Path(settings.detector).name,
+            backbone="vit" if own_hmr2 else settings.body_regressor,
+            body_model="smpl",
+            precision=precision,
+            device=device_name(device),
+            files=_converted_files(settings),
+            notice=SMPL_NOTICE,
+        ),
+        device=device,
+        max_crops=settings.max_batch_crops,
+        watch=watch,
+    )
 
-    weights = WeightSettings()
-    lock = read_lock(weights.lock or settings.model_store / LOCK_FILE)
-    verdict = official_verdict(settings, weights, lock, hashes=False)
-    head = "the official weights are not complete: run `python -m model_cache fetch`"
-    return "\n- ".join([head, *(verdict.problems or [str(first)]), *verdict.remedies[1:]])
+
+def _models_needed(settings: ModelSettings) -> list[str]:
+    return [model for model in MODEL_SOURCES if model != HMR2 or settings.body_regressor == HMR2]
+
+
+def _converted_files(settings: ModelSettings) -> tuple[ModelFile, ...]:
+    """The store's own weight files; it recorded their hashes when it wrote them."""
+    recorded = read_store(settings.model_store)["models"]
+    return tuple(
+        ModelFile(role=role, name=name, sha256=facts["sha256"])
+        for role in recorded
+        if role in _models_needed(settings)
+        for name, facts in recorded[role]["files"].items()
+        if name.endswith(".safetensors")
+    )
+
+
+def _all_that_is_missing(settings: ModelSettings, first: WeightsMissing) -> str:
+    """Every missing file at once, and the command to run, instead of one file per start."""
+    store, detector = settings.model_store, settings.detector
+    lacking = []
+    for model in _models_needed(settings):
+        damage = model_damage(store, model, hashes=False)
+        lacking += [f"{name}: not in the store" for name in damage.missing]
+        lacking += [f"{name}: changed since it was written, or cut short" for name in damage.changed]
+    for name in detector_entry(detector).files:
+        if not (store / detector / name).is_file():
+            lacking.append(f"{detector}/{name}: not in the store")
+    head = "the official weights are not complete: run `python -m handler weights fetch`"
+    return "\n- ".join([head, *(lacking or [str(first)])])

@@ -1,24 +1,25 @@
-"""The loaded networks of a worker, put together and warmed up. Knows nothing of weight files or jobs."""
+"""The loaded networks of a worker, put together and warmed up."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
 import torch
 
-from model_cache.interfaces import BodyModel, ModelsDescription, PosePredictor, TextureModel
+from model_cache.interfaces import BodyModel, ModelFile, ModelsDescription, PosePredictor, TextureModel
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import DeviceDetector
-from model_cache.networks.hmr2 import BucketedHmr2, Hmr2
+from model_cache.networks.detector import Detector
+from model_cache.networks.hmr2 import BodyEstimator, BodyRegressor
 from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_transformer import PoseTransformer
-from model_cache.networks.smpl import SmplBody
+from model_cache.networks.smpl import Smpl, SmplBody
 from model_cache.networks.texture import TextureSampler, UvMap
 from model_cache.networks.texture_model import PAIRS_AT_ONCE, UvTextureModel
 from model_cache.perception import NativePerception
+from model_cache.store.files import sha256_of
 
 WARM_UP_TRACKS = (1, 4)  # with a single one, torch takes other ways than with several
 
@@ -67,6 +68,11 @@ class LoadedModels(PartsOnDevice):
     perception: NativePerception
 
 
+def device_name(device: torch.device) -> str:
+    """`cpu`, or what the GPU calls itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 class Stopwatch:
     """Names how long each step took, seconds."""
 
@@ -84,8 +90,9 @@ class Stopwatch:
 
 def assemble(
     *,
-    detector: DeviceDetector,
-    hmr2: Hmr2,
+    detector: Detector,
+    regressor: BodyRegressor,
+    body: Smpl,
     uv_map: UvMap,
     encoder: AppearanceEncoder,
     predictor: PoseTransformer,
@@ -98,20 +105,25 @@ def assemble(
 
     Args:
         detector: finds people.
-        hmr2: crops to bodies.
+        regressor: crops to SMPL parameters.
+        body: what they pose.
         uv_map: which texel shows which point of the body.
         encoder: textures to appearance vectors.
         predictor: PHALP's pose transformer.
-        description: what results will say about them.
+        description: what results will say about them; the files of detector and regressor are added.
         device: where all of them are already.
         max_crops: most people in one batch of crops.
         watch: goes on counting.
     """
-    bucketed = BucketedHmr2(hmr2, largest_batch=max_crops)
+    files = [
+        ModelFile(role=role, name=name, sha256=sha256_of(path))
+        for role, weights in (("detector", detector.weights), ("body regressor", regressor.weights))
+        for name, path in weights.items()
+    ]
     perception = NativePerception(
         detector=detector,
-        hmr2=bucketed,
-        sampler=TextureSampler(uv_map=uv_map, faces=hmr2.body.faces, device=device),
+        bodies=BodyEstimator(regressor, body, largest_batch=max_crops),
+        sampler=TextureSampler(uv_map=uv_map, faces=body.faces, device=device),
         appearance=encoder,
         device=device,
         max_crops=max_crops,
@@ -120,8 +132,8 @@ def assemble(
         perception=perception,
         texture=UvTextureModel(encoder),
         pose_predictor=TransformerPosePredictor(predictor, device),
-        body=SmplBody(hmr2.body),
-        description=description,
+        body=SmplBody(body),
+        description=replace(description, files=(*description.files, *files)),
         device=device,
         seconds=watch.seconds,
     )

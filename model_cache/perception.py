@@ -1,7 +1,4 @@
-"""Detector, crops, HMR2, texture and appearance composed into one device pass over a batch of frames.
-
-Knows nothing of tracks, files or jobs.
-"""
+"""Detector, crops, HMR2, texture and appearance composed into one device pass over a batch of frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +12,14 @@ from torch import Tensor
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
 from model_cache.interfaces import PeopleInImage, PerceptionOptions, Texture
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.boxes import pad_boxes
-from model_cache.networks.crops import crop_people
-from model_cache.networks.detector import Candidates, DeviceDetector
+from model_cache.networks.crops import Selection, crop_people, pad_boxes, select
+from model_cache.networks.detector import Candidates, Detector
 from model_cache.networks.device import device_faults
 from model_cache.networks.device_crops import crop_people_on_device
-from model_cache.networks.hmr2 import BodyEstimate, BucketedHmr2
+from model_cache.networks.hmr2 import BodyEstimate, BodyEstimator
 from model_cache.networks.rle import encode_mask
 from model_cache.networks.texture import TextureSampler
 from model_cache.networks.texture_model import UvTexture
-from model_cache.selection import Selection, select
 
 WARM_UP_SIZE = (720, 1280)  # height, width of the blank frames
 
@@ -58,7 +53,7 @@ class NativePerception:
 
     Args:
         detector: finds people in frames on the device.
-        hmr2: crops to bodies.
+        bodies: crops to bodies.
         sampler: crops and bodies to textures.
         appearance: textures to PHALP's `appe`.
         device: where all of them are.
@@ -68,15 +63,15 @@ class NativePerception:
     def __init__(
         self,
         *,
-        detector: DeviceDetector,
-        hmr2: BucketedHmr2,
+        detector: Detector,
+        bodies: BodyEstimator,
         sampler: TextureSampler,
         appearance: AppearanceEncoder,
         device: torch.device,
         max_crops: int = 32,
     ) -> None:
         self._detector = detector
-        self._hmr2 = hmr2
+        self._bodies = bodies
         self._sampler = sampler
         self._appearance = appearance
         self._device = device
@@ -126,7 +121,7 @@ class NativePerception:
         blank = np.zeros((*WARM_UP_SIZE, 3), np.uint8)
         frame = torch.from_numpy(blank).to(self._device)
         self._detector.warm_up([frame] * num_frames)
-        sizes = self._hmr2.batch_sizes if self._device.type == "cuda" else self._hmr2.batch_sizes[:1]
+        sizes = self._bodies.batch_sizes if self._device.type == "cuda" else self._bodies.batch_sizes[:1]
         options = PerceptionOptions(masks=True, appearance=True)
         for size in sizes:
             (people,) = self._measure([blank], [frame], [_made_up(size, self._device)], options)
@@ -159,7 +154,7 @@ class NativePerception:
         if not sum(num_people):
             return [_nobody(c, options) for c in chosen]
         crops = self._crop(images_bgr, frames, chosen)
-        bodies = self._hmr2(crops[:, :3])
+        bodies = self._bodies(crops[:, :3])
         textures = self._sampler.sample(crops, bodies.vertices + bodies.crop_cam_t[:, None])
         arrays = _fetch(bodies)
         if options.appearance:
@@ -243,7 +238,7 @@ def _fetch(bodies: BodyEstimate) -> dict[str, ndarray]:
     """
     packed = torch.cat([getattr(bodies, name).flatten(1) for name, _ in _FETCHED], dim=1).cpu().numpy()
     if not np.isfinite(packed).all():
-        raise ModelOutputInvalid("HMR2 gave numbers that are not finite")
+        raise ModelOutputInvalid("the body regressor gave numbers that are not finite")
     arrays, start = {}, 0
     for name, shape in _FETCHED:
         end = start + int(np.prod(shape))

@@ -3,7 +3,6 @@
 Knows nothing of HMR2. Its crop is BlazePose's own: upright, centred on the hips, with room around the body.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,11 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int8, UInt8
 from numpy import ndarray
 
-from model_cache.interfaces import Detections
 from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
 from model_cache.lite.body_zone import body_zone
+from model_cache.lite.files import FILES, LITE_FOLDER
 from model_cache.lite.movenet import MoveNet
 from model_cache.lite.pixel_owners import claims, distance_to, grid_step, share_out
+from model_cache.networks.detector import Detections, NumpyDetector
+from model_cache.registry import LoadOptions
 
 # MoveNet's own working point is mapped to PHALP's default threshold, so that one setting fits all detectors.
 MOVENET_THRESHOLD = 0.2
@@ -28,8 +29,8 @@ SMALLEST_SHARE = 0.25  # of the pixels someone claims; with fewer left, it is a 
 LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ANKLE, RIGHT_ANKLE = 11, 12, 5, 6, 15, 16
 
 
-class LiteDetector:
-    """`Detector` on the CPU by onnxruntime; holds nothing of any image.
+class LiteDetector(NumpyDetector):
+    """MoveNet and BlazePose on the CPU, by onnxruntime.
 
     Args:
         num_threads: threads inside one network operation; 0 lets onnxruntime choose.
@@ -40,14 +41,10 @@ class LiteDetector:
         self._movenet = MoveNet(num_threads)
         self._blazepose = BlazePose(num_threads)
         self._score_floor = score_floor
+        self.weights = {FILES["detector"]: LITE_FOLDER / FILES["detector"]}
 
-    def detect(
-        self, images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]], frame_indices: Sequence[int]
-    ) -> list[Detections]:
-        """People of each image, by descending score."""
-        return [self._detect_one(image) for image in images_bgr]
-
-    def _detect_one(self, image_bgr: UInt8[ndarray, "h w 3"]) -> Detections:
+    def find(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int = 0) -> Detections:
+        """People by descending score; no two masks share a pixel."""
         people = self._look(image_bgr)
         people.sort(key=lambda person: -person.score)
         return _detections(image_bgr.shape[:2], people)
@@ -84,6 +81,11 @@ class LiteDetector:
             feet = float(keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max())
             people.append(_Person(score=scores[i], mask=mask > 0, distance=distances[place], feet=feet))
         return people
+
+
+def load_lite_detector(options: LoadOptions) -> LiteDetector:
+    """MoveNet and BlazePose out of the package."""
+    return LiteDetector(options.num_threads, options.score_floor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,4 @@
-"""SMPL's skinned body: shape and joint rotations in, vertices and joints out.
-
-Knows nothing of files, images or cameras.
-"""
+"""SMPL's skinned body: shape and joint rotations in, vertices and joints out."""
 
 from dataclasses import dataclass
 
@@ -10,7 +7,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from numpy import ndarray
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import linear, normalize, pad
 
 NUM_JOINTS = 24
 NUM_BETAS = 10
@@ -29,8 +26,6 @@ OPENPOSE_FROM_SMPL = (
     *(24, 12, 17, 19, 21, 16, 18, 20, 0, 2, 5, 8, 1, 4, 7),
     *(25, 26, 27, 28, 29, 30, 31, 32, 33, 34),
 )
-# BODY_25 indices: right hip, left hip, mid hip.
-_RIGHT_HIP, _LEFT_HIP, _MID_HIP = 9, 12, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +78,6 @@ class Smpl(nn.Module):
 
     Args:
         data: the body.
-        update_hips: move the two BODY_25 hips as 4D-Humans' option of that name does (off there too).
     """
 
     v_template: Tensor
@@ -95,9 +89,8 @@ class Smpl(nn.Module):
     extra_joint_vertex_ids: Tensor
     openpose_from_smpl: Tensor
 
-    def __init__(self, data: BodyData, *, update_hips: bool = False) -> None:
+    def __init__(self, data: BodyData) -> None:
         super().__init__()
-        self.update_hips = update_hips
         self.faces = data.faces
         num_vertices = len(data.v_template)
         self._register("v_template", data.v_template.reshape(-1))
@@ -158,24 +151,24 @@ class Smpl(nn.Module):
     ) -> Float[Tensor, "b 44 3"]:
         all_45 = torch.cat((smpl_joints, vertices[:, self.extra_joint_vertex_ids]), dim=1)
         openpose = all_45[:, self.openpose_from_smpl]
-        if self.update_hips:
-            openpose = _update_hips(openpose)
         extra = torch.einsum("jv,bvk->bjk", self.joint_regressor_extra, vertices)
         return torch.cat((openpose, extra), dim=1)
 
 
-def _update_hips(openpose: Float[Tensor, "b 25 3"]) -> Float[Tensor, "b 25 3"]:
-    """Hips a quarter further apart and halfway up to the mid hip, both from their old places."""
-    right, left, middle = (openpose[:, joint] for joint in (_RIGHT_HIP, _LEFT_HIP, _MID_HIP))
-    lift = 0.5 * (middle - 0.5 * (right + left))
-    openpose = openpose.clone()
-    openpose[:, _RIGHT_HIP] = right + 0.25 * (right - left) + lift
-    openpose[:, _LEFT_HIP] = left + 0.25 * (left - right) + lift
-    return openpose
+def rotation_from_6d(six: Float[Tensor, "... 6"]) -> Float[Tensor, "... 3 3"]:
+    """The rotation whose first two columns are the two 3-vectors of `six`, made orthonormal.
+
+    The six numbers are two consecutive vectors (HMR2's layout), not the columns interleaved (SPIN's).
+    Zhou et al., On the Continuity of Rotation Representations in Neural Networks, CVPR 2019.
+    """
+    first = normalize(six[..., :3], dim=-1)  # norms below 1e-12 count as 1e-12
+    second = six[..., 3:]
+    second = normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
+    return torch.stack((first, second, torch.linalg.cross(first, second)), dim=-1)
 
 
 class SmplBody:
-    """`BodyModel`: the same body, arrays in and arrays out.
+    """The same body as a `BodyModel`: arrays in, arrays out.
 
     Args:
         smpl: the loaded body, on any device.

@@ -28,12 +28,12 @@ def load_body(path: Path, device: torch.device | str = "cpu") -> Smpl:
 def load_hmr2(
     store: Path, device: torch.device | str = "cpu", precision: Literal["fp32", "bf16"] = "fp32"
 ) -> Hmr2:
-    """HMR2 with its ViT and the store's body, ready to run.
+    """HMR2 with its ViT, ready to run.
 
     Args:
         store: folder of the converted files.
         device: where the tensors go, straight from the file.
-        precision: of the backbone; head, body and camera are float32 in any case.
+        precision: of the backbone; the head is float32 in any case.
 
     Raises:
         WeightsMissing: not converted yet.
@@ -48,9 +48,8 @@ def load_hmr2(
     with torch.device("meta"):  # no memory until the file's own tensors take the places
         backbone = VitBackbone(VitConfig(**config["vit"]))
         head = SmplHead(HeadConfig(**config["head"]))
-    hmr2 = Hmr2(backbone=backbone, head=head, body=load_body(store / "smpl.safetensors", device))
-    parts = nn.ModuleDict({"backbone": backbone, "head": head})
-    fill(parts, store, "hmr2", device)
+    hmr2 = Hmr2(backbone=backbone, head=head)
+    fill(hmr2, store, "hmr2", device)
     if precision == "bf16":
         backbone.to(torch.bfloat16)
     return hmr2

@@ -13,8 +13,8 @@ from numpy import ndarray
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
 from model_cache.interfaces import BodyModel, PeopleInImage, PerceptionOptions
+from model_cache.networks.crops import select
 from model_cache.networks.device import device_faults
-from model_cache.selection import select
 from model_cache.upstream.detectors import FrameDetector
 from model_cache.upstream.people import OfficialPerson
 from model_cache.upstream.shims import on_device

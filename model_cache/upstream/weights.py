@@ -1,8 +1,7 @@
 """The official files, read for the official networks: every needed key accounted for, no pickle executed.
 
-Knows nothing of the official packages. Files are taken from the store (`official/`, as `python -m model_cache
-fetch` leaves them) or from where the official packages keep them (`~/.cache/4DHumans`, `~/.cache/phalp`), so
-one download serves both engines.
+Files are taken from the store (`official/`, as `python -m handler weights fetch` leaves them) or from where the
+official packages keep them (`~/.cache/4DHumans`, `~/.cache/phalp`), so one download serves both engines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -112,6 +111,6 @@ def find_official(store: Path, caches: Sequence[Path]) -> dict[str, Path]:
     if missing:
         raise WeightsMissing(
             "ENGINE=upstream needs the official files, in the store or in ~/.cache; run "
-            f"`python -m model_cache fetch`. Missing: {'; '.join(missing)}"
+            f"`python -m handler weights fetch`. Missing: {'; '.join(missing)}"
         )
     return found

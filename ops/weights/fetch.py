@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_cache.errors import StoreUnavailable, WeightsMissing
+from model_cache.registry import detector_entry
 from model_cache.settings import WeightSettings, WeightStorageSettings
 from model_cache.store.lock import LOCK_FILE
 from model_cache.store.manifest import MODEL_SOURCES, Engine, OfficialFile, Precision, detector_files
@@ -98,7 +99,8 @@ def fetch(
 
 def _needs_our_detector(options: FetchOptions) -> bool:
     upstream = "upstream" in options.engines and options.upstream_detector == "native"
-    return "detector" in options.models and ("official" in options.engines or upstream)
+    wanted = "detector" in options.models and ("official" in options.engines or upstream)
+    return wanted and bool(detector_entry(options.detector).files)
 
 
 def _models_to_convert(store: Path, options: FetchOptions) -> list[str]:
@@ -163,7 +165,9 @@ def _obtain_detector(
 def detector_manifest(
     detector: str, settings: WeightSettings, revisions: Mapping[str, str]
 ) -> tuple[OfficialFile, ...]:
-    """The detector's two files, at the commit that its branch was pinned to."""
+    """The detector's two files, at the commit that its branch was pinned to; none if it needs none."""
+    if not detector_entry(detector).files:
+        return ()
     name = Path(detector).name
     repository = settings.detector_repository or f"Roboflow/{name}"
     asked = settings.detector_revision

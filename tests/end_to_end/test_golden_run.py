@@ -16,15 +16,14 @@ from handler.people.person import people_from_image
 from handler.people.timeline import Timeline
 from handler.people.track import Tracker, track
 from handler.records import PeopleInFrame, Person, TrackedFrame
-from model_cache.interfaces import Detections, PerceptionOptions
+from model_cache.interfaces import PerceptionOptions
 from model_cache.loaded import Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import OnDevice
+from model_cache.networks.detector import Detections, ReplayDetector
 from model_cache.networks.pose_weights import pose_transformer
-from model_cache.networks.replay import ReplayDetector
 from model_cache.networks.texture import UvMap
 from model_cache.store.layout import read_config, read_tensors
-from model_cache.store.load import load_hmr2
+from model_cache.store.load import load_body, load_hmr2
 from tests.fakes import DESCRIPTION
 
 HEIGHT, WIDTH = 480, 854
@@ -54,8 +53,9 @@ def models(golden, official_tiny_store):
     config = read_config(official_tiny_store, "pose_predictor")
     uv = read_tensors(official_tiny_store, "uv_map")
     return assemble(
-        detector=OnDevice(ReplayDetector(recorded)),
-        hmr2=load_hmr2(official_tiny_store),
+        detector=ReplayDetector(recorded),
+        regressor=load_hmr2(official_tiny_store),
+        body=load_body(official_tiny_store / "smpl.safetensors"),
         uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
         encoder=AppearanceEncoder.from_state(read_tensors(official_tiny_store, "appearance")),
         predictor=pose_transformer(

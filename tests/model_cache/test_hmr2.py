@@ -1,14 +1,18 @@
 """HMR2 in float32 against the official packages, and its batches."""
 
 from dataclasses import fields
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from model_cache.networks.hmr2 import BucketedHmr2, crop_translation, exact_float32, project_to_crop
-from model_cache.store.load import load_hmr2
-from tests.hmr2_inputs import normalised
+from model_cache.errors import ModelOutputInvalid
+from model_cache.networks.decoder import BodyParameters
+from model_cache.networks.device import exact_float32
+from model_cache.networks.hmr2 import BodyEstimator, BodyRegressor, crop_translation
+from model_cache.store.load import load_body, load_hmr2
+from tests.hmr2_inputs import crop_keypoints, normalised
 
 PLAIN = {
     "global_orient": "global_orient",
@@ -16,7 +20,6 @@ PLAIN = {
     "betas": "betas",
     "pred_cam": "crop_cam",
     "keypoints_3d": "joints_3d",
-    "keypoints_2d": "keypoints_2d",
 }
 
 
@@ -24,6 +27,12 @@ PLAIN = {
 def hmr2(official_tiny_store):
     """The goldens' small HMR2, converted from its checkpoint."""
     return load_hmr2(official_tiny_store)
+
+
+@pytest.fixture(scope="module")
+def body(official_tiny_store):
+    """The stand-in body."""
+    return load_body(official_tiny_store / "smpl.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,10 @@ def test_tiny_hmr2_gives_the_official_numbers(golden, official_tiny_store, crops
         token = hmr2.head.decode(tokens)
     close(tokens, expected["features"].reshape(4, 64, 192).transpose(0, 2, 1), 1e-5)
     close(token, expected["token"], 1e-5)
-    people = BucketedHmr2(hmr2)(crops.to(device))
+    people = BodyEstimator(hmr2, load_body(official_tiny_store / "smpl.safetensors", device))(
+        crops.to(device)
+    )
+    close(torch.from_numpy(crop_keypoints(people)), expected["keypoints_2d"], 2e-6)
     for official, ours in PLAIN.items():
         close(getattr(people, ours), expected[official], 2e-6)
     close(people.vertices[:, ::10], expected["vertices_sub"], 2e-6)
@@ -56,58 +68,66 @@ def test_tiny_hmr2_gives_the_official_numbers(golden, official_tiny_store, crops
 
 
 @pytest.mark.parametrize("num", [1, 3, 4, 7], ids=lambda num: f"{num}-crops")
-def test_buckets_change_no_number(hmr2, crops, num):
+def test_buckets_change_no_number(hmr2, body, crops, num):
     """A batch padded to a fixed size and cut into parts gives each crop what it gets by itself."""
     seen = []
-    hmr2.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    hook = hmr2.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     many = crops[torch.arange(num) % 4]
-    people = BucketedHmr2(hmr2, largest_batch=4)(many)
+    people = BodyEstimator(hmr2, body, largest_batch=4)(many)
+    hook.remove()
     assert {1: [1], 3: [4], 4: [4], 7: [4, 4]}[num] == seen
     assert len(people.betas) == num
-    with torch.inference_mode():
-        for row in range(num):
-            alone = hmr2(many[row : row + 1])
-            for field in fields(alone):
-                torch.testing.assert_close(
-                    getattr(people, field.name)[row : row + 1],
-                    getattr(alone, field.name),
-                    atol=5e-6,
-                    rtol=1e-5,
-                    msg=field.name,
-                )
-    hmr2.backbone._forward_pre_hooks.clear()
+    for row in range(num):
+        alone = BodyEstimator(hmr2, body)(many[row : row + 1])
+        for field in fields(alone):
+            torch.testing.assert_close(
+                getattr(people, field.name)[row : row + 1],
+                getattr(alone, field.name),
+                atol=5e-6,
+                rtol=1e-5,
+                msg=field.name,
+            )
 
 
-def test_buckets_are_powers_of_two_up_to_the_largest(hmr2):
+def test_buckets_are_powers_of_two_up_to_the_largest(hmr2, body):
     """The fixed sizes are 1, 2, 4, ... and the largest one itself."""
-    assert BucketedHmr2(hmr2).batch_sizes == (1, 2, 4, 8, 16, 32)
-    assert BucketedHmr2(hmr2, largest_batch=12).batch_sizes == (1, 2, 4, 8, 12)
-    assert BucketedHmr2(hmr2, largest_batch=1).batch_sizes == (1,)
-
-
-def test_from_tokens_is_the_head_and_body_of_the_same_network(hmr2, crops):
-    """Tokens of a backbone that runs elsewhere give what the whole network gives."""
-    run = BucketedHmr2(hmr2)
-    with torch.inference_mode():
-        tokens = hmr2.backbone(crops)
-    torch.testing.assert_close(run.from_tokens(tokens).vertices, run(crops).vertices, atol=2e-6, rtol=0)
+    assert BodyEstimator(hmr2, body).batch_sizes == (1, 2, 4, 8, 16, 32)
+    assert BodyEstimator(hmr2, body, largest_batch=12).batch_sizes == (1, 2, 4, 8, 12)
+    assert BodyEstimator(hmr2, body, largest_batch=1).batch_sizes == (1,)
 
 
 def test_head_reads_any_number_of_tokens(hmr2):
     """The head serves backbones with other grids."""
-    people = BucketedHmr2(hmr2).from_tokens(torch.zeros(2, 37, 64))
-    assert people.joints_3d.shape == (2, 44, 3)
+    assert hmr2.head(torch.zeros(2, 37, 64)).body_pose.shape == (2, 23, 3, 3)
+
+
+def test_a_regressor_that_gives_other_shapes_is_named(body, crops, unchecked_types):
+    """What does not keep the promise is refused in words, before the body would fail on it."""
+
+    class TwoNumberCamera(BodyRegressor):
+        def forward(self, crops):
+            eye = torch.eye(3).expand(len(crops), 23, 3, 3)
+            return BodyParameters(
+                global_orient=eye[:, :1],
+                body_pose=eye,
+                betas=torch.zeros(len(crops), 10),
+                crop_cam=torch.ones(len(crops), 2),
+            )
+
+    with pytest.raises(ModelOutputInvalid, match=r"TwoNumberCamera gave crop_cam of shape \(4, 2\)"):
+        BodyEstimator(TwoNumberCamera(), body)(crops)
 
 
 def test_person_of_scale_one_projects_into_the_crop():
     """A body of two metres at s = 1 spans the crop, and its origin lands at (tx, ty) / 2 from the middle."""
-    points = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0]]])
-    centred = project_to_crop(points, crop_translation(torch.tensor([[1.0, 0.0, 0.0]])))
-    torch.testing.assert_close(
-        centred, torch.tensor([[[0.0, 0.0], [0.0, 0.5], [0.0, -0.5]]]), atol=1e-6, rtol=0
-    )
-    moved = project_to_crop(points[:, :1], crop_translation(torch.tensor([[1.0, 0.2, -0.1]])))
-    torch.testing.assert_close(moved, torch.tensor([[[0.1, -0.05]]]), atol=1e-6, rtol=0)
+    points = torch.zeros(1, 44, 3)
+    points[0, 1:3, 1] = torch.tensor([1.0, -1.0])
+    for camera, expected in (
+        ([1.0, 0.0, 0.0], [[0.0, 0.0], [0.0, 0.5], [0.0, -0.5]]),
+        ([1.0, 0.2, -0.1], [[0.1, -0.05]]),
+    ):
+        people = SimpleNamespace(joints_3d=points, crop_cam_t=crop_translation(torch.tensor([camera])))
+        np.testing.assert_allclose(crop_keypoints(people)[0, : len(expected)], expected, atol=1e-6)
 
 
 def test_exact_float32_switches_tf32_off_and_back():

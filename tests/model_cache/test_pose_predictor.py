@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid, WeightsInvalid
-from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_weights import pose_transformer
 from tests.pose_predictors import golden_pose_predictor
 from tests.weight_rule import official_state
@@ -106,44 +105,6 @@ def test_tokens_are_the_official_ones(data, config, predictor, device):
         atol=TOLERANCE,
         rtol=0,
     )
-
-
-@pytest.mark.parametrize("length", [20, 70, 150])
-def test_smooth_is_the_official_one(data, config, predictor, length):
-    """Whole tracks with gaps, shorter than, about and longer than a window."""
-    poses = data[f"{config}_smooth{length}_in"][:, 0]
-    present = data[f"{config}_smooth{length}_has"][:, 0, 0] > 0
-    smoothed = predictor.smooth(poses, present)
-
-    np.testing.assert_allclose(
-        smoothed, data[f"{config}_smooth{length}_pose_shape"][:, 0], atol=TOLERANCE, rtol=0
-    )
-    np.testing.assert_allclose(
-        smoothed[:, 226:], data[f"{config}_smooth{length}_cam_smoothed"][:, 0], atol=TOLERANCE, rtol=0
-    )
-
-
-@SMALL
-def test_smooth_fills_a_window_without_any_measurement(data, config, predictor):
-    """A gap longer than a window with its context still gives finite poses."""
-    poses = np.zeros((200, 229), np.float32)
-    present = np.zeros(200, bool)
-    present[[0, 199]] = True
-    poses[present] = data[f"{config}_poses"][0, :2]
-
-    assert np.isfinite(predictor.smooth(poses, present)).all()
-
-
-@SMALL
-def test_smooth_ignores_what_stands_in_unmeasured_frames(data, config, predictor):
-    """Numbers of frames without a measurement do not reach the result."""
-    poses = data[f"{config}_smooth70_in"][:, 0].copy()
-    present = data[f"{config}_smooth70_has"][:, 0, 0] > 0
-    assert not present.all()
-    expected = predictor.smooth(poses, present)
-    poses[~present] = np.nan
-
-    np.testing.assert_array_equal(expected, predictor.smooth(poses, present))
 
 
 @SMALL
@@ -251,15 +212,3 @@ def test_pose_transformer_refuses_a_stride_that_does_not_fit(state):
     """A stride that does not divide the time slots cannot be right."""
     with pytest.raises(WeightsInvalid, match="stride"):
         pose_transformer(state, heads=2, conv_pad=1, conv_stride=4)
-
-
-def test_smooth_refuses_a_network_with_too_few_slots(state):
-    """A window with its context must fit the slots."""
-    for name in ("pos_embedding_learned1", "pos_embedding_learned2"):
-        state[name] = state[name][:, :95]
-    network = pose_transformer(state, heads=2, conv_pad=1, conv_stride=5)
-
-    with pytest.raises(ValueError, match="slots"):
-        TransformerPosePredictor(network, torch.device("cpu")).smooth(
-            np.zeros((5, 229), np.float32), np.ones(5, bool)
-        )

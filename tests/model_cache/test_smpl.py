@@ -9,8 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_cache.networks.rotations import rotation_from_6d
-from model_cache.networks.smpl import Smpl, SmplBody
+from model_cache.networks.smpl import Smpl, SmplBody, rotation_from_6d
 from model_cache.store.body_files import read_body
 from model_cache.store.load import load_body
 
@@ -43,14 +42,6 @@ def test_smpl_gives_the_official_joints_and_vertices(golden, body_data, poses):
     np.testing.assert_allclose(posed.joints.numpy(), data["joints44"], atol=2e-6, rtol=0)
     np.testing.assert_allclose(posed.vertices[:, ::8].numpy(), data["vertices_sub"], atol=2e-6, rtol=0)
     np.testing.assert_allclose(posed.vertices[2].numpy(), data["vertices_full_2"], atol=2e-6, rtol=0)
-
-
-def test_update_hips_moves_the_hips_as_4d_humans_does(golden, body_data, poses):
-    """The option changes the two OpenPose hips, both from their old places, and nothing else."""
-    joints = Smpl(body_data, update_hips=True)(*poses).joints.numpy()
-    np.testing.assert_allclose(joints, golden("smpl")["joints44_update_hips"], atol=2e-6, rtol=0)
-    others = np.delete(np.arange(44), [9, 12])
-    np.testing.assert_array_equal(joints[:, others], Smpl(body_data)(*poses).joints.numpy()[:, others])
 
 
 def test_smpl_body_gives_the_same_numbers_as_arrays(body_data, poses):

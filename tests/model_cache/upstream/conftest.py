@@ -10,8 +10,8 @@ import torch
 from benchmarks.side_by_side_engines import load_native, load_official
 from benchmarks.side_by_side_weights import Weights, arrange
 from model_cache.errors import EngineMissing
-from model_cache.interfaces import Detections
 from model_cache.loaded import LoadedModels
+from model_cache.networks.detector import Detections
 from model_cache.upstream.load import UpstreamModels
 from model_cache.upstream.shims import Official, import_official
 

@@ -64,7 +64,7 @@ def test_everything_missing_is_named_at_once(tmp_path):
         find_official(tmp_path, [tmp_path])
 
     assert all(file.name in str(raised.value) for file in OFFICIAL_FILES)
-    assert "python -m model_cache fetch" in str(raised.value)
+    assert "python -m handler weights fetch" in str(raised.value)
 
 
 def test_weights_without_a_place_are_refused():

@@ -70,7 +70,7 @@ def run_fetch(tmp_path, heard) -> Callable[..., list[str]]:
     def run(settings: WeightSettings, **changes: object) -> list[str]:
         folders = changes.pop("folders", ())
         storage = changes.pop("storage", WeightStorageSettings)
-        options = FetchOptions(detector=DETECTOR, **changes)  # type: ignore[arg-type]
+        options = FetchOptions(**({"detector": DETECTOR} | changes))  # type: ignore[arg-type]
         return fetch(tmp_path / "store", options, settings, storage, heard, folders=folders)  # type: ignore[arg-type]
 
     return run

@@ -334,6 +334,13 @@ def test_detector_comes_from_a_folder(settings, run_fetch, tmp_path, https):
     assert https.requests == []
 
 
+@pytest.mark.parametrize("detector", ["movenet-multipose", "my_package.people:Finder"])
+def test_detector_that_needs_no_files_is_not_fetched(settings, run_fetch, https, detector):
+    """Neither the bundled detector nor one's own is sought on the hub."""
+    run_fetch(settings(), models=("detector",), detector=detector)
+    assert https.requests == []
+
+
 def tiny_safetensors() -> bytes:
     """A file of one tensor."""
     return save({"weight": np.zeros(4, np.float32)})

@@ -159,7 +159,7 @@ def test_worker_that_needs_official_weights_refuses_without_them(complete):
     with pytest.raises(WeightsMissing) as caught:
         load(complete.model_copy(update={"models": "official", "model_device": "cpu"}))
     message = str(caught.value)
-    assert message.startswith("the official weights are not complete: run `python -m model_cache fetch`")
+    assert message.startswith("the official weights are not complete: run `python -m handler weights fetch`")
     assert "appearance.safetensors" in message
     assert f"{DETECTOR}/model.safetensors" in message
 
