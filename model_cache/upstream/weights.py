@@ -1,7 +1,7 @@
 """The official files, read for the official networks: every needed key accounted for, no pickle executed.
 
-Files are taken from the store (`official/`, as `python -m handler weights fetch` leaves them) or from where the
-official packages keep them (`~/.cache/4DHumans`, `~/.cache/phalp`), so one download serves both engines.
+Files are taken from the store (`official/`, as `python -m handler weights fetch` leaves them) or from where
+the official packages keep them (`~/.cache/4DHumans`, `~/.cache/phalp`), so one download serves both engines.
 """
 
 from collections.abc import Mapping, Sequence
