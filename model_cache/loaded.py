@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartsOnDevice:
-    """All of the `Models` promise but perception, whichever engine it is.
+    """All of `Models` but perception, whichever engine it is.
 
     Attributes:
         texture, pose_predictor, body, description: see `interfaces`.
@@ -59,7 +59,7 @@ class PartsOnDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModels(PartsOnDevice):
-    """The `Models` promise by our own inference.
+    """`Models` by our own inference.
 
     Attributes:
         perception: see `interfaces`.

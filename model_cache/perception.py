@@ -46,7 +46,7 @@ class _Chosen:
 
 
 class NativePerception:
-    """The `Perception` promise with our own inference.
+    """`Perception` with our own inference.
 
     Memory on the device: the frames of the batch, a mask of each kept person, one batch of crops with its
     activations, and 1 MB of texture per kept person.

@@ -1,4 +1,4 @@
-"""Where in a BlazePose crop the person can be, given the landmarks. Knows nothing of networks or full images.
+"""Where in a BlazePose crop the person can be, given the landmarks.
 
 BlazePose's mask runs over into whoever stands close by; the landmarks stay with one person.
 """

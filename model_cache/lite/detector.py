@@ -1,6 +1,6 @@
 """The bundled detector: MoveNet finds people, BlazePose gives each one's mask.
 
-Knows nothing of HMR2. Its crop is BlazePose's own: upright, centred on the hips, with room around the body.
+Its crop is BlazePose's own: upright, centred on the hips, with room around the body.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
 from model_cache.lite.body_zone import body_zone
 from model_cache.lite.files import FILES, LITE_FOLDER
 from model_cache.lite.movenet import MoveNet
-from model_cache.lite.pixel_owners import claims, distance_to, grid_step, share_out
+from model_cache.lite.pixel_owners import distance_to, grid_step, nearest_person, share_out
 from model_cache.networks.detector import Detections, NumpyDetector
 from model_cache.registry import LoadOptions
 
@@ -25,7 +25,7 @@ PRESENCE_FLOOR = 0.3  # of BlazePose; below, MoveNet saw a pattern
 OUTSIDE = -10.0  # mask logit where nobody is
 SURE_KEYPOINT = 0.15
 CROP_MARGIN = 2.7  # crop side over the largest distance from the hips to a key point: head top, feet, room
-SMALLEST_SHARE = 0.25  # of the pixels someone claims; with fewer left, it is a repeat or hardly seen
+SMALLEST_SHARE = 0.25  # of a person's own mask; with less left, it is a repeat or somebody hardly seen
 LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ANKLE, RIGHT_ANKLE = 11, 12, 5, 6, 15, 16
 
 
@@ -59,7 +59,7 @@ class LiteDetector(NumpyDetector):
         coarse = image_bgr[::step, ::step]
         in_cells = poses.keypoints * np.array([1 / step, 1 / step, 1], np.float32)
         distances = [distance_to(in_cells[i], coarse.shape[:2]) for i in seen]
-        owners = claims(distances)
+        owners = nearest_person(distances)
         colour = _mean_colour(coarse, owners < 0)
         people = []
         for place, i in enumerate(seen):
@@ -105,7 +105,7 @@ def _paint_others_over(
     grid_to_crop: Float64[ndarray, "2 3"],
     colour_rgb: Float32[ndarray, "3"],
 ) -> None:
-    """Give what others claim one colour, or BlazePose may take one of them for the person."""
+    """Paint the pixels of other people in one colour, or BlazePose may take one of them for the person."""
     owner = cv2.warpAffine(
         owners,
         grid_to_crop,

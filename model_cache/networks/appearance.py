@@ -1,4 +1,4 @@
-"""Turns a person's texture map into PHALP's appearance vector. Knows nothing of people, tracks or files."""
+"""Turns a person's texture map into PHALP's appearance vector."""
 
 from collections.abc import Mapping
 

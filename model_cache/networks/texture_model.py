@@ -1,4 +1,4 @@
-"""Compares, mixes and copies people's texture maps where they lie. Knows nothing of track life or costs."""
+"""Compares, mixes and copies people's texture maps where they lie."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class UvTexture:
 
 
 class UvTextureModel:
-    """The `TextureModel` promise with PHALP's appearance encoder.
+    """`TextureModel` with PHALP's appearance encoder.
 
     Every method may raise `DeviceFault`.
 

@@ -28,7 +28,7 @@ WARM_UP_SIZE = (256, 256)  # height, width of the frame with one made-up person
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamModels(PartsOnDevice):
-    """The `Models` and `BringsTracker` promises by the official packages.
+    """`Models` and `BringsTracker` by the official packages.
 
     Attributes:
         perception: see `interfaces`.

@@ -1,7 +1,4 @@
-"""The official detector and networks, one frame at a time, behind the `Perception` promise.
-
-Knows nothing of tracks, files or jobs.
-"""
+"""The official detector and networks as `Perception`, one frame at a time."""
 
 from collections.abc import Sequence
 from typing import Any

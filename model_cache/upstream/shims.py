@@ -1,9 +1,8 @@
 """Everything done to the official packages so that they can be used here, each with its reason.
 
-Knows nothing of weights, frames or tracks. Nothing is written into the packages: what their modules want at
-import is given to them for the time of the import, their constructors (which download, read from the home
-folder and build networks that nothing calls) are left out, one method is corrected in a subclass, and where
-neural_renderer is missing a rasteriser takes its place.
+The packages' files stay as they are: what their modules want at import is given to them for that time, their
+constructors (which download, read from the home folder and build networks that nothing calls) are not called,
+one method is corrected in a subclass, and where neural_renderer is missing our rasteriser takes its place.
 
 Written against 4D-Humans 6ec79656 and PHALP 96f7e6c0. Places are named as REPOSITORY: file.
 """
@@ -30,8 +29,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from model_cache.errors import EngineMissing
-from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, depth_maps
-from model_cache.networks.depth_compiled import compiled_fill
+from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, compiled_fill, depth_maps
 
 log = structlog.get_logger(__name__)
 IMAGE_SIZE = 256  # of HMR2's crop
