@@ -24,12 +24,11 @@ from handler.people.person import people_from_image
 from handler.people.track import Tracker
 from handler.records import PeopleInFrame, Person
 from model_cache.interfaces import PerceptionOptions
+from model_cache.load import load_pose_transformer, load_uv_map
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import Detections, ReplayDetector
-from model_cache.networks.pose_weights import pose_transformer
-from model_cache.networks.texture import UvMap
-from model_cache.store.layout import read_config, read_tensors
+from model_cache.store.layout import read_tensors
 from model_cache.store.load import load_body, load_hmr2
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.load import UpstreamModels, assemble_upstream
@@ -129,18 +128,13 @@ class Spans:
 def load_native(weights: Weights, detections: Mapping[int, Detections], device: torch.device) -> LoadedModels:
     """Our engine in float32."""
     store = weights.converted
-    config, uv = read_config(store, "pose_predictor"), read_tensors(store, "uv_map")
-    predictor = pose_transformer(
-        read_tensors(store, "pose_predictor"),
-        **{name: config[name] for name in ("heads", "conv_pad", "conv_stride")},
-    )
     return assemble(
         detector=ReplayDetector(detections),
         regressor=load_hmr2(store, device),
         body=load_body(store / "smpl.safetensors", device),
-        uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
+        uv_map=load_uv_map(store),
         encoder=AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device),
-        predictor=predictor.to(device),
+        predictor=load_pose_transformer(store).to(device),
         description=DESCRIPTION,
         device=device,
         max_crops=32,

@@ -13,6 +13,7 @@ from model_cache.loaded import LoadedModels, Stopwatch, assemble, device_name, w
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import load_detector
 from model_cache.networks.hmr2 import BodyRegressor, load_regressor
+from model_cache.networks.pose_transformer import PoseTransformer
 from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.texture import UvMap
 from model_cache.registry import HMR2, MOVENET, check_detector, check_regressor, detector_entry
@@ -119,19 +120,15 @@ def load_official(
         body = load_body(store / "smpl.safetensors", device)
     with watch.step("phalp"):
         encoder = AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device)
-        predictor_config = read_config(store, "pose_predictor")
-        predictor = pose_transformer(
-            read_tensors(store, "pose_predictor"),
-            **{name: predictor_config[name] for name in ("heads", "conv_pad", "conv_stride")},
-        ).to(device)
-        uv = read_tensors(store, "uv_map")
+        predictor = load_pose_transformer(store).to(device)
+        uv_map = load_uv_map(store)
     with watch.step("detector"):
         detector = load_detector(options)
     return assemble(
         detector=detector,
         regressor=regressor,
         body=body,
-        uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
+        uv_map=uv_map,
         encoder=encoder,
         predictor=predictor,
         description=ModelsDescription(
@@ -149,6 +146,19 @@ def load_official(
         max_crops=settings.max_batch_crops,
         watch=watch,
     )
+
+
+def load_pose_transformer(store: Path) -> PoseTransformer:
+    """PHALP's pose transformer out of the store."""
+    config = read_config(store, "pose_predictor")
+    sizes = {name: config[name] for name in ("heads", "conv_pad", "conv_stride")}
+    return pose_transformer(read_tensors(store, "pose_predictor"), **sizes)
+
+
+def load_uv_map(store: Path) -> UvMap:
+    """SMPL's UV map out of the store."""
+    maps = read_tensors(store, "uv_map")
+    return UvMap(barycentric=maps["bmap"].numpy(), face_index=maps["fmap"].numpy())
 
 
 def _models_needed(settings: ModelSettings) -> list[str]:

@@ -1,13 +1,13 @@
-"""The goldens' pose predictors, through official files and their conversion. Knows nothing of tracks."""
+"""The goldens' pose predictors, through official files and their conversion."""
 
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from model_cache.load import load_pose_transformer
 from model_cache.networks.pose_predictor import TransformerPosePredictor
-from model_cache.networks.pose_weights import pose_transformer
-from model_cache.store.layout import read_config, read_tensors
+from model_cache.networks.pose_transformer import PoseTransformer
 from ops.weights.convert import convert
 from tests.weight_rule import write_phalp
 
@@ -16,11 +16,11 @@ Name = Literal["tiny", "tiny_posed", "lart256"]
 
 def golden_pose_predictor(folder: Path, name: Name, device: str = "cpu") -> TransformerPosePredictor:
     """The predictor with weights by rule, its files below `folder`."""
+    return TransformerPosePredictor(golden_pose_transformer(folder, name), torch.device(device))
+
+
+def golden_pose_transformer(folder: Path, name: Name) -> PoseTransformer:
+    """The network of that predictor."""
     write_phalp(folder / "official", name)
     convert([folder / "official"], folder / "store", only=["pose_predictor"])
-    config = read_config(folder / "store", "pose_predictor")
-    network = pose_transformer(
-        read_tensors(folder / "store", "pose_predictor"),
-        **{key: config[key] for key in ("heads", "conv_pad", "conv_stride")},
-    )
-    return TransformerPosePredictor(network, torch.device(device))
+    return load_pose_transformer(folder / "store")

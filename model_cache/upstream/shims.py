@@ -95,7 +95,7 @@ def import_official(script: Path | None = None, *, with_detectron: bool = True) 
     """
     absent = NEVER_USED if with_detectron else (*NEVER_USED, DETECTRON)
     try:
-        with _for_the_import(absent):
+        with imports_without(absent):
             path = script or _script_beside_package()
             names = {
                 "hmr2": "hmr2.models.hmr2",
@@ -283,7 +283,7 @@ def _load_script(path: Path) -> ModuleType:
 
 
 @contextmanager
-def _for_the_import(absent: Sequence[str]) -> Iterator[None]:
+def imports_without(absent: Sequence[str]) -> Iterator[None]:
     """Stand-ins for `absent` packages, and no lasting change of global state by the imported modules.
 
     PHALP, while they are imported: phalp/trackers/PHALP.py and phalp/models/hmar/hmr.py silence all warnings;

@@ -17,14 +17,14 @@ from handler.people.timeline import Timeline
 from handler.people.track import Tracker, track
 from handler.records import PeopleInFrame, Person, TrackedFrame
 from model_cache.interfaces import PerceptionOptions
+from model_cache.load import load_pose_transformer, load_uv_map
 from model_cache.loaded import Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import Detections, ReplayDetector
-from model_cache.networks.pose_weights import pose_transformer
-from model_cache.networks.texture import UvMap
-from model_cache.store.layout import read_config, read_tensors
+from model_cache.networks.detector import ReplayDetector
+from model_cache.store.layout import read_tensors
 from model_cache.store.load import load_body, load_hmr2
 from tests.fakes import DESCRIPTION
+from tests.goldens import golden_detections
 
 HEIGHT, WIDTH = 480, 854
 QUIRKS = TrackingOptions(upstream_quirks=True)
@@ -37,31 +37,15 @@ NAMES = {  # PHALP's name: ours, tolerance
 
 
 @pytest.fixture(scope="module")
-def models(golden, official_tiny_store):
+def models(official_tiny_store):
     """The goldens' networks behind the promises, with the official run's detections."""
-    data = golden("e2e")
-    masks = np.unpackbits(data["masks_packed"], axis=-1, count=WIDTH).astype(bool)
-    ends = np.cumsum(data["n_dets"])
-    recorded = {
-        index: Detections(
-            bbox_xyxy=data["boxes"][end - num : end],
-            scores=data["scores"][end - num : end],
-            masks=masks[end - num : end],
-        )
-        for index, (num, end) in enumerate(zip(data["n_dets"].tolist(), ends.tolist(), strict=True))
-    }
-    config = read_config(official_tiny_store, "pose_predictor")
-    uv = read_tensors(official_tiny_store, "uv_map")
     return assemble(
-        detector=ReplayDetector(recorded),
+        detector=ReplayDetector(golden_detections()),
         regressor=load_hmr2(official_tiny_store),
         body=load_body(official_tiny_store / "smpl.safetensors"),
-        uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
+        uv_map=load_uv_map(official_tiny_store),
         encoder=AppearanceEncoder.from_state(read_tensors(official_tiny_store, "appearance")),
-        predictor=pose_transformer(
-            read_tensors(official_tiny_store, "pose_predictor"),
-            **{name: config[name] for name in ("heads", "conv_pad", "conv_stride")},
-        ),
+        predictor=load_pose_transformer(official_tiny_store),
         description=DESCRIPTION,
         device=torch.device("cpu"),
         max_crops=32,

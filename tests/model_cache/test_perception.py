@@ -8,13 +8,15 @@ import torch
 
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
 from model_cache.interfaces import PeopleInImage, PerceptionOptions
+from model_cache.load import load_uv_map
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import Detections, Detector, ReplayDetector
+from model_cache.networks.detector import Detector, ReplayDetector
 from model_cache.networks.hmr2 import BodyEstimator
-from model_cache.networks.texture import TextureSampler, UvMap
+from model_cache.networks.texture import TextureSampler
 from model_cache.perception import NativePerception
 from model_cache.store.layout import read_tensors
 from model_cache.store.load import load_body, load_hmr2
+from tests.goldens import golden_detections
 
 FRAMES = 20
 HEIGHT, WIDTH = 480, 854
@@ -24,30 +26,17 @@ HEIGHT, WIDTH = 480, 854
 def clip(golden):
     """The golden clip's frames and its detector output per frame."""
     data = golden("e2e")
-    recorded, start = {}, 0
-    masks = np.unpackbits(data["masks_packed"], axis=-1, count=WIDTH).astype(bool)
-    for index, count in enumerate(data["n_dets"].tolist()):
-        rows = slice(start, start + count)
-        recorded[index] = Detections(
-            bbox_xyxy=data["boxes"][rows], scores=data["scores"][rows], masks=masks[rows]
-        )
-        start += count
-    return data["frames"], recorded, data
+    return data["frames"], golden_detections(), data
 
 
 def build(store, detector, *, regressor=None, max_crops: int = 32, device: str = "cpu") -> NativePerception:
     """Perception with the goldens' tiny networks."""
     where = torch.device(device)
     body = load_body(store / "smpl.safetensors", where)
-    uv = read_tensors(store, "uv_map")
     return NativePerception(
         detector=detector,
         bodies=BodyEstimator(regressor or load_hmr2(store, where), body, largest_batch=max_crops),
-        sampler=TextureSampler(
-            uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
-            faces=body.faces,
-            device=where,
-        ),
+        sampler=TextureSampler(uv_map=load_uv_map(store), faces=body.faces, device=where),
         appearance=AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(where),
         device=where,
         max_crops=max_crops,
