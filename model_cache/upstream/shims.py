@@ -13,12 +13,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,43 +42,28 @@ NEVER_USED = ("pyrender", "pytube")
 DETECTRON = "detectron2"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Official:
-    """What is used of the official packages; their types are not known to a type checker.
+MODULES = {
+    "hmr2": "hmr2.models.hmr2",
+    "vit": "hmr2.models.backbones.vit",
+    "hmr2_head": "hmr2.models.heads.smpl_head",
+    "hmr2_body": "hmr2.models.smpl_wrapper",
+    "hmar": "phalp.models.hmar.hmar",
+    "encoding_head": "phalp.models.heads.encoding_head",
+    "phalp_body": "phalp.utils.smpl_utils",
+    "predictor": "phalp.models.predictor.pose_transformer_v2",
+    "phalp": "phalp.trackers.PHALP",
+    "metric": "phalp.external.deep_sort_.nn_matching",
+    "tracker": "phalp.external.deep_sort_.tracker",
+    "track": "phalp.external.deep_sort_.track",
+    "omegaconf": "omegaconf",  # which phalp reads its settings with
+}
 
-    Attributes:
-        hmr2: the module `hmr2.models.hmr2`.
-        vit: `hmr2.models.backbones.vit`.
-        hmr2_head: `hmr2.models.heads.smpl_head`.
-        hmr2_body: `hmr2.models.smpl_wrapper`.
-        script: 4D-Humans' `track.py`.
-        hmar: `phalp.models.hmar.hmar`.
-        encoding_head: `phalp.models.heads.encoding_head`.
-        phalp_body: `phalp.utils.smpl_utils`.
-        predictor: `phalp.models.predictor.pose_transformer_v2`.
-        phalp: `phalp.trackers.PHALP`.
-        metric: `phalp.external.deep_sort_.nn_matching`.
-        tracker: `phalp.external.deep_sort_.tracker`.
-        track: `phalp.external.deep_sort_.track`.
-        omegaconf: `omegaconf`, which phalp reads its settings with.
-        tracking_class: `script.HMR2_4dhuman` with its one correction.
+
+class Official(SimpleNamespace):
+    """What is used of the official packages: the modules of `MODULES` under its names, and two more.
+
+    `script` is 4D-Humans' `track.py`, `tracking_class` its `HMR2_4dhuman` with one correction.
     """
-
-    hmr2: Any
-    vit: Any
-    hmr2_head: Any
-    hmr2_body: Any
-    script: Any
-    hmar: Any
-    encoding_head: Any
-    phalp_body: Any
-    predictor: Any
-    phalp: Any
-    metric: Any
-    tracker: Any
-    track: Any
-    omegaconf: Any
-    tracking_class: Any
 
 
 def import_official(script: Path | None = None, *, with_detectron: bool = True) -> Official:
@@ -97,22 +81,7 @@ def import_official(script: Path | None = None, *, with_detectron: bool = True) 
     try:
         with imports_without(absent):
             path = script or _script_beside_package()
-            names = {
-                "hmr2": "hmr2.models.hmr2",
-                "vit": "hmr2.models.backbones.vit",
-                "hmr2_head": "hmr2.models.heads.smpl_head",
-                "hmr2_body": "hmr2.models.smpl_wrapper",
-                "hmar": "phalp.models.hmar.hmar",
-                "encoding_head": "phalp.models.heads.encoding_head",
-                "phalp_body": "phalp.utils.smpl_utils",
-                "predictor": "phalp.models.predictor.pose_transformer_v2",
-                "phalp": "phalp.trackers.PHALP",
-                "metric": "phalp.external.deep_sort_.nn_matching",
-                "tracker": "phalp.external.deep_sort_.tracker",
-                "track": "phalp.external.deep_sort_.track",
-                "omegaconf": "omegaconf",
-            }
-            modules = {role: importlib.import_module(name) for role, name in names.items()}
+            modules = {role: importlib.import_module(name) for role, name in MODULES.items()}
             loaded = _load_script(path)
     except EngineMissing:
         raise
