@@ -44,7 +44,7 @@ def load_lite(settings: ModelSettings, watch: Stopwatch) -> LoadedModels:
             else load_regressor(settings.load_options(settings.body_regressor))
         )
     with watch.step("phalp"):
-        encoder, predictor = load_appearance(), load_pose_transformer()
+        encoder, predictor = load_appearance(), load_lite_pose_transformer()
     with watch.step("detector"):
         detector = load_detector(settings.load_options(settings.lite_detector))
     return assemble(
@@ -98,7 +98,7 @@ def load_appearance() -> AppearanceEncoder:
     return AppearanceEncoder.from_state(_tensors("appearance.safetensors"))
 
 
-def load_pose_transformer() -> PoseTransformer:
+def load_lite_pose_transformer() -> PoseTransformer:
     """PHALP's pose transformer, small."""
     network = PoseTransformer(PoseTransformerConfig(**_config()["pose_predictor"]))
     network.load_state_dict(_tensors("pose_predictor.safetensors"))

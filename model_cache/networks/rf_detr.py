@@ -105,7 +105,10 @@ def load_rf_detr(options: LoadOptions) -> RfDetrSegDetector:
     folder = options.store / options.name
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise WeightsMissing(f"the detector's {name} is not in {folder.name}")
+            raise WeightsMissing(
+                f"the detector's {name} is not in {folder.name}: run "
+                "`python -m handler weights fetch --only detector`"
+            )
     from transformers import RfDetrForInstanceSegmentation  # slow import, only where it is used
     from transformers.utils import logging
 
