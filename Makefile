@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 # Pages of progress and notes, shown only when the command fails.
 QUIETLY = >$(VENV)/setup.log 2>&1 || { cat $(VENV)/setup.log >&2; exit 1; }
 
-.PHONY: help setup test test-all check demo lock lock-torch clean
+.PHONY: help setup test test-all check schema demo lock lock-torch clean
 
 help:            ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,6 +38,9 @@ check: setup     ## formatting, lint, types, who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+schema: setup    ## write docs/schema, the TypeScript types and the table of settings anew
+	$(BIN)/python -m docs.generate
 
 # Resolved for the image's platform, whatever the machine; wheels only, so nothing is compiled at build time.
 UV_LOCK := $(BIN)/uv pip compile --upgrade --python-version 3.11 --python-platform x86_64-manylinux_2_28 \

@@ -142,7 +142,7 @@ def compare_loading(store: Path, folder: Path) -> list[float]:
     """Seconds of the simplest way to load HMR2's networks and of ours, each in a process of its own."""
     import torch
 
-    from model_cache.store.layout import read_config, read_tensors
+    from model_cache.store.load import read_config, read_tensors
 
     checkpoint = folder / "hmr2.pth"
     torch.save({"config": read_config(store, "hmr2"), "state": read_tensors(store, "hmr2")}, checkpoint)
@@ -177,8 +177,9 @@ def load_seconds(path: Path) -> float:
 
 def write_store(store: Path, precision: str) -> None:
     """A store of full size with random weights, as `convert` and `fetch` would leave it."""
-    from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of, write_json
+    from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of
     from ops.weights.convert import convert
+    from ops.weights.writer import write_json
     from tests.weight_rule import write_body, write_phalp
 
     with tempfile.TemporaryDirectory() as folder:
@@ -207,9 +208,10 @@ def write_hmr2(store: Path, precision: str) -> None:
     from model_cache.networks.decoder import HeadConfig, SmplHead
     from model_cache.networks.hmr2 import FOCAL_LENGTH
     from model_cache.networks.vit import VitBackbone, VitConfig
-    from model_cache.store.files import FORMAT, write_json
+    from model_cache.store.files import FORMAT
     from model_cache.store.hmr2_weights import stored_dtype
-    from model_cache.store.layout import write_tensors
+    from ops.weights.convert import write_tensors
+    from ops.weights.writer import write_json
 
     vit, head = VitConfig(), HeadConfig()
     with torch.device("meta"):

@@ -21,13 +21,12 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from handler.control import JobControl
+from handler.context import JobContext, JobControl
 from handler.job import JobInput
 from handler.pipeline import LocalRun, run
 from handler.process import tune_process
 from handler.progress import Report
 from handler.settings import IntakeSettings, Settings
-from handler.work import Work
 from model_cache.interfaces import PeopleInImage, PerceptionOptions
 from tests.fakes import COLOURS_BGR, FakeModels, FakePerception, draw_people, people_in
 
@@ -106,7 +105,7 @@ def job(clip: Path, perception: FakePerception) -> tuple[float, dict[str, float]
     """Seconds of a whole job, and of its stages."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        work = Work(
+        work = JobContext(
             job_id="benchmark",
             request=JobInput.model_validate({"video_url": "unused"}),
             input_sha256="0" * 64,

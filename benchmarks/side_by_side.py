@@ -13,6 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from benchmarks.side_by_side_engines import (
     our_side,
 )
 from benchmarks.side_by_side_weights import Weights, find_weights
+from handler.records import Person, Prediction
 from model_cache.errors import EngineMissing
 from model_cache.settings import ModelSettings
 from tests.moving_people import HEIGHT, WIDTH, MovingPeople
@@ -41,15 +43,20 @@ STAGES = (
     "association and prediction of places",
 )
 PERCEPTION = 5  # so many of the stages happen before tracking
-NUMBERS = (
-    ("global_orient", "rotations, root"),
-    ("body_pose", "rotations, joints"),
-    ("betas", "shape"),
-    ("crop_cam", "crop camera (s, tx, ty)"),
-    ("cam_t", "canvas camera, m"),
-    ("joints_3d", "3-D joints, m"),
-    ("joints_2d", "2-D joints, canvas 0 to 1"),
-)
+NUMBERS: dict[str, Callable[[Person], np.ndarray]] = {
+    "rotations, root": lambda person: person.global_orient,
+    "rotations, joints": lambda person: person.body_pose,
+    "shape": lambda person: person.betas,
+    "crop camera (s, tx, ty)": lambda person: person.crop_cam,
+    "canvas camera, m": lambda person: person.cam_t,
+    "3-D joints, m": lambda person: person.joints_3d,
+    "2-D joints, canvas 0 to 1": lambda person: person.joints_2d,
+}
+EXPECTED: dict[str, Callable[[Prediction], np.ndarray]] = {
+    "expected pose of lost people": lambda expected: expected.pose_vector,
+    "expected 2-D joints of lost people, canvas 0 to 1": lambda expected: expected.location_vector[:90],
+    "expected canvas camera of lost people, m": lambda expected: expected.location_vector[90:93],
+}
 THRESHOLD = 100.0  # costs above it are all the same
 MIB = 2**20
 
@@ -65,11 +72,12 @@ def main() -> None:
         images = [clip.frame(index) for index in clip]
         print(
             f"{options.frames} frames of {WIDTH}x{HEIGHT}, {options.people} people, {weights.kind}, fp32, "
-            f"{device}, {torch.get_num_threads()} threads, detections given"
+            f"{device}, threads: {torch.get_num_threads()}, numba: {'yes' if find_spec('numba') else 'no'}, "
+            "detections given"
         )
         sides = [our_side(load_native(weights, clip, device), device)]
         try:
-            sides.append(official_side(load_official(weights, clip, device, options.script), device))
+            sides.append(official_side(load_official(weights, clip, device), device))
         except EngineMissing as error:
             print(f"\nThe official packages are not importable here, so ours alone: {error}")
         # In turns, so that both meet the same machine, and its noise leaves the middle of all parts alone.
@@ -90,7 +98,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--part", type=int, default=8, help="frames in turn, and per pass of our engine")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--weights", default="official", choices=("official", "full", "tiny"))
-    parser.add_argument("--script", type=Path, help="4D-Humans' track.py, if not beside the package hmr2")
     parser.add_argument(
         "--lengths",
         type=int,
@@ -116,8 +123,9 @@ def _print_times(theirs: Run | None, ours: Run, part: int, device: torch.device)
     ratio = f"{own_total / total:.2f}" if total else "-"
     print(f"| frames per {clock} second | {rate} | {1e3 / own_total:.2f} | {ratio} |")
     print(
-        "\nThe middle of all parts of the clip but the first, the engines in turn. Appearance vectors: the "
-        "official code makes them of everybody; ours does so here too, in a job only for `profile: full`."
+        "\nThe middle of all parts of the clip but the first, the engines in turn. Official: its own methods "
+        "alone, without what ENGINE=upstream does around them. Appearance vectors: the official code makes "
+        "them of everybody; ours does so here too, in a job only for `profile: full`."
     )
 
 
@@ -141,9 +149,15 @@ def _print_differences(theirs: Run, ours: Run) -> None:
         pair for a, b in zip(theirs.people, ours.people, strict=True) for pair in zip(a, b, strict=True)
     ]
     print(f"\n| number, {len(people)} people | largest difference |\n|---|---:|")
-    for name, words in NUMBERS:
-        gap = max(float(np.abs(getattr(a, name) - getattr(b, name)).max()) for a, b in people)
-        print(f"| {words} | {gap:.1e} |")
+    lost = [
+        (a[identity], b[identity])
+        for a, b in zip(theirs.lost, ours.lost, strict=True)
+        for identity in a.keys() & b.keys()
+    ]
+    for pairs, numbers in ((people, NUMBERS), (lost, EXPECTED)):
+        for words, number in numbers.items():
+            gaps = [float(np.abs(number(a) - number(b)).max()) for a, b in pairs]
+            print(f"| {words} | {f'{max(gaps):.1e}' if gaps else '-'} |")
     costs = [(a, b) for a, b in zip(theirs.costs, ours.costs, strict=True) if a.shape == b.shape and a.size]
     relative = [np.abs(b / a - 1)[(a < THRESHOLD) & (b < THRESHOLD)] for a, b in costs]
     print(
@@ -164,7 +178,7 @@ def _print_memory(weights: Weights, options: argparse.Namespace, *, with_officia
     if not options.lengths:
         return
     ways = ["ours", *(["upstream", "track"] if with_official else [])]
-    names = {"ours": "our engine", "upstream": "ENGINE=upstream", "track": "official `track()`"}
+    names = {"ours": "our engine", "upstream": "`ENGINE=upstream`", "track": "official `track()`"}
     print("\n| memory, MiB | frames | most | in arrays, 2nd quarter | last | per 1,000 frames | on device |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for way in ways:
@@ -172,7 +186,6 @@ def _print_memory(weights: Weights, options: argparse.Namespace, *, with_officia
             command = [sys.executable, "-m", "benchmarks.side_by_side_memory", way, str(length)]
             command += [str(weights.cache), str(weights.store), str(weights.converted)]
             command += [options.device, str(options.people)]
-            command += [str(options.script)] if options.script else []
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             facts = json.loads(done.stdout.splitlines()[-1])
             held, device = np.array(facts["allocated"]) / MIB, facts["device"]

@@ -1,6 +1,7 @@
 """Both engines with the same weights and detections, their stages timed. Knows nothing of tables.
 
-The official ones are timed where their own methods begin and end, ours at the promises' parts.
+The official ones are timed where their own methods begin and end, so that what this project does around them
+is in no stage; ours at the promises' parts.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,14 @@ from handler.job import TrackingOptions
 from handler.people.follow import tracker_options
 from handler.people.person import people_from_image
 from handler.people.track import Tracker
-from handler.records import PeopleInFrame, Person
+from handler.records import PeopleInFrame, Person, Prediction
 from model_cache.interfaces import PerceptionOptions
-from model_cache.load import load_pose_transformer, load_uv_map
+from model_cache.load import load_uv_map
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import Detections, ReplayDetector
-from model_cache.store.layout import read_tensors
-from model_cache.store.load import load_body, load_hmr2
+from model_cache.settings import ModelSettings
+from model_cache.store.load import load_body, load_hmr2, load_pose_predictor, read_tensors
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.load import UpstreamModels, assemble_upstream
 from model_cache.upstream.shims import import_official
@@ -48,6 +48,7 @@ class Run:
         costs: of each frame.
         ids: of each frame, the tracks before it.
         matches: (track, detection) pairs of each frame.
+        lost: of each frame, what was expected of the tracks that were not seen in it, by identity.
         parts: the seconds of each part of the clip by stage, without what it called of other stages.
     """
 
@@ -55,16 +56,23 @@ class Run:
     costs: list[np.ndarray] = field(default_factory=list)
     ids: list[list[int]] = field(default_factory=list)
     matches: list[list[tuple[int, int]]] = field(default_factory=list)
+    lost: list[dict[int, Prediction]] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
 
     def note(
-        self, frame: PeopleInFrame, cost: np.ndarray, ids: list[int], matches: list[tuple[int, int]]
+        self,
+        frame: PeopleInFrame,
+        cost: np.ndarray,
+        ids: list[int],
+        matches: list[tuple[int, int]],
+        lost: dict[int, Prediction],
     ) -> None:
         """Add what came out of a frame."""
         self.people.append(frame.people)
         self.costs.append(cost)
         self.ids.append(ids)
         self.matches.append(matches)
+        self.lost.append(lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +142,7 @@ def load_native(weights: Weights, detections: Mapping[int, Detections], device: 
         body=load_body(store / "smpl.safetensors", device),
         uv_map=load_uv_map(store),
         encoder=AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device),
-        predictor=load_pose_transformer(store).to(device),
+        predictor=load_pose_predictor(store, device),
         description=DESCRIPTION,
         device=device,
         max_crops=32,
@@ -143,14 +151,14 @@ def load_native(weights: Weights, detections: Mapping[int, Detections], device: 
 
 
 def load_official(
-    weights: Weights, detections: Mapping[int, Detections], device: torch.device, script: Path | None
+    weights: Weights, detections: Mapping[int, Detections], device: torch.device
 ) -> UpstreamModels:
-    """The official engine; its detector is replaced by these detections.
+    """The official engine, by the settings; its detector is replaced by these detections.
 
     Raises:
         EngineMissing: the packages are not importable here.
     """
-    official = import_official(script, with_detectron=False)
+    official = import_official(ModelSettings().upstream_script, with_detectron=False)
     with contextlib.redirect_stdout(io.StringIO()):  # its libraries print
         return assemble_upstream(
             official,
@@ -169,7 +177,8 @@ def official_side(models: UpstreamModels, device: torch.device) -> Side:
     spans.wrap(model, "get_croped_image", "crops and mask codes")
     spans.wrap(model.HMAR, "forward", "texture maps")
     spans.wrap(model.HMAR.model, "forward", "HMR2")
-    spans.wrap(model.HMAR, "get_3d_parameters", "cameras, joints, records")
+    for method in ("get_detections", "get_human_features"):
+        spans.wrap(model, method, "cameras, joints, records")  # apart from the stages inside them
     spans.wrap(model.HMAR, "autoencoder_hmar", "appearance vectors", part_of="texture comparison")
     spans.wrap(model, "get_uv_distance", "texture comparison")
     spans.wrap(model.pose_predictor, "predict_next", "pose prediction")
@@ -177,12 +186,18 @@ def official_side(models: UpstreamModels, device: torch.device) -> Side:
 
     def advance(images: list[np.ndarray], start: int) -> None:
         for index, image in enumerate(images, start):
-            with spans.span("cameras, joints, records"):
-                people = _measured(models, [image], index)[0]
+            people = _measured(models, [image], index)[0]
             with spans.span("association and prediction of places"):
-                tracker.update([person.texture for person in people.people], index, shot=False)
+                states = tracker.update([person.texture for person in people.people], index, shot=False)
+            lost = {
+                state.track_id: Prediction(
+                    pose_vector=state.expected_pose, location_vector=state.expected_location
+                )
+                for state in states
+                if state.detection is None
+            }
             last = tracker.last
-            run.note(people, last.cost, last.ids, last.matches)
+            run.note(people, last.cost, last.ids, last.matches, lost)
         run.parts.append(spans.take())
 
     return Side(run=run, advance=advance)
@@ -208,7 +223,9 @@ def our_side(models: LoadedModels, device: torch.device) -> Side:
             ids = [track.track_id for track in tracker.tracks]
             with spans.span("association and prediction of places"):
                 association = tracker.update(people)
-            run.note(people, association.cost, ids, [(t, d) for t, d in association.matches.tolist()])
+            matches = [(track, detection) for track, detection in association.matches.tolist()]
+            lost = {track.track_id: track.expected for track in tracker.tracks if track.expected}
+            run.note(people, association.cost, ids, matches, lost)
         run.parts.append(spans.take())
 
     return Side(run=run, advance=advance)

@@ -83,8 +83,7 @@ class Gauge:
 
 def main() -> None:
     """Run one way and print what it took."""
-    way, length, cache, store, converted, device_name, people = sys.argv[1:8]
-    script = Path(sys.argv[8]) if len(sys.argv) > 8 else None
+    way, length, cache, store, converted, device_name, people = sys.argv[1:]
     weights = Weights(cache=Path(cache), store=Path(store), converted=Path(converted), kind="")
     device, clip = torch.device(device_name), MovingPeople(int(length), int(people))
     warnings.simplefilter("ignore")
@@ -93,7 +92,7 @@ def main() -> None:
         if way == "ours":
             _go(load_native(weights, clip, device), gauge, BATCH)
         else:
-            models = load_official(weights, clip, device, script)
+            models = load_official(weights, clip, device)
             _go(models, gauge, 1) if way == "upstream" else _official_track(models.model, gauge, clip)
     most = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
     print(json.dumps({"resident": gauge.resident, "allocated": gauge.allocated, "device": most}))

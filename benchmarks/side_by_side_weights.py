@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_cache.errors import WeightsMissing
-from model_cache.store.layout import read_config
-from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
-from model_cache.store.state import model_damage, package_caches
+from model_cache.store.load import read_config
+from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, package_caches
 from model_cache.upstream.weights import find_official
 from ops.weights.convert import convert
+from ops.weights.inventory import model_problem
 from tests.weight_rule import write_official_files
 
 
@@ -64,7 +64,7 @@ def find_weights(size: str, folder: Path, store: Path) -> Weights:
 
 def _holds_float32(store: Path) -> bool:
     """Whether everything is converted, and nothing of it rounded."""
-    if any(model_damage(store, model, hashes=False) for model in MODEL_SOURCES):
+    if any(model_problem(store, model, hashes=False) for model in MODEL_SOURCES):
         return False
     return bool(read_config(store, "hmr2")["precision"] == "fp32")
 

@@ -1,6 +1,4 @@
-"""Every error a caller can see: a stable code, whether a retry can help, whether the worker must go.
-
-Knows nothing of where errors come from: each border translates its library's exceptions once.
+"""Every error that a caller can see: its stable code, and whether to retry or to replace the worker.
 
 JobError(code, message, retryable, refresh_worker)
 ├─ InputError     the request itself
@@ -8,7 +6,7 @@ JobError(code, message, retryable, refresh_worker)
 ├─ ComputeError   the models and their device
 ├─ ResultError    the upload
 ├─ WorkerError    this worker and its limits
-└─ EndpointError  the endpoint on one machine, about a job whose worker gave no usable answer
+└─ EndpointError  the endpoint on one machine
 """
 
 from typing import ClassVar, Literal
@@ -19,14 +17,14 @@ Stage = Literal[
 
 
 class JobError(Exception):
-    """A failure the caller is told about.
+    """A failure that is reported to the caller.
 
     Attributes:
         code: stable name, part of the API (docs/05-errors.md).
         message: one sentence without paths, tokens or URL queries.
         retryable: the same request may succeed later.
         refresh_worker: this process must not take another job.
-        stage: where it happened; the pipeline fills it in where the raiser did not.
+        stage: where it happened; the pipeline sets it if it is None.
     """
 
     codes: ClassVar[dict[str, tuple[bool, bool]]] = {}  # code -> (retryable, refresh_worker)
@@ -99,7 +97,7 @@ class WorkerError(JobError):
 
 
 class EndpointError(JobError):
-    """No worker gave an answer that the endpoint on one machine could keep."""
+    """The endpoint on one machine got no usable answer from a worker."""
 
     codes: ClassVar = {
         "WORKER_LOST": (True, False),

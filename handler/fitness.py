@@ -1,4 +1,4 @@
-"""Is this worker fit to take jobs? Each check returns, or raises Unfit. Knows nothing of RunPod."""
+"""The checks of a worker before its first job: each returns, or raises Unfit."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from model_cache.interfaces import Models, PerceptionOptions
 
 CLIP_FRAMES = 3
 CLIP_SIZE = (64, 48)  # width, height
-GREY_TOLERANCE = 12  # lossy coding of a flat picture
+GREY_TOLERANCE = 12  # lossy coding of a uniform picture
 
 
 class Unfit(Exception):
@@ -21,7 +21,7 @@ class Unfit(Exception):
 
 
 def checks(models: Models, settings: Settings) -> list[Callable[[], None]]:
-    """The checks of a worker, in the order in which they run; each has a name the platform can show."""
+    """The checks of a worker, in the order in which they run; the platform shows their names."""
 
     def models_answer() -> None:
         check_models(models)
@@ -43,11 +43,11 @@ def check_models(models: Models) -> None:
     empty = np.zeros((96, 96, 3), np.uint8)
     images = models.perception.perceive([empty, empty], [0, 1], PerceptionOptions())
     if len(images) != 2:
-        raise Unfit("perception lost a frame")
+        raise Unfit("perception returned fewer images than it was given")
     eye = np.broadcast_to(np.eye(3, dtype=np.float32), (1, 24, 3, 3))
     joints, _ = models.body.joints(eye[:, :1], eye[:, 1:], np.zeros((1, 10), np.float32))
     if not np.isfinite(joints).all():
-        raise Unfit("the body model gives numbers that are not finite")
+        raise Unfit("the body model returned numbers that are not finite")
 
 
 def check_scratch(folder: Path, reserve_bytes: int) -> None:
@@ -62,12 +62,12 @@ def check_scratch(folder: Path, reserve_bytes: int) -> None:
         raise Unfit(f"the scratch folder cannot be written: {error.strerror}") from error
     if free <= reserve_bytes:
         raise Unfit(
-            f"the scratch folder has {free >> 20} MiB free, needs more than {reserve_bytes >> 20} MiB"
+            f"the scratch folder has {free >> 20} MiB free; it needs more than {reserve_bytes >> 20} MiB"
         )
 
 
 def check_bucket(settings: BucketSettings) -> None:
-    """The bucket's settings are all there, or none of them (then each job brings its upload URLs)."""
+    """The bucket's settings are complete, or absent (then each job brings its own upload URLs)."""
     needed = {
         "BUCKET_NAME": settings.name,
         "BUCKET_ACCESS_KEY_ID": settings.access_key_id,
@@ -75,11 +75,11 @@ def check_bucket(settings: BucketSettings) -> None:
     }
     missing = [name for name, value in needed.items() if not value]
     if missing and (len(missing) < len(needed) or settings.endpoint_url):
-        raise Unfit(f"{', '.join(missing)} missing")
+        raise Unfit(f"set {', '.join(missing)} as well, or no BUCKET_ variable at all")
 
 
 def check_decoding(folder: Path) -> None:
-    """A clip of a few flat frames survives encoding and decoding."""
+    """A clip of a few uniform frames can be encoded and decoded."""
     with tempfile.TemporaryDirectory(dir=folder) as workdir:
         clip = Path(workdir) / "check.mp4"
         greys = [40 + 60 * index for index in range(CLIP_FRAMES)]
@@ -87,11 +87,11 @@ def check_decoding(folder: Path) -> None:
         with av.open(str(clip)) as container:
             seen = [frame.to_ndarray(format="gray").mean() for frame in container.decode(video=0)]
     if len(seen) != CLIP_FRAMES or not np.allclose(seen, greys, atol=GREY_TOLERANCE):
-        raise Unfit("a test clip did not decode to what was put in")
+        raise Unfit("a test clip was decoded to other pictures than were encoded")
 
 
 def write_clip(path: Path, greys: list[int]) -> None:
-    """One flat H.264 frame per grey level."""
+    """One uniform H.264 frame per grey level."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height = CLIP_SIZE

@@ -1,6 +1,6 @@
-"""One job from dict to dict: validates, runs the work in the one compute thread, replies. Never raises.
+"""One job from dict to dict: validates it, runs it in the one compute thread, turns any error into a reply.
 
-Knows nothing of RunPod's SDK, which calls `Handler.handle`, and nothing of what the work is.
+Knows nothing of RunPod's SDK, which calls `Handler.handle`, nor of what a job does.
 """
 
 import asyncio
@@ -16,23 +16,21 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from handler.control import JobControl
+from handler.context import JobContext, JobControl
 from handler.errors import InputError, JobError, WorkerError
 from handler.job import ErrorReply, JobInput, ProgressMessage, Reply
 from handler.logs import Redactor, job_context, job_secrets
 from handler.progress import ProgressPump, Report
 from handler.scratch import Scratch
 from handler.settings import WorkerSettings
-from handler.work import Work
 
 Job = Mapping[str, Any]
 
 MAX_REPORTED_PROBLEMS = 8  # of an invalid input
-MAX_REPLY_WARNINGS = 50
 MAX_REPLY_BYTES = 256 * 1024  # the platform drops results over about 20 MB; ours are pointers
-# Outcomes without an answer: the caller has cancelled, or the queue gives the job to another worker.
+# No reply is sent: the caller has cancelled, or the queue gives the job to another worker.
 UNANSWERED = ("CANCELLED", "SHUTTING_DOWN")
-EARLY_STOP_SECONDS = 3.0  # how long a stop is kept for a job that is still on its way here
+EARLY_STOP_SECONDS = 3.0  # how long a stop is remembered for a job that has not begun
 
 log = structlog.get_logger(__name__)
 
@@ -45,21 +43,20 @@ class _Running:
 
 
 class Handler:
-    """Runs jobs one at a time. Lives as long as the worker process; keeps nothing of a job that is over.
+    """Runs jobs one at a time. Lives as long as the worker process; keeps nothing of a finished job.
 
     Args:
         run: does the work of one job, in the compute thread; raises JobError.
         settings: limits.
         scratch: where the job's folder is made.
         redactor: takes secrets out of error messages.
-        send_progress: delivers one progress message of a job and returns when it has arrived, or when it
-            never will: it gives up after so many seconds.
+        send_progress: delivers one progress message of a job within so many seconds, or gives it up for good.
         memory_bytes: how much memory this process holds.
     """
 
     def __init__(
         self,
-        run: Callable[[Work], Reply],
+        run: Callable[[JobContext], Reply],
         *,
         settings: WorkerSettings,
         scratch: Scratch,
@@ -86,9 +83,9 @@ class Handler:
         The same id twice at the same time runs once, and both calls get its reply.
 
         Raises:
-            asyncio.CancelledError: the job was cancelled, or this worker is shutting down. Nothing may
-                be posted then: a cancelled job has its status already, and a job without an answer goes
-                back to the queue when its worker is gone.
+            asyncio.CancelledError: the job was cancelled, or this worker is shutting down. Nothing must be
+                posted then: a cancelled job has its status already, and an unanswered job goes back to the
+                queue when its worker is gone.
         """
         job_id = str(job.get("id", "unknown"))
         with job_context(job_id):
@@ -97,7 +94,7 @@ class Handler:
                 raise asyncio.CancelledError
             try:
                 if self.leaving:
-                    raise WorkerError("SHUTTING_DOWN", "this worker takes no more jobs")
+                    raise WorkerError("SHUTTING_DOWN", "this worker is shutting down and takes no more jobs")
                 return await self._answer(job, job_id)
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a reply
                 return self._error_reply(error, job_id)
@@ -108,9 +105,9 @@ class Handler:
             running.control.stop(code, message)
 
     def refuse(self, job_id: str) -> None:
-        """A job was stopped before it began: should it begin in the next seconds, it ends at once.
+        """End a job at once if it begins within the next seconds: it was stopped before it began.
 
-        No longer, since the same id may come again, to be run.
+        Not for longer, since the same id may be submitted again.
         """
         now = time.monotonic()
         self._refused = {other: until for other, until in self._refused.items() if until > now}
@@ -126,12 +123,14 @@ class Handler:
             self._running[job_id] = running
             running.task.add_done_callback(lambda _: self._forget(job_id, running))
         elif running.input_sha256 != input_sha256:
-            raise InputError("DUPLICATE_JOB", "a job with this id and another input is running")
+            raise InputError(
+                "DUPLICATE_JOB", "a job with this id and another input is running; use another id"
+            )
         try:
             reply = await asyncio.shield(running.task)
         except asyncio.CancelledError:
             running.control.stop("CANCELLED", "the job was cancelled")
-            self._forget(job_id, running)  # a retry of the same id must not join a run that is ending
+            self._forget(job_id, running)  # a retry of the same id must not join a job that is ending
             raise
         if reply is None:
             raise asyncio.CancelledError
@@ -144,10 +143,10 @@ class Handler:
     async def _work(
         self, job: Job, job_id: str, request: JobInput, input_sha256: str, control: JobControl
     ) -> dict[str, Any] | None:
-        """The reply, or None if there must be none. Ends with the compute thread, or without it if stuck."""
+        """The reply, or None if there must be none. Does not wait for a compute thread that has stalled."""
 
         def send(message: ProgressMessage, seconds: float) -> None:
-            if not control.stopped():  # of a job that was given up, nothing may follow the reply
+            if not control.stopped():  # no update may follow the reply to a job that was given up
                 self._send_progress(job, message, seconds)
 
         def compute() -> Reply:
@@ -158,7 +157,7 @@ class Handler:
             )
             with self._scratch.job() as folder, pump:
                 control.check()
-                work = Work(
+                work = JobContext(
                     job_id=job_id,
                     request=request,
                     input_sha256=input_sha256,
@@ -168,15 +167,15 @@ class Handler:
                 )
                 try:
                     return self._run(work)
-                except SystemExit as error:  # a library's, which would end the SDK's loop
-                    raise RuntimeError("the work called sys.exit") from error
+                except SystemExit as error:  # of a library; it would end the SDK's loop
+                    raise RuntimeError("the job called sys.exit") from error
 
         with self._redactor.hiding(job_secrets(request)):
             context = contextvars.copy_context()
             done = asyncio.get_running_loop().run_in_executor(self._compute, context.run, compute)
             try:
                 reply = self._success(await self._watch(done, control))
-            except Exception as error:  # noqa: BLE001 - as above; here the job's secrets are still known
+            except Exception as error:  # noqa: BLE001 - as above; the job's secrets are only known here
                 if isinstance(error, JobError) and error.code in UNANSWERED:
                     log.info("job ended without an answer", reason=error.code)
                     return None
@@ -190,19 +189,18 @@ class Handler:
             if done.done():
                 return done.result()
             if control.silence_seconds() > limit:
-                control.stop("STALLED", "given up")  # should the thread ever wake up, it ends at once
-                done.add_done_callback(lambda future: future.exception())  # nobody will ask for it
-                raise WorkerError("STALLED", f"no progress for {limit:.0f} s")
+                control.stop("STALLED", "given up")  # ends the thread if it ever continues
+                done.add_done_callback(lambda future: future.exception())  # nobody else retrieves it
+                raise WorkerError("STALLED", f"the job made no progress for {limit:.0f} s")
 
     def _success(self, reply: Reply) -> dict[str, Any]:
         body = reply.model_dump(mode="json")
         for warning in body["warnings"]:
             warning["message"] = self._redactor(warning["message"])
-        body["warnings"] = body["warnings"][:MAX_REPLY_WARNINGS]
         if len(json.dumps(body, allow_nan=False)) > MAX_REPLY_BYTES:
             raise RuntimeError("the reply is too large")
         self._num_done += 1
-        if reason := self._worn_out():
+        if reason := self._reason_to_recycle():
             self.leaving = reason
             body["refresh_worker"] = True
         log.info(
@@ -210,7 +208,7 @@ class Handler:
         )
         return body
 
-    def _worn_out(self) -> str | None:
+    def _reason_to_recycle(self) -> str | None:
         settings = self._settings
         if settings.recycle_after_jobs and self._num_done >= settings.recycle_after_jobs:
             return f"{self._num_done} jobs done"
@@ -265,5 +263,5 @@ def _problems(error: ValidationError) -> str:
         for problem in problems[:MAX_REPORTED_PROBLEMS]
     ]
     if len(problems) > MAX_REPORTED_PROBLEMS:
-        lines.append(f"and {len(problems) - MAX_REPORTED_PROBLEMS} more")
+        lines.append(f"and {len(problems) - MAX_REPORTED_PROBLEMS} more problems")
     return "; ".join(lines)

@@ -1,6 +1,6 @@
-"""The request, the reply and the progress message, as the caller sees them. Knows nothing of RunPod.
+"""The request, the reply and the progress message, as the caller sees them.
 
-JSON Schema and TypeScript types are generated from these models (`python -m handler schema`).
+JSON Schemas and TypeScript types are generated from these models (`make schema`).
 """
 
 from typing import Literal
@@ -12,13 +12,13 @@ Profile = Literal["params", "standard", "full"]
 
 
 class Strict(BaseModel):
-    """A border model: unknown fields are refused, values are frozen."""
+    """A model of the API: unknown fields are refused, instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
 class Output(Strict):
-    """A model that this worker writes: every field is always there."""
+    """A model that this worker writes: every field is always present."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
@@ -33,7 +33,7 @@ class CameraIntrinsics(Strict):
 
 
 class ChosenPerson(Strict):
-    """One person to keep: whoever is at a point, or overlaps a box most, at a time."""
+    """One person to keep: the one at a point, or with the largest overlap with a box, at a time."""
 
     time_s: float = Field(default=0.0, ge=0, description="Seconds since the video's first frame.")
     point: tuple[float, float] | None = Field(
@@ -46,7 +46,7 @@ class ChosenPerson(Strict):
     @model_validator(mode="after")
     def _one_of_point_and_box(self) -> "ChosenPerson":
         if (self.point is None) == (self.box is None):
-            raise ValueError("give either point or box")
+            raise ValueError("give either point or box, not both")
         return self
 
 
@@ -61,10 +61,10 @@ class TrackingOptions(Strict):
         description="People with a score above this are kept.",
     )
     small_w: float = Field(
-        default=50, ge=0, alias="phalp.small_w", description="Narrower boxes are dropped, pixels."
+        default=50, ge=0, alias="phalp.small_w", description="Boxes narrower than this are dropped, pixels."
     )
     small_h: float = Field(
-        default=100, ge=0, alias="phalp.small_h", description="Lower boxes are dropped, pixels."
+        default=100, ge=0, alias="phalp.small_h", description="Boxes shorter than this are dropped, pixels."
     )
     n_init: int = Field(
         default=5, ge=1, le=60, alias="phalp.n_init", description="Matches before a track is confirmed."
@@ -73,7 +73,7 @@ class TrackingOptions(Strict):
         default=50, ge=0, le=1000, alias="phalp.max_age_track", description="Frames a lost track is kept."
     )
     hungarian_th: float = Field(
-        default=100.0, gt=0, alias="phalp.hungarian_th", description="A match must not cost more than this."
+        default=100.0, gt=0, alias="phalp.hungarian_th", description="Highest cost of a match."
     )
     alpha: float = Field(
         default=0.1,
@@ -88,8 +88,8 @@ class TrackingOptions(Strict):
     predict: Literal["TPL", "TP", "TL", "T"] = Field(
         default="TPL",
         alias="phalp.predict",
-        description="What is predicted of a person besides the texture: pose (P) and location (L); "
-        "without them the last seen one is expected again.",
+        description="What is predicted for the next frame besides the texture: pose (P) and location (L); "
+        "without P or L the last one seen is used.",
     )
     detect_shots: bool = Field(
         default=False, alias="phalp.detect_shots", description="Detect camera cuts while streaming."
@@ -108,7 +108,7 @@ class Options(Strict):
     )
     stride: int = Field(default=1, ge=1, le=1000, description="Keep every n-th frame.")
     max_people: int | None = Field(
-        default=None, ge=1, le=1000, description="At most so many people per frame, highest scores first."
+        default=None, ge=1, le=1000, description="Most people per frame, highest scores first."
     )
     person: ChosenPerson | None = Field(default=None, description="Keep one chosen person only.")
     camera: CameraIntrinsics | None = Field(
@@ -123,7 +123,8 @@ class Options(Strict):
         default="mesh", description="What overlay.mp4 draws on people."
     )
     include_predicted: bool = Field(
-        default=True, description="Also write lost people where the tracker expects them."
+        default=True,
+        description="Also write people who are not seen in a frame, where the tracker expects them.",
     )
     tracking: TrackingOptions = Field(default_factory=TrackingOptions)
 
@@ -136,12 +137,12 @@ class Options(Strict):
     @model_validator(mode="after")
     def _masks_only_in_full(self) -> "Options":
         if self.masks and self.profile != "full":
-            raise ValueError("masks need the profile full")
+            raise ValueError('masks need the profile "full"')
         return self
 
 
 class BucketOutput(Strict):
-    """Results go to a bucket with the worker's own credentials."""
+    """Results go to a bucket, with the worker's own credentials."""
 
     bucket: str | None = Field(
         default=None, min_length=3, max_length=63, description="Default: the worker's BUCKET_NAME."
@@ -203,7 +204,7 @@ class Artifact(Output):
 
 
 class JobWarning(Output):
-    """Something odd that did not fail the job."""
+    """Something unusual that did not fail the job."""
 
     code: str
     message: str
@@ -211,7 +212,7 @@ class JobWarning(Output):
 
 
 class Reply(Output):
-    """What a finished job returns: pointers and the summary's head, never the data."""
+    """What a finished job returns: where the results are and a short summary, never the data."""
 
     status: Literal["completed"] = "completed"
     job_id: str
@@ -223,7 +224,9 @@ class Reply(Output):
     fps: float = Field(description="Frames processed per second of processing time.")
     models: str
     warnings: tuple[JobWarning, ...] = ()
-    reused: bool = Field(default=False, description="A complete result of the same input was already there.")
+    reused: bool = Field(
+        default=False, description="The complete result of an earlier run of the same job was returned."
+    )
 
 
 class ErrorReply(Strict):

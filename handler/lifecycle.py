@@ -1,13 +1,12 @@
-"""When this worker process ends: SIGTERM idle or busy, or a reply that asked for a fresh worker.
+"""Ends the worker process: on SIGTERM, idle or busy, or after a reply that asked for a new worker.
 
-Knows nothing of what jobs do. The hook into RunPod's SDK is its `concurrency_modifier`, which the SDK calls
-on the main thread at the top of every take loop, after it has put its own signal handlers in place.
+The hook into RunPod's SDK is its `concurrency_modifier`, which the SDK calls on the main thread at the start
+of every iteration of its take loop, after it has installed its own signal handlers.
 
-Idle, SIGTERM ends the process at once: the SDK's own way waits for its open poll (up to 90 s) and can take a
-job that it never runs. Busy, it ends within `shutdown_seconds`, whatever happens: for most of them the job
-may finish, then it is stopped within a frame, cleaned up, and left unanswered. A job whose worker is gone
-goes back to the queue and runs again under the same id, while an error reply would be final. No half result
-is ever posted.
+Idle, SIGTERM ends the process at once: the SDK would wait for its open poll (up to 90 s) and could take a job
+that it never runs. Busy, the process ends within `shutdown_seconds`, whatever the job does: for most of that
+time the job may finish, then it is stopped within a frame, cleaned up, and left unanswered. The queue gives a
+job whose worker is gone to another one under the same id, while an error reply would be final.
 """
 
 import contextlib
@@ -24,7 +23,7 @@ import structlog
 
 from handler.handler import Handler
 
-CLEAN_UP_SHARE = 0.25  # of the time to end: for a stopped job to end its uploads and remove its files
+CLEAN_UP_SHARE = 0.25  # of that time: for a stopped job to end its uploads and remove its files
 POLL_SECONDS = 0.05
 
 log = structlog.get_logger(__name__)
@@ -56,13 +55,13 @@ class Lifecycle:
         self._shutting_down = False
 
     def concurrency(self, current: int) -> int:
-        """One job at a time; also the moment to hook the signals and to leave between two jobs."""
+        """One job at a time. The SDK asks between two jobs: the time to hook the signals and to end."""
         if not self._hooked:
             self._hooked = True
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._hook(number)
         if self._handler.leaving and not self._num_jobs():
-            self._leave(f"fresh worker wanted: {self._handler.leaving}")
+            self._leave(f"a new worker is needed: {self._handler.leaving}")
         return 1
 
     def _hook(self, number: signal.Signals) -> None:
@@ -103,6 +102,8 @@ class Lifecycle:
         with contextlib.suppress(Exception):
             log.info("worker ends", reason=reason)
             self._clean_up()
-        for child in multiprocessing.active_children():  # the heartbeat would outlive us and hold stdout
+        for (
+            child
+        ) in multiprocessing.active_children():  # the SDK's heartbeat would go on and keep stdout open
             child.kill()
         os._exit(0)

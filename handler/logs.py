@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, with the job's id, without secrets. Knows nothing of what is logged.
+"""Log lines: one JSON object each, with the job's id and without secrets.
 
 The keys `requestId`, `message` and `level` are the ones RunPod's console understands.
 """
@@ -17,7 +17,7 @@ import structlog
 from handler.job import BucketOutput, JobInput
 
 HIDDEN = "[hidden]"
-SHORTEST_SECRET = 6  # hiding shorter values would blank out ordinary words
+SHORTEST_SECRET = 6  # hiding shorter values would hide ordinary words
 MAX_MESSAGE_CHARS = 4096  # RunPod's own cut
 MAX_FIELD_CHARS = 16_384
 
@@ -33,12 +33,12 @@ _NAMED = re.compile(
     re.I,
 )  # fmt: skip
 
-_CHATTY = ("boto3", "botocore", "s3transfer", "urllib3", "httpx2", "httpcore2", "asyncio", "aiohttp.access")
+_VERBOSE = ("boto3", "botocore", "s3transfer", "urllib3", "httpx2", "httpcore2", "asyncio", "aiohttp.access")
 _LEVELS = {"warning": "WARN", "critical": "ERROR", "exception": "ERROR"}
 
 
 class Redactor:
-    """Takes secrets out of text: those it was told, and whatever looks like one.
+    """Hides secrets in text: those it knows, and whatever looks like one.
 
     Args:
         secrets: values that must never appear, e.g. the bucket's keys.
@@ -65,7 +65,7 @@ class Redactor:
                             del self._known[secret]
 
     def __call__(self, text: str) -> str:
-        """The text without secrets, safe to encode."""
+        """The text with its secrets hidden, safe to encode."""
         text = text.encode("utf-8", "replace").decode()  # a lone surrogate would break the JSON reply
         with self._lock:
             known = sorted(self._known, key=len, reverse=True)
@@ -76,7 +76,7 @@ class Redactor:
         return _NAMED.sub(rf"\g<name>\g<sep>{HIDDEN}", text)
 
     def deeply(self, value: object) -> object:
-        """The same for the strings inside dicts, lists and tuples; other objects by their `str`."""
+        """The same for all strings inside dicts, lists and tuples; other objects become their `str`."""
         match value:
             case None | bool() | int() | float():
                 return value
@@ -95,11 +95,11 @@ class Redactor:
 
 
 def url_secrets(url: str) -> set[str]:
-    """What of a URL must not be shown: userinfo, the query and its values, as written and decoded."""
+    """The secret parts of a URL: userinfo, fragment, the query and its values, as written and decoded."""
     try:
         parts = urlsplit(url)
         found = {parts.username or "", parts.password or "", parts.query, parts.fragment}
-    except ValueError:  # not a URL at all: all of it may be secret
+    except ValueError:  # not a URL: all of it may be secret
         return {url}
     for _, value in parse_qsl(parts.query):
         found.add(value)
@@ -110,7 +110,7 @@ def url_secrets(url: str) -> set[str]:
 
 
 def job_secrets(request: JobInput) -> set[str]:
-    """Everything in a request that must not be shown."""
+    """Everything in a request that must not be logged or returned."""
     secrets = url_secrets(request.video_url.get_secret_value())
     if not isinstance(request.output, BucketOutput):
         for url in request.output.put_urls.values():
@@ -157,13 +157,13 @@ def configure(level: str, redactor: Redactor, *, as_json: bool = True) -> None:
     stream = logging.StreamHandler(sys.stdout if as_json else sys.stderr)
     stream.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering))
     logging.basicConfig(level=level, handlers=[stream], force=True)
-    for name in _CHATTY:
+    for name in _VERBOSE:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
 
 
 @contextmanager
 def job_context(job_id: str) -> Iterator[None]:
-    """Every line of this thread or task names the job."""
+    """Add the job's id to every line of this thread or task."""
     structlog.contextvars.clear_contextvars()
     with structlog.contextvars.bound_contextvars(job_id=job_id):
         yield

@@ -1,7 +1,4 @@
-"""The command `overlay`: draw finished results on their video, without computing them again.
-
-Knows nothing of how the results were made; the video and the folder that `track` or a job filled are enough.
-"""
+"""The command `overlay`: draws finished results on their video, without computing them again."""
 
 import shutil
 import tempfile
@@ -11,9 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from handler.control import JobControl
-from handler.ending import stopping_on_signals
+from handler.context import JobControl
 from handler.errors import InputError
+from handler.process import stopping_on_signals
 from handler.results.document import ResultDocument
 from handler.results.overlay import OVERLAY_NAME, overlay
 from handler.results.upload import SUMMARY_NAME
@@ -33,18 +30,13 @@ def draw(
     load: Callable[[], BodyModel],
     settings: Settings,
 ) -> Path:
-    """Write `overlay.mp4` and return where it is. A signal ends the process, see `stopping_on_signals`.
+    """Write `overlay.mp4` and return its path. A signal ends the process, see `stopping_on_signals`.
 
-    Args:
-        video: the very file the results were made from.
-        results: folder with `result.json` and `frames.jsonl.gz`.
-        out: where to write; default beside the results.
-        style: `mesh` or `skeleton`; default what the job asked for.
-        load: gives the body model.
-        settings: limits.
+    The folder `results` holds `result.json` and `frames.jsonl.gz` of `video`. By default the overlay is
+    written beside them, in the style that the job asked for.
 
     Raises:
-        InputError: INPUT_INVALID, the folder holds no results, or those of another video.
+        InputError: INPUT_INVALID, the folder has no results, or those of another video.
         SourceError: the video cannot be read.
     """
     source = local_source(video, settings.intake)
@@ -89,4 +81,4 @@ def _document(results: Path) -> ResultDocument:
     try:
         return ResultDocument.model_validate_json((results / SUMMARY_NAME).read_bytes())
     except (OSError, ValidationError):
-        raise InputError("INPUT_INVALID", f"the folder holds no readable {SUMMARY_NAME}") from None
+        raise InputError("INPUT_INVALID", f"the folder has no readable {SUMMARY_NAME}") from None

@@ -1,8 +1,7 @@
-"""The words a user types after `track`: our option names, or those of 4D-Humans. Knows nothing of videos.
+"""The options typed after `track`, under our names or those of 4D-Humans.
 
 `track clip.mp4 --out out`, `track video.source=clip.mp4 video.output_dir=out phalp.n_init=3` and
-`track clip.mp4 options.stride=2` all work; a name that means nothing here is refused, with the nearest ones
-that do.
+`track clip.mp4 options.stride=2` all work; an unknown name is refused, with the nearest known ones.
 """
 
 import difflib
@@ -27,7 +26,7 @@ RENAMED = {
     "phalp.upstream_quirks": "tracking.upstream_quirks",
 }
 # Options of 4D-Humans that many scripts set and that have no counterpart, with what to do instead.
-GONE = {
+UNSUPPORTED = {
     "video.start_frame": "give a time: start_s=1.5",
     "video.end_frame": "give a time: end_s=12; without it the whole video is processed",
     "phalp.start_frame": "give a time: start_s=1.5",
@@ -43,7 +42,7 @@ _WSL_SHARE = re.compile(r"[\\/]{2}wsl(?:\$|\.localhost)[\\/][^\\/]+(?P<rest>[\\/
 
 
 class UnknownOption(ValueError):
-    """A name that means nothing here, or a value that cannot be; the message helps."""
+    """An unknown name or an impossible value; the message says what is possible."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,7 @@ def parse_overrides(words: Sequence[str]) -> Overrides:
     """Read `name=value` words; one word without `=` is the source.
 
     Raises:
-        UnknownOption: a name or value that means nothing here.
+        UnknownOption: an unknown name or an impossible value.
     """
     source: str | None = None
     out: str | None = None
@@ -92,7 +91,7 @@ def parse_overrides(words: Sequence[str]) -> Overrides:
 
 
 def option_paths() -> dict[str, tuple[str, ...]]:
-    """Every name that can be typed, with where it belongs in the options."""
+    """Every name that can be typed, with its path in the options."""
     paths = dict(_paths_of(Options, ()))
     return paths | {old: paths[new] for old, new in RENAMED.items()}
 
@@ -121,8 +120,8 @@ def _path(name: str, known: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     name = name.removeprefix("options.")
     if name in known:
         return known[name]
-    if name in GONE:
-        raise UnknownOption(f"{name} does not exist here: {GONE[name]}")
+    if name in UNSUPPORTED:
+        raise UnknownOption(f"{name} does not exist here: {UNSUPPORTED[name]}")
     names = sorted(known_name for known_name in known if not known_name.startswith("tracking"))
     near = difflib.get_close_matches(name, [SOURCE, OUT, *known], n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(names)}"
@@ -135,7 +134,7 @@ def _value(name: str, text: str) -> object:
     try:
         value: object = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UnknownOption(f"{name}: {text} cannot be read") from None
+        raise UnknownOption(f"{name}: {text} cannot be parsed as YAML") from None
     return value
 
 

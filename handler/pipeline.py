@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from handler.ahead import Ahead
+from handler.context import JobContext
 from handler.errors import Stage
 from handler.job import Options, Reply
 from handler.people.follow import follow, tracker_options
@@ -32,7 +33,6 @@ from handler.source.decode import DecodeReport, decode
 from handler.source.download import Source, download, local_source
 from handler.source.probe import check_part, probe
 from handler.stages import Stages
-from handler.work import Work
 from model_cache.interfaces import BringsTracker, Models
 
 TRUNCATING = ("VIDEO_CUT_OFF", "VIDEO_ENDED_EARLY")  # warnings that mean: frames are missing at the end
@@ -51,7 +51,7 @@ class LocalRun:
     video: Path | None = None
 
 
-def run(work: Work, models: Models, settings: Settings, local: LocalRun | None = None) -> Reply:
+def run(work: JobContext, models: Models, settings: Settings, local: LocalRun | None = None) -> Reply:
     """Do one job.
 
     Memory: `decode_queue_frames` frames, one batch of frames, `perceive_ahead_batches` batches of people,
@@ -110,13 +110,13 @@ def run(work: Work, models: Models, settings: Settings, local: LocalRun | None =
         return commit(store, document, into=folder, check=check, seconds=settings.bucket.upload_seconds)
 
 
-def _begin(work: Work, stage: Stage) -> None:
+def _begin(work: JobContext, stage: Stage) -> None:
     """Say that a stage begins, unless the job must end."""
     work.report.stage(stage)
     work.control.check()
 
 
-def _fetch(work: Work, settings: Settings, stages: Stages, local: LocalRun | None) -> Source:
+def _fetch(work: JobContext, settings: Settings, stages: Stages, local: LocalRun | None) -> Source:
     _begin(work, "download")
     with stages.stage("download"):
         if local is not None and local.video is not None:
@@ -130,7 +130,7 @@ def _fetch(work: Work, settings: Settings, stages: Stages, local: LocalRun | Non
 
 
 def _follow(
-    facts: VideoFacts, work: Work, models: Models, settings: Settings, stages: Stages
+    facts: VideoFacts, work: JobContext, models: Models, settings: Settings, stages: Stages
 ) -> tuple[Written, DecodeReport]:
     """From the file to written frames, everything overlapping."""
     options, limits = work.request.options, settings.worker
@@ -177,7 +177,7 @@ def _identify(people: Iterator[PeopleInFrame], models: Models, options: Options)
 
 
 def _decoded(
-    facts: VideoFacts, work: Work, settings: Settings, stages: Stages, decoding: DecodeReport
+    facts: VideoFacts, work: JobContext, settings: Settings, stages: Stages, decoding: DecodeReport
 ) -> Generator[Frame, None, None]:
     """The job's frames, made in the decoder's own thread."""
     options = work.request.options
@@ -195,7 +195,7 @@ def _decoded(
 
 
 def _files(
-    facts: VideoFacts, written: Written, work: Work, models: Models, settings: Settings, stages: Stages
+    facts: VideoFacts, written: Written, work: JobContext, models: Models, settings: Settings, stages: Stages
 ) -> list[LocalFile]:
     """Every artifact but the summary."""
     options, folder, check = work.request.options, work.folder, work.control.check

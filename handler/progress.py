@@ -1,8 +1,4 @@
-"""What a caller sees of a running job: throttled, in order, sent before the reply. Knows nothing of RunPod.
-
-Whoever starts a job hands in a callable that sends one message, and returns when it has arrived or was given
-up for good.
-"""
+"""The progress of a running job: throttled, in order, and sent before the reply."""
 
 import math
 import threading
@@ -18,7 +14,7 @@ from handler.records import TrackedFrame
 
 Send = Callable[[ProgressMessage, float], None]
 
-CLOSE_SECONDS = 1.0  # for a message that was given up to close its connection
+CLOSE_SECONDS = 1.0  # for closing the connection of a message that was given up
 
 log = structlog.get_logger(__name__)
 
@@ -26,14 +22,13 @@ log = structlog.get_logger(__name__)
 class ProgressPump:
     """One thread per job that sends the newest message and nothing else.
 
-    A context manager: after a clean exit the newest message has been sent, or given up; after an exception it
-    is dropped. Either way nothing is under way any more, so that no update can follow the reply.
+    A context manager: after a clean exit the newest message has been sent or given up; after an exception it
+    is dropped. Either way no message is in flight any more, so that none can follow the reply.
 
     Args:
-        send: delivers one message within so many seconds, or raises and sees to it that it never arrives.
+        send: delivers one message within so many seconds, or raises and makes sure that it never arrives.
         interval_seconds: shortest time between two messages.
-        drain_seconds: longest time to leave. Each message has half of it: at the end one may be under way and
-            one wait.
+        drain_seconds: longest wait on exit. A message has half of it: one may be in flight, one waiting.
     """
 
     def __init__(self, send: Send, *, interval_seconds: float, drain_seconds: float) -> None:
@@ -47,7 +42,7 @@ class ProgressPump:
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
     def put(self, message: ProgressMessage) -> None:
-        """Replace what will be sent next; never blocks on the network, never raises."""
+        """Replace the message to be sent next; never blocks on the network, never raises."""
         with self._changed:
             if not self._closed:
                 self._newest = message
@@ -71,7 +66,7 @@ class ProgressPump:
             self._changed.notify()
         self._thread.join(self._drain_seconds + CLOSE_SECONDS)
         if self._thread.is_alive():
-            log.warning("a progress update is still under way", waited_seconds=self._drain_seconds)
+            log.warning("a progress update is still in flight", waited_seconds=self._drain_seconds)
 
     def _run(self) -> None:
         while True:
@@ -107,15 +102,15 @@ class Report:
         )
 
     def stage(self, stage: Stage) -> None:
-        """Say that a stage begins."""
+        """Report that a stage begins."""
         self._put(stage=stage, eta_s=None)
 
     def count(self, frames: Iterable[TrackedFrame], frames_total: int | None) -> Iterator[TrackedFrame]:
-        """The same frames; each one moves the progress on.
+        """The same frames; each one is counted and reported.
 
         Args:
             frames: tracked frames in order.
-            frames_total: how many are expected; None if unknown. A stream that proves longer corrects it.
+            frames_total: how many are expected; None if unknown. More frames than that raise it.
         """
         start = self._clock()
         for num_done, frame in enumerate(frames, start=1):

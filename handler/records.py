@@ -67,7 +67,7 @@ class VideoFacts:
         sha256: of the file's bytes.
         is_hdr: PQ or HLG transfer; frames are tone-mapped to SDR.
         is_cut_off: the file ends before its last picture does.
-        in_decode_order: the timestamps are those of decoding, not of showing; see `source/read.py`.
+        in_decode_order: the timestamps are those of decoding, not of showing; see `source/packets.py`.
         tags: how the stored pixels are to be shown.
         warnings: what is already known to be odd.
     """

@@ -1,9 +1,7 @@
-"""The folder of a job's temporary files: private, removed always, swept after a crash.
+"""The folder of a job's temporary files: private, always removed, swept after a crash.
 
-Knows nothing of what is in it.
-
-Each worker process owns one folder under the scratch folder and holds a lock on it for life, so that several
-workers can share a machine and a killed worker's files are found and removed by the next one.
+Each worker process owns one folder under the scratch folder and holds a lock on it while it lives. So several
+workers can share a machine, and the next worker finds and removes the files of a killed one.
 """
 
 import fcntl
@@ -18,12 +16,10 @@ LOCK_NAME = "in-use"
 
 
 class Scratch:
-    """This process's share of the scratch folder.
-
-    Opening it removes what dead workers left there.
+    """This process's folder under the scratch folder; making it removes the folders of dead workers.
 
     Args:
-        root: the scratch folder; made if it is not there.
+        root: the scratch folder; created if need be.
     """
 
     def __init__(self, root: Path) -> None:
@@ -53,16 +49,16 @@ class Scratch:
 
 
 def sweep(root: Path) -> int:
-    """Remove the folders of workers that are gone; returns how many there were."""
+    """Remove the folders of dead workers; returns how many there were."""
     num_swept = 0
     for folder in root.glob("worker-*"):
         try:
             with (folder / LOCK_NAME).open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            continue  # its worker lives
+            continue  # its worker is alive
         except OSError:
-            pass  # no lock file: its worker died before it had one
+            pass  # no lock file: its worker died before it made one
         shutil.rmtree(folder, ignore_errors=True)
         num_swept += 1
     return num_swept

@@ -1,4 +1,4 @@
-"""The command `track`: one video, a progress bar, results in a folder, no server. Knows nothing of queues."""
+"""The command `track`: one video, a progress bar, results in a folder, no server."""
 
 import re
 import uuid
@@ -11,19 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from handler import logs
-from handler.control import JobControl
-from handler.ending import stopping_on_signals
+from handler.context import JobContext, JobControl
 from handler.errors import JobError
 from handler.fitness import Unfit, check_scratch
 from handler.job import JobInput, ProgressMessage, Reply
 from handler.overrides import OUT, SOURCE, UnknownOption, local_path, parse_overrides
 from handler.pipeline import LocalRun, run
-from handler.process import tune_process
+from handler.process import stopping_on_signals, tune_process
 from handler.progress import Report
 from handler.scratch import Scratch
 from handler.settings import Settings
 from handler.source.download import local_source
-from handler.work import Work
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
 
@@ -42,20 +40,17 @@ def track(
 ) -> int:
     """Track one video; returns the exit code. A signal ends the process, see `stopping_on_signals`.
 
-    Args:
-        words: the source and `name=value` overrides, as typed.
-        out: folder for the results; overrides may name it too.
-        load: gives the loaded models; called once the request is known to make sense.
-        settings: limits.
-        console: takes the progress bar and the summary.
-        errors: takes what went wrong.
+    The words are the source and `name=value` options, as typed. Models are loaded once the request is known
+    to be valid. The console shows progress and the summary.
     """
     redactor = logs.Redactor(settings.secrets())
     logs.configure(max(settings.worker.log_level, "WARNING", key=_severity), redactor, as_json=False)
     try:
         overrides = parse_overrides(words)
         if not overrides.source:
-            raise UnknownOption(f"name a video: track clip.mp4 --out {DEFAULT_OUT} (or {SOURCE}=clip.mp4)")
+            raise UnknownOption(
+                f"name a video, as in: track clip.mp4 --out {DEFAULT_OUT} (or {SOURCE}=clip.mp4)"
+            )
         if out and overrides.out:
             raise UnknownOption(f"two folders for the results: --out and {OUT}")
     except UnknownOption as error:
@@ -94,10 +89,10 @@ def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings,
         scratch.job() as folder,
         _progress_bar(console) as publish,
     ):
-        work = Work(
+        work = JobContext(
             job_id=f"track-{uuid.uuid4().hex[:12]}",
             request=request,
-            input_sha256="0" * 64,  # nobody asks for this result again by its input
+            input_sha256="0" * 64,  # results on disk are never looked up by their input
             folder=folder,
             control=control,
             report=Report(publish),

@@ -1,10 +1,9 @@
-"""A RunPod worker: loads the models, checks that it is fit, then lets RunPod's SDK feed the handler.
+"""A RunPod worker: loads the models, checks itself, then takes jobs through RunPod's SDK.
 
-Knows nothing of what a job does. Everything that leans on the SDK's inside is in this file.
+Everything that depends on the SDK's internals is in this file.
 """
 
 import asyncio
-import ctypes
 import inspect
 import os
 import signal
@@ -15,18 +14,16 @@ from importlib import import_module
 import structlog
 
 from handler import logs, pipeline
+from handler.context import JobContext
 from handler.fitness import Unfit, checks
 from handler.handler import Handler, Job
 from handler.job import ProgressMessage, Reply
 from handler.lifecycle import Lifecycle
-from handler.process import resident_bytes, tune_process
+from handler.process import die_with_parent, resident_bytes, tune_process
 from handler.scratch import Scratch
 from handler.settings import Settings, quiet_platform_logs
-from handler.work import Work
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 log = structlog.get_logger(__name__)
 
@@ -34,14 +31,10 @@ log = structlog.get_logger(__name__)
 def start(load: Callable[[], Models], settings: Settings) -> None:
     """Load the models, then take jobs until told to stop. Does not return before that.
 
-    Models are loaded before the first job is taken: a job is never queued behind a cold start on this
-    worker. A worker without its weights reports itself unhealthy and ends.
-
-    Args:
-        load: gives the loaded and warmed models.
-        settings: everything the handler may know.
+    Models are loaded before the first job is taken, so that no job waits for them. A worker without its
+    weights reports itself unhealthy and ends.
     """
-    # As a container's first process, Python would ignore SIGTERM until the SDK installs its own handler.
+    # As a container's first process, Python ignores SIGTERM until the SDK installs its own handler.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     tune_process()
     redactor = prepare(settings)
@@ -61,36 +54,33 @@ def start(load: Callable[[], Models], settings: Settings) -> None:
 
 
 def prepare(settings: Settings) -> logs.Redactor:
-    """Import the SDK with its logs turned down, and take over the root logger from it."""
+    """Import the SDK with quiet logs, and replace the root logger's handler that it installs."""
     quiet_platform_logs()
-    _skip_survey_of_the_processor()
-    import_module("runpod")  # over a second, and a plain-text handler on the root logger
+    _skip_processor_benchmark()
+    import_module("runpod")  # takes over a second, and puts a plain-text handler on the root logger
     redactor = logs.Redactor(settings.secrets())
     logs.configure(settings.worker.log_level, redactor)
     return redactor
 
 
 def take_jobs(
-    run: Callable[[Work], Reply],
+    run: Callable[[JobContext], Reply],
     fitness: Sequence[Callable[[], None]],
     settings: Settings,
     redactor: logs.Redactor,
 ) -> None:
-    """Give the SDK one job at a time to run, until the process is told to end.
+    """Run the SDK's jobs one at a time, until the process is told to end.
 
-    Args:
-        run: does one job.
-        fitness: checks; the first that raises ends the worker as unhealthy.
-        settings: limits.
-        redactor: hides secrets.
+    The first check of `fitness` that raises ends the worker as unhealthy.
     """
     import runpod.serverless
     from runpod.serverless.modules.worker_state import JobsProgress
 
-    os.register_at_fork(after_in_child=_die_with_parent)
+    # The SDK's heartbeat process would otherwise report a killed worker as alive.
+    os.register_at_fork(after_in_child=die_with_parent)
     scratch = Scratch(settings.worker.scratch)
     if scratch.swept:
-        log.warning("removed files of workers that died", num_workers=scratch.swept)
+        log.warning("removed files of dead workers", num_workers=scratch.swept)
     handler = Handler(
         run,
         settings=settings.worker,
@@ -99,7 +89,7 @@ def take_jobs(
         send_progress=send_progress,
         memory_bytes=resident_bytes,
     )
-    honour_early_stops(handler)
+    keep_early_stops(handler)
     lifecycle = Lifecycle(
         handler,
         num_jobs=JobsProgress().get_job_count,
@@ -116,13 +106,13 @@ def take_jobs(
 
 
 def send_progress(job: Job, message: ProgressMessage, seconds: float) -> None:
-    """Post one update and wait until it has arrived, or give it up and close its connection.
+    """Post one update and wait for the answer, or give it up and close its connection.
 
-    The SDK's own `progress_update` posts in a thread that nobody can wait for or end, for minutes and with
-    retries, so that an update could overtake an earlier one, or follow the result and re-open the job.
+    The SDK's own `progress_update` posts in a thread that cannot be waited for or ended, with retries for
+    minutes: an update could overtake an earlier one, or follow the result and re-open the job.
 
     Raises:
-        TimeoutError: the queue did not answer in so many seconds.
+        TimeoutError: the queue did not answer in time.
     """
     from runpod.http_client import AsyncClientSession
     from runpod.serverless.modules.rp_http import send_result
@@ -135,12 +125,12 @@ def send_progress(job: Job, message: ProgressMessage, seconds: float) -> None:
     asyncio.run(post())
 
 
-def honour_early_stops(handler: Handler) -> None:
-    """Let the SDK tell the handler of a stop that finds no running job.
+def keep_early_stops(handler: Handler) -> None:
+    """Tell the handler of a stop that comes before its job has begun.
 
-    The SDK begins a job up to 0.1 s after it has taken it, and drops a stop that comes before: the job would
-    run to its end. Cancelled after that, but before its first step, the job's task would never be counted as
-    ended, and the worker never ask for another job.
+    The SDK begins a job up to 0.1 s after it took it, and drops a stop that comes earlier: the job would run
+    to its end. If the job's task is cancelled before its first step, the SDK never counts it as ended and
+    never asks for another job.
     """
     from runpod.serverless.modules.rp_scale import JobScaler
 
@@ -156,16 +146,11 @@ def honour_early_stops(handler: Handler) -> None:
     JobScaler.stop_job = stop_job
 
 
-def _skip_survey_of_the_processor() -> None:
-    """Spare each start the second in which the SDK measures the processor's clock for its debugger."""
+def _skip_processor_benchmark() -> None:
+    """Save a second of each start, in which the SDK measures the processor's clock for its debugger."""
     cpuinfo = import_module("cpuinfo")
-    cpuinfo.get_cpu_info = dict  # type: ignore[attr-defined]  # the SDK copes with an answer without a name
+    cpuinfo.get_cpu_info = dict  # type: ignore[attr-defined]  # the SDK accepts an answer without a name
 
 
-def _die_with_parent() -> None:
-    """Let the SDK's heartbeat process end with a killed worker, which it would otherwise report as alive."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
-
-
-def _refuse(work: Work) -> Reply:
+def _refuse(work: JobContext) -> Reply:
     raise AssertionError("an unfit worker takes no job")

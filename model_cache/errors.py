@@ -5,7 +5,7 @@ Knows nothing of jobs: `handler` translates these into coded errors.
 ModelError
 ├─ WeightsMissing        a file an engine needs is not in the store
 ├─ WeightsInvalid        a file is not what it should be (wrong hash, wrong keys, wrong kind)
-├─ EngineMissing         the packages of the chosen engine are not there or cannot be imported
+├─ EngineMissing         the GPU or the packages that the settings ask for are not there or cannot be used
 ├─ UnknownModel          a setting names a model that is not registered and cannot be imported
 ├─ StoreUnavailable      the store cannot be written: no room, no right, or another process is at it
 ├─ DeviceOutOfMemory     one frame alone does not fit on the device
@@ -27,7 +27,7 @@ class WeightsInvalid(ModelError):
 
 
 class EngineMissing(ModelError):
-    """A package of the chosen engine is missing or does not fit; the message says which."""
+    """The GPU or a package that the settings ask for is missing or does not fit; the message says which."""
 
 
 class UnknownModel(ModelError):

@@ -7,22 +7,17 @@ from typing import Literal
 import structlog
 import torch
 
-from model_cache.errors import WeightsMissing
+from model_cache.errors import EngineMissing, WeightsMissing
 from model_cache.interfaces import ModelFile, Models, ModelsDescription
 from model_cache.loaded import LoadedModels, Stopwatch, assemble, device_name, warm_up
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import load_detector
 from model_cache.networks.hmr2 import BodyRegressor, load_regressor
-from model_cache.networks.pose_transformer import PoseTransformer
-from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.texture import UvMap
 from model_cache.registry import HMR2, MOVENET, check_detector, check_regressor, detector_entry
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_store
-from model_cache.store.layout import read_config, read_tensors
-from model_cache.store.load import load_body, load_hmr2
-from model_cache.store.manifest import MODEL_SOURCES
-from model_cache.store.state import model_damage
+from model_cache.store.load import load_body, load_hmr2, load_pose_predictor, read_tensors
 
 SMPL_NOTICE = (
     "Parameters of the SMPL body model: its licence, and a commercial one where it applies, is the "
@@ -44,7 +39,7 @@ def load(settings: ModelSettings, *, warm_up_frames: int = 1) -> Models:
         UnknownModel: DETECTOR or BODY_REGRESSOR names nothing that can be loaded.
         WeightsMissing: official models are asked for and a file is missing; the message says which.
         WeightsInvalid: a file is not what it should be.
-        EngineMissing: ENGINE=upstream, and its packages are not there.
+        EngineMissing: no such GPU; or ENGINE=upstream, and its packages are not there.
     """
     if settings.model_threads:
         torch.set_num_threads(settings.model_threads)
@@ -66,13 +61,13 @@ def choose_device(wanted: str) -> torch.device:
     """`auto` is the first GPU, or the CPU where there is none.
 
     Raises:
-        WeightsMissing: a GPU is asked for that is not there.
+        EngineMissing: a GPU is asked for that is not there.
     """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise WeightsMissing(f"MODEL_DEVICE={wanted}, but this machine has {torch.cuda.device_count()} GPUs")
+        raise EngineMissing(f"MODEL_DEVICE={wanted}, but this machine has {torch.cuda.device_count()} GPUs")
     return device
 
 
@@ -92,7 +87,7 @@ def _load_native(settings: ModelSettings, device: torch.device, watch: Stopwatch
         return load_official(settings, device, choose_precision(settings, device), watch)
     except WeightsMissing as error:
         if settings.models == "official":
-            raise WeightsMissing(_all_that_is_missing(settings, error)) from error
+            raise
         log.warning("using the bundled lite models", reason=str(error))
         if detector_entry(settings.detector).files:  # perhaps it is what is missing
             settings = settings.model_copy(update={"detector": MOVENET})
@@ -120,7 +115,7 @@ def load_official(
         body = load_body(store / "smpl.safetensors", device)
     with watch.step("phalp"):
         encoder = AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device)
-        predictor = load_pose_transformer(store).to(device)
+        predictor = load_pose_predictor(store, device)
         uv_map = load_uv_map(store)
     with watch.step("detector"):
         detector = load_detector(options)
@@ -148,21 +143,10 @@ def load_official(
     )
 
 
-def load_pose_transformer(store: Path) -> PoseTransformer:
-    """PHALP's pose transformer out of the store."""
-    config = read_config(store, "pose_predictor")
-    sizes = {name: config[name] for name in ("heads", "conv_pad", "conv_stride")}
-    return pose_transformer(read_tensors(store, "pose_predictor"), **sizes)
-
-
 def load_uv_map(store: Path) -> UvMap:
     """SMPL's UV map out of the store."""
     maps = read_tensors(store, "uv_map")
     return UvMap(barycentric=maps["bmap"].numpy(), face_index=maps["fmap"].numpy())
-
-
-def _models_needed(settings: ModelSettings) -> list[str]:
-    return [model for model in MODEL_SOURCES if model != HMR2 or settings.body_regressor == HMR2]
 
 
 def _converted_files(settings: ModelSettings) -> tuple[ModelFile, ...]:
@@ -171,22 +155,7 @@ def _converted_files(settings: ModelSettings) -> tuple[ModelFile, ...]:
     return tuple(
         ModelFile(role=role, name=name, sha256=facts["sha256"])
         for role in recorded
-        if role in _models_needed(settings)
+        if role != HMR2 or settings.body_regressor == HMR2
         for name, facts in recorded[role]["files"].items()
         if name.endswith(".safetensors")
     )
-
-
-def _all_that_is_missing(settings: ModelSettings, first: WeightsMissing) -> str:
-    """Every missing file at once, and the command to run, instead of one file per start."""
-    store, detector = settings.model_store, settings.detector
-    lacking = []
-    for model in _models_needed(settings):
-        damage = model_damage(store, model, hashes=False)
-        lacking += [f"{name}: not in the store" for name in damage.missing]
-        lacking += [f"{name}: changed since it was written, or cut short" for name in damage.changed]
-    for name in detector_entry(detector).files:
-        if not (store / detector / name).is_file():
-            lacking.append(f"{detector}/{name}: not in the store")
-    head = "the official weights are not complete: run `python -m handler weights fetch`"
-    return "\n- ".join([head, *(lacking or [str(first)])])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from pydantic import ValidationError
 
-from model_cache.errors import ModelError
-from ops.deploy.app import app as deploy
+from model_cache.errors import ModelError, WeightsMissing
+from ops.deploy.command import app as deploy
 from ops.weights.command import app as weights
 
 if TYPE_CHECKING:  # the commands import what they need when they run: importing torch takes seconds
@@ -44,8 +44,8 @@ def worker() -> None:
 @app.command()
 def fitness() -> None:
     """Load the models and run a worker's checks on itself, without a queue; exit code 1 if it is unfit."""
-    from handler.ending import exit_on_signals
     from handler.fitness import Unfit, checks
+    from handler.process import exit_on_signals
     from handler.settings import Settings
 
     exit_on_signals()
@@ -74,7 +74,7 @@ def track(
     """
     from rich.console import Console
 
-    from handler.ending import exit_on_signals
+    from handler.process import exit_on_signals
     from handler.settings import Settings
     from handler.track_command import track as run
 
@@ -105,7 +105,8 @@ def serve(
 
     Results go to the S3 server, or to a bucket elsewhere if BUCKET_NAME is set.
     """
-    from ops.endpoint.serve import CannotServe, ServeOptions, run
+    from ops.endpoint.errors import CannotServe
+    from ops.endpoint.serve import ServeOptions, run
 
     devices = tuple(gpu.strip() for gpu in gpus.split(",") if gpu.strip())
     options = ServeOptions(
@@ -133,9 +134,9 @@ def overlay(
     models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
 ) -> None:
     """Draw finished results on their video."""
-    from handler.ending import exit_on_signals
     from handler.errors import JobError
     from handler.overlay_command import draw
+    from handler.process import exit_on_signals
     from handler.settings import Settings
 
     exit_on_signals()
@@ -146,21 +147,6 @@ def overlay(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"wrote {path}")
-
-
-@app.command()
-def schema() -> None:
-    """Write docs/schema, the TypeScript types and the settings table, from the repository's root."""
-    import handler.settings
-    import model_cache.settings
-    from handler.schema import write_files
-    from handler.settings_table import PAGE, filled_in, settings_classes
-
-    for path in write_files(Path.cwd()):
-        typer.echo(f"wrote {path}")
-    classes = settings_classes(handler.settings, model_cache.settings)
-    PAGE.write_text(filled_in(PAGE.read_text(), classes))
-    typer.echo(f"wrote {PAGE}")
 
 
 def _production_choice() -> ModelChoice | None:
@@ -175,7 +161,12 @@ def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Mo
     from model_cache.settings import ModelSettings
 
     wanted = ModelSettings() if choice is None else ModelSettings(models=choice)
-    return load(wanted, warm_up_frames=settings.worker.batch_frames)
+    try:
+        return load(wanted, warm_up_frames=settings.worker.batch_frames)
+    except WeightsMissing as error:
+        from ops.weights.verify import all_that_is_missing
+
+        raise WeightsMissing(all_that_is_missing(wanted, error)) from error
 
 
 def main() -> None:

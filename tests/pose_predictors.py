@@ -5,9 +5,9 @@ from typing import Literal
 
 import torch
 
-from model_cache.load import load_pose_transformer
 from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_transformer import PoseTransformer
+from model_cache.store.load import load_pose_predictor
 from ops.weights.convert import convert
 from tests.weight_rule import write_phalp
 
@@ -23,4 +23,4 @@ def golden_pose_transformer(folder: Path, name: Name) -> PoseTransformer:
     """The network of that predictor."""
     write_phalp(folder / "official", name)
     convert([folder / "official"], folder / "store", only=["pose_predictor"])
-    return load_pose_transformer(folder / "store")
+    return load_pose_predictor(folder / "store")

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback for tests: rclone's, which enforces signatures and expiry. Knows no job.
+"""A real S3 server on loopback for tests: rclone's, which enforces signatures and expiry.
 
 with s3_server(tmp_path) as s3:
 s3.client().put_object(Bucket=s3.bucket, Key="clip.mp4", Body=data)
@@ -83,16 +83,20 @@ class S3Server:
         return replace(self, endpoint_url=endpoint_url)
 
 
+def of_store(store: ObjectStore) -> S3Server:
+    """A client's view of a store that listens."""
+    return S3Server(
+        endpoint_url=store.endpoint_url,
+        access_key_id=store.keys.access_key_id,
+        secret_access_key=store.keys.secret_access_key,
+        bucket=store.bucket,
+        folder=store.folder,
+    )
+
+
 @contextmanager
 def s3_server(folder: Path, *, bucket: str = "results") -> Iterator[S3Server]:
     """Start the server on a free loopback port with one bucket; stop it at the end."""
-    root = folder / "s3"
     keys = StorageKeys(access_key_id="test-access-key", secret_access_key="test-secret-key")
-    with ObjectStore(root, keys, bucket=bucket) as store:
-        yield S3Server(
-            endpoint_url=store.endpoint_url,
-            access_key_id=keys.access_key_id,
-            secret_access_key=keys.secret_access_key,
-            bucket=bucket,
-            folder=root,
-        )
+    with ObjectStore(folder / "s3", keys, bucket=bucket) as store:
+        yield of_store(store)

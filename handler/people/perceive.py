@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import structlog
 
-from handler.control import unstoppable
+from handler.context import unstoppable
 from handler.errors import ComputeError
 from handler.job import Options
 from handler.people.person import people_from_image

@@ -5,7 +5,7 @@ What an earlier run left there is replaced, never reused.
 
 from pathlib import Path
 
-from handler.control import read_chunks
+from handler.context import read_chunks
 from handler.job import Artifact, ArtifactKind
 from handler.results.store import LocalFile
 from handler.results.write import disk_full_is_coded

@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from handler.camera import Intrinsics, project
-from handler.control import unstoppable
+from handler.context import unstoppable
 from handler.errors import WorkerError
 from handler.job import Options
 from handler.records import Frame, VideoFacts

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
 
-from handler.control import read_chunks, unstoppable
+from handler.context import read_chunks, unstoppable
 from handler.errors import JobError
 from handler.job import Artifact, ArtifactKind
 from handler.transfer.connections import Check

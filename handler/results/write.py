@@ -15,7 +15,7 @@ from typing import IO
 import orjson
 
 from handler.camera import Intrinsics, assumed_intrinsics, known_intrinsics
-from handler.control import unstoppable
+from handler.context import unstoppable
 from handler.errors import Stage, WorkerError
 from handler.job import CameraIntrinsics, Options
 from handler.records import TrackedFrame, Warn

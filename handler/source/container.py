@@ -1,34 +1,59 @@
-"""Opens a local video file and its picture stream, and nothing else. Knows nothing of jobs or frames.
+"""Opens a local video file and its picture stream, or says why it cannot be used.
 
-The lists below are the fence around FFmpeg: a text file named .mp4 that begins with `ffconcat` would
-otherwise open and decode another local file, and decoders nobody uses are where its faults live.
+The lists of formats and codecs limit what FFmpeg may do: a text file named .mp4 that begins with `ffconcat`
+would otherwise open and decode another local file, and rarely used decoders are where its faults are.
 """
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from handler.errors import InputError, SourceError
 from handler.settings import IntakeSettings
-from handler.source.choose import as_players_do, marked_moving, without_stills
-from handler.source.cut import is_cut_off
-from handler.source.sniff import what_else
+from handler.source.truncation import is_cut_off
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
 CODECS = (
     "h264,hevc,vvc,vp8,vp9,av1,libdav1d,mpeg4,mpeg2video,mpeg1video,h263,mjpeg,"
     "prores,dnxhd,cfhd,ffv1,rawvideo,v210"
 )
+STILL = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+ENOUGH_PACKETS = 250  # of one stream: by then one with a frame every few seconds has shown its second
+HEAD_BYTES = 4096  # of a file, to tell what it is
+
+# First bytes of files that are not videos.
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (rb"\x89PNG", "a PNG image"),
+    (rb"\xff\xd8\xff", "a JPEG image"),
+    (rb"GIF8", "a GIF image"),
+    (rb"RIFF....WEBP", "a WebP image"),
+    (rb"II\*\0|MM\0\*", "a TIFF image"),
+    (rb"....ftyp(heic|heix|heim|heis|mif1|avif)", "a still image (HEIF or AVIF)"),
+    (rb"ID3|\xff[\xfb\xf3\xf2]", "an MP3 audio file"),
+    (rb"RIFF....WAVE", "a WAV audio file"),
+    (rb"fLaC", "a FLAC audio file"),
+    (rb"OggS", "an Ogg file"),
+    (rb"%PDF", "a PDF document"),
+    (rb"PK\x03\x04", "a ZIP archive"),
+    (rb"\x1f\x8b", "a gzip archive"),
+    (rb"#EXTM3U|ffconcat|v=0\r?\n|\s*<MPD|\[playlist\]", "a playlist; send the video file itself"),
+    (rb"\s*<(?i:!doctype html|html)", "a web page; the link may need a login"),
+    (rb"\s*<\?xml|\s*<Error", "an XML document; the store may have answered with an error"),
+    (rb"\s*[{\[]\s*[\"\]}]", "a JSON document"),
+)
 
 
 @contextlib.contextmanager
 def open_video(path: Path, settings: IntakeSettings) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and the stream of moving pictures that players show, ready to decode; closed on leaving.
+    """The container and the video stream that players show, ready to decode; closed on leaving.
 
     Raises:
         SourceError: VIDEO_UNREADABLE, VIDEO_HAS_NO_FRAMES.
@@ -37,72 +62,29 @@ def open_video(path: Path, settings: IntakeSettings) -> Iterator[tuple[InputCont
     if other := what_else(path):
         raise SourceError("VIDEO_UNREADABLE", f"the file is not a video: it is {other}")
     with _open(path, settings) as container:
-        stream = _moving_pictures(path, container, settings)
+        stream = _best_stream(path, container, settings)
         stream.thread_type = "AUTO"
-        stream.codec_context.options = {"max_pixels": _pixel_guard(settings)}
+        stream.codec_context.options = {"max_pixels": _max_decoder_pixels(settings)}
         yield container, stream
 
 
-def _open(path: Path, settings: IntakeSettings) -> InputContainer:
-    options = {
-        "format_whitelist": FORMATS,
-        "codec_whitelist": CODECS,
-        "protocol_whitelist": "file",
-        "max_pixels": _pixel_guard(settings),
-    }
-    url = str(path.resolve())  # an absolute path holds no "protocol:" that FFmpeg could take for one
-    with contextlib.suppress(av.FFmpegError, UnicodeError):
-        return av.open(url, options=options, metadata_errors="replace")
-    try:
-        # Once more without looking for the last fragments, which may be cut off.
-        return av.open(url, options=options | {"fflags": "+ignidx"}, metadata_errors="replace")
-    except (av.FFmpegError, UnicodeError) as error:
-        raise SourceError("VIDEO_UNREADABLE", _why_unreadable(path)) from error
+def video_streams(path: Path, container: InputContainer, settings: IntakeSettings) -> list[VideoStream]:
+    """The streams of moving pictures, in the order in which players prefer them.
 
-
-def _pixel_guard(settings: IntakeSettings) -> str:
-    """Frames may be larger than the header says: the decoder itself refuses those.
-
-    Twice the limit, because it counts padding too; `check_pixels` is exact.
+    Cover art, still images and thumbnails are left out, whether marked as such or stored as streams of one
+    picture. A stream that can be decoded comes first, then one marked as default, then FFmpeg's choice.
     """
-    return str(2 * settings.max_pixels + 64 * 64)
-
-
-def _why_unreadable(path: Path) -> str:
-    if is_cut_off(path):
-        return "the file is cut off before its index: its upload or download was not complete"
-    return "the file is not a video in a container that this worker reads (MP4, MOV, MKV, WebM, AVI, TS)"
-
-
-def _moving_pictures(path: Path, container: InputContainer, settings: IntakeSettings) -> VideoStream:
-    if len(container.streams) > settings.max_streams:
-        raise InputError(
-            "VIDEO_TOO_LARGE", f"the file has more than this worker's limit of {settings.max_streams} streams"
-        )
-    streams = moving_picture_streams(path, container, settings)
-    if not streams:
-        what = "data"
-        if container.streams.video or container.streams.audio:
-            what = "a still picture" if container.streams.video else "sound"
-        raise SourceError("VIDEO_HAS_NO_FRAMES", f"the file has no moving pictures, only {what}")
-    stream = streams[0]
-    context: VideoCodecContext | None = stream.codec_context  # None where FFmpeg has no decoder
-    if context is None or context.codec.name not in CODECS.split(","):
-        name = f" ({context.codec.name})" if context else ""
-        raise SourceError("VIDEO_UNREADABLE", f"this worker does not read the video's codec{name}")
-    check_pixels(context.width, context.height, settings)
-    return stream
-
-
-def moving_picture_streams(
-    path: Path, container: InputContainer, settings: IntakeSettings
-) -> list[VideoStream]:
-    """The video streams that are no cover art, still image or thumbnail, the best one first."""
-    streams = marked_moving(container)
+    streams = [stream for stream in container.streams.video if not stream.disposition & STILL]
     if len(streams) > 1:
         with _open(path, settings) as again:
-            streams = without_stills(streams, again)
-    return as_players_do(streams, container, CODECS.split(","))
+            streams = _without_stills(streams, again)
+    best = container.streams.best("video")
+
+    def rank(stream: VideoStream) -> tuple[bool, bool, bool]:
+        is_default = bool(stream.disposition & Disposition.default)
+        return not _is_decodable(stream), not is_default, stream is not best
+
+    return sorted(streams, key=rank)
 
 
 def check_pixels(width: int, height: int, settings: IntakeSettings) -> None:
@@ -116,3 +98,95 @@ def check_pixels(width: int, height: int, settings: IntakeSettings) -> None:
             "VIDEO_TOO_LARGE",
             f"a frame has {width} x {height} pixels; the limit is {settings.max_pixels} in all",
         )
+
+
+def what_else(path: Path) -> str | None:
+    """What the file is if its first bytes show that it is not a video; None if it may be one.
+
+    This only makes messages helpful; `FORMATS` keeps disguised playlists out.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if not head:
+        return "empty"
+    for pattern, words in _SIGNATURES:
+        if re.match(b"(?s:" + pattern + b")", head):
+            return words
+    return "a text file" if _is_text(head) else None
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head[: HEAD_BYTES - 4].decode()  # a character may be cut at the very end
+    except UnicodeDecodeError:
+        return False
+    return not any(ord(character) < 32 and character not in "\t\n\r\f" for character in text)
+
+
+def _open(path: Path, settings: IntakeSettings) -> InputContainer:
+    options = {
+        "format_whitelist": FORMATS,
+        "codec_whitelist": CODECS,
+        "protocol_whitelist": "file",
+        "max_pixels": _max_decoder_pixels(settings),
+    }
+    url = str(path.resolve())  # an absolute path cannot begin with a "protocol:" of FFmpeg's
+    with contextlib.suppress(av.FFmpegError, UnicodeError):
+        return av.open(url, options=options, metadata_errors="replace")
+    try:
+        # Once more without looking for the last fragments, which may be cut off.
+        return av.open(url, options=options | {"fflags": "+ignidx"}, metadata_errors="replace")
+    except (av.FFmpegError, UnicodeError) as error:
+        message = (
+            "the file is not a video in a container that this worker reads (MP4, MOV, MKV, WebM, AVI, TS)"
+        )
+        if is_cut_off(path):
+            message = "the file is cut off before its index: its upload or download was not complete"
+        raise SourceError("VIDEO_UNREADABLE", message) from error
+
+
+def _max_decoder_pixels(settings: IntakeSettings) -> str:
+    """The decoder's own limit, since frames may be larger than the header says.
+
+    Twice ours, because the decoder counts padding too; `check_pixels` is exact.
+    """
+    return str(2 * settings.max_pixels + 64 * 64)
+
+
+def _best_stream(path: Path, container: InputContainer, settings: IntakeSettings) -> VideoStream:
+    if len(container.streams) > settings.max_streams:
+        raise InputError(
+            "VIDEO_TOO_LARGE", f"the file has more than this worker's limit of {settings.max_streams} streams"
+        )
+    streams = video_streams(path, container, settings)
+    if not streams:
+        what = "data"
+        if container.streams.video or container.streams.audio:
+            what = "a still picture" if container.streams.video else "sound"
+        raise SourceError("VIDEO_HAS_NO_FRAMES", f"the file has no moving pictures, only {what}")
+    stream = streams[0]
+    context: VideoCodecContext | None = stream.codec_context  # None where FFmpeg has no decoder
+    if not _is_decodable(stream):
+        name = f" ({context.codec.name})" if context else ""
+        raise SourceError(
+            "VIDEO_UNREADABLE",
+            f"this worker cannot decode the video's codec{name}; send H.264, HEVC, VP9 or AV1",
+        )
+    check_pixels(stream.codec_context.width, stream.codec_context.height, settings)
+    return stream
+
+
+def _is_decodable(stream: VideoStream) -> bool:
+    context: VideoCodecContext | None = stream.codec_context
+    return context is not None and context.codec.name in CODECS.split(",")
+
+
+def _without_stills(streams: Sequence[VideoStream], again: InputContainer) -> list[VideoStream]:
+    """The streams without those of one picture, unless all are; reads packets of `again`, the same file."""
+    num_packets: Counter[int] = Counter()
+    with contextlib.suppress(av.FFmpegError):  # damage; decoding will report it
+        for packet in again.demux([again.streams[stream.index] for stream in streams]):
+            num_packets[packet.stream_index] += packet.size > 0
+            if num_packets[packet.stream_index] == ENOUGH_PACKETS:
+                break
+    return [stream for stream in streams if num_packets[stream.index] > 1] or list(streams)

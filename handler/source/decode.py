@@ -1,9 +1,9 @@
-"""A local video becomes frames with exact times, one at a time. Knows nothing of people or jobs.
+"""Turns a local video into frames with exact times, one at a time.
 
-Decoding runs in this process, in a thread of its own: a child process would shield the worker from a
-crash inside FFmpeg, at the price of copying every frame between processes. The lists of containers and
-codecs in `container.py`, limits on pixels, and a first frame decoded before any GPU work keep that risk
-small; the platform replaces a worker that dies.
+Decoding runs in this process, in its own thread. A child process would protect the worker from a crash inside
+FFmpeg, but every frame would have to be copied between processes. The lists of containers and codecs in
+`container.py`, limits on pixels, and a first frame decoded before any GPU work keep that risk small; the
+platform replaces a worker that dies.
 """
 
 from collections import deque
@@ -15,18 +15,17 @@ from itertools import pairwise
 import av
 
 from handler.ahead import Ahead
+from handler.context import Check, unstoppable
 from handler.errors import InputError, SourceError
 from handler.records import Frame, VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels
-from handler.source.oddities import oddity
-from handler.source.picture import Renderer, complete_tags, square_size, treatments
+from handler.source.packets import ReadTally, read_pictures
+from handler.source.picture import Renderer, complete_tags, fit, square_size, treatments
 from handler.source.probe import too_long
-from handler.source.read import ReadTally, read_pictures
-from handler.source.skip import INDEXED_CONTAINERS, find_start
-from handler.source.timeline import USUAL_FPS, Timeline
-from handler.source.upright import fit
-from handler.transfer.connections import Check
+from handler.source.seek import INDEXED_CONTAINERS, find_start
+from handler.source.timestamps import USUAL_FPS, TimestampRepair
+from handler.source.warnings import warning
 
 QUEUE_BYTES = 512 * 1024**2  # waiting frames never take more, however large one is
 MAX_REORDER = 16  # frames that H.264 and HEVC may store before one that is shown earlier
@@ -35,7 +34,7 @@ TIME_TOLERANCE_SECONDS = 1e-6  # so that start_s=0.1 takes the frame at 3/30 s
 
 @dataclass(slots=True)
 class DecodeReport:
-    """What decoding found out; complete once the frames are used up, and ahead of them before.
+    """What decoding found out. Final once the iterator is exhausted; until then it runs ahead of the frames.
 
     Attributes:
         num_decoded: frames decoded, kept or not.
@@ -56,10 +55,6 @@ class DecodeReport:
     warnings: list[Warn] = field(default_factory=list)
 
 
-def _nothing() -> None:
-    """The check of a decode that nobody can cancel."""
-
-
 def decode(
     facts: VideoFacts,
     settings: IntakeSettings,
@@ -68,13 +63,13 @@ def decode(
     end_s: float | None = None,
     stride: int = 1,
     queue_frames: int = 16,
-    check: Check = _nothing,
+    check: Check = unstoppable,
     report: DecodeReport | None = None,
 ) -> Generator[Frame]:
     """The frames with `start_s` <= time < `end_s`, every `stride`-th of them.
 
-    Memory: `queue_frames` frames wait at most, and no more than 512 MiB of them; the decoder holds a few
-    more of its own. Closing the iterator stops the thread and closes the file before it returns.
+    Memory: at most `queue_frames` frames wait, and at most 512 MiB of them; the decoder holds a few more of
+    its own. Closing the iterator stops the thread and closes the file before it returns.
 
     Args:
         facts: from `probe`.
@@ -83,8 +78,8 @@ def decode(
         end_s: default the end.
         stride: 1 keeps every frame.
         queue_frames: frames that may wait.
-        check: called in the decoding thread for every packet; what it raises comes out here.
-        report: filled in on the way.
+        check: called in the decoding thread for every packet; what it raises is passed on.
+        report: filled in while decoding.
 
     Raises:
         InputError: VIDEO_TOO_LONG, VIDEO_TOO_LARGE.
@@ -93,39 +88,39 @@ def decode(
     frame_bytes = facts.width * facts.height * 3
     depth = max(1, min(queue_frames, QUEUE_BYTES // max(frame_bytes, 1)))
     report = report or DecodeReport()
-    selection = _Selection(facts, settings, start_s, end_s, stride, report)
+    selection = _Selection(
+        facts=facts,
+        settings=settings,
+        start_s=start_s - TIME_TOLERANCE_SECONDS,
+        end_s=float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS,
+        stride=stride,
+        report=report,
+        renderer=Renderer(facts.tags.pixel_aspect),
+    )
     with Ahead(selection.frames(check), depth=depth, name="decode") as ahead:
         yield from ahead
         report.busy_seconds = ahead.busy_seconds
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Selection:
-    """One pass over a file: chooses frames and keeps the books."""
+    """One pass over a file that picks the wanted frames and fills in the report."""
 
-    def __init__(
-        self,
-        facts: VideoFacts,
-        settings: IntakeSettings,
-        start_s: float,
-        end_s: float | None,
-        stride: int,
-        report: DecodeReport,
-    ) -> None:
-        self._facts = facts
-        self._settings = settings
-        self._start_s = start_s - TIME_TOLERANCE_SECONDS
-        self._end_s = float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS
-        self._stride = stride
-        self._report = report
-        self._renderer = Renderer(facts.tags.pixel_aspect)
+    facts: VideoFacts
+    settings: IntakeSettings
+    start_s: float
+    end_s: float
+    stride: int
+    report: DecodeReport
+    renderer: Renderer
 
     def frames(self, check: Check) -> Generator[Frame]:
         """The kept frames; runs in the decoding thread."""
-        facts, settings, report = self._facts, self._settings, self._report
+        facts, report = self.facts, self.report
         start = None
         if not facts.in_decode_order:  # else no packet's time says when it is shown
-            start = find_start(facts.path, self._start_s, settings, check)
-        timeline = Timeline(
+            start = find_start(facts.path, self.start_s, self.settings, check)
+        timestamps = TimestampRepair(
             facts.time_base,
             facts.average_fps,
             start.origin if start else None,
@@ -136,29 +131,29 @@ class _Selection:
         seconds, num_in_part, source_index = 0.0, 0, -1
         latest: deque[tuple[float, bool]] = deque(maxlen=MAX_REORDER + 1)
         pictures = read_pictures(
-            facts.path, settings, check, tally, start, in_decode_order=facts.in_decode_order
+            facts.path, self.settings, check, tally, start, in_decode_order=facts.in_decode_order
         )
         with closing(pictures):
             for source_index, picture in pictures:
                 report.num_decoded += 1
                 report.num_corrupt += picture.is_corrupt
-                pts, seconds = timeline.place(picture.pts)
+                pts, seconds = timestamps.place(picture.pts)
                 # Several threads do not always mark the picture of a packet that was cut short.
                 is_cut = tally.at_end and tally.num_behind == 0 and tally.is_last_partial
                 latest.append((seconds, picture.is_corrupt or is_cut))
-                if seconds >= self._end_s:
+                if seconds >= self.end_s:
                     break
-                if seconds < self._start_s:
+                if seconds < self.start_s:
                     continue
-                if num_in_part % self._stride == 0:
+                if num_in_part % self.stride == 0:
                     self._check_limits(seconds)
                     yield self._frame(picture, source_index, pts, seconds)
                 num_in_part += 1
                 del picture  # not held while the next one is decoded
             else:
-                self._note_missing(source_index + 1, len(tally.hidden))
+                self._warn_of_missing(source_index + 1, len(tally.hidden))
         report.reached_end = self._is_complete(tally, latest)
-        self._note_repairs(timeline, tally, seconds)
+        self._warn_of_damage(timestamps, tally, seconds)
 
     def _is_complete(self, tally: ReadTally, latest: Sequence[tuple[float, bool]]) -> bool:
         """Whether nothing is missing before `end_s`, where the file may break off.
@@ -169,36 +164,36 @@ class _Selection:
             tally: of the reading.
             latest: (seconds, may it be damaged) of the last frames, in the order in which they are shown.
         """
-        if not (tally.broke_off or self._facts.is_cut_off):
+        if not (tally.broke_off or self.facts.is_cut_off):
             return True
         if not latest:
             return False
         last = latest[-1][0]
-        if last >= self._end_s and (not tally.at_end or tally.num_behind > MAX_REORDER):
+        if last >= self.end_s and (not tally.at_end or tally.num_behind > MAX_REORDER):
             return True
-        step = 1 / (self._facts.average_fps or USUAL_FPS)
+        step = 1 / (self.facts.average_fps or USUAL_FPS)
         is_even = all(later - earlier < 1.5 * step for (earlier, _), (later, _) in pairwise(latest))
-        is_sound = not any(is_corrupt for seconds, is_corrupt in latest if seconds < self._end_s)
-        return is_even and is_sound and last + 1.5 * step >= self._end_s
+        is_sound = not any(is_corrupt for seconds, is_corrupt in latest if seconds < self.end_s)
+        return is_even and is_sound and last + 1.5 * step >= self.end_s
 
     def _check_limits(self, seconds: float) -> None:
-        if seconds - self._start_s > self._settings.max_duration_seconds:
-            raise InputError("VIDEO_TOO_LONG", too_long(self._settings))
-        if self._report.num_kept >= self._settings.max_frames:
+        if seconds - self.start_s > self.settings.max_duration_seconds:
+            raise InputError("VIDEO_TOO_LONG", too_long(self.settings))
+        if self.report.num_kept >= self.settings.max_frames:
             raise InputError(
                 "VIDEO_TOO_LONG",
-                f"the part has more frames than this worker's limit of {self._settings.max_frames}",
+                f"the part has more frames than this worker's limit of {self.settings.max_frames}",
             )
 
     def _frame(self, picture: av.VideoFrame, source_index: int, pts: int, seconds: float) -> Frame:
-        tags = self._facts.tags
-        check_pixels(*square_size(picture.width, picture.height, tags.pixel_aspect), self._settings)
+        tags = self.facts.tags
+        check_pixels(*square_size(picture.width, picture.height, tags.pixel_aspect), self.settings)
         complete_tags(picture, tags)
-        frame_index = self._report.num_kept
+        frame_index = self.report.num_kept
         for code, message in treatments(picture):
             self._warn_once(code, message, frame_index)
-        image = self._renderer.render(picture)
-        width, height = self._facts.width, self._facts.height
+        image = self.renderer.render(picture)
+        width, height = self.facts.width, self.facts.height
         if image.shape != (height, width, 3):
             self._warn_once(
                 "SIZE_CHANGED",
@@ -206,7 +201,7 @@ class _Selection:
                 frame_index,
             )
             image = fit(image, width, height)
-        self._report.num_kept += 1
+        self.report.num_kept += 1
         return Frame(
             frame_index=frame_index,
             source_index=source_index,
@@ -217,35 +212,35 @@ class _Selection:
         )
 
     def _warn_once(self, code: str, message: str, frame_index: int | None = None) -> None:
-        if all(warning.code != code for warning in (*self._facts.warnings, *self._report.warnings)):
-            self._report.warnings.append(oddity(code, message, frame_index))
+        if all(earlier.code != code for earlier in (*self.facts.warnings, *self.report.warnings)):
+            self.report.warnings.append(warning(code, message, frame_index))
 
-    def _note_repairs(self, timeline: Timeline, tally: ReadTally, last_seconds: float) -> None:
-        report = self._report
-        report.num_damaged_packets = tally.num_damaged_packets
+    def _warn_of_damage(self, timestamps: TimestampRepair, tally: ReadTally, last_seconds: float) -> None:
+        report = self.report
+        report.num_damaged_packets = len(tally.damaged)
         if tally.broke_off and not report.reached_end:
             self._warn_once("VIDEO_ENDED_EARLY", f"the file cannot be read beyond {last_seconds:.2f} s")
-        if report.num_corrupt or tally.num_damaged_packets:
+        if report.num_corrupt or len(tally.damaged):
             self._warn_once(
                 "FRAMES_CORRUPT",
-                f"{report.num_corrupt} frames are damaged and {tally.num_damaged_packets} pieces of the file "
+                f"{report.num_corrupt} frames are damaged and {len(tally.damaged)} pieces of the file "
                 "could not be decoded",
             )
-        if self._facts.in_decode_order:
+        if self.facts.in_decode_order:
             message = (
                 "the file only says when frames are decoded; the times when they are shown follow from it"
             )
             self._warn_once("TIMESTAMPS_REPAIRED", message)
-        elif timeline.num_repaired:
-            self._warn_once("TIMESTAMPS_REPAIRED", f"{timeline.num_repaired} timestamps were repaired")
+        elif timestamps.num_repaired:
+            self._warn_once("TIMESTAMPS_REPAIRED", f"{timestamps.num_repaired} timestamps were repaired")
         if report.num_kept == 0:
             message = "no frame of the video can be decoded"
             if report.num_decoded:
                 message = f"there is no frame in this part of the video; it ends at {last_seconds:.2f} s"
             raise SourceError("VIDEO_HAS_NO_FRAMES", message)
 
-    def _note_missing(self, num_frames: int, num_hidden: int) -> None:
-        announced = (self._facts.num_frames_announced or num_hidden) - num_hidden
+    def _warn_of_missing(self, num_frames: int, num_hidden: int) -> None:
+        announced = (self.facts.num_frames_announced or num_hidden) - num_hidden
         if announced - num_frames > max(1, announced // 100):  # headers may be off by one
             self._warn_once(
                 "FRAMES_MISSING",

@@ -1,23 +1,24 @@
-"""How long a video is and how many frames it has: what is believed of a file, and what is counted instead.
+"""How long a video is and how many frames it has: read from an index that can be trusted, or counted.
 
-- The sample table of a whole MP4 or MOV is an index: it lists every frame with its time. It is believed.
-- Every other length is an estimate: that of an MKV may be its sound's, that of a transport stream is a guess
-  from its two ends, fragments and live recordings may have none. There the packets are read and counted,
-  which decodes nothing and costs about as much as reading the file once.
-- The index of an AVI tells how many frames there should be, so that missing ones can be named.
+- The sample table of a complete MP4 or MOV lists every frame with its time. It is trusted.
+- Every other length is an estimate: an MKV's may be that of its sound, a transport stream's is a guess from
+  its two ends, fragments and live recordings may have none. There the packets are read and counted, which
+  decodes nothing and costs about as much as reading the file once.
+- An AVI's index tells how many frames there should be, so that missing ones can be named.
 
-Limits on length are kept again by what is really decoded.
+Limits on length are checked again while decoding.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from handler.source.skip import INDEXED_CONTAINERS
-from handler.source.timeline import USUAL_FPS, Timeline
-from handler.transfer.connections import Check
+from handler.context import Check
+from handler.source.seek import INDEXED_CONTAINERS
+from handler.source.timestamps import USUAL_FPS, TimestampRepair
 
 ROUNDING_SECONDS = 0.002  # MKV's times are whole milliseconds; no rate is too high because of that
 
@@ -29,7 +30,7 @@ class Length:
     Attributes:
         seconds: from the first frame to the end of the last; None if no packet has a time.
         num_frames: frames to expect.
-        num_announced: frames that an index lists, there or not; None without an index.
+        num_announced: frames that an index lists, present or not; None without an index.
         fps: frames per second on average; None if unknown.
     """
 
@@ -40,13 +41,9 @@ class Length:
 
 
 def measure(container: InputContainer, stream: VideoStream, check: Check, *, is_cut_off: bool) -> Length:
-    """The length of an open file's stream; its packets are used up.
+    """The length of a stream of a file just opened, whose packets are consumed.
 
-    Args:
-        container: just opened.
-        stream: of moving pictures.
-        check: called for every packet; what it raises comes out.
-        is_cut_off: the file is shorter than its index says.
+    `check` is called for every packet; `is_cut_off` says that the file ends before its last picture.
     """
     announced = _announced(container, stream)
     if announced and has_sample_table(container, stream) and not is_cut_off and stream.duration:
@@ -79,15 +76,15 @@ def _announced(container: InputContainer, stream: VideoStream) -> int | None:
 
 
 def _count(container: InputContainer, stream: VideoStream, check: Check) -> tuple[float | None, int]:
-    """(Seconds, frames) of the packets that are there."""
+    """(Seconds, frames) of the packets present."""
     assert stream.time_base is not None
     one_clock = container.format.name in INDEXED_CONTAINERS
     step = 1 / float(stream.average_rate or USUAL_FPS)
-    timeline = Timeline(stream.time_base, 1 / step, may_leap=container.format.name == "mpegts")
+    timestamps = TimestampRepair(stream.time_base, 1 / step, may_leap=container.format.name == "mpegts")
     first = latest = None
     seconds: float | None = None
     num_frames = 0
-    try:
+    with contextlib.suppress(av.FFmpegError):  # damage; decoding ends there too
         for packet in container.demux(stream):
             check()
             if packet.size == 0 or packet.is_discard:
@@ -100,7 +97,5 @@ def _count(container: InputContainer, stream: VideoStream, check: Check) -> tupl
                 latest = packet.pts if latest is None else max(latest, packet.pts)
                 seconds = float((latest - first) * stream.time_base)
             elif not one_clock and packet.dts is not None:
-                _, seconds = timeline.place(packet.dts)
-    except av.FFmpegError:
-        pass  # damage; decoding ends there too
+                _, seconds = timestamps.place(packet.dts)
     return None if seconds is None else seconds + step, num_frames

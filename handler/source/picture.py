@@ -1,19 +1,20 @@
-"""A decoded picture becomes what a player shows: upright, of square pixels, SDR. Knows nothing of files."""
+"""Turns a decoded picture into what a player shows: upright, SDR, square pixels, one moment in time."""
 
+import struct
+from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
+from av.buffer import Buffer
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from numpy import ndarray
 
 from handler.records import PictureTags
-from handler.source.fields import settle_fields
 from handler.source.tone import ToneMap, is_hdr, needs_tone_map
-from handler.source.upright import Orientation, orientation_of, turn_upright
 
 # Without the last two swscale rounds down, by one to three levels.
 CONVERSION = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -65,12 +66,63 @@ def treatments(picture: av.VideoFrame) -> list[tuple[str, str]]:
     return done
 
 
-class Renderer:
-    """Renders the pictures of one video.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orientation:
+    """How stored pixels become upright ones: transpose, then flip. Right angles only.
 
-    Args:
-        aspect: of the stored pixels.
+    An angle alone would hide mirroring: FFmpeg reports a mirrored picture as turned by 180 degrees.
+
+    Attributes:
+        transpose: swap x and y first.
+        flip_x: then mirror left to right.
+        flip_y: then mirror top to bottom.
     """
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @property
+    def rotation_degrees(self) -> int:
+        """Counter-clockwise rotation to apply, mirroring left aside: 0, 90, 180 or 270."""
+        if self.transpose:
+            return 90 if self.flip_y else 270
+        return 180 if self.flip_y else 0
+
+
+AS_STORED = Orientation()
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """What the frame's display matrix asks for, to the nearest right angle."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    return orientation_of_matrix(bytes(side_data)) if isinstance(side_data, Buffer) else AS_STORED
+
+
+def orientation_of_matrix(matrix: bytes) -> Orientation:
+    """The orientation in FFmpeg's 3x3 display matrix: nine native 32-bit integers, row vectors.
+
+    A stored point (x, y) is shown at (a x + c y, b x + d y), with x to the right and y down.
+    """
+    if len(matrix) != 36:
+        return AS_STORED
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(flip_x=a < 0, flip_y=d < 0)
+    return Orientation(transpose=True, flip_x=c < 0, flip_y=b < 0)
+
+
+def turn_upright(stored: UInt8[ndarray, "h w 3"], orientation: Orientation) -> UInt8[ndarray, "h2 w2 3"]:
+    """The upright picture, contiguous in memory; the input itself if nothing is to be done."""
+    image = cv2.transpose(stored) if orientation.transpose else stored
+    if orientation.flip_x or orientation.flip_y:
+        code = -1 if orientation.flip_x and orientation.flip_y else int(orientation.flip_x)
+        image = cv2.flip(image, code)
+    return np.asarray(image)
+
+
+class Renderer:
+    """Renders the pictures of one video, whose stored pixels have the given aspect."""
 
     def __init__(self, aspect: Fraction) -> None:
         self._aspect = aspect
@@ -81,7 +133,7 @@ class Renderer:
     def render(self, picture: av.VideoFrame) -> UInt8[ndarray, "h w 3"]:
         """The BGR picture. May change `picture`."""
         if picture.interlaced_frame:
-            settle_fields(picture)
+            deinterlace(picture)
         width, height = square_size(picture.width, picture.height, self._aspect)
         tone_map = self._tone_map_of(picture)
         # `picture.to_ndarray(format=...)` would set up a scaler and its threads anew for every frame. In
@@ -115,6 +167,40 @@ class Renderer:
         if self._oriented is None or self._oriented[0] != now:
             self._oriented = now, orientation_of(picture)
         return self._oriented[1]
+
+
+def deinterlace(picture: av.VideoFrame) -> None:
+    """Remove from the lower field what has moved since the upper one, in place.
+
+    Each line of the lower field is clipped to the range of its two neighbours (the median of the three). So
+    still parts keep their full resolution, and a picture that is wrongly marked as interlaced loses only
+    details of a single line. No other frame is used: the result does not depend on where decoding began.
+    """
+    picture.make_writable()  # the decoder may still predict from these pixels
+    order = ">" if picture.format.is_big_endian else "<"
+    sample = f"{order}u2" if picture.format.components[0].bits > 8 else "u1"
+    for plane in picture.planes:  # in 4:2:0, too, the lines of each plane belong to the fields in turn
+        rows = np.frombuffer(memoryview(plane), sample).reshape(plane.height, -1)
+        lower = rows[1::2]
+        above = rows[0::2][: len(lower)]
+        below = np.concatenate([rows[2::2], above[-1:]])[: len(lower)]
+        np.clip(lower, np.minimum(above, below), np.maximum(above, below), out=lower)
+
+
+def fit(image: UInt8[ndarray, "h w 3"], width: int, height: int) -> UInt8[ndarray, "h2 w2 3"]:
+    """The whole picture scaled into `width` x `height`, its shape kept, black beside it."""
+    old_height, old_width = image.shape[:2]
+    scale = min(width / old_width, height / old_height)
+    new_width = min(width, max(1, round(old_width * scale)))
+    new_height = min(height, max(1, round(old_height * scale)))
+    shrinks = scale < 1
+    scaled = cv2.resize(
+        image, (new_width, new_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+    canvas = np.zeros((height, width, 3), np.uint8)
+    left, top = (width - new_width) // 2, (height - new_height) // 2
+    canvas[top : top + new_height, left : left + new_width] = scaled
+    return canvas
 
 
 def _interleaved(planar: av.VideoFrame) -> UInt8[ndarray, "h w 3"]:

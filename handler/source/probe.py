@@ -1,4 +1,4 @@
-"""What a file says about its video, and whether it is worth a GPU. Knows nothing of what comes after."""
+"""What a file says about its video, and whether the video can be processed."""
 
 import hashlib
 from fractions import Fraction
@@ -8,29 +8,23 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from handler.control import read_chunks, unstoppable
+from handler.context import Check, read_chunks, unstoppable
 from handler.errors import InputError, SourceError
 from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
-from handler.source.container import check_pixels, moving_picture_streams, open_video
-from handler.source.cut import is_cut_off
+from handler.source.container import check_pixels, open_video, video_streams
 from handler.source.length import Length, has_sample_table, measure
-from handler.source.oddities import oddity
-from handler.source.picture import complete_tags, square_size, tags_of, treatments
-from handler.source.read import first_look
+from handler.source.packets import first_look
+from handler.source.picture import complete_tags, orientation_of, square_size, tags_of, treatments
 from handler.source.tone import is_hdr
-from handler.source.upright import orientation_of
-from handler.transfer.connections import Check
-
-
-def _nothing() -> None:
-    """The check of a probe that nobody can cancel."""
+from handler.source.truncation import is_cut_off
+from handler.source.warnings import warning
 
 
 def probe(
     path: Path, settings: IntakeSettings, *, sha256: str | None = None, check: Check = unstoppable
 ) -> VideoFacts:
-    """The facts of a local video file; its first frame is decoded as a proof.
+    """The facts of a local video file. Its first frame is decoded, to be sure that it can be.
 
     A still image is refused, a video of one frame is not.
 
@@ -38,7 +32,7 @@ def probe(
         path: the file.
         settings: limits.
         sha256: of the file, if the download has computed it; else the file is read once.
-        check: called for every packet and chunk that is read; what it raises comes out.
+        check: called for every packet and chunk that is read; what it raises is passed on.
 
     Raises:
         SourceError: VIDEO_UNREADABLE, VIDEO_HAS_NO_FRAMES.
@@ -63,7 +57,7 @@ def probe(
         average_fps = float(stream.average_rate) if stream.average_rate else None
         is_cut = _lacks_pictures(path, container, stream)
         found = _warnings(
-            stream, frame, is_cut=is_cut, num_streams=len(moving_picture_streams(path, container, settings))
+            stream, frame, is_cut=is_cut, num_streams=len(video_streams(path, container, settings))
         )
         length = measure(container, stream, check, is_cut_off=is_cut)
         _check_rate(length, settings)
@@ -91,7 +85,7 @@ def probe(
 
 
 def check_part(facts: VideoFacts, settings: IntakeSettings, *, start_s: float, end_s: float | None) -> None:
-    """Refuse a part that is too long or not there; decoding counts again.
+    """Refuse a part that is too long or behind the end; decoding checks again.
 
     Raises:
         InputError: VIDEO_TOO_LONG.
@@ -99,7 +93,7 @@ def check_part(facts: VideoFacts, settings: IntakeSettings, *, start_s: float, e
     """
     if facts.duration_seconds is None:
         return
-    # Where a transport stream's stretches join is known when they are decoded.
+    # Where joined transport streams begin is only known once they are decoded.
     if start_s > 0 and start_s >= facts.duration_seconds and facts.container != "mpegts":
         raise SourceError(
             "VIDEO_HAS_NO_FRAMES", f"the video ends after {facts.duration_seconds:.2f} s, before start_s"
@@ -110,7 +104,7 @@ def check_part(facts: VideoFacts, settings: IntakeSettings, *, start_s: float, e
 
 
 def too_long(settings: IntakeSettings) -> str:
-    """What VIDEO_TOO_LONG says about time."""
+    """The message of VIDEO_TOO_LONG about time."""
     return (
         f"the part to process is longer than this worker's limit of {settings.max_duration_seconds:g} s; "
         "give start_s and end_s"
@@ -146,19 +140,19 @@ def _warnings(
 ) -> tuple[Warn, ...]:
     found: list[Warn] = []
     if is_cut:
-        found.append(oddity("VIDEO_CUT_OFF", "the file breaks off; its end is missing"))
+        found.append(warning("VIDEO_CUT_OFF", "the file breaks off; its end is missing"))
     aspect, stated = tags_of(stream).pixel_aspect, stream.sample_aspect_ratio or 1
     if aspect != stated:
         message = f"the file calls its pixels {float(stated):.4g} times as wide as high; it is not believed"
-        found.append(oddity("PIXELS_NOT_SQUARE", message))
+        found.append(warning("PIXELS_NOT_SQUARE", message))
     elif aspect != 1:
         width, height = square_size(frame.width, frame.height, aspect)
         message = (
             f"pixels are {float(aspect):.4g} times as wide as high; {frame.width} x {frame.height} stored "
         )
-        found.append(oddity("PIXELS_NOT_SQUARE", f"{message}pixels were scaled to {width} x {height}"))
-    found += [oddity(code, message) for code, message in treatments(frame)]
+        found.append(warning("PIXELS_NOT_SQUARE", f"{message}pixels were scaled to {width} x {height}"))
+    found += [warning(code, message) for code, message in treatments(frame)]
     if num_streams > 1:
         message = f"the file has {num_streams} video streams; stream {stream.index} is used, as players do"
-        found.append(oddity("MORE_VIDEO_STREAMS", message))
+        found.append(warning("MORE_VIDEO_STREAMS", message))
     return tuple(found)

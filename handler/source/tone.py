@@ -1,9 +1,9 @@
-"""HDR and wide-gamut pictures become BT.709 ones, as an SDR screen shows them. Knows nothing of files.
+"""Maps HDR and wide-gamut pictures to BT.709, as an SDR screen shows them.
 
-The way is ITU-R BT.2100's: code values become display light (for HLG with its system gamma), the primaries
-become BT.709's, and light becomes code values of an SDR screen (BT.1886). Diffuse white (BT.2408: 203 nits)
-becomes SDR white. What is darker than `KNEE` keeps its brightness, so that people look as in an SDR video;
-the highlights above share what is left.
+As in ITU-R BT.2100: code values become display light (for HLG with its system gamma), the primaries become
+BT.709's, and light becomes code values of an SDR screen (BT.1886). Diffuse white (BT.2408: 203 nits) becomes
+SDR white. What is darker than `KNEE` keeps its brightness, so that people look as in an SDR video; brighter
+highlights are compressed into the rest of the range.
 """
 
 import cv2
@@ -35,7 +35,7 @@ def is_hdr(transfer: int) -> bool:
 
 
 def needs_tone_map(transfer: int, primaries: int) -> bool:
-    """Whether a picture with these tags (ITU-T H.273) looks wrong if it is taken for BT.709."""
+    """Whether a picture with these tags (ITU-T H.273) looks wrong if it is shown as BT.709."""
     return is_hdr(transfer) or primaries in WIDE_PRIMARIES
 
 
@@ -43,7 +43,7 @@ class ToneMap:
     """The mapping for one pair of tags. About 40 ms for a frame of 1920 x 1080 on one core.
 
     Args:
-        transfer: ITU-T H.273; any but PQ and HLG is taken for an SDR screen's.
+        transfer: ITU-T H.273; any but PQ and HLG is treated as an SDR screen's.
         primaries: ITU-T H.273; unknown ones are BT.2020's in HDR.
         white_code: the code value of 16 bits that stands for 1.
     """
@@ -59,10 +59,10 @@ class ToneMap:
         self._to_bgr = np.linalg.solve(from_sdr, from_source)[::-1].astype(np.float32)
         self._luminance = from_source[1:2].astype(np.float32)
         self._is_hlg = transfer == HLG
-        # The last table is entered by the root of the light: fine steps where it is dark.
+        # The last table is indexed by the root of the light: fine steps where it is dark.
         self._brightest = PEAK_NITS / WHITE_NITS if is_hdr(transfer) else 1.0
         signal = ((np.arange(65536) / 65535) ** 2 * self._brightest) ** (1 / SDR_GAMMA)
-        self._code = np.rint(255 * (_rolled_off(signal) if is_hdr(transfer) else signal)).astype(np.uint8)
+        self._code = np.rint(255 * (_compressed(signal) if is_hdr(transfer) else signal)).astype(np.uint8)
 
     def __call__(self, rgb: UInt16[ndarray, "h w 3"]) -> UInt8[ndarray, "h w 3"]:
         """BGR of an SDR screen from RGB of 16 bits."""
@@ -106,12 +106,12 @@ def _sdr_light(code: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
     return light
 
 
-def _rolled_off(signal: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
-    """The SDR signal with its highlights bent so that the peak just reaches 1 (extended Reinhard's curve)."""
+def _compressed(signal: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
+    """The SDR signal with its highlights compressed so that the peak just reaches 1 (extended Reinhard)."""
     peak = ((PEAK_NITS / WHITE_NITS) ** (1 / SDR_GAMMA) - KNEE) / (1 - KNEE)
     above = np.maximum(signal - KNEE, 0) / (1 - KNEE)
-    bent: Float[ndarray, " n"] = above * (1 + above / peak**2) / (1 + above)
-    return np.asarray(np.minimum(signal, KNEE) + (1 - KNEE) * bent)
+    highlights: Float[ndarray, " n"] = above * (1 + above / peak**2) / (1 + above)
+    return np.asarray(np.minimum(signal, KNEE) + (1 - KNEE) * highlights)
 
 
 def _rgb_to_xyz(chromaticities: Chromaticities) -> Float[ndarray, "3 3"]:

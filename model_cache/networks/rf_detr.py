@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.networks.detector import Candidates, Detector
 from model_cache.registry import LoadOptions
+from model_cache.store.manifest import FETCH
 
 COCO_PERSON = 1  # RF-DETR's 91 logits are indexed by COCO category id
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
@@ -106,8 +107,7 @@ def load_rf_detr(options: LoadOptions) -> RfDetrSegDetector:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise WeightsMissing(
-                f"the detector's {name} is not in {folder.name}: run "
-                "`python -m handler weights fetch --only detector`"
+                f"the detector's {name} is not in {folder.name}: run `{FETCH} --only detector`"
             )
     from transformers import RfDetrForInstanceSegmentation  # slow import, only where it is used
     from transformers.utils import logging

@@ -1,1 +1,1 @@
-"""Weight files on disk: where they come from, how they are verified and converted."""
+"""Weight files on disk: the official ones, and the store that is made from them."""

@@ -1,7 +1,6 @@
 """SMPL bodies from the files they come in: `.pkl` of Python 2, `.npz`, and this store's safetensors.
 
-Knows nothing of poses. chumpy and scipy objects in the official pickles are read by their fields, so
-neither package is needed and nothing in the file runs.
+chumpy and scipy objects in the official pickles are read by their fields, so neither package is needed.
 """
 
 from collections.abc import Mapping
@@ -52,10 +51,9 @@ def read_body(path: Path, joint_regressor_extra: np.ndarray | None = None) -> Bo
     """
     if not path.is_file():
         raise WeightsMissing(f"{path.name}: there is no such body model file. SMPL is at {SMPL_ADDRESS}")
-    fields = _read_fields(path)
-    if joint_regressor_extra is not None:
-        fields["joint_regressor_extra"] = joint_regressor_extra
-    return _body(fields, path.name)
+    extra = {} if joint_regressor_extra is None else {"joint_regressor_extra": joint_regressor_extra}
+    body: BodyData = read_guarded(path, lambda: _body({**_read_fields(path), **extra}))
+    return body
 
 
 def read_joint_regressor(path: Path) -> np.ndarray:
@@ -64,7 +62,7 @@ def read_joint_regressor(path: Path) -> np.ndarray:
     Raises:
         WeightsInvalid: broken or of another shape.
     """
-    regressor = plain_array(read_pickle(path), path.name)
+    regressor: np.ndarray = read_guarded(path, lambda: plain_array(read_pickle(path)))
     if regressor.ndim != 2 or len(regressor) != NUM_EXTRA_REGRESSED_JOINTS:
         raise WeightsInvalid(f"{path.name}: a (19, vertices) array is needed, this is {regressor.shape}")
     return regressor.astype(np.float32)
@@ -90,12 +88,12 @@ def body_differences(body: BodyData, state: Mapping[str, Tensor]) -> list[str]:
         theirs = state.get(key)
         if theirs is None:
             continue
-        if tuple(theirs.shape) != array.shape or not np.allclose(theirs.numpy(), array, atol=_SAME_BODY):
+        if theirs.shape != array.shape or not np.allclose(theirs.float().numpy(), array, atol=_SAME_BODY):
             notes.append(f"HMR2's checkpoint has another `{key}` than the SMPL file; the SMPL file is used")
     return notes
 
 
-def plain_array(value: object, source: str) -> np.ndarray:
+def plain_array(value: object) -> np.ndarray:
     """A numpy array out of an array, or of a chumpy or scipy object that was kept inert.
 
     Raises:
@@ -107,21 +105,21 @@ def plain_array(value: object, source: str) -> np.ndarray:
         kind = type(value).class_name
         state = value.state
         if kind.startswith("chumpy.") and "x" in state:  # chumpy.ch.Ch: an array and its derivatives
-            return plain_array(state["x"], source)
+            return plain_array(state["x"])
         if kind.startswith("chumpy.") and {"a", "idxs"} <= state.keys():  # chumpy.reordering.Select
-            picked = np.take(plain_array(state["a"], source), plain_array(state["idxs"], source))
+            picked = np.take(plain_array(state["a"]), plain_array(state["idxs"]))
             return picked.reshape(state.get("preferred_shape", picked.shape))
         if kind.startswith("scipy.sparse") and kind.endswith(("csc_matrix", "csr_matrix")):
-            return _dense(state, by_column=kind.endswith("csc_matrix"), source=source)
+            return _dense(state, by_column=kind.endswith("csc_matrix"))
     name = type(value).class_name if isinstance(value, Inert) else type(value).__name__
-    raise WeightsInvalid(f"{source}: an array is needed where the file has a {name}")
+    raise WeightsInvalid(f"an array is needed where the file has a {name}")
 
 
-def _dense(state: Mapping[str, Any], *, by_column: bool, source: str) -> np.ndarray:
+def _dense(state: Mapping[str, Any], *, by_column: bool) -> np.ndarray:
     """A compressed sparse matrix written out."""
     shape = state.get("_shape", state.get("shape"))
     if shape is None or not {"data", "indices", "indptr"} <= state.keys():
-        raise WeightsInvalid(f"{source}: a sparse matrix without its parts")
+        raise WeightsInvalid("a sparse matrix without its parts")
     major = np.repeat(np.arange(len(state["indptr"]) - 1), np.diff(state["indptr"]))
     row, column = (state["indices"], major) if by_column else (major, state["indices"])
     dense = np.zeros(shape)
@@ -133,33 +131,28 @@ def _read_fields(path: Path) -> dict[str, Any]:
     if path.suffix == ".pkl":
         content = read_pickle(path)
         if not isinstance(content, Mapping):
-            raise WeightsInvalid(f"{path.name}: a body model is a dictionary, not a {type(content).__name__}")
+            raise WeightsInvalid(f"a body model is a dictionary, not a {type(content).__name__}")
         return {str(key): value for key, value in content.items()}
     if path.suffix == ".safetensors":
-        return dict(read_guarded(path, lambda: load_file(path)))
-    return dict(read_guarded(path, lambda: _plain_arrays(path)))
-
-
-def _plain_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The plain arrays of an `.npz`; SMPL's also hold notes as pickled objects, which nobody needs."""
+        return dict(load_file(path))
     arrays = {}
     with np.load(path, allow_pickle=False) as data:
         for name in data.files:
-            with suppress(ValueError):  # numpy's refusal to unpickle
+            with suppress(ValueError):  # numpy's refusal to unpickle: SMPL's notes, which nobody needs
                 arrays[name] = data[name]
     return arrays
 
 
-def _body(fields: Mapping[str, Any], source: str) -> BodyData:
+def _body(fields: Mapping[str, Any]) -> BodyData:
     """`fields` under SMPL's names or ours, checked for shape, range and finiteness."""
-    arrays = {name: _field(fields, names, source) for name, names in _NAMES.items()}
+    arrays = {name: _field(fields, names) for name, names in _NAMES.items()}
     arrays["shapedirs"] = arrays["shapedirs"][..., :NUM_BETAS]  # SMPL 1.1 has 300
-    arrays["parents"] = _parents(fields, source)
+    arrays["parents"] = _parents(fields)
     arrays["extra_joint_vertex_ids"] = np.asarray(
         fields.get("extra_joint_vertex_ids", EXTRA_JOINT_VERTEX_IDS)
     )
     if "posedirs" in fields:
-        arrays["posedirs"] = plain_array(fields["posedirs"], source)
+        arrays["posedirs"] = plain_array(fields["posedirs"])
     vertices, faces = arrays["v_template"].shape[:1], arrays["faces"].shape[:1]
     shapes = {
         "parents": (NUM_JOINTS,),
@@ -175,7 +168,7 @@ def _body(fields: Mapping[str, Any], source: str) -> BodyData:
     for name, array in arrays.items():
         if array.shape != shapes[name]:
             raise WeightsInvalid(
-                f"{source}: `{name}` is {array.shape}, {shapes[name]} is needed (is this SMPL-H or SMPL-X?)"
+                f"`{name}` is {array.shape}, {shapes[name]} is needed (is this SMPL-H or SMPL-X?)"
             )
     if arrays["lbs_weights"].dtype == np.float16:
         weights = arrays["lbs_weights"].astype(np.float32)
@@ -185,36 +178,36 @@ def _body(fields: Mapping[str, Any], source: str) -> BodyData:
         name: np.ascontiguousarray(array, dtype=np.int64 if name in _INDICES else np.float32)
         for name, array in arrays.items()
     }
-    _check(typed, source)
+    _check(typed)
     return BodyData(posedirs=typed.pop("posedirs", None), **typed)
 
 
-def _field(fields: Mapping[str, Any], names: tuple[str, ...], source: str) -> np.ndarray:
+def _field(fields: Mapping[str, Any], names: tuple[str, ...]) -> np.ndarray:
     for name in names:
         if name in fields:
-            return plain_array(fields[name], source)
+            return plain_array(fields[name])
     if names == ("joint_regressor_extra",):
-        raise WeightsMissing(f"{source}: HMR2's extra joints are needed too: give SMPL_to_J19.pkl with it")
-    raise WeightsInvalid(f"{source}: `{names[0]}` is missing, so this is not an SMPL body model")
+        raise WeightsMissing("a body needs HMR2's extra joints too: give SMPL_to_J19.pkl with it")
+    raise WeightsInvalid(f"`{names[0]}` is missing, so this is not an SMPL body model")
 
 
-def _parents(fields: Mapping[str, Any], source: str) -> np.ndarray:
+def _parents(fields: Mapping[str, Any]) -> np.ndarray:
     """Parents of the joints, -1 for the root (in the official files 2^32 - 1, an overflow)."""
     if "kintree_table" in fields:
-        parents = np.atleast_2d(plain_array(fields["kintree_table"], source))[0]
+        parents = np.atleast_2d(plain_array(fields["kintree_table"]))[0]
     else:
-        parents = np.atleast_1d(_field(fields, ("parents",), source))
+        parents = np.atleast_1d(_field(fields, ("parents",)))
     return np.concatenate(([-1], parents[1:])).astype(np.int64)
 
 
-def _check(arrays: Mapping[str, np.ndarray], source: str) -> None:
-    """Numbers that arrays of the right shapes may still have wrong."""
+def _check(arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuses numbers that arrays of the right shapes may still have wrong."""
     if not all(0 <= parent < joint for joint, parent in enumerate(arrays["parents"][1:], start=1)):
-        raise WeightsInvalid(f"{source}: the joints are not in an order from the root outwards")
+        raise WeightsInvalid("the joints are not in an order from the root outwards")
     num = len(arrays["v_template"])
     indices = np.concatenate((arrays["faces"].ravel(), arrays["extra_joint_vertex_ids"]))
     if indices.min() < 0 or indices.max() >= num:
-        raise WeightsInvalid(f"{source}: vertex indices outside of the {num} vertices")
+        raise WeightsInvalid(f"vertex indices outside of the {num} vertices")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise WeightsInvalid(f"{source}: `{name}` holds numbers that are not finite")
+            raise WeightsInvalid(f"`{name}` holds numbers that are not finite")

@@ -1,16 +1,12 @@
-"""How files of the store are hashed, written whole and read back, but for tensors. Knows nothing of models.
+"""Hashes and JSON files of the store, and what an unreadable file seems to be.
 
-Needs no torch: commands that only look at a store start at once.
+Needs no torch, which takes seconds to import: commands that only look at a store start at once.
 """
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from model_cache.errors import WeightsInvalid
 
@@ -22,29 +18,6 @@ def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes `path`'s place when the block ends well, and leaves nothing behind when not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o644)  # mkstemp's 0600 would hide a shared store from the worker's user
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """A JSON file for people to read."""
-    with written_whole(path) as file:
-        file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def read_store(store: Path) -> dict[str, Any]:
@@ -74,9 +47,14 @@ def read_checked(path: Path) -> dict[str, Any]:
     return content
 
 
-def how_to_get_file(name: str) -> str:
-    """The message for a converted file that is not there."""
-    return (
-        f"{name} is not in the weights store: run `python -m model_cache fetch`, or, where you have the "
-        "official files in a folder, `python -m model_cache convert FOLDER`"
-    )
+def describe_content(path: Path) -> str:
+    """A sentence on what an unreadable file seems to be, from its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(256)
+    if not head:
+        return "the file is empty; download it again"
+    if head.lstrip()[:1] == b"<":
+        return "this is a web page, not the file: the link led to a login or an error page"
+    if head.startswith(b"version https://git-lfs"):
+        return "this is a Git LFS pointer, not the file: run `git lfs pull` or download the file itself"
+    return "the file cannot be read; it may be cut short or of another kind, so download it again"

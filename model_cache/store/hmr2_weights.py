@@ -1,6 +1,6 @@
 """HMR2's official checkpoint as the tensors of our `Hmr2`: sizes, names, what is left out.
 
-Knows nothing of other models' files. Official keys: 4D-Humans, hmr2/models/hmr2.py.
+Official keys: 4D-Humans, hmr2/models/hmr2.py.
 """
 
 import re
@@ -14,21 +14,17 @@ from model_cache.errors import WeightsInvalid
 from model_cache.networks.decoder import HeadConfig
 from model_cache.networks.hmr2 import FOCAL_LENGTH
 from model_cache.networks.vit import CROP_SIZE, NUM_PATCHES, VitConfig
-from model_cache.store.checkpoints import setting
-from model_cache.store.keys import IgnoreRule, count_layers, shape_of
+from model_cache.store.keys import count_layers, setting, shape_of
 
 _DECODER = "smpl_head.transformer.transformer.layers"
 _VIT_H_DIM = 1280
-HMR2_IGNORED = (
-    IgnoreRule(pattern=r"discriminator\.", reason="only trains the network"),
-    IgnoreRule(pattern=r"initialized$", reason="a note of the training loop"),
-    IgnoreRule(pattern=r"smpl\.", reason="the body model comes from the SMPL file"),
-    IgnoreRule(
-        pattern=r"smpl_head\.transformer\.to_token_embedding\.weight$",
-        reason="it multiplies HMR2's query token, which is zero",
-    ),
-    IgnoreRule(pattern=r"(keypoint|smpl_parameter)\w*_loss\.", reason="only trains the network"),
-)
+HMR2_IGNORED = {
+    r"discriminator\.": "only trains the network",
+    r"initialized$": "a note of the training loop",
+    r"smpl\.": "the body model comes from the SMPL file",
+    r"smpl_head\.transformer\.to_token_embedding\.weight$": "it multiplies HMR2's query token, which is zero",
+    r"(keypoint|smpl_parameter)\w*_loss\.": "only trains the network",
+}
 # Settings under which the official code computes something else than ours.
 _EXPECTED = {
     "MODEL.IMAGE_SIZE": CROP_SIZE,

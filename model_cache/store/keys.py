@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint are used, which are not, and why. Knows nothing of files.
+"""Which tensors and settings of official files are used, which are not, and why.
 
 Nothing is skipped in silence: a needed tensor that is missing or misshapen is an error, and so is a
 tensor that nobody expects where inference happens; every other one is listed with its reason.
@@ -7,18 +7,13 @@ tensor that nobody expects where inference happens; every other one is listed wi
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import yaml
 from torch import Tensor
 
 from model_cache.errors import WeightsInvalid
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IgnoreRule:
-    """Tensors whose key matches `pattern` from its start are not needed, for `reason`."""
-
-    pattern: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +27,7 @@ class Accounted:
 def account(
     state: Mapping[str, Tensor],
     needed: Mapping[str, tuple[int, ...]],
-    rules: Sequence[IgnoreRule],
+    rules: Mapping[str, str],
     source: str,
 ) -> Accounted:
     """Sorts every key of `state` into used and ignored.
@@ -40,15 +35,14 @@ def account(
     Args:
         state: tensors by official key.
         needed: shape by official key.
-        rules: what may be left, first match counts.
+        rules: patterns of what may be left, and the reason; the first that fits a key's start counts.
         source: file name for messages.
 
     Raises:
         WeightsInvalid: a needed key is missing, has another shape or is no float tensor, or a key is
             neither needed nor covered by a rule (the file is of a model that this code does not know).
     """
-    missing = [key for key in needed if key not in state]
-    if missing:
+    if missing := [key for key in needed if key not in state]:
         raise WeightsInvalid(f"{source}: {len(missing)} needed tensors are missing: {_some(missing)}")
     misshapen = [
         f"{key} is {tuple(state[key].shape)} instead of {shape}"
@@ -57,20 +51,15 @@ def account(
     ]
     if misshapen:
         raise WeightsInvalid(f"{source}: tensors of the wrong shape: {_some(misshapen)}")
-    not_float = [key for key in needed if not state[key].dtype.is_floating_point]
-    if not_float:
+    if not_float := [key for key in needed if not state[key].dtype.is_floating_point]:
         raise WeightsInvalid(f"{source}: tensors that are not of a float type: {_some(not_float)}")
-    ignored = {}
-    unknown = []
-    for key in state:
-        if key in needed:
-            continue
-        reason = next((rule.reason for rule in rules if re.match(rule.pattern, key)), None)
-        if reason is None:
-            unknown.append(key)
-        else:
-            ignored[key] = reason
-    if unknown:
+    reasons = {
+        key: next((reason for pattern, reason in rules.items() if re.match(pattern, key)), None)
+        for key in state
+        if key not in needed
+    }
+    ignored = {key: reason for key, reason in reasons.items() if reason is not None}
+    if unknown := [key for key in reasons if key not in ignored]:
         raise WeightsInvalid(
             f"{source}: tensors of an unknown network part, so not the expected model: {_some(unknown)}"
         )
@@ -98,14 +87,40 @@ def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
     return next(number for number in range(len(found) + 1) if number not in found)
 
 
-def group_keys(keys: Mapping[str, str]) -> dict[str, list[str]]:
-    """Ignored keys by reason, in order of appearance."""
-    groups: dict[str, list[str]] = {}
-    for key, reason in keys.items():
-        groups.setdefault(reason, []).append(key)
-    return groups
-
-
 def _some(texts: Sequence[str], limit: int = 5) -> str:
     shown = ", ".join(texts[:limit])
     return shown if len(texts) <= limit else f"{shown} and {len(texts) - limit} more"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping of plain data.
+
+    Raises:
+        WeightsInvalid: not YAML, not a mapping, or with tags that ask for Python objects.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).replace("\n", " ")[:160]
+        raise WeightsInvalid(f"{path.name}: not a plain YAML file ({reason})") from error
+    if not isinstance(content, dict):
+        raise WeightsInvalid(f"{path.name}: a YAML mapping is needed, this holds a {type(content).__name__}")
+    return content
+
+
+def setting(config: Mapping[str, Any], dotted: str, default: object, source: str) -> Any:
+    """The value at a dotted path of a YAML mapping, of the type of `default` (an int passes for a float).
+
+    Raises:
+        WeightsInvalid: the value is of another type.
+    """
+    value: Any = config
+    for name in dotted.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return default
+        value = value[name]
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, type(default)) or isinstance(value, bool) != isinstance(default, bool):
+        raise WeightsInvalid(f"{source}: `{dotted}` is {value!r}, a {type(default).__name__} is needed")
+    return value

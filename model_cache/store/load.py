@@ -1,18 +1,26 @@
-"""Networks out of the store, on the device they run on. Knows nothing of official files or jobs."""
+"""Networks out of the store, on the device they run on.
+
+A model of the store is `NAME.safetensors` and, where it has sizes or settings, `NAME.json`.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
-from model_cache.errors import WeightsInvalid
+from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.networks.decoder import HeadConfig, SmplHead
 from model_cache.networks.hmr2 import Hmr2
+from model_cache.networks.pose_transformer import PoseTransformer
+from model_cache.networks.pose_weights import pose_transformer
 from model_cache.networks.smpl import Smpl
 from model_cache.networks.vit import VitBackbone, VitConfig
 from model_cache.store.body_files import read_body
-from model_cache.store.layout import read_config, read_tensors
+from model_cache.store.files import read_checked
+from model_cache.store.manifest import FETCH
 
 
 def load_body(path: Path, device: torch.device | str = "cpu") -> Smpl:
@@ -49,24 +57,58 @@ def load_hmr2(
         backbone = VitBackbone(VitConfig(**config["vit"]))
         head = SmplHead(HeadConfig(**config["head"]))
     hmr2 = Hmr2(backbone=backbone, head=head)
-    fill(hmr2, store, "hmr2", device)
+    try:
+        hmr2.load_state_dict(read_tensors(store, "hmr2", device), strict=True, assign=True)
+    except RuntimeError as error:
+        raise WeightsInvalid(
+            f"hmr2.safetensors does not fit the network ({str(error)[:300]}); convert the files again"
+        ) from error
+    hmr2.requires_grad_(requires_grad=False).eval()
     if precision == "bf16":
         backbone.to(torch.bfloat16)
     return hmr2
 
 
-def fill(network: nn.Module, store: Path, model: str, device: torch.device | str) -> None:
-    """Gives a network, best made on torch's meta device, the tensors of `model`; it will not be trained.
+def load_pose_predictor(store: Path, device: torch.device | str = "cpu") -> PoseTransformer:
+    """PHALP's pose transformer, ready to run.
 
     Raises:
-        WeightsMissing: the store does not have them.
-        WeightsInvalid: they are not exactly the network's.
+        WeightsMissing: not converted yet.
+        WeightsInvalid: broken, or of another network.
     """
-    tensors: dict[str, Any] = dict(read_tensors(store, model, device))
+    config = read_config(store, "pose_predictor")
+    settings = {name: config[name] for name in ("heads", "conv_pad", "conv_stride")}
+    return pose_transformer(read_tensors(store, "pose_predictor"), **settings).to(device)
+
+
+def read_tensors(store: Path, model: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The tensors of `model`, mapped from the file straight to the device.
+
+    Raises:
+        WeightsMissing: the store does not have it.
+        WeightsInvalid: the file is broken.
+    """
+    path = _stored(store, f"{model}.safetensors")
     try:
-        network.load_state_dict(tensors, strict=True, assign=True)
-    except RuntimeError as error:
-        raise WeightsInvalid(
-            f"{model}.safetensors does not fit the network ({str(error)[:300]}); convert the files again"
-        ) from error
-    network.requires_grad_(requires_grad=False).eval()
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError) as error:
+        raise WeightsInvalid(f"{path.name}: broken ({error}); convert the official files again") from error
+
+
+def read_config(store: Path, model: str) -> dict[str, Any]:
+    """The sizes and settings of `model`.
+
+    Raises:
+        WeightsMissing: the store does not have it.
+        WeightsInvalid: broken, or of another format.
+    """
+    return read_checked(_stored(store, f"{model}.json"))
+
+
+def _stored(store: Path, name: str) -> Path:
+    if not (store / name).is_file():
+        raise WeightsMissing(
+            f"{name} is not in the weights store: run `{FETCH}`, or, where you have the official files in a "
+            "folder, `python -m handler weights convert FOLDER`"
+        )
+    return store / name

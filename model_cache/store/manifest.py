@@ -1,9 +1,6 @@
-"""Every official file: what it is for, its names, where it is published, under which licence.
+"""Every official file: what it is for, its names, where it is published and kept, under which licence."""
 
-Knows nothing of how a file is fetched or what is inside.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,10 +8,11 @@ from typing import Literal
 
 SMPL_ADDRESS = "https://smpl.is.tue.mpg.de"  # where the operator registers, accepts the licence, downloads
 SMPL_LICENCE_ADDRESS = "https://smpl.is.tue.mpg.de/modellicense.html"
+FETCH = "python -m handler weights fetch"  # how messages name the command
+OFFICIAL_FOLDER = "official"  # below the store, laid out as the official packages' ~/.cache
 HMR2_DATA = "hmr2_data"  # the setting of the archive that holds all of HMR2's files but SMPL
 
 Precision = Literal["fp32", "bf16"]
-Engine = Literal["official", "lite", "upstream"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +51,12 @@ class OfficialFile:
     @property
     def key(self) -> str:
         """Its name in the lock file: stores may hold several detectors, but one of each other file."""
-        return self.path if self.role.startswith("detector_") else self.role
+        return self.path if self.of_detector else self.role
+
+    @property
+    def of_detector(self) -> bool:
+        """Whether it lies in the detector's own folder of the store."""
+        return self.role.startswith("detector_")
 
     @property
     def operator_only(self) -> bool:
@@ -191,6 +194,8 @@ UPSTREAM_DETECTORS: Mapping[str, OfficialFile] = {
         ),
     )
 }
+ALL_FILES = (*OFFICIAL_FILES, *UPSTREAM_DETECTORS.values())
+FILES_BY_ROLE: Mapping[str, OfficialFile] = {file.role: file for file in ALL_FILES}
 MODEL_SOURCES: Mapping[str, tuple[str, ...]] = {
     "hmr2": ("hmr2_checkpoint", "hmr2_config"),
     "smpl": ("smpl", "joint_regressor"),
@@ -200,21 +205,14 @@ MODEL_SOURCES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def detector_files(folder: str, repository: str, revision: str, hub: str) -> tuple[OfficialFile, ...]:
-    """The two files of an RF-DETR-Seg checkpoint on the hub, for a folder of the store."""
-    return tuple(
-        OfficialFile(
-            role=role,
-            purpose=f"person detector: {what}",
-            path=f"{folder}/{name}",
-            patterns=(name,),
-            addresses=(f"{hub.rstrip('/')}/{repository}/resolve/{revision}/{name}",),
-            licence="Apache-2.0",
-            origin=f"the hub, {repository}",
-            approximate_bytes=size,
-        )
-        for role, what, name, size in (
-            ("detector_config", "its sizes", "config.json", None),
-            ("detector_weights", "RF-DETR-Seg", "model.safetensors", 145_000_000),
-        )
-    )
+def package_caches() -> tuple[Path, ...]:
+    """Where 4D-Humans and PHALP, and detectron2 for them, keep their downloads."""
+    return (Path.home() / ".cache", Path.home() / ".torch" / "iopath_cache")
+
+
+def official_file(store: Path, file: OfficialFile, caches: Sequence[Path] = ()) -> Path | None:
+    """An official file in the store (SMPL as .pkl or .npz), else in a cache."""
+    path = store / OFFICIAL_FOLDER / file.path
+    others = [path.with_suffix(suffix) for suffix in (".npz", ".pkl") if file.operator_only]
+    places = [path, *others, *(cache / file.path for cache in caches)]
+    return next((place for place in places if place.is_file()), None)

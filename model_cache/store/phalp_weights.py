@@ -1,6 +1,6 @@
 """PHALP's official files as our tensors: appearance encoder, pose predictor, UV map.
 
-Knows nothing of HMR2's files. Official keys: PHALP, phalp/models/heads/encoding_head.py and
+Official keys: PHALP, phalp/models/heads/encoding_head.py and
 phalp/models/predictor/pose_transformer_v2.py.
 """
 
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from model_cache.errors import WeightsInvalid
-from model_cache.store.checkpoints import setting
-from model_cache.store.keys import Accounted, IgnoreRule, account, count_layers, shape_of
+from model_cache.store.keys import Accounted, account, count_layers, setting, shape_of
 from model_cache.store.pickles import read_npy
 
 POSE_SIZE = 229  # global orientation 9, body pose 207, betas 10, camera 3
@@ -30,13 +29,13 @@ _ENCODER_CHANNELS = {
     "conv5_1": (16, 256),
 }
 _PREDICTOR = "encoder."
-_PREDICTOR_IGNORED = (
-    IgnoreRule(pattern=r"transformer\.", reason="an unused first version of the transformer"),
-    IgnoreRule(pattern=r"(pos_embedding|pe)$", reason="an unused table of sines"),
-    IgnoreRule(pattern=r"class_token$", reason="its output is dropped"),
-    IgnoreRule(pattern=r"(smpl_head|loca_head|action_head_\w+)\.", reason="a further head, not read"),
-    IgnoreRule(pattern=r"(?!transformer|conv_|pose_shape_|pos_|mask_)", reason="not part of pose prediction"),
-)
+_PREDICTOR_IGNORED = {
+    r"transformer\.": "an unused first version of the transformer",
+    r"(pos_embedding|pe)$": "an unused table of sines",
+    r"class_token$": "its output is dropped",
+    r"(smpl_head|loca_head|action_head_\w+)\.": "a further head, not read",
+    r"(?!transformer|conv_|pose_shape_|pos_|mask_)": "not part of pose prediction",
+}
 
 
 def appearance_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
@@ -51,7 +50,7 @@ def appearance_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
     needed: dict[str, tuple[int, ...]] = {}
     for name, (out, into) in _ENCODER_CHANNELS.items():
         needed |= {f"{name}.weight": (out, into, 3, 3), f"{name}.bias": (out,)}
-    rules = [IgnoreRule(pattern=r"t_", reason="the decoder of the autoencoder, which only trains it")]
+    rules = {r"t_": "the decoder of the autoencoder, which only trains it"}
     encoder = account({inside[key]: state[key] for key in inside}, needed, rules, source)
     ignored = {key: "the old HMAR network, which HMR2 replaces" for key in state if key not in inside}
     ignored |= {key: encoder.ignored[name] for key, name in inside.items() if name in encoder.ignored}
@@ -76,7 +75,7 @@ def predictor_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
 
 
 def predictor_config(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, int]:
-    """Sizes out of the (renamed) tensors; heads and the convolution's padding out of `pose_predictor.yaml`.
+    """What no tensor's shape tells, out of `pose_predictor.yaml`: heads, padding and stride over time.
 
     Raises:
         WeightsInvalid: a predictor that this code does not know.
@@ -87,7 +86,7 @@ def predictor_config(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
     if extra:
         raise WeightsInvalid(f"{name}: `extra_feat.enable` is {extra!r}, only poses are supported")
     inner = state["transformer1.layers.0.0.fn.to_qkv.weight"].shape[0] // 3
-    _, frame_length, dim = state["pos_embedding_learned1"].shape
+    frame_length = state["pos_embedding_learned1"].shape[1]
     kernel = state["conv_en.weight"].shape[2]
     heads = setting(config, "transformer.heads", 16, name)
     dim_head = setting(config, "transformer.dim_head", 64, name)
@@ -100,20 +99,7 @@ def predictor_config(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
             f"{name}: stride {stride} and padding {pad} do not fit the checkpoint's kernel of {kernel} "
             f"and {frame_length} frames"
         )
-    return {
-        "frame_length": frame_length,
-        "dim": dim,
-        "depth": count_layers(state, "transformer1.layers."),
-        "heads": heads,
-        "dim_head": dim_head,
-        "mlp_dim": state["transformer1.layers.0.1.fn.net.0.weight"].shape[0],
-        "conv_kernel": kernel,
-        "conv_pad": pad,
-        "conv_stride": stride,
-        "mid_dim": state["pose_shape_encoder.0.weight"].shape[0],
-        "regressor_dim": state["smpl_head.0.fc1.weight"].shape[0],
-        "num_actions": state["action_head_ava.0.0.weight"].shape[0],
-    }
+    return {"heads": heads, "conv_pad": pad, "conv_stride": stride}
 
 
 def pose_statistics(path: Path) -> dict[str, Tensor]:
@@ -146,7 +132,8 @@ def uv_map_tensors(barycentric: Path, faces: Path) -> dict[str, Tensor]:
         raise WeightsInvalid(
             f"{barycentric.name}: (256, 256, 3) floats are needed, not {bmap.shape} {bmap.dtype}"
         )
-    if fmap.shape != (UV_SIZE, UV_SIZE) or not np.array_equal(fmap, np.round(fmap)):
+    whole = fmap.dtype.kind in "iuf" and np.array_equal(fmap, np.round(fmap))
+    if fmap.shape != (UV_SIZE, UV_SIZE) or not whole:
         raise WeightsInvalid(f"{faces.name}: (256, 256) integers are needed, not {fmap.shape} {fmap.dtype}")
     return {
         "bmap": torch.from_numpy(bmap.astype(np.float32)),

@@ -1,24 +1,28 @@
-"""Pickled data read without running it: arrays and plain containers come alive, all else stays inert.
+"""Pickles, numpy arrays and PyTorch checkpoints read without running anything that they name.
 
-Knows nothing of which model a file belongs to.
+Arrays, tensors and plain containers are built; every other object stays inert. Memory is bounded by the size
+of the file, whatever the numbers in it say.
 """
 
 import codecs
 import io
+import math
+import mmap
 import pickle
+import zipfile
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, SupportsIndex
 
 import numpy as np
 import torch
 from numpy.lib import format as npy_format
+from torch import Tensor
 
-from model_cache.errors import WeightsInvalid
-from model_cache.store.content import describe_content
-from model_cache.store.pickled_arrays import PickledDtype, frombuffer, reconstruct, scalar
+from model_cache.errors import WeightsInvalid, WeightsMissing
+from model_cache.store.files import describe_content
 
 # Modules that no data needs. Standing in for them would be harmless, but a file that names them was
 # made to attack its reader, and the operator should hear of it.
@@ -28,10 +32,8 @@ _HOSTILE_MODULES = frozenset(
         *("runpy", "shutil", "socket", "subprocess", "sys", "webbrowser"),
     )
 )
-_SAFE_BUILTINS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (bool, bytearray, bytes, complex, dict, float, frozenset, int, list, object, set, slice, str)
-} | {"tuple": tuple, "range": range, "long": int, "unicode": str, "xrange": range}
+_PLAIN_KINDS = frozenset("biufcO")
+_ORDERS = frozenset("<>=|")
 
 
 class Inert:
@@ -45,14 +47,14 @@ class Inert:
 
     class_name: ClassVar[str] = ""
 
+    arguments: tuple[object, ...]
+    state: Any
+
     def __new__(cls, *arguments: object, **_: object) -> "Inert":  # noqa: D102 - as pickle calls it
         self = object.__new__(cls)
         self.arguments = arguments
         self.state = None
         return self
-
-    arguments: tuple[object, ...]
-    state: Any
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -87,6 +89,110 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _bytes(content: object = b"", encoding: str = "latin1") -> bytes:
+    """`bytes` of content; of a number it would be as long as the number says."""
+    if isinstance(content, str):
+        return _latin1(content, encoding)
+    if not isinstance(content, bytes | bytearray):
+        raise pickle.UnpicklingError("bytes without content")
+    return bytes(content)
+
+
+class PickledDtype:
+    """A number type as a pickle describes it.
+
+    Numpy's own unpickling trusts what it reads down to flags of its C structures, so a damaged file could
+    corrupt the process. Here a pickle only describes an array: a plain number type, a shape, bytes.
+    """
+
+    def __init__(self, code: object, *_: object) -> None:
+        self._code = code
+        self._order = "="
+
+    def __setstate__(self, state: Any) -> None:
+        """Takes the byte order out of numpy's (version, order, ...)."""
+        if state[1] not in _ORDERS or any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("an array of a type that no weights have")
+        self._order = state[1]
+
+    def dtype(self) -> np.dtype[Any]:
+        """The real type.
+
+        Raises:
+            UnpicklingError: not a plain number (or object) type.
+        """
+        dtype = np.dtype(self._code) if isinstance(self._code, str) else None
+        if dtype is None or dtype.kind not in _PLAIN_KINDS or dtype.fields or dtype.subdtype:
+            raise pickle.UnpicklingError(f"an array of the type {self._code!r}, which no weights have")
+        return dtype.newbyteorder(self._order)  # type: ignore[arg-type]  # one of _ORDERS
+
+
+class PickledArray(np.ndarray):
+    """An array that checks its description before it takes it on."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Takes numpy's (version, shape, type, by column, content).
+
+        Raises:
+            UnpicklingError: the parts do not fit each other.
+        """
+        _, shape, described, by_column, content = state
+        dtype, shape = _dtype(described), _shape(shape)
+        content = _bytes(content) if isinstance(content, str) else content
+        size = math.prod(shape)
+        plain = isinstance(content, bytes) and len(content) == size * dtype.itemsize and not dtype.hasobject
+        objects = isinstance(content, list) and len(content) == size and dtype.hasobject
+        if not (plain or objects):
+            raise pickle.UnpicklingError("an array whose content does not fill its shape")
+        state = (1, shape, dtype, bool(by_column), content)
+        super().__setstate__(state)
+
+
+def reconstruct(_cls: object, _shape: object, _code: object) -> PickledArray:
+    """Numpy's `_reconstruct`: an empty array, described afterwards."""
+    return np.ndarray.__new__(PickledArray, (0,))
+
+
+def scalar(described: object, content: str | bytes) -> Any:
+    """Numpy's `scalar`: one number."""
+    dtype = _dtype(described)
+    if dtype.hasobject:
+        raise pickle.UnpicklingError("a number that is an object")
+    return np.frombuffer(_bytes(content), dtype, count=1)[0]
+
+
+def frombuffer(buffer: bytes | bytearray, described: object, shape: object, order: str) -> np.ndarray:
+    """Numpy's `_frombuffer`: an array of protocol 5."""
+    dtype = _dtype(described)
+    if dtype.hasobject or order not in ("C", "F"):
+        raise pickle.UnpicklingError("an array whose content is no buffer")
+    by_column: Literal["C", "F"] = "F" if order == "F" else "C"
+    return np.frombuffer(buffer, dtype).reshape(_shape(shape), order=by_column)
+
+
+def _dtype(described: object) -> np.dtype[Any]:
+    if not isinstance(described, PickledDtype):
+        raise pickle.UnpicklingError("an array without a type")
+    return described.dtype()
+
+
+def _shape(shape: object) -> tuple[int, ...]:
+    if not isinstance(shape, tuple) or not all(isinstance(n, SupportsIndex) and int(n) >= 0 for n in shape):
+        raise pickle.UnpicklingError("an array of an impossible shape")
+    return tuple(int(n) for n in shape)
+
+
+_SAFE_BUILTINS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (bool, complex, dict, float, frozenset, int, list, object, set, slice, str, tuple)
+} | {
+    "long": int,
+    "unicode": str,
+    "bytes": _bytes,
+    "bytearray": lambda *content: bytearray(_bytes(*content)),
+    "range": Inert,  # a list of it would be as long as a number says
+    "xrange": Inert,
+}
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,
@@ -105,8 +211,33 @@ for _package in ("numpy.core", "numpy._core"):  # the name before and since nump
 _PYTHON2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "UserDict": "collections"}
 
 
-class DataUnpickler(pickle.Unpickler):
-    """Unpickles arrays, tensors and plain containers. No other class or function is ever imported."""
+def _read_bytearray(unpickler: Any) -> None:
+    """Opcode BYTEARRAY8; pickle's own makes room before it reads."""
+    size = int.from_bytes(unpickler.read(8), "little")
+    content = unpickler.read(size)
+    if len(content) < size:
+        raise EOFError("pickle data was truncated")
+    unpickler.append(bytearray(content))
+
+
+def _set_state(unpickler: Any) -> None:
+    """Opcode BUILD, for objects alone: a class or function would keep its state for the files that follow."""
+    if callable(unpickler.stack[-2]):
+        raise pickle.UnpicklingError("a state for a class or a function")
+    pickle._Unpickler.dispatch[pickle.BUILD[0]](unpickler)
+
+
+class DataUnpickler(pickle._Unpickler):
+    """Unpickles arrays, tensors and plain containers. No other class or function is ever imported.
+
+    Built on pickle's version in Python: that in C makes room for as many objects as a number in a file says.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BYTEARRAY8[0]: _read_bytearray,
+        pickle.BUILD[0]: _set_state,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         """What `module.name` stands for: a known data type, or an inert stand-in.
@@ -127,7 +258,7 @@ class DataUnpickler(pickle.Unpickler):
         return type(name.rpartition(".")[2], (Inert,), {"class_name": f"{module}.{name}"})
 
 
-def _load(file: io.BufferedIOBase, **options: Any) -> Any:
+def _load(file: Any, **options: Any) -> Any:
     return DataUnpickler(file, **options).load()
 
 
@@ -142,9 +273,12 @@ def read_guarded(path: Path, read: Callable[[], Any]) -> Any:
 
     Raises:
         WeightsInvalid: always with the file's name in front.
+        WeightsMissing: as `read` raised it.
     """
     try:
         return read()
+    except WeightsMissing:
+        raise
     except WeightsInvalid as error:
         raise WeightsInvalid(f"{path.name}: {error}") from error
     except Exception as error:
@@ -161,8 +295,9 @@ def read_pickle(path: Path) -> Any:
     """
 
     def read() -> Any:
-        with path.open("rb") as file:
-            return _load(file, encoding="latin1")  # Python 2 strings hold array bytes
+        # Mapped, since a file makes room for as many bytes as a read asks for before it reads them.
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _load(content, encoding="latin1")  # Python 2 strings hold array bytes
 
     return read_guarded(path, read)
 
@@ -185,3 +320,51 @@ def read_npy(path: Path) -> np.ndarray:
         return npy_format.read_array(content, allow_pickle=False)
 
     return read_guarded(path, read)  # type: ignore[no-any-return]  # read_guarded passes through
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `torch.save` wrote, without importing or running anything that it names.
+
+    Tensors of today's (zip) format are mapped from the file, so a checkpoint larger than the memory can
+    be read; those of the format before torch 1.6 are loaded.
+
+    Raises:
+        WeightsInvalid: not such a file, broken, or made to run code.
+    """
+
+    def read() -> Any:
+        zipped = zipfile.is_zipfile(path)
+        if zipped:
+            with zipfile.ZipFile(path) as archive:
+                if any(name.endswith("constants.pkl") for name in archive.namelist()):
+                    raise WeightsInvalid("this is a TorchScript program, a checkpoint of weights is needed")
+        else:
+            with path.open("rb") as file:
+                if file.read(1) != b"\x80":
+                    raise ValueError("neither a zip archive nor a pickle")
+        return torch.load(
+            path, map_location="cpu", mmap=zipped, weights_only=False, pickle_module=TORCH_PICKLE_MODULE
+        )
+
+    content = read_guarded(path, read)
+    if not isinstance(content, dict):
+        raise WeightsInvalid(
+            f"{path.name}: a checkpoint is a dictionary, this holds a {type(content).__name__}"
+        )
+    return content
+
+
+def checkpoint_tensors(path: Path, entry: str) -> dict[str, Tensor]:
+    """The tensors under a checkpoint's `entry`.
+
+    Raises:
+        WeightsInvalid: not a checkpoint, broken, no such entry, or made to run code.
+    """
+    content = read_checkpoint(path)
+    state = content.get(entry)
+    if not isinstance(state, Mapping):
+        found = ", ".join(sorted(str(key) for key in content)[:8]) or "nothing"
+        raise WeightsInvalid(
+            f"{path.name}: the entry `{entry}` with the weights is missing (there is: {found})"
+        )
+    return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}

@@ -10,11 +10,10 @@ from jaxtyping import Bool, Float32, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from model_cache.errors import EngineMissing, WeightsMissing
+from model_cache.errors import WeightsMissing
 from model_cache.networks.detector import Detector
-from model_cache.store.manifest import UPSTREAM_DETECTORS
-from model_cache.store.state import OFFICIAL_FOLDER, package_caches
-from model_cache.upstream.shims import DOCS, Official, on_device
+from model_cache.store.manifest import OFFICIAL_FOLDER, UPSTREAM_DETECTORS, package_caches
+from model_cache.upstream.shims import Official, on_device
 
 SCORE_FLOOR = 0.5  # PHALP: setup_detectron2
 MASK_RCNN_NMS = 0.4
@@ -36,22 +35,19 @@ def official_detector(
     Its second detector (boxes given, masks predicted) is never built: ground-truth boxes are no input here.
 
     Args:
-        official: the packages.
+        official: the packages, imported with detectron2.
         name: `phalp.detector`.
         weights: the checkpoint; by default the store's, else the one detectron2 has downloaded.
         store: the weights store.
         device: where to run it.
 
     Raises:
-        EngineMissing: detectron2 cannot be imported.
         WeightsMissing: the checkpoint is in none of these places.
     """
     path = find_checkpoint(name, weights, store)
-    try:
-        from detectron2 import model_zoo
-        from detectron2.config import LazyConfig
-    except ImportError as error:
-        raise EngineMissing(f"detectron2 cannot be imported ({error}); {DOCS}") from error
+    from detectron2 import model_zoo  # there, or `official` would not be
+    from detectron2.config import LazyConfig
+
     if name == "vitdet":
         config = LazyConfig.load(str(Path(official.phalp.__file__).parent.parent / _VITDET_CONFIG))
         for predictor in config.model.roi_heads.box_predictors:
@@ -79,8 +75,9 @@ def find_checkpoint(name: OfficialDetectorName, weights: Path | None, store: Pat
     path = next((path for path in places if path.is_file()), None)
     if path is None:
         raise WeightsMissing(
-            f"the checkpoint of the detector {name} is not at {' or '.join(map(str, places))}; "
-            "name it by UPSTREAM_DETECTOR_WEIGHTS"
+            f"the checkpoint of the detector {name} is not at {' or '.join(map(str, places))}: get it by "
+            "`python -m model_cache fetch --engine upstream`, name it by UPSTREAM_DETECTOR_WEIGHTS, or do "
+            "without it by UPSTREAM_DETECTOR=native"
         )
     return path
 

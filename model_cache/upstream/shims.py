@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float32, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from transformers.utils import is_torchvision_available
 
 from model_cache.errors import EngineMissing
 from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, compiled_fill, depth_maps
@@ -39,7 +40,13 @@ SCRIPT = "track.py"
 # (PHALP: phalp/utils/io.py).
 NEVER_USED = ("pyrender", "pytube")
 # Needed by the official detectors alone (PHALP: phalp/trackers/PHALP.py, phalp/utils/utils_detectron2.py).
-DETECTRON = "detectron2"
+# detectron2 computes with torchvision; on our way without it torchvision is imported (by timm, 4D-Humans:
+# hmr2/utils/mesh_renderer.py, PHALP: phalp/utils/io.py, phalp/visualize/visualizer.py) and never called.
+OF_DETECTORS = ("detectron2", "torchvision")
+DETECTORS_NEED = (
+    "PHALP's own detectors need detectron2 and a torchvision of torch's own build, "
+    "UPSTREAM_DETECTOR=native needs neither"
+)
 
 
 MODULES = {
@@ -66,28 +73,30 @@ class Official(SimpleNamespace):
     """
 
 
-def import_official(script: Path | None = None, *, with_detectron: bool = True) -> Official:
+def import_official(script: Path | None, *, with_detectron: bool) -> Official:
     """Imports the official packages; nothing is downloaded and no display or EGL is opened.
 
     Args:
-        script: 4D-Humans' `track.py`, which its setup.py does not install; by default it is looked for
-            beside the package `hmr2`, where it lies in a checkout.
+        script: 4D-Humans' `track.py`, which its setup.py does not install; None: it is looked for beside the
+            package `hmr2`, where it lies in a checkout.
         with_detectron: whether one of the official detectors will be built.
 
     Raises:
         EngineMissing: a package or the script is missing or cannot be imported; the message says which.
     """
-    absent = NEVER_USED if with_detectron else (*NEVER_USED, DETECTRON)
+    absent = NEVER_USED if with_detectron else (*NEVER_USED, *OF_DETECTORS)
     try:
         with imports_without(absent):
-            path = script or _script_beside_package()
+            path = script.expanduser() if script else _script_beside_package()
             modules = {role: importlib.import_module(name) for role, name in MODULES.items()}
             loaded = _load_script(path)
     except EngineMissing:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise EngineMissing(f"the official packages cannot be imported ({reason}); {DOCS}") from error
+        reason = f"({type(error).__name__}: {error})"
+        if with_detectron:
+            reason += f"; {DETECTORS_NEED}"
+        raise EngineMissing(f"the official packages cannot be imported {reason}; {DOCS}") from error
     return Official(**modules, script=loaded, tracking_class=_corrected(loaded.HMR2_4dhuman))
 
 
@@ -258,7 +267,9 @@ def imports_without(absent: Sequence[str]) -> Iterator[None]:
     PHALP, while they are imported: phalp/trackers/PHALP.py and phalp/models/hmar/hmr.py silence all warnings;
     phalp/external/deep_sort_/tracker.py sets numpy's print options, and track.py beside it imports a
     namespace that scipy has deprecated.
+    transformers remembers for good whether torchvision is there: it is asked before a stand-in is.
     """
+    is_torchvision_available()
     finder = _StandIns(absent)
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if finder.stands_in_for(name)}
     sys.meta_path.insert(0, finder)

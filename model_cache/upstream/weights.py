@@ -1,7 +1,7 @@
 """The official files, read for the official networks: every needed key accounted for, no pickle executed.
 
-Files are taken from the store (`official/`, as `python -m handler weights fetch` leaves them) or from where
-the official packages keep them (`~/.cache/4DHumans`, `~/.cache/phalp`), so one download serves both engines.
+They are taken from the store (`official/`, where `weights fetch` puts them) or from the official packages'
+caches (`~/.cache/4DHumans`, `~/.cache/phalp`), so one download serves both engines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,17 @@ from model_cache.networks.decoder import HeadConfig
 from model_cache.networks.smpl import BodyData
 from model_cache.networks.vit import VitConfig
 from model_cache.store.body_files import read_body, read_joint_regressor
-from model_cache.store.checkpoints import read_checkpoint, read_yaml, tensors_of
 from model_cache.store.files import sha256_of
 from model_cache.store.hmr2_weights import HMR2_IGNORED, hmr2_configs, hmr2_shapes
-from model_cache.store.keys import account
-from model_cache.store.manifest import OFFICIAL_FILES
+from model_cache.store.keys import account, read_yaml
+from model_cache.store.manifest import FETCH, OFFICIAL_FILES, official_file, package_caches
 from model_cache.store.phalp_weights import (
     appearance_tensors,
     pose_statistics,
     predictor_tensors,
     uv_map_tensors,
 )
-from model_cache.store.state import official_file, package_caches
+from model_cache.store.pickles import checkpoint_tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +72,11 @@ def read_official(store: Path, caches: Sequence[Path] | None = None) -> Official
     """
     paths = find_official(store, package_caches() if caches is None else caches)
     hmr2_path = paths["hmr2_checkpoint"]
-    state = tensors_of(read_checkpoint(hmr2_path), "state_dict", hmr2_path.name)
+    state = checkpoint_tensors(hmr2_path, "state_dict")
     vit, head = hmr2_configs(state, read_yaml(paths["hmr2_config"]), hmr2_path.name)
     encoder_path, predictor_path = paths["appearance_checkpoint"], paths["predictor_checkpoint"]
-    encoder = tensors_of(read_checkpoint(encoder_path), "model", encoder_path.name)
-    predictor = tensors_of(read_checkpoint(predictor_path), "state_dict", predictor_path.name)
+    encoder = checkpoint_tensors(encoder_path, "model")
+    predictor = checkpoint_tensors(predictor_path, "state_dict")
     config = read_yaml(paths["predictor_config"])
     return OfficialWeights(
         hmr2=account(state, hmr2_shapes(vit, head), HMR2_IGNORED, hmr2_path.name).used,
@@ -101,16 +100,12 @@ def find_official(store: Path, caches: Sequence[Path]) -> dict[str, Path]:
     Raises:
         WeightsMissing: files are in none of these places; all of them are named.
     """
-    found: dict[str, Path] = {}
-    for file in OFFICIAL_FILES:
-        in_caches = (cache / file.path for cache in caches)
-        path = official_file(store, file) or next((p for p in in_caches if p.is_file()), None)
-        if path is not None:
-            found[file.role] = path
+    paths = {file.role: official_file(store, file, caches) for file in OFFICIAL_FILES}
+    found = {role: path for role, path in paths.items() if path}
     missing = [f"{file.path} (from {file.origin})" for file in OFFICIAL_FILES if file.role not in found]
     if missing:
         raise WeightsMissing(
             "ENGINE=upstream needs the official files, in the store or in ~/.cache; run "
-            f"`python -m handler weights fetch`. Missing: {'; '.join(missing)}"
+            f"`{FETCH}`. Missing: {'; '.join(missing)}"
         )
     return found

@@ -1,1 +1,1 @@
-"""From deploy.yaml to a running endpoint on RunPod: plan, apply, status, destroy. Knows nothing of jobs."""
+"""From deploy.yaml to a running endpoint on RunPod: plan, apply, status, destroy."""

@@ -1,4 +1,4 @@
-"""RunPod's REST API v2, as far as an endpoint needs it. Knows nothing of deploy.yaml.
+"""RunPod's REST API v2 and its answers, as far as an endpoint needs them.
 
 https://docs.runpod.io/api-reference-v2: errors are RFC 9457 documents; 429 comes with Retry-After and
 RateLimit headers.
@@ -8,30 +8,116 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import stamina
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 
-from handler.settings import DeploySettings
 from handler.transfer.numbers import whole_number
 from ops.deploy.errors import ApiError, DeployError
-from ops.deploy.live import (
-    EndpointList,
-    GpuType,
-    GpuTypes,
-    LiveEndpoint,
-    NamedEndpoint,
-    Releases,
-    Workers,
-    parse,
-)
+from ops.deploy.settings import DeploySettings
 
 USER_AGENT = "hmr2-phalp-worker-deploy/1"  # RunPod is reported to block the defaults of some libraries
 MAX_SHOWN_ERRORS = 10
 
 # RateLimit: "minute";r=0;t=12, "hour";r=2800;t=1812   (r: requests left, t: seconds until more)
 _QUOTA = re.compile(r";\s*r=(?P<left>[0-9]{1,20});\s*t=(?P<seconds>[0-9]{1,20})")
+
+A = TypeVar("A")
+
+
+class Answer(BaseModel):
+    """Part of an answer: unknown keys are RunPod's business, values are never repeated in errors."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+
+class LiveGpu(Answer):
+    """The cards of an endpoint."""
+
+    pools: tuple[str, ...]
+    excluded_types: tuple[str, ...] = ()
+    count: int = 1
+    min_cuda_version: str | None = None
+    allowed_cuda_versions: tuple[str, ...] = ()
+
+
+class LiveWorkers(Answer):
+    """The bounds of an endpoint's workers."""
+
+    min: int
+    max: int
+    idle_timeout: int | None = None  # left out for REQUEST_COUNT
+
+
+class LiveEndpoint(Answer):
+    """An endpoint as it is. `gpu` is None for an endpoint on CPUs."""
+
+    id: str
+    name: str
+    type: str | None = None
+    image: str | None = None
+    args: str = ""
+    disk: int | None = None
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
+    ports: tuple[str, ...] = ()
+    registry: str | None = None
+    gpu: LiveGpu | None = None
+    workers: LiveWorkers
+    scaling: dict[str, str | float]
+    timeout: int
+    flashboot: str
+    data_center_ids: tuple[str, ...] = ()
+    network_volumes: tuple[str, ...] = ()
+    request_urls: dict[str, str] = Field(default_factory=dict)
+
+
+class NamedEndpoint(Answer):
+    """One of the account's endpoints, which may be of any kind and age."""
+
+    id: str
+    name: str
+
+
+class Rollout(Answer):
+    """How far the newest release has come."""
+
+    in_progress: bool
+    workers_on_latest: int
+    workers_total: int
+
+
+class Releases(Answer):
+    """An endpoint's releases; only the newest one's progress matters here."""
+
+    endpoint_version: int | None = None
+    rollout: Rollout
+
+
+class WorkerCounts(Answer):
+    """Workers by what they are doing."""
+
+    running: int
+    idle: int
+    initializing: int
+    throttled: int
+    unhealthy: int
+    total: int
+
+
+class GpuType(Answer):
+    """One card in the catalogue; `pool` is None if no serverless worker can have it."""
+
+    id: str
+    pool: str | None
 
 
 class RestApi:
@@ -48,7 +134,7 @@ class RestApi:
 
     def endpoints(self) -> tuple[NamedEndpoint, ...]:
         """All endpoints of the account."""
-        return parse(EndpointList, self._call("GET", "/serverless")).endpoints
+        return parse(tuple[NamedEndpoint, ...], self._call("GET", "/serverless"), "endpoints")
 
     def endpoint(self, endpoint_id: str) -> LiveEndpoint:
         """One endpoint."""
@@ -74,46 +160,33 @@ class RestApi:
         """How far the newest release has come."""
         return parse(Releases, self._call("GET", f"/serverless/{endpoint_id}/releases"))
 
-    def workers(self, endpoint_id: str) -> Workers:
+    def workers(self, endpoint_id: str) -> WorkerCounts:
         """What the endpoint's workers are doing."""
-        return parse(Workers, self._call("GET", f"/serverless/{endpoint_id}/workers"))
+        return parse(WorkerCounts, self._call("GET", f"/serverless/{endpoint_id}/workers"), "summary")
 
     def gpu_types(self) -> tuple[GpuType, ...]:
         """The catalogue of cards and the pools they are in."""
-        return parse(GpuTypes, self._call("GET", "/catalog/gpus")).gpus
+        return parse(tuple[GpuType, ...], self._call("GET", "/catalog/gpus"), "gpus")
 
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, repeatable: bool = True
     ) -> dict[str, Any]:
+        what = f"{method} {path}"
         attempts = stamina.retry_context(
             on=retry_after(self._settings, repeatable=repeatable),
-            attempts=self._settings.deploy_attempts,
+            attempts=self._settings.attempts,
             timeout=None,
             wait_initial=0.5,
             wait_max=8.0,
         )
         for attempt in attempts:
             with attempt:
-                return self._once(method, path, body)
+                try:
+                    response = self._client.request(method, path.lstrip("/"), json=body)
+                except httpx2.TransportError as error:
+                    raise ApiError(f"RunPod did not answer {what}: {type(error).__name__}") from error
+                return _content(what, response)
         raise AssertionError("stamina ends with a result or an exception")
-
-    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-        what = f"{method} {path}"
-        try:
-            response = self._client.request(method, path.lstrip("/"), json=body)
-        except httpx2.TransportError as error:
-            raise ApiError(f"RunPod did not answer {what}: {type(error).__name__}") from error
-        if not response.is_success:
-            raise _refusal(what, response)
-        if response.status_code == HTTPStatus.NO_CONTENT:
-            return {}
-        try:
-            content = response.json()
-        except ValueError as error:
-            raise ApiError(f"RunPod answered {what} with something that is not JSON") from error
-        if not isinstance(content, dict):
-            raise DeployError(f"RunPod answered {what} with something that is not an object")
-        return content
 
 
 @contextmanager
@@ -131,9 +204,25 @@ def open_api(settings: DeploySettings) -> Iterator[RestApi]:
         "Accept": "application/json",
     }
     with httpx2.Client(
-        base_url=settings.deploy_url, headers=headers, timeout=settings.deploy_timeout_seconds
+        base_url=settings.deploy_url, headers=headers, timeout=settings.timeout_seconds
     ) as client:
         yield RestApi(client, settings)
+
+
+def parse(kind: type[A], content: Mapping[str, Any], part: str | None = None) -> A:
+    """An answer of RunPod's, or one part of it, as `kind`.
+
+    Raises:
+        DeployError: it is not what RunPod's published API says.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(content if part is None else content.get(part))
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, ([part] if part else []) + list(problem["loc"])))
+        raise DeployError(
+            f"RunPod's answer is not what its API describes: {place}: {problem['msg']}"
+        ) from None
 
 
 def retry_after(settings: DeploySettings, *, repeatable: bool) -> Callable[[Exception], bool | float]:
@@ -149,10 +238,24 @@ def retry_after(settings: DeploySettings, *, repeatable: bool) -> Callable[[Exce
             return False
         if error.status == HTTPStatus.TOO_MANY_REQUESTS:
             wait = error.retry_after_seconds
-            return True if wait is None else wait <= settings.deploy_wait_seconds and max(wait, 0.1)
+            return True if wait is None else wait <= settings.longest_wait_seconds and max(wait, 0.1)
         return repeatable and error.unsettled
 
     return decide
+
+
+def _content(what: str, response: httpx2.Response) -> dict[str, Any]:
+    if not response.is_success:
+        raise _refusal(what, response)
+    if response.status_code == HTTPStatus.NO_CONTENT:
+        return {}
+    try:
+        content = response.json()
+    except ValueError as error:
+        raise ApiError(f"RunPod answered {what} with something that is not JSON") from error
+    if not isinstance(content, dict):
+        raise DeployError(f"RunPod answered {what} with something that is not an object")
+    return content
 
 
 def _refusal(what: str, response: httpx2.Response) -> ApiError:
@@ -182,9 +285,5 @@ def _quota_free_in(headers: httpx2.Headers) -> float | None:
     given = whole_number(headers.get("Retry-After"))
     if given is not None:
         return given
-    spent = [
-        float(match["seconds"])
-        for match in _QUOTA.finditer(headers.get("RateLimit", ""))
-        if match["left"] == "0"
-    ]
-    return max(spent, default=None)
+    quotas = _QUOTA.finditer(headers.get("RateLimit", ""))
+    return max((float(match["seconds"]) for match in quotas if match["left"] == "0"), default=None)

@@ -1,4 +1,4 @@
-"""Find, create, change, wait for and remove one endpoint, by its exact name. Knows no terminal."""
+"""Find, create, change, wait for and remove one endpoint, by its exact name."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -7,11 +7,10 @@ from typing import Any
 
 import stamina
 
-from handler.settings import DeploySettings
-from ops.deploy.api import RestApi
+from ops.deploy.api import LiveEndpoint, RestApi
 from ops.deploy.errors import ApiError, DeployError, ReleasePending
-from ops.deploy.live import LiveEndpoint
 from ops.deploy.plan import Plan, make_plan
+from ops.deploy.settings import DeploySettings
 
 Tell = Callable[[str], None]
 
@@ -104,9 +103,7 @@ def _create_once(api: RestApi, plan: Plan, settings: DeploySettings) -> LiveEndp
     def unsettled(error: Exception) -> bool:
         return isinstance(error, ApiError) and error.unsettled
 
-    attempts = stamina.retry_context(
-        on=unsettled, attempts=settings.deploy_attempts, timeout=None, wait_max=8.0
-    )
+    attempts = stamina.retry_context(on=unsettled, attempts=settings.attempts, timeout=None, wait_max=8.0)
     for attempt in attempts:
         with attempt:
             if attempt.num > 1 and (found := find_endpoint(api, plan.name)):
@@ -139,7 +136,7 @@ def _wait_for_release(
             raise ReleasePending(
                 f"everything is written, but {state}; busy workers finish first. See `status`"
             )
-        time.sleep(settings.deploy_poll_seconds)
+        time.sleep(settings.poll_seconds)
 
 
 def _check_pools(api: RestApi, gpu: Mapping[str, Any]) -> None:

@@ -1,43 +1,70 @@
-"""plan, apply, status and destroy as an operator sees them: lines, masked, and an exit code.
+"""`python -m handler deploy`: plan, apply, status and destroy.
 
-Exit codes: 0 fine or nothing to change, 1 error, 2 `plan` found changes. Knows nothing of typer.
+Exit codes: 0 fine or nothing to change, 1 error, 2 `plan` found changes. No line holds a secret.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from pydantic import ValidationError
+from rich.console import Console
+from typer.core import TyperGroup
 
 from handler import logs
-from handler.settings import DeploySettings, inherited_environment
-from ops.deploy.advice import advice
+from handler.settings import inherited_environment
 from ops.deploy.api import RestApi, open_api
 from ops.deploy.apply import apply_plan, destroy_endpoint, find_endpoint, plan_endpoint
+from ops.deploy.deploy_file import (
+    DeployFile,
+    check_image,
+    local_secrets,
+    read_deploy_file,
+    remarks,
+    resolve_environment,
+)
 from ops.deploy.environment import wrong_settings
 from ops.deploy.errors import DeployError
-from ops.deploy.image import check_image
 from ops.deploy.plan import Plan
-from ops.deploy.read import local_secrets, read_deploy_file, resolve_environment
-from ops.deploy.schema import DeployFile
+from ops.deploy.settings import DeploySettings
 
-FINE, FAILED, CHANGES = 0, 1, 2
+FAILED, CHANGES = 1, 2
+USAGE = 2  # how typer ends when it does not understand; here 2 means "there are changes"
 
 Say = Callable[[str], None]
+FileOption = Annotated[Path, typer.Option("--file", help="What the endpoint should be.")]
+ProfileOption = Annotated[str | None, typer.Option(help="One of the file's profiles.")]
+ImageOption = Annotated[str | None, typer.Option(help="Instead of the file's image; a version or a digest.")]
+
+DEPLOY_FILE = Path("deploy.yaml")
+
+
+class _Group(TyperGroup):
+    """Ends with 1 where typer would end with 2, so that 2 can only mean changes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if getattr(error, "exit_code", None) == USAGE:
+                error.exit_code = FAILED  # type: ignore[attr-defined]  # just seen
+            raise
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Make a RunPod endpoint what deploy.yaml says. Needs RUNPOD_API_KEY.",
+    no_args_is_help=True,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the operator typed."""
-
-    file: Path
-    profile: str | None = None
-    image: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class Session:
     """What a command works with; `say` and `warn` hide secrets."""
 
     file: DeployFile
@@ -62,128 +89,139 @@ class Desk:
         environment = resolve_environment(self.file, self.local)
         if wrong := wrong_settings(environment):
             raise DeployError("\n  ".join(["the worker would not start with this environment:", *wrong]))
-        for remark in advice(endpoint, environment):
+        for remark in remarks(endpoint, environment):
             self.warn(f"note: {remark}")
         return endpoint.body(check_image(chosen), environment)
 
-
-def plan(request: Request, say: Say, warn: Say) -> int:
-    """Show what apply would do."""
-
-    def action(desk: Desk) -> int:
-        todo = plan_endpoint(desk.api, desk.wanted(request.image), desk.file.secrets.keys())
-        _show(todo, desk.say)
-        return CHANGES if todo.changes else FINE
-
-    return _run(request, action, say, warn)
+    def plan(self, wanted: dict[str, Any]) -> Plan:
+        """What must change, shown."""
+        todo = plan_endpoint(self.api, wanted, self.file.secrets.keys())
+        for line in _plan_lines(todo):
+            self.say(line)
+        return todo
 
 
-def apply(request: Request, say: Say, warn: Say, *, wait: bool = True) -> int:
-    """Make the endpoint what deploy.yaml says, and wait until every worker is."""
+@app.command()
+def plan(file: FileOption = DEPLOY_FILE, profile: ProfileOption = None, image: ImageOption = None) -> None:
+    """Show what apply would do. Exit code 0: nothing, 2: changes, 1: error."""
+    with _session(file, profile) as session:
+        todo = session.plan(session.wanted(image))
+    if todo.changes:
+        raise typer.Exit(CHANGES)
 
-    def action(desk: Desk) -> int:
-        wanted, hidden = desk.wanted(request.image), desk.file.secrets.keys()
-        todo = plan_endpoint(desk.api, wanted, hidden)
-        _show(todo, desk.say)
-        live = apply_plan(desk.api, todo, wanted, desk.settings, hidden=hidden, tell=desk.say, wait=wait)
-        desk.say(f"{live.name} ({live.id}) is as deploy.yaml says")
+
+@app.command()
+def apply(
+    file: FileOption = DEPLOY_FILE,
+    profile: ProfileOption = None,
+    image: ImageOption = None,
+    wait: Annotated[bool, typer.Option(help="Wait until every worker runs the new release.")] = True,
+) -> None:
+    """Create or change the endpoint. Doing it twice changes nothing."""
+    with _session(file, profile) as session:
+        wanted = session.wanted(image)
+        live = apply_plan(
+            session.api,
+            session.plan(wanted),
+            wanted,
+            session.settings,
+            hidden=session.file.secrets.keys(),
+            tell=session.say,
+            wait=wait,
+        )
+        session.say(f"{live.name} ({live.id}) is as deploy.yaml says")
         if "run" in live.request_urls:
-            desk.say(f"send jobs to {live.request_urls['run']}")
-        return FINE
-
-    return _run(request, action, say, warn)
+            session.say(f"send jobs to {live.request_urls['run']}")
 
 
-def status(request: Request, say: Say, warn: Say) -> int:
-    """Show what is running."""
-
-    def action(desk: Desk) -> int:
-        name = desk.file.endpoint.name
-        live = find_endpoint(desk.api, name)
+@app.command()
+def status(file: FileOption = DEPLOY_FILE, profile: ProfileOption = None) -> None:
+    """Show the endpoint's image, workers, release and addresses."""
+    with _session(file, profile) as session:
+        name = session.file.endpoint.name
+        live = find_endpoint(session.api, name)
         if live is None:
             raise DeployError(f"there is no endpoint called {name}")
-        releases = desk.api.releases(live.id)
-        counts = desk.api.workers(live.id).summary.model_dump(exclude={"total"})
+        releases = session.api.releases(live.id)
+        counts = session.api.workers(live.id).model_dump(exclude={"total"})
         rollout = releases.rollout
-        desk.say(f"{live.name} ({live.id})")
-        desk.say(f"  image    {live.image}")
-        desk.say(f"  workers  {', '.join(f'{count} {state}' for state, count in counts.items())}")
-        desk.say(f"           {live.workers.min} to {live.workers.max}, flashboot {live.flashboot}")
         reach = f"{rollout.workers_on_latest} of {rollout.workers_total}" if rollout.in_progress else "all"
-        desk.say(f"  release  {releases.endpoint_version}, on {reach} workers")
+        session.say(f"{live.name} ({live.id})")
+        session.say(f"  image    {live.image}")
+        session.say(f"  workers  {', '.join(f'{count} {state}' for state, count in counts.items())}")
+        session.say(f"           {live.workers.min} to {live.workers.max}, flashboot {live.flashboot}")
+        session.say(f"  release  {releases.endpoint_version}, on {reach} workers")
         for use, url in live.request_urls.items():
-            desk.say(f"  {use:<8} {url}")
-        return FINE
-
-    return _run(request, action, say, warn)
+            session.say(f"  {use:<8} {url}")
 
 
-def destroy(request: Request, say: Say, warn: Say, *, name: str, yes: bool) -> int:
-    """Remove the endpoint, if its name was typed and confirmed."""
-
-    def action(desk: Desk) -> int:
-        meant = desk.file.endpoint.name
+@app.command()
+def destroy(
+    name: Annotated[str, typer.Argument(help="The endpoint's name, to be sure.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Without it nothing is removed.")] = False,
+    file: FileOption = DEPLOY_FILE,
+    profile: ProfileOption = None,
+) -> None:
+    """Remove the endpoint and cancel its jobs."""
+    with _session(file, profile) as session:
+        meant = session.file.endpoint.name
         if name != meant:
             raise DeployError(f"deploy.yaml is about {meant}, not {name}; nothing was removed")
-        live = find_endpoint(desk.api, meant)
+        live = find_endpoint(session.api, meant)
         if live is None:
-            desk.say(f"there is no endpoint called {meant}")
-            return FINE
-        busy = desk.api.workers(live.id).summary
-        desk.say(f"{live.name} ({live.id}): {busy.total} workers, {busy.running} of them at a job")
+            session.say(f"there is no endpoint called {meant}")
+            return
+        busy = session.api.workers(live.id)
+        session.say(f"{live.name} ({live.id}): {busy.total} workers, {busy.running} of them at a job")
         if not yes:
             raise DeployError("this cancels queued and running jobs for good; say --yes to do it")
-        destroy_endpoint(desk.api, live)
-        desk.say(f"removed {live.name} ({live.id})")
-        return FINE
-
-    return _run(request, action, say, warn)
+        destroy_endpoint(session.api, live)
+        session.say(f"removed {live.name} ({live.id})")
 
 
-def _run(request: Request, action: Callable[[Desk], int], say: Say, warn: Say) -> int:
+@contextmanager
+def _session(path: Path, profile: str | None) -> Iterator[Session]:
+    """What the commands share; an error inside the block is told, and ends the program with 1."""
+    out, err = Console(), Console(stderr=True)
     try:
         settings = DeploySettings()
     except ValidationError as error:
         problem = error.errors(include_input=False)[0]
-        warn(f"error: RUNPOD_{str(problem['loc'][0]).upper()} - {problem['msg']}")
-        return FAILED
+        _print(err, f"error: RUNPOD_{str(problem['loc'][0]).upper()} - {problem['msg']}")
+        raise typer.Exit(FAILED) from None
     local = inherited_environment()
-    key = settings.api_key.get_secret_value() if settings.api_key else ""
-    redact = logs.Redactor({key})
+    redact = logs.Redactor({settings.api_key.get_secret_value()} if settings.api_key else ())
     logs.configure("WARNING", redact, as_json=False)  # the retries' own lines go through it too
-    try:
-        file = read_deploy_file(request.file, request.profile)
-        with redact.hiding(local_secrets(file, local)), open_api(settings) as api:
-            desk = Desk(
-                file=file,
-                settings=settings,
-                api=api,
-                say=lambda line: say(redact(line)),
-                warn=lambda line: warn(redact(line)),
-                local=local,
-            )
-            try:
-                return action(desk)
-            except DeployError as error:
-                desk.warn(f"error: {error}")
-    except DeployError as error:
-        warn(redact(f"error: {error}"))
-    return FAILED
+    with ExitStack() as hiding:
+        try:
+            file = read_deploy_file(path, profile)
+            hiding.enter_context(redact.hiding(local_secrets(file, local)))
+            with open_api(settings) as api:
+                yield Session(
+                    file=file,
+                    settings=settings,
+                    api=api,
+                    say=lambda line: _print(out, redact(line)),
+                    warn=lambda line: _print(err, redact(line)),
+                    local=local,
+                )
+        except DeployError as error:
+            _print(err, redact(f"error: {error}"))
+            raise typer.Exit(FAILED) from None
 
 
-def _show(todo: Plan, say: Say) -> None:
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _plan_lines(todo: Plan) -> Iterator[str]:
     if not todo.changes:
-        say(f"{todo.name} ({todo.endpoint_id}): nothing to change")
-        return
-    say(
-        f"{todo.name}: to be created"
-        if todo.endpoint_id is None
-        else f"{todo.name} ({todo.endpoint_id}): to be changed"
-    )
-    for change in todo.changes:
-        if todo.endpoint_id is None:
-            say(f"  + {change.path}  {change.after}")
-        else:
-            say(f"  ~ {change.path}  {change.before} → {change.after}")
+        yield f"{todo.name} ({todo.endpoint_id}): nothing to change"
+    elif todo.endpoint_id is None:
+        yield f"{todo.name}: to be created"
+        yield from (f"  + {change.path}  {change.after}" for change in todo.changes)
+    else:
+        yield f"{todo.name} ({todo.endpoint_id}): to be changed"
+        yield from (f"  ~ {change.path}  {change.before} → {change.after}" for change in todo.changes)
     if todo.makes_release:
-        say("  workers are replaced as they become idle")
+        yield "  workers are replaced as they become idle"

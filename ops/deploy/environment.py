@@ -1,7 +1,4 @@
-"""Which environment variables a worker reads, which of them are secret, and which values it would refuse.
-
-Knows nothing of RunPod.
-"""
+"""Which environment variables a worker reads, which of them are secret, and which values it would refuse."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 import model_cache.settings
+import ops.weights.settings
 from handler.settings import Settings
 
 REFERENCE = re.compile(r"\{\{\s*RUNPOD_SECRET_[A-Za-z0-9_]+\s*\}\}")
@@ -41,8 +39,8 @@ def is_secret(name: str) -> bool:
 def wrong_settings(environment: Mapping[str, str]) -> list[str]:
     """What the worker would refuse at start: values that its settings do not accept, names it does not know.
 
-    Only names with one of our prefixes count as unknown; others may be anybody's (OMP_NUM_THREADS).
-    References are left alone: their values are not here.
+    Only names with one of our prefixes count as unknown: OMP_NUM_THREADS is for others to know. References
+    are left alone: their values are not here.
     """
     prefixes = {settings.model_config.get("env_prefix", "") for settings in _classes()}
     ours = tuple(prefixes - {"", _PLATFORM_PREFIX})
@@ -57,7 +55,7 @@ def wrong_settings(environment: Mapping[str, str]) -> list[str]:
     return wrong
 
 
-def strangers(environment: Mapping[str, str]) -> list[str]:
+def unknown_names(environment: Mapping[str, str]) -> list[str]:
     """Names that are neither settings of the worker nor RunPod's own."""
     known = worker_settings()
     return sorted(name for name in environment if name not in known and not name.startswith(_PLATFORM_PREFIX))
@@ -76,7 +74,7 @@ def _classes() -> Iterator[type[BaseSettings]]:
         assert isinstance(field.annotation, type)
         assert issubclass(field.annotation, BaseSettings)
         yield field.annotation
-    for value in vars(model_cache.settings).values():
+    for value in (*vars(model_cache.settings).values(), *vars(ops.weights.settings).values()):
         if isinstance(value, type) and issubclass(value, BaseSettings) and value is not BaseSettings:
             yield value
 

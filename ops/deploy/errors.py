@@ -1,4 +1,4 @@
-"""What can go wrong between deploy.yaml and RunPod. Knows nothing of exit codes.
+"""What can go wrong between deploy.yaml and RunPod.
 
 DeployError          deploy.yaml, the environment, or an endpoint that is not what it should be
 ├─ ApiError          RunPod refused or did not answer

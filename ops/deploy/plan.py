@@ -1,13 +1,13 @@
-"""What must change so that the endpoint is as deploy.yaml says. Knows no HTTP."""
+"""What must change so that the endpoint is as deploy.yaml says."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from handler.logs import HIDDEN
+from ops.deploy.api import LiveEndpoint
 from ops.deploy.environment import is_reference, is_secret
 from ops.deploy.errors import DeployError
-from ops.deploy.live import LiveEndpoint
 
 # A change of one of these replaces the workers, release by release; the rest is scaling and placement.
 CONTAINER = frozenset({"image", "args", "disk", "env", "ports", "registry"})
@@ -55,7 +55,7 @@ class Plan:
 
 
 def make_plan(wanted: Mapping[str, Any], live: LiveEndpoint | None, *, hidden: Collection[str] = ()) -> Plan:
-    """The shortest way from what is there to what is wanted.
+    """The smallest change that makes the endpoint what is wanted.
 
     Args:
         wanted: the body that would create the endpoint.

@@ -1,7 +1,4 @@
-"""RunPod's job API as callers know it: run, runsync, status, stream, cancel, retry, purge-queue, health.
-
-Knows nothing of workers but that the desk knows them.
-"""
+"""RunPod's job API as callers know it: run, runsync, status, stream, cancel, retry, purge-queue, health."""
 
 import time
 import uuid
@@ -14,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import AddressRefused, check_url, check_written_address
 from handler.transfer.numbers import whole_number
-from ops.endpoint.desk import Desk
-from ops.endpoint.jobs import FINAL, Job, status_document
+from ops.endpoint.queue import FINAL, Job
+from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.replies import Refused, answer, parse_object, read_body
+from ops.endpoint.settings import ServeSettings
 
 MAX_RUN_BYTES = 10 * 1000**2  # RunPod's limits
 MAX_RUNSYNC_BYTES = 20 * 1000**2
@@ -45,18 +43,13 @@ class RunRequest(BaseModel):
 
 
 class JobApi:
-    """The routes under `/v2/{endpoint_id}` that callers use.
+    """The routes under `/v2/local` that callers use."""
 
-    Args:
-        desk: where jobs are put and found.
-        intake: which addresses a webhook may have.
-        request_seconds: in which a request must have come whole.
-    """
-
-    def __init__(self, desk: Desk, intake: IntakeSettings, *, request_seconds: float) -> None:
-        self._desk = desk
+    def __init__(self, registry: WorkerRegistry, settings: ServeSettings, intake: IntakeSettings) -> None:
+        self._registry = registry
+        self._queue = registry.queue
+        self._request_seconds = settings.request_seconds
         self._intake = intake
-        self._request_seconds = request_seconds
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""
@@ -81,61 +74,55 @@ class JobApi:
         wait_ms = _wait_ms(request)
         job = await self._submit(request, max_bytes=MAX_RUNSYNC_BYTES, is_sync=True)
         deadline = time.monotonic() + wait_ms / 1000
-        while job.status not in FINAL and not self._desk.is_closing and time.monotonic() < deadline:
-            await self._desk.bell.wait(deadline - time.monotonic())
+        while job.status not in FINAL and not self._registry.is_closing and time.monotonic() < deadline:
+            await self._registry.changes.wait(deadline - time.monotonic())
             job = self._job(job.id)
-        return answer(status_document(job))
+        return answer(job.status_document())
 
     async def status(self, request: web.Request) -> web.Response:
         """A job's state, with progress or result as `output`."""
-        return answer(status_document(self._job(request.match_info["job_id"])))
+        return answer(self._job(request.match_info["job_id"]).status_document())
 
     async def stream(self, request: web.Request) -> web.Response:
-        """The parts that a generator handler has yielded since the last call."""
-        job = self._job(request.match_info["job_id"])
-        parts = [{"output": orjson.Fragment(body)} for body in self._desk.queue.read_chunks(job.id)]
-        return answer({"status": job.status.value, "stream": parts})
+        """A job's state; there are no parts, since the worker's handler yields none."""
+        return answer({"status": self._job(request.match_info["job_id"]).status.value, "stream": []})
 
     async def cancel(self, request: web.Request) -> web.Response:
         """End a job, queued or running; one that has ended stays as it is."""
-        job, stop = self._desk.queue.cancel(request.match_info["job_id"])
+        job, stops = self._queue.cancel(request.match_info["job_id"])
         if job is None:
             raise _unknown()
-        self._desk.stop([stop] if stop else [])
-        self._desk.bell.ring()
+        self._registry.stop(stops)
         return answer({"id": job.id, "status": job.status.value})
 
     async def retry(self, request: web.Request) -> web.Response:
         """Queue a failed or timed-out job again."""
         job = self._job(request.match_info["job_id"])
-        again = self._desk.queue.retry(job.id)
+        again = self._queue.retry(job.id)
         if again is None:
             raise Refused(409, f"only FAILED and TIMED_OUT jobs can be retried, this one is {job.status}")
-        self._desk.bell.ring()
         return answer({"id": again.id, "status": again.status.value})
 
     async def purge_queue(self, _: web.Request) -> web.Response:
         """Cancel every job that waits."""
-        removed = self._desk.queue.purge()
-        self._desk.bell.ring()
+        removed = self._queue.purge()
         return answer({"removed": removed, "status": "completed"})
 
     async def health(self, _: web.Request) -> web.Response:
         """How many jobs and workers are in which state."""
-        return answer({"jobs": self._desk.queue.counts(), "workers": self._desk.workers()})
+        return answer({"jobs": self._queue.counts(), "workers": self._registry.counts()})
 
     async def _submit(self, request: web.Request, *, max_bytes: int, is_sync: bool) -> Job:
-        if self._desk.is_closing:
+        if self._registry.is_closing:
             raise Refused(503, "the endpoint is shutting down")
-        raw = await read_body(request, max_bytes=max_bytes, seconds=self._request_seconds)
-        body = parse_object(raw)
+        body = parse_object(await read_body(request, max_bytes=max_bytes, seconds=self._request_seconds))
         try:
             asked = RunRequest.model_validate(body)
         except ValidationError as error:
-            raise Refused(400, _in_words(error)) from None
+            raise Refused(400, _problems(error)) from None
         if asked.webhook is not None:
             self._check_webhook(asked.webhook)
-        job = self._desk.queue.submit(
+        return self._queue.submit(
             f"{'sync-' if is_sync else ''}{uuid.uuid4()}-l1",
             orjson.dumps(body),
             webhook=asked.webhook,
@@ -143,18 +130,16 @@ class JobApi:
             execution_timeout_seconds=_seconds(asked.policy.executionTimeout),
             ttl_seconds=_seconds(asked.policy.ttl),
         )
-        self._desk.bell.ring()
-        return job
 
     def _check_webhook(self, url: str) -> None:
-        """What is wrong with the URL itself; where its host name leads is seen when it is called."""
+        """Refuse a URL that can never be called; its host name is looked up only when it is."""
         try:
             check_written_address(check_url(url, self._intake), self._intake)
         except AddressRefused as error:
             raise Refused(400, f"webhook: {error}") from None
 
     def _job(self, job_id: str) -> Job:
-        job = self._desk.queue.get(job_id)
+        job = self._queue.get(job_id)
         if job is None:
             raise _unknown()
         return job
@@ -165,7 +150,7 @@ def _get_and_post(path: str, handle: Any) -> list[web.RouteDef]:
 
 
 def _unknown() -> Refused:
-    return Refused(404, "no such job: it never was, its time is over, or its result is no longer kept")
+    return Refused(404, "there is no such job; jobs past their ttl and old results are deleted")
 
 
 def _seconds(milliseconds: int | None) -> float | None:
@@ -179,7 +164,7 @@ def _wait_ms(request: web.Request) -> int:
     return wait_ms
 
 
-def _in_words(error: ValidationError) -> str:
-    """What is wrong where, without the values: they hold URLs."""
+def _problems(error: ValidationError) -> str:
+    """What is wrong where, without the values: they may be presigned URLs."""
     problems = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in problems[:5])

@@ -1,7 +1,4 @@
-"""The endpoint: callers' and workers' routes on one address, and the clock that drives the queue.
-
-Knows nothing of processes or storage.
-"""
+"""The endpoint: callers' and workers' routes on one address, and the clock that drives the queue."""
 
 import asyncio
 import hmac
@@ -12,30 +9,28 @@ from contextlib import asynccontextmanager
 import structlog
 from aiohttp import web
 
-from handler.settings import IntakeSettings, ServeSettings
+from handler.settings import IntakeSettings
 from ops.endpoint.api import JobApi
-from ops.endpoint.desk import Desk
+from ops.endpoint.errors import CannotServe
+from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.replies import Handle, Refused, errors_as_json
+from ops.endpoint.settings import ENDPOINT_ID, ServeSettings
 from ops.endpoint.webhook import call_due_webhooks
 from ops.endpoint.worker_api import WorkerApi
 
 SWEEP_SECONDS = 0.5
-STUMBLE_SECONDS = 2.0
+PAUSE_AFTER_ERROR_SECONDS = 2.0
 LINGER_SECONDS = 10.0  # for the rest of a refused body, so that its sender can read the answer
 
 log = structlog.get_logger(__name__)
 
 
-class AddressUnavailable(RuntimeError):
-    """The address cannot be listened on."""
-
-
 class Endpoint:
-    """One endpoint over a desk.
+    """One endpoint.
 
     Args:
-        desk: the meeting point of callers and workers.
-        settings: names, keys, limits.
+        registry: the workers and their queue.
+        settings: keys and limits.
         intake: which addresses webhooks may have.
         worker_key: what workers must send.
 
@@ -44,11 +39,11 @@ class Endpoint:
     """
 
     def __init__(
-        self, desk: Desk, settings: ServeSettings, intake: IntakeSettings, *, worker_key: str
+        self, registry: WorkerRegistry, settings: ServeSettings, intake: IntakeSettings, *, worker_key: str
     ) -> None:
         if not worker_key:
             raise ValueError("the worker key is empty")
-        self._desk = desk
+        self._registry = registry
         self._settings = settings
         self._intake = intake
         self._worker_key = worker_key
@@ -56,16 +51,16 @@ class Endpoint:
 
     @asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[str]:
-        """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/ENDPOINT`.
+        """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/local`.
 
         Raises:
-            AddressUnavailable: it cannot.
+            CannotServe: the address is in use, or is none of this machine.
         """
-        prefix = f"/v2/{self._settings.endpoint_id}"
+        prefix = f"/v2/{ENDPOINT_ID}"
         app = web.Application(middlewares=[errors_as_json])
         seconds = self._settings.request_seconds
-        job_api = JobApi(self._desk, self._intake, request_seconds=seconds)
-        worker_api = WorkerApi(self._desk, request_seconds=seconds, hold_seconds=self._settings.hold_seconds)
+        job_api = JobApi(self._registry, self._settings, self._intake)
+        worker_api = WorkerApi(self._registry, self._settings)
         app.add_routes(_guarded(job_api.routes(prefix), self._client_key))
         app.add_routes(_guarded(worker_api.routes(prefix), self._worker_key))
         runner = web.AppRunner(
@@ -81,7 +76,7 @@ class Endpoint:
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
-                raise AddressUnavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+                raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from error
             bound_port = runner.addresses[0][1]
             yield f"http://{_in_url(host)}:{bound_port}{prefix}"
         finally:
@@ -94,26 +89,26 @@ class Endpoint:
             tasks.create_task(_repeatedly(self._call_webhooks))
 
     async def _sweep(self) -> None:
-        self._desk.sweep()
+        self._registry.sweep()
         await asyncio.sleep(SWEEP_SECONDS)
 
     async def _call_webhooks(self) -> None:
         timeout = self._settings.webhook_timeout_seconds
-        if not await call_due_webhooks(self._desk.queue, self._intake, timeout):
-            await self._desk.bell.wait(SWEEP_SECONDS)
+        if not await call_due_webhooks(self._registry.queue, self._intake, timeout):
+            await self._registry.changes.wait(SWEEP_SECONDS)
 
 
 async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
-    """Do a step for ever: a full disk, say, must not end it."""
+    """Do a step for ever: an error must not end it, a full disk for example."""
     while True:
         try:
             await step()
         except sqlite3.OperationalError as error:
-            log.error("the queue cannot be written; what time does to jobs waits", error=str(error))
-            await asyncio.sleep(STUMBLE_SECONDS)
+            log.error("the queue cannot be written; time limits and webhooks wait", error=str(error))
+            await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
         except Exception:
-            log.exception("the endpoint's clock stumbled")
-            await asyncio.sleep(STUMBLE_SECONDS)
+            log.exception("time limits or webhooks failed, and are tried again")
+            await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
 
 
 def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:
@@ -129,7 +124,7 @@ def _checked(handle: Handle, key: str | None) -> Handle:
                 raise Refused(403, "web pages may not use an endpoint without a key; set SERVE_API_KEY")
             return await handle(request)
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        # The bytes as they came: header values are not always text.
+        # As bytes: header values are not always text.
         if not hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), key.encode()):
             raise Refused(401, "the Authorization header holds no valid key")
         return await handle(request)

@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, and how to know one again. Knows nothing of what they do."""
+"""Child processes that end with their parent, and how to tell one from a later process with its number."""
 
 import contextlib
 import ctypes
@@ -27,9 +27,10 @@ def ending_with_parent(signum: signal.Signals) -> Callable[[], None]:
 
 
 def birth(pid: int) -> str | None:
-    """When a living process was started, in ticks since boot; tells a process from a later one of its number.
+    """When a living process was started, in ticks since boot.
 
-    None if there is none (a zombie is none), or the system does not say.
+    Unlike the date that psutil gives, it stays the same when the clock is set. None if there is no such
+    process (a zombie is none), or the system does not say.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

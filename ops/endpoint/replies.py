@@ -1,4 +1,4 @@
-"""JSON answers of the endpoint, errors among them. Knows nothing of jobs or workers."""
+"""Request bodies in, JSON answers out, errors among them."""
 
 import asyncio
 import sqlite3
@@ -29,29 +29,26 @@ def answer(document: object, *, status: int = 200) -> web.Response:
 
 
 async def read_body(request: web.Request, *, max_bytes: int, seconds: float) -> bytes:
-    """The body of a request.
-
-    Args:
-        request: whose body has not been read.
-        max_bytes: of the body, decompressed.
-        seconds: in which it must have come whole.
+    """The body of a request, decompressed.
 
     Raises:
-        Refused: 413, it is too large; 408, it does not come; 400, it is not coded as its headers say.
+        Refused: 413, it is larger than `max_bytes`; 408, it has not arrived within `seconds`; 400, it cannot
+            be decompressed.
     """
+    too_large = Refused(413, f"the body is larger than {max_bytes} bytes")
     if request.content_length is not None and request.content_length > max_bytes:
-        raise Refused(413, f"the body is larger than {max_bytes} bytes")
+        raise too_large
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
             async for part in request.content.iter_chunked(1 << 16):
                 body += part
                 if len(body) > max_bytes:
-                    raise Refused(413, f"the body is larger than {max_bytes} bytes")
+                    raise too_large
     except TimeoutError:
-        raise Refused(408, f"the body did not come within {seconds:g} s") from None
+        raise Refused(408, f"the body did not arrive within {seconds:g} s") from None
     except web.RequestPayloadError:
-        raise Refused(400, "the body is not coded as its headers say") from None
+        raise Refused(400, "the body is not encoded as its headers say") from None
     return bytes(body)
 
 
@@ -66,7 +63,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         orjson.dumps([document])  # a batch of jobs is a list of them
     except orjson.JSONDecodeError:
         raise Refused(400, "the body is not JSON") from None
-    except orjson.JSONEncodeError:  # reading goes deeper than writing
+    except orjson.JSONEncodeError:  # orjson reads deeper nesting than it writes
         raise Refused(400, "the body is nested too deeply") from None
     if not isinstance(document, dict):
         raise Refused(400, "the body is not a JSON object")
@@ -75,7 +72,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handle) -> web.StreamResponse:
-    """Every error is `{"error": ...}`; what nobody foresaw is logged and told apart by its status only."""
+    """Every error is `{"error": ...}`; an unexpected one is logged, and its caller told no more than 500."""
     try:
         return await handler(request)
     except Refused as refused:

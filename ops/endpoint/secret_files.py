@@ -1,12 +1,10 @@
-"""Files that hold keys: written whole or not at all, read strictly. Knows nothing of what a key opens."""
+"""Files that hold keys: written whole or not at all, and read strictly."""
 
 import contextlib
 import os
 from pathlib import Path
 
-
-class SecretUnusable(RuntimeError):
-    """A file does not hold what was written to it; the message names the file and what to do."""
+from ops.endpoint.errors import CannotServe
 
 
 def write_private(path: Path, text: str) -> None:
@@ -36,10 +34,10 @@ def write_private(path: Path, text: str) -> None:
 def read_private(path: Path) -> str | None:
     """A file's text without white space around it, or None if there is no such file.
 
-    One that others may read is closed to them.
+    If others may read it, its mode is corrected.
 
     Raises:
-        SecretUnusable: it cannot be read, or is no text.
+        CannotServe: it cannot be read, or is no text.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,15 +47,15 @@ def read_private(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SecretUnusable(f"{path} cannot be read: {error.strerror}") from error
+        raise CannotServe(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise torn(path) from error
     return text.strip()
 
 
-def torn(path: Path) -> SecretUnusable:
+def torn(path: Path) -> CannotServe:
     """The error for a file that is empty, cut off or holds something else."""
-    return SecretUnusable(
+    return CannotServe(
         f"{path} is empty or damaged: put back a copy of it, or delete it and new keys are made "
         "(what was signed with the old ones is then refused)"
     )

@@ -1,31 +1,29 @@
-"""`python -m handler serve`: endpoint, workers and storage, started and ended in order. Knows no job."""
+"""`python -m handler serve`: endpoint, workers and storage, started and ended in order."""
 
 import asyncio
-import fcntl
 import re
 import secrets
 import signal
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import structlog
+from filelock import FileLock, Timeout
 
 from handler import logs
-from handler.settings import BucketSettings, ServeSettings, inherited_environment
-from ops.endpoint.database import QueueUnusable
-from ops.endpoint.desk import Desk
-from ops.endpoint.endpoint import AddressUnavailable, Endpoint
-from ops.endpoint.intake import LocalIntakeSettings
+from handler.settings import BucketSettings, inherited_environment
+from ops.endpoint.endpoint import Endpoint
+from ops.endpoint.errors import CannotServe
 from ops.endpoint.queue import JobQueue
-from ops.endpoint.secret_files import SecretUnusable, read_private, torn, write_private
-from ops.endpoint.storage import ObjectStore, StorageUnavailable, load_keys
-from ops.endpoint.supervise import Supervisor, WorkerCommand
-from ops.endpoint.worker_environment import worker_environment
+from ops.endpoint.registry import WorkerRegistry
+from ops.endpoint.secret_files import read_private, torn, write_private
+from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
+from ops.endpoint.storage import ObjectStore, load_keys
+from ops.endpoint.supervise import Supervisor, worker_environment
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
@@ -36,32 +34,17 @@ _WHOLE_KEY = re.compile(r"[A-Za-z0-9_-]{40}")  # how `token_urlsafe` writes them
 log = structlog.get_logger(__name__)
 
 
-class CannotServe(RuntimeError):
-    """Why the endpoint does not start, in words for a terminal."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What is asked for on the command line.
+    """What is asked for on the command line."""
 
-    Attributes:
-        data: folder of the queue, the stored objects, the keys and the temporary files.
-        host: address to listen on; beyond loopback a key is required.
-        port: of the endpoint; 0 takes a free one.
-        storage_port: of the S3 server, always on loopback; 0 takes a free one.
-        num_workers: worker processes.
-        gpus: devices, dealt out to the workers in turn; empty leaves it to the environment.
-        models: `auto`, `official` or `lite`; None leaves it to the environment.
-        worker_arguments: how a worker is started.
-    """
-
-    data: Path
-    host: str = "127.0.0.1"
-    port: int = 8000
-    storage_port: int = 8001
+    data: Path  # folder of the queue, the stored objects, the keys and the temporary files
+    host: str = "127.0.0.1"  # beyond loopback a key is required
+    port: int = 8000  # 0 takes a free one
+    storage_port: int = 8001  # of the S3 server, always on loopback
     num_workers: int = 1
-    gpus: tuple[str, ...] = ()
-    models: str | None = None
+    gpus: tuple[str, ...] = ()  # dealt out to the workers in turn; empty leaves it to the environment
+    models: str | None = None  # `auto`, `official` or `lite`; None leaves it to the environment
     worker_arguments: Sequence[str] = (sys.executable, "-m", "handler", "worker")
 
 
@@ -76,7 +59,8 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
         raise CannotServe(f"to listen on {options.host}, set SERVE_API_KEY: anyone there could run jobs")
     try:
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _only_one(options.data), ExitStack() as open_now:
+        # Two endpoints on one queue would hand out its jobs twice.
+        with FileLock(options.data / "lock", timeout=0), ExitStack() as open_now:
             worker_key = _worker_key(options.data / "worker.key")
             logs.configure("INFO", logs.Redactor(_secrets(settings, worker_key)), as_json=False)
             store = _store(options)
@@ -85,8 +69,8 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
             queue = JobQueue(options.data / "queue.sqlite3", settings)
             open_now.callback(queue.close)
             asyncio.run(_serve(options, settings, queue, store, worker_key))
-    except (StorageUnavailable, QueueUnusable, AddressUnavailable, SecretUnusable) as error:
-        raise CannotServe(str(error)) from error
+    except Timeout:
+        raise CannotServe(f"another endpoint uses the folder {options.data}") from None
     except sqlite3.OperationalError as error:
         raise CannotServe(f"the queue in {options.data} cannot be written: {error}") from error
     except OSError as error:
@@ -104,17 +88,33 @@ async def _serve(
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     queue.renew_leases()
-    desk = Desk(queue, lease_seconds=settings.lease_seconds, stop_seconds=settings.stop_seconds)
-    endpoint = Endpoint(desk, settings, LocalIntakeSettings(), worker_key=worker_key)
+    registry = WorkerRegistry(queue, settings)
+    endpoint = Endpoint(registry, settings, LocalIntakeSettings(), worker_key=worker_key)
+    storage = store.environment() if store else {}
+    (options.data / "home").mkdir(exist_ok=True)
     async with endpoint.listening(options.host, options.port) as url:
-        client = {"ENDPOINT_URL": url, **(store.environment() if store else {})}
+
+        def environment(place: int, worker_id: str) -> dict[str, str]:
+            return worker_environment(
+                inherited_environment(),
+                settings,
+                base_url=_from_here(url),
+                worker_id=worker_id,
+                key=worker_key,
+                data=options.data.resolve(),
+                models=options.models,
+                storage=storage,
+                gpu=options.gpus[place % len(options.gpus)] if options.gpus else None,
+            )
+
+        client = {"ENDPOINT_URL": url, **storage}
         write_private(options.data / "client.env", "".join(f"{k}={v}\n" for k, v in client.items()))
-        command = WorkerCommand(
-            arguments=options.worker_arguments,
-            environment=partial(_environment, options, settings, url, worker_key, store),
-        )
         supervisor = Supervisor(
-            desk, command, num_workers=options.num_workers, stop_seconds=settings.stop_seconds
+            registry,
+            options.worker_arguments,
+            environment,
+            num_workers=options.num_workers,
+            stop_seconds=settings.stop_seconds,
         )
         log.info("endpoint is listening", url=url, storage=store.endpoint_url if store else "from BUCKET_*")
         async with asyncio.TaskGroup() as tasks:
@@ -122,37 +122,10 @@ async def _serve(
             supervising = tasks.create_task(supervisor.run())
             await stopping.wait()
             log.info("shutting down; what is queued or unfinished goes on at the next start")
-            desk.is_closing = True
-            desk.bell.ring()
+            registry.close()
             await supervising  # workers that finish in time still deliver: the endpoint listens until here
             for task in background:
                 task.cancel()
-
-
-def _environment(
-    options: ServeOptions,
-    settings: ServeSettings,
-    url: str,
-    worker_key: str,
-    store: ObjectStore | None,
-    place: int,
-    worker_id: str,
-) -> dict[str, str]:
-    home = options.data / "home"
-    home.mkdir(exist_ok=True)
-    return worker_environment(
-        inherited_environment(),
-        base_url=_from_here(url),
-        worker_id=worker_id,
-        key=worker_key,
-        endpoint_id=settings.endpoint_id,
-        ping_seconds=settings.ping_seconds,
-        execution_timeout_seconds=settings.execution_timeout_seconds,
-        data=options.data.resolve(),
-        models=options.models,
-        storage=store.environment() if store else None,
-        gpu=options.gpus[place % len(options.gpus)] if options.gpus else None,
-    )
 
 
 def _store(options: ServeOptions) -> ObjectStore | None:
@@ -171,19 +144,8 @@ async def _watch(store: ObjectStore | None) -> None:
             log.error("the S3 server ended and is started again")
             try:
                 store.start()
-            except (StorageUnavailable, OSError) as error:
+            except (CannotServe, OSError) as error:
                 log.error("it did not start", error=str(error))
-
-
-@contextmanager
-def _only_one(data: Path) -> Iterator[None]:
-    """Two endpoints on one queue would hand out its jobs twice."""
-    with (data / "lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotServe(f"another endpoint uses the folder {data}") from None
-        yield
 
 
 def _worker_key(path: Path) -> str:

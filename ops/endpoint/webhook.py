@@ -1,4 +1,4 @@
-"""Tells a caller's URL that a job has ended: at least once, a bounded number of times. Knows no worker.
+"""Calls a job's webhook when it has ended: at least once, and a bounded number of times.
 
 The URL is a stranger's, like a video's, and is reached under the same rules.
 """
@@ -15,8 +15,7 @@ import structlog
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import AddressRefused, check_url
 from handler.transfer.connections import as_target, open_connections
-from ops.endpoint.jobs import Job, webhook_document
-from ops.endpoint.queue import JobQueue
+from ops.endpoint.queue import Job, JobQueue
 
 MAX_AT_ONCE = 8
 
@@ -63,7 +62,7 @@ def _call(job: Job, intake: IntakeSettings, timeout_seconds: float, is_over: thr
                 "POST",
                 as_target(address),
                 headers={"Host": address.netloc, "Content-Type": "application/json"},
-                content=orjson.dumps(webhook_document(job)),
+                content=orjson.dumps(job.webhook_document()),
                 extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout_seconds)},
             ) as reply,
         ):

@@ -1,7 +1,6 @@
-"""What RunPod's SDK inside a worker talks to: job-take, job-take-batch, job-stop, job-done, job-stream, ping.
+"""What RunPod's SDK inside a worker talks to: job-take, job-take-batch, job-stop, job-done, ping.
 
-Knows nothing of callers. The SDK sends its key bare, without `Bearer`, and a body that is JSON whatever its
-content type says.
+The SDK sends its key bare, without `Bearer`, and a body that is JSON whatever its content type says.
 """
 
 import asyncio
@@ -17,12 +16,12 @@ from aiohttp import web
 
 from handler.errors import EndpointError
 from handler.transfer.numbers import whole_number
-from ops.endpoint.desk import Desk, Worker
-from ops.endpoint.jobs import State, failure_output, for_worker
+from ops.endpoint.queue import State
+from ops.endpoint.registry import Worker, WorkerRegistry
 from ops.endpoint.replies import Refused, answer, parse_object, read_body
+from ops.endpoint.settings import ServeSettings
 
 MAX_RESULT_BYTES = 20 * 1000**2  # what RunPod was seen to accept
-MAX_CHUNK_BYTES = 1000**2
 MAX_BATCH = 100
 LEAVE_PAUSE_SECONDS = 0.5  # the SDK asks again at once until it gets its signal
 
@@ -30,18 +29,13 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerApi:
-    """The routes under `/v2/{endpoint_id}` that workers use.
+    """The routes under `/v2/local` that workers use."""
 
-    Args:
-        desk: where jobs are found and reported.
-        request_seconds: in which a request must have come whole.
-        hold_seconds: how long a request without an answer is held open.
-    """
-
-    def __init__(self, desk: Desk, *, request_seconds: float, hold_seconds: float) -> None:
-        self._desk = desk
-        self._request_seconds = request_seconds
-        self._hold_seconds = hold_seconds
+    def __init__(self, registry: WorkerRegistry, settings: ServeSettings) -> None:
+        self._registry = registry
+        self._queue = registry.queue
+        self._request_seconds = settings.request_seconds
+        self._hold_seconds = settings.hold_seconds
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""
@@ -50,7 +44,6 @@ class WorkerApi:
             web.get(f"{prefix}/job-take-batch/{{worker_id}}", self.take),
             web.get(f"{prefix}/job-stop/{{worker_id}}", self.stop),
             web.post(f"{prefix}/job-done/{{worker_id}}/{{job_id}}", self.done),
-            web.post(f"{prefix}/job-stream/{{worker_id}}/{{job_id}}", self.stream),
             web.get(f"{prefix}/ping/{{worker_id}}", self.ping),
         ]
 
@@ -61,96 +54,74 @@ class WorkerApi:
         worker.has_asked = True
         if request.query.get("job_in_progress") == "0":
             # What it was given and does not have was lost on the way, or its result could not be posted.
-            self._desk.queue.release(worker.worker_id)
-            self._desk.bell.ring()
-        jobs = await self._hold(worker, lambda: self._desk.queue.take(worker.worker_id, limit or 1))
+            self._queue.release(worker.worker_id)
+        jobs = await self._hold(worker, lambda: self._queue.take(worker.worker_id, limit or 1))
         if not jobs:
             return web.Response(status=204)
-        self._desk.given(worker, [job.id for job in jobs])
-        self._desk.bell.ring()
-        return answer([for_worker(job) for job in jobs] if limit else for_worker(jobs[0]))
+        self._registry.given(worker, [job.id for job in jobs])
+        documents = [job.worker_document() for job in jobs]
+        return answer(documents if limit else documents[0])
 
     async def stop(self, request: web.Request) -> web.Response:
         """Tell the worker which jobs to stop; held open while there is none."""
         worker = self._worker(request)
-        job_ids = await self._hold(worker, lambda: self._desk.tell_stops(worker))
+        job_ids = await self._hold(worker, lambda: self._registry.untold_stops(worker))
         return answer({"jobsToStop": job_ids}) if job_ids else web.Response(status=204)
 
     async def done(self, request: web.Request) -> web.Response:
         """Take a job's progress or result; what a worker says of a job it no longer has changes nothing."""
-        worker, job_id = self._worker(request), self._known_job(request)
+        worker, job_id = self._worker(request), request.match_info["job_id"]
+        if self._queue.get(job_id) is None:
+            raise Refused(404, "there is no such job")
         raw = b""
         try:
             raw = await read_body(request, max_bytes=MAX_RESULT_BYTES, seconds=self._request_seconds)
             body = parse_object(raw)
         except Refused as refused:
             # The SDK drops a refused result; without this its caller would wait until the job times out.
-            # One that did not come whole may come again; if not, the job goes back at the next job-take.
-            code = "RESULT_TOO_LARGE" if refused.status == 413 else "RESULT_INVALID"
+            # One that did not arrive whole may be sent again; if not, the job goes back at the next job-take.
             if refused.status != HTTPStatus.REQUEST_TIMEOUT and not _is_progress(raw):
+                code = "RESULT_TOO_LARGE" if refused.status == 413 else "RESULT_INVALID"
                 error = EndpointError(code, refused.reason)
-                self._finish(worker, job_id, failure_output(error, job_id), str(error))
+                self._queue.finish_with_error(job_id, worker.worker_id, error)
             raise
-        if body.get("status") == State.IN_PROGRESS:
-            if "output" in body and self._desk.queue.progress(
-                job_id, worker.worker_id, orjson.dumps(body["output"])
-            ):
-                self._desk.bell.ring()
-            return answer({})
         output = orjson.dumps(body["output"]) if "output" in body else None
-        self._finish(worker, job_id, output, _error_text(body.get("error")))
+        if body.get("status") == State.IN_PROGRESS:
+            if output is not None:
+                self._queue.progress(job_id, worker.worker_id, output)
+            return answer({})
+        error_text = _error_text(body.get("error"))
+        if not self._queue.finish(job_id, worker.worker_id, output, error_text):
+            log.info("a late result was not kept", job_id=job_id, worker_id=worker.worker_id)
         if body.get("stopPod"):
-            self._desk.dismiss(worker.worker_id)
-        return answer({})
-
-    async def stream(self, request: web.Request) -> web.Response:
-        """Take one part of a generator's output."""
-        worker, job_id = self._worker(request), self._known_job(request)
-        raw = await read_body(request, max_bytes=MAX_CHUNK_BYTES, seconds=self._request_seconds)
-        body = parse_object(raw)
-        if "output" not in body:
-            raise Refused(400, "a part is an object with output")
-        if self._desk.queue.add_chunk(job_id, worker.worker_id, orjson.dumps(body["output"])):
-            self._desk.bell.ring()
+            self._registry.dismiss(worker.worker_id)
         return answer({})
 
     async def ping(self, request: web.Request) -> web.Response:
         """A heartbeat: renew the leases of the jobs it names."""
-        worker = self._desk.hear(request.match_info["worker_id"])
+        worker = self._registry.heard(request.match_info["worker_id"])
         if worker is not None:
             job_ids = [job_id for job_id in request.query.get("job_id", "").split(",") if job_id]
-            self._desk.named(worker, job_ids)
+            self._registry.heartbeat(worker, job_ids)
         return answer({})
 
     def _worker(self, request: web.Request) -> Worker:
-        worker = self._desk.hear(request.match_info["worker_id"])
+        worker = self._registry.heard(request.match_info["worker_id"])
         if worker is None:
-            raise Refused(404, "this worker has ended")
+            raise Refused(404, "this worker's process has ended")
         return worker
-
-    def _known_job(self, request: web.Request) -> str:
-        job_id: str = request.match_info["job_id"]
-        if self._desk.queue.get(job_id) is None:
-            raise Refused(404, "no such job")
-        return job_id
-
-    def _finish(self, worker: Worker, job_id: str, output: bytes | None, error: str | None) -> None:
-        if self._desk.queue.finish(job_id, worker.worker_id, output, error):
-            self._desk.bell.ring()
-        else:
-            log.info("a late result was not kept", job_id=job_id, worker_id=worker.worker_id)
 
     async def _hold(self, worker: Worker, look: Callable[[], list[Any]]) -> list[Any]:
         """What `look` finds, once it finds anything; nothing after a while or if the worker must leave."""
-        if self._desk.is_closing or worker.must_leave.is_set():
+        if self._registry.is_closing or worker.must_leave:
             await asyncio.sleep(LEAVE_PAUSE_SECONDS)
         deadline = time.monotonic() + self._hold_seconds
-        while not self._desk.is_closing and not worker.must_leave.is_set():
+        while not self._registry.is_closing and not worker.must_leave:
             if found := look():
                 return found
             if time.monotonic() >= deadline:
                 break
-            await self._desk.bell.wait(deadline - time.monotonic())
+            await self._registry.changes.wait(deadline - time.monotonic())
         return []
 
 

@@ -1,24 +1,22 @@
-"""`python -m model_cache`: the weights store on the command line. Knows nothing of jobs."""
+"""`python -m handler weights`: the commands that fill and check the weights store."""
 
-import logging
-import signal
-import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import stamina
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
-from model_cache.errors import ModelError, WeightsInvalid
-from model_cache.settings import ModelSettings, WeightSettings, weight_storage
-from model_cache.store.manifest import MODEL_SOURCES, Engine, Precision
+from handler.process import exit_on_signals
+from model_cache.errors import WeightsInvalid
+from model_cache.settings import ModelSettings
+from model_cache.store.manifest import MODEL_SOURCES, Precision
 from ops.weights.fetch import FetchOptions, fetch
-from ops.weights.listing import listing
-from ops.weights.record import record
+from ops.weights.inventory import Engine
+from ops.weights.settings import WeightSettings, weight_storage
 from ops.weights.terminal import TerminalListener
-from ops.weights.verify import ENGINES, verify
+from ops.weights.verify import ENGINES, listing, record, verify
 from ops.weights.writer import single_writer
 
 PARTS = (*MODEL_SOURCES, "detector")
@@ -32,6 +30,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 @app.callback()
 def _commands() -> None:
     """The store of model weights. Settings: WEIGHTS_*, MODEL_STORE, DETECTOR."""
+    exit_on_signals()  # as an exception, so that half-written files are removed
 
 
 @app.command("fetch")
@@ -53,16 +52,15 @@ def fetch_command(
     """
     models = _models(store)
     options = FetchOptions(
-        detector=models.detector,
-        upstream_detector=models.upstream_detector,
-        engines=_engines(engine, ("official",)),
+        engines=_engines(engine),
         models=_known(only, PARTS, "--only"),
         precision=precision,
         keep_official=not discard_official,
     )
     settings = WeightSettings()
+    stamina.instrumentation.set_on_retry_hooks([])  # a retry is no news to an operator; giving up is
     with TerminalListener(Console(stderr=True)) as listener:
-        converted = fetch(models.model_store, options, settings, weight_storage, listener)
+        converted = fetch(models, options, settings, weight_storage, listener)
     typer.echo(f"Store: {models.model_store}" + (f"  converted: {', '.join(converted)}" if converted else ""))
 
 
@@ -76,11 +74,10 @@ def convert_command(
     """Convert official files of HMR2, SMPL and PHALP to safetensors; nothing in them is executed."""
     from ops.weights.convert import convert  # brings torch, seconds that the other commands save
 
+    chosen = _known(only, tuple(MODEL_SOURCES), "--only")
     store = _models(out).model_store
-    with single_writer(store, WeightSettings().wait_seconds, _say):
-        report = convert(
-            sources, store, precision=precision, only=_known(only, tuple(MODEL_SOURCES), "--only")
-        )
+    with single_writer(store, _say):
+        report = convert(sources, store, precision=precision, only=chosen)
     for model, facts in report.items():
         _print_model(model, facts)
     typer.echo(f"Store: {store}")
@@ -95,15 +92,14 @@ def verify_command(
     quick: Annotated[bool, typer.Option("--quick", help="Names and sizes only, no hashes.")] = False,
 ) -> None:
     """Say what each engine lacks; status 1 if one that must be ready (default: official) is not."""
-    models = _models(store)
-    verdicts = verify(models, WeightSettings(), hashes=not quick)
+    verdicts = verify(_models(store), WeightSettings(), hashes=not quick)
     for name, verdict in verdicts.items():
         typer.echo(f"{name}: {'NOT READY' if verdict.problems else 'ready'} - {ENGINES[name]}")
         for problem in verdict.problems:
             typer.echo(f"  - {problem}")
         for remedy in verdict.remedies:
             typer.echo(f"  > {remedy}")
-    if any(verdicts[name].problems for name in _engines(engine, ("official",))):
+    if any(verdicts[name].problems for name in _engines(engine)):
         raise typer.Exit(1)
 
 
@@ -119,9 +115,8 @@ def lock_command(
     `fetch` records new files by itself. Share the lock file (WEIGHTS_LOCK) to have the same files everywhere.
     """
     models = _models(store)
-    settings = WeightSettings()
-    with single_writer(models.model_store, settings.wait_seconds, _say):
-        path, entries, changed = record(models, settings, accept=update or ())
+    with single_writer(models.model_store, _say):
+        path, entries, changed = record(models, WeightSettings(), accept=update or ())
     for key, locked in entries.items():
         typer.echo(f"{locked.sha256}  {locked.bytes:>12}  {locked.recorded}  {key} ({locked.name})")
     typer.echo(f"Lock: {path}")
@@ -144,55 +139,31 @@ def _say(text: str) -> None:
 
 
 def _models(store: Path | None) -> ModelSettings:
-    settings = ModelSettings()
-    return settings if store is None else settings.model_copy(update={"model_store": store})
+    return ModelSettings() if store is None else ModelSettings(model_store=store)
 
 
-def _known(names: list[str] | None, known: tuple[str, ...], option: str) -> tuple[str, ...]:
-    unknown = set(names or ()) - set(known)
-    if unknown:
-        what = "model" if option == "--only" else "engine"
-        raise typer.BadParameter(f"unknown {what}: {', '.join(sorted(unknown))}", param_hint=option)
+def _known(names: Collection[str] | None, known: tuple[str, ...], option: str) -> tuple[str, ...]:
+    """The names that were given, or all that there are."""
+    if unknown := set(names or ()) - set(known):
+        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}", param_hint=option)
     return tuple(names) if names else known
 
 
-def _engines(names: list[str] | None, default: tuple[Engine, ...]) -> tuple[Engine, ...]:
-    chosen = _known(names, get_args(Engine), "--engine") if names else default
-    return tuple(engine for engine in get_args(Engine) if engine in chosen)
+def _engines(names: Collection[str] | None) -> list[Engine]:
+    chosen = _known(names, get_args(Engine), "--engine") if names else ("official",)
+    return [engine for engine in get_args(Engine) if engine in chosen]
 
 
 def _print_model(model: str, facts: dict[str, Any]) -> None:
     """What was made of one model, and every key that was left out, with the reason."""
-    from model_cache.store.keys import group_keys
-
     for name, file in facts["files"].items():
         typer.echo(f"{name}  {file['bytes'] / 2**20:.1f} MiB  sha256 {file['sha256']}")
     for file in facts["sources"].values():
         typer.echo(f"  from {file['name']}  sha256 {file['sha256']}")
-    for reason, keys in group_keys(facts["ignored_keys"]).items():
+    reasons: dict[str, list[str]] = {}
+    for key, reason in facts["ignored_keys"].items():
+        reasons.setdefault(reason, []).append(key)
+    for reason, keys in reasons.items():
         typer.echo(f"  not used, {reason}: {', '.join(keys)}")
     for note in facts["notes"]:
         typer.echo(f"  note: {note}")
-
-
-def main() -> None:
-    """Runs a command; what a user can put right is told in words, with exit status 1."""
-    logging.basicConfig(level=logging.WARNING)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
-            # As an exception, so that files that are half written are removed on the way.
-            signal.signal(number, lambda signum, _: sys.exit(128 + signum))
-    stamina.instrumentation.set_on_retry_hooks([])  # a retry is no news to an operator; giving up is
-    try:
-        app()
-    except ModelError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(1)
-    except ValidationError as error:
-        problems = ", ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        typer.echo(f"A setting is wrong: {problems}", err=True)  # without the values: they may be secret
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

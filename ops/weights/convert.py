@@ -1,9 +1,9 @@
 """Official files to the store: safetensors and small JSON files, every key accounted for.
 
-Knows nothing of downloads or devices. Memory stays at about one tensor beyond what the operating system
-maps of the sources.
+Memory stays at about one tensor beyond what the operating system maps of the sources.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,8 +16,7 @@ from torch import Tensor
 from model_cache.errors import StoreUnavailable, WeightsInvalid
 from model_cache.networks.hmr2 import FOCAL_LENGTH
 from model_cache.store.body_files import body_differences, body_tensors, read_body, read_joint_regressor
-from model_cache.store.checkpoints import read_checkpoint, read_yaml, tensors_of
-from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of, write_json
+from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of
 from model_cache.store.hmr2_weights import (
     HMR2_IGNORED,
     hmr2_configs,
@@ -25,8 +24,7 @@ from model_cache.store.hmr2_weights import (
     hmr2_tensors,
     stored_dtype,
 )
-from model_cache.store.keys import account
-from model_cache.store.layout import write_tensors
+from model_cache.store.keys import account, read_yaml
 from model_cache.store.manifest import MODEL_SOURCES, Precision
 from model_cache.store.phalp_weights import (
     appearance_tensors,
@@ -35,7 +33,15 @@ from model_cache.store.phalp_weights import (
     predictor_tensors,
     uv_map_tensors,
 )
-from ops.weights.sources import find_sources
+from model_cache.store.pickles import checkpoint_tensors
+from ops.weights.inventory import find_sources
+from ops.weights.writer import write_json, written_whole
+
+_DTYPE_NAMES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +119,41 @@ def _write(out: Path, model: str, conversion: Conversion, precision: Precision) 
     return {path.name: _file_facts(path) for path in paths}
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype]) -> None:
+    """A safetensors file, written tensor by tensor: memory holds one of them beyond the sources.
+
+    (`safetensors.torch.save_file` builds the whole file in memory first.)
+
+    Args:
+        path: the file.
+        tensors: by name; may be mapped from a checkpoint.
+        dtypes: what each is stored as.
+
+    Raises:
+        WeightsInvalid: a tensor holds NaN or infinity.
+    """
+    # Widest types first keeps every tensor aligned to its own size.
+    names = sorted(tensors, key=lambda name: (-dtypes[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        begin, end = end, end + tensors[name].numel() * dtypes[name].itemsize
+        header[name] = {
+            "dtype": _DTYPE_NAMES[dtypes[name]],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with written_whole(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            tensor = tensors[name].detach().to(dtypes[name]).contiguous()
+            if not bool(tensor.isfinite().all()):
+                raise WeightsInvalid(f"the tensor `{name}` holds numbers that are not finite")
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+
+
 def _dtype(model: str, name: str, tensor: Tensor, precision: Precision) -> torch.dtype:
     if not tensor.dtype.is_floating_point:
         return torch.int64
@@ -125,7 +166,7 @@ def _file_facts(path: Path) -> dict[str, Any]:
 
 def _hmr2(sources: Mapping[str, Path]) -> Conversion:
     path = sources["hmr2_checkpoint"]
-    state = tensors_of(read_checkpoint(path), "state_dict", path.name)
+    state = checkpoint_tensors(path, "state_dict")
     vit, head = hmr2_configs(state, read_yaml(sources["hmr2_config"]), path.name)
     accounted = account(state, hmr2_shapes(vit, head), HMR2_IGNORED, path.name)
     return Conversion(
@@ -140,19 +181,19 @@ def _smpl(sources: Mapping[str, Path]) -> Conversion:
     notes = []
     if "hmr2_checkpoint" in sources:
         path = sources["hmr2_checkpoint"]
-        notes = body_differences(body, tensors_of(read_checkpoint(path), "state_dict", path.name))
+        notes = body_differences(body, checkpoint_tensors(path, "state_dict"))
     return Conversion(tensors=body_tensors(body), notes=notes)
 
 
 def _appearance(sources: Mapping[str, Path]) -> Conversion:
     path = sources["appearance_checkpoint"]
-    accounted = appearance_tensors(tensors_of(read_checkpoint(path), "model", path.name), path.name)
+    accounted = appearance_tensors(checkpoint_tensors(path, "model"), path.name)
     return Conversion(tensors=accounted.used, ignored=accounted.ignored)
 
 
 def _pose_predictor(sources: Mapping[str, Path]) -> Conversion:
     path = sources["predictor_checkpoint"]
-    accounted = predictor_tensors(tensors_of(read_checkpoint(path), "state_dict", path.name), path.name)
+    accounted = predictor_tensors(checkpoint_tensors(path, "state_dict"), path.name)
     config = predictor_config(accounted.used, read_yaml(sources["predictor_config"]))
     statistics = pose_statistics(sources["pose_mean_std"])
     return Conversion(tensors={**accounted.used, **statistics}, config=config, ignored=accounted.ignored)

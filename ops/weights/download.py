@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import stamina
 
-from model_cache.settings import WeightSettings
 from ops.weights.answers import Ask, Changed, Complete, TryAgain
 from ops.weights.partial import Partial
+from ops.weights.settings import WeightSettings
 
 MAX_WAIT_SECONDS = 30.0
 MIN_BYTES_PER_SECOND = 16 * 1024  # a source that brings less, waits included, is given up

@@ -8,8 +8,8 @@ from functools import partial
 
 import httpx2
 
-from model_cache.settings import WeightSettings
 from ops.weights.answers import Answer, Ask, Changed, Complete, SourceFailed, TryAgain
+from ops.weights.settings import WeightSettings
 
 MAX_REDIRECTS = 6  # a hub's file is behind two
 LATER = {408, 425, 429}

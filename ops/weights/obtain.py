@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import httpx2
 
-from model_cache.settings import WeightSettings, WeightStorageSettings
-from model_cache.store.files import sha256_of, written_whole
-from model_cache.store.lock import Lock, locked_now, read_lock, write_lock
+from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OfficialFile
 from ops.weights.answers import Ask, SourceFailed
 from ops.weights.download import download
 from ops.weights.http import ask_http, https_client
-from ops.weights.locate import Location, locations
+from ops.weights.integrity import content_problem, usual_suffix
+from ops.weights.locations import Location, locations
+from ops.weights.lock import Lock, locked_now, read_lock, write_lock
 from ops.weights.partial import Partial, check_room, source_key
-from ops.weights.plausible import check_plausible, usual_suffix
 from ops.weights.s3 import ask_s3, s3_client
+from ops.weights.settings import WeightSettings, WeightStorageSettings
 from ops.weights.unpack import archive_kind, unpack
+from ops.weights.writer import written_whole
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -180,7 +181,8 @@ class Obtainer:
         official = Path(wish.file.path).suffix
         # A checkpoint may go by .ckpt or .pth; only SMPL is of two kinds.
         target = wish.target.with_suffix(suffix) if wish.file.operator_only else wish.target
-        check_plausible(path, suffix if wish.file.operator_only else official)
+        if problem := content_problem(path, suffix if wish.file.operator_only else official):
+            raise SourceFailed(problem)
         sha256 = sha256_of(path)
         if self.lock.differs(wish.file.key, sha256):
             raise SourceFailed(f"gave another file than the one recorded in {self._lock_path.name}")

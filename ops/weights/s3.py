@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from model_cache.settings import WeightSettings, WeightStorageSettings
 from ops.weights.answers import Answer, Ask, Changed, Complete, SourceFailed, TryAgain
+from ops.weights.settings import WeightSettings, WeightStorageSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -1,43 +1,27 @@
-"""How the weights commands look on a terminal, and in a log. Knows nothing of how files are fetched."""
-
-from types import TracebackType
+"""How fetching looks on a terminal, and in a log."""
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 LINE_EVERY_PERCENT = 10  # in a log, where no bar can be drawn
 
 
 class TerminalListener:
-    """Sentences as lines; a bar for the file on its way, or a line for every tenth of it in a log."""
+    """Sentences as lines; a bar for the file being fetched, or a line for every tenth of it in a log."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        columns = (*Progress.get_default_columns(), DownloadColumn(binary_units=True), TransferSpeedColumn())
+        self._bars = Progress(*columns, console=console, transient=True)
         self._name: str | None = None
         self._tenth = 0
 
     def say(self, text: str) -> None:
-        """A line."""
+        """Prints a line."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, name: str, done: int, total: int | None) -> None:
-        """Moves the bar."""
+        """Moves the bar to `done` of `total` bytes; a new name begins a new one."""
         if name != self._name:
             self._name, self._tenth = name, 0
             for task in self._bars.task_ids:
@@ -53,7 +37,5 @@ class TerminalListener:
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bars.stop()

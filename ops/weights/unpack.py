@@ -1,4 +1,4 @@
-"""Takes wanted files out of archives by their names, and nothing else. Knows nothing of sources.
+"""Takes wanted files out of archives by their names, and nothing else.
 
 The archive never says where something is written: a member is chosen by its base name, must be a plain
 file, and its bytes are copied to a place of our choice. So `../`, absolute paths, links and devices have no
@@ -12,26 +12,18 @@ import zlib
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol, runtime_checkable
+from typing import IO, Literal
 
 from model_cache.errors import StoreUnavailable
-from model_cache.store.files import sha256_of, written_whole
+from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OfficialFile
 from ops.weights.answers import SourceFailed
 from ops.weights.partial import check_room
+from ops.weights.writer import written_whole
 
 CHUNK_BYTES = 2**20
 MAX_MEMBER_BYTES = 16 * 2**30  # six times the largest official file: past it something is made to fill disks
 MAX_MEMBERS = 100_000
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """Bytes to be read in pieces: what tar and zip members, and the files around them, have in common."""
-
-    def read(self, size: int = ..., /) -> bytes:
-        """The next bytes; none at the end."""
-        ...
 
 
 Kind = Literal["tar", "zip", "file"]
@@ -105,7 +97,7 @@ def _wanted(member: str, wanted: Sequence[OfficialFile]) -> OfficialFile | None:
     return next((file for file in wanted if file.rank(name) is not None), None)
 
 
-def _members(path: Path, kind: Kind) -> Generator[tuple[str, int, Readable]]:
+def _members(path: Path, kind: Kind) -> Generator[tuple[str, int, IO[bytes]]]:
     """Plain files of an archive: name, size, content to be read before the next."""
     if kind == "zip":
         with zipfile.ZipFile(path) as archive:
@@ -131,7 +123,7 @@ def _members(path: Path, kind: Kind) -> Generator[tuple[str, int, Readable]]:
             pass
 
 
-def _copy(content: Readable, target: Path, size: int) -> None:
+def _copy(content: IO[bytes], target: Path, size: int) -> None:
     copied = 0
     with written_whole(target) as out:
         while chunk := content.read(CHUNK_BYTES):

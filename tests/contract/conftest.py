@@ -83,8 +83,7 @@ def queue() -> Iterator[FakeQueue]:
 @pytest.fixture(scope="module")
 def worker(queue: FakeQueue, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker that outlives its jobs."""
-    limits = {"WORKER_STALL_SECONDS": "60", "WORKER_PROGRESS_DRAIN_SECONDS": "2"}
-    process = WorkerProcess(queue, tmp_path_factory.mktemp("worker"), **limits)
+    process = WorkerProcess(queue, tmp_path_factory.mktemp("worker"), WORKER_STALL_SECONDS="60")
     try:
         yield process.ready()
     finally:

@@ -1,6 +1,6 @@
 """A tiny RunPod job queue: exactly the calls that the real SDK's worker loop makes, each one recorded.
 
-Knows nothing of the handler. Answers follow what the SDK understands, see the SDK's rp_job, rp_http, rp_ping.
+Answers follow what the SDK understands, see the SDK's rp_job, rp_http, rp_ping.
 """
 
 import asyncio

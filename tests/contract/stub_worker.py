@@ -1,6 +1,6 @@
 """The real worker around a stand-in for the work: the video's path says how the job goes.
 
-Runs as `python -m tests.contract.stub_worker` against a fake queue. Knows nothing of videos.
+Runs as `python -m tests.contract.stub_worker` against a fake queue.
 """
 
 import sys
@@ -8,18 +8,18 @@ import time
 from urllib.parse import urlsplit
 
 from handler import worker
+from handler.context import JobContext
 from handler.errors import ComputeError, SourceError
 from handler.job import JobWarning, Reply
 from handler.records import TrackedFrame
-from handler.settings import Settings
-from handler.work import Work
+from handler.settings import Settings, WorkerSettings
 from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Models
 
 STAGES = ("download", "probe", "decode", "perceive", "track", "write", "overlay", "upload")
 
 
-def run(work: Work) -> Reply:
+def run(work: JobContext) -> Reply:
     """`/frames/N`: N frames of progress. `/slow/SECONDS/STAGE`: that long in a stage. Others raise."""
     url = work.request.video_url.get_secret_value()
     what, *arguments = urlsplit(url).path.strip("/").split("/")
@@ -59,7 +59,7 @@ def run(work: Work) -> Reply:
     )
 
 
-def _frames(work: Work, num: int):
+def _frames(work: JobContext, num: int):
     for index in range(num):
         work.control.check()
         time.sleep(0.005)
@@ -81,7 +81,7 @@ def load() -> Models:
 
 
 if __name__ == "__main__":
-    settings = Settings()
+    settings = Settings(worker=WorkerSettings(progress_drain_seconds=2.0))
     if "without-weights" in sys.argv:
         worker.start(load, settings)
     else:

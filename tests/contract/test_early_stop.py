@@ -35,7 +35,7 @@ def test_job_stopped_before_its_first_step_is_counted_as_ended(
     from runpod.serverless.modules.rp_scale import JobScaler
 
     monkeypatch.setattr(JobScaler, "stop_job", JobScaler.stop_job)  # put back afterwards
-    worker.honour_early_stops(handler)
+    worker.keep_early_stops(handler)
     job = {"id": "a", "input": {"video_url": "https://example.com/a.mp4"}}
 
     async def main() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.conftest import WorkerProcess
 from tests.contract.fake_queue import FakeQueue
-from tests.handler.world import NUM_FRAMES, QUERY, SECRET, make_clip
+from tests.handler.rig import NUM_FRAMES, QUERY, SECRET, make_clip
 from tests.http_source import Fault, HttpSource
 from tests.s3_server import S3Server, s3_server
 
@@ -79,7 +79,7 @@ def test_no_progress_follows_a_reply(
             queue.submit(job_id, {"video_url": url})
         for job_id in jobs:
             queue.result(job_id, 40)
-        time.sleep(0.5)
+        time.sleep(0.5)  # an update that followed a reply would be here by now
     finally:
         queue.progress_delay_seconds = 0.0
 

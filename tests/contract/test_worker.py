@@ -37,7 +37,7 @@ def test_worker_sends_progress_in_order_and_before_the_result(
     try:
         queue.submit("watched", url("frames/120"))
         queue.result("watched")
-        time.sleep(0.5)
+        time.sleep(0.5)  # an update that followed the result would be here by now
     finally:
         queue.progress_delay_seconds = 0.0
 
@@ -170,7 +170,7 @@ def test_idle_worker_leaves_at_once_and_takes_no_job_along(own_worker: WorkerPro
     assert own_worker.exit_code() == 0
     own_worker.queue.wait(lambda: not own_worker.queue.open_takes)
     own_worker.queue.submit("late", url("frames/1"))
-    time.sleep(0.3)
+    time.sleep(0.3)  # a poll still open would have taken it by now
 
     assert own_worker.queue.waiting == ["late"]
     assert own_worker.queue.of("late", "take") == []

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.world import World, a_world
+from tests.end_to_end.system import System, a_system
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One endpoint for all tests that need no settings of their own."""
-    with a_world(tmp_path_factory.mktemp("world")) as world:
-        yield world
+    with a_system(tmp_path_factory.mktemp("system")) as system:
+        yield system

@@ -1,4 +1,4 @@
-"""Starts and talks to an endpoint that runs as a process of its own. Knows no test."""
+"""Starts and talks to an endpoint that runs as a process of its own."""
 
 import os
 import signal
@@ -14,12 +14,6 @@ import httpx2
 
 WAIT_SECONDS = 60.0  # never waited in full unless something is broken
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
-QUICK = {
-    "SERVE_PING_SECONDS": "1",
-    "SERVE_HOLD_SECONDS": "3",
-    "SERVE_STOP_SECONDS": "3",
-    "SERVE_WEBHOOK_INTERVAL_SECONDS": "0.2",
-}
 
 
 def wait_until(is_true: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
@@ -44,7 +38,7 @@ class EndpointProcess:
     Args:
         data: its folder.
         arguments: how to start it; `{port}` stands for the port.
-        environment: settings beside the quick ones.
+        environment: settings.
     """
 
     def __init__(self, data: Path, arguments: list[str], **environment: str) -> None:
@@ -52,7 +46,7 @@ class EndpointProcess:
         self.log = data.with_suffix(".log")
         self._arguments = arguments
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUCKET_")}  # noqa: TID251 - the child's
-        self._environment = {**inherited, **QUICK, **environment}
+        self._environment = {**inherited, "SERVE_STOP_SECONDS": "3", **environment}
         self._port = 0
         # Making a client reads every certificate. No connection is kept, since the endpoint may be killed.
         self._http = httpx2.Client(timeout=WAIT_SECONDS, limits=httpx2.Limits(max_keepalive_connections=0))

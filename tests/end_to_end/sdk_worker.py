@@ -1,18 +1,13 @@
-"""A small worker on RunPod's real SDK, run as a process of its own by the tests of the endpoint.
-
-Its handler does what the job's input says; `GENERATOR=1` makes it a generator instead.
-"""
+"""A small worker on RunPod's real SDK, run as a process of its own by the tests of the endpoint."""
 
 import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 WORKER_ID = os.environ["RUNPOD_POD_ID"]  # noqa: TID251 - as the SDK reads it
-IS_GENERATOR = "GENERATOR" in os.environ  # noqa: TID251 - a switch of the tests only
 
 
 async def handle(job: dict[str, Any]) -> Any:
@@ -31,6 +26,7 @@ async def handle(job: dict[str, Any]) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
     if asked.get("die"):
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(asked.get("block", 0))  # as a plain handler does: the SDK's loop stands still
     deadline = time.monotonic() + asked.get("sleep", 0)
     while time.monotonic() < deadline:
         try:
@@ -46,16 +42,6 @@ async def handle(job: dict[str, Any]) -> Any:
     return asked.get("reply", {"echo": asked, "worker": WORKER_ID})
 
 
-def generate(job: dict[str, Any]) -> Iterator[Any]:
-    """Yield as many parts as `input` says; once the first is out, wait for the file that it may name."""
-    asked = job["input"]
-    for index in range(asked["parts"]):
-        while index and "release" in asked and not Path(asked["release"]).exists():
-            time.sleep(0.02)
-        time.sleep(asked.get("part_seconds", 0.05))
-        yield {"part": index}
-
-
 def main() -> None:
     """Take jobs until told to end."""
     import cpuinfo
@@ -63,8 +49,7 @@ def main() -> None:
     cpuinfo.get_cpu_info = dict  # as `handler.worker` does; it takes a second of each start
     import runpod.serverless
 
-    handler = generate if IS_GENERATOR else handle
-    runpod.serverless.start({"handler": handler, "return_aggregate_stream": True})
+    runpod.serverless.start({"handler": handle})
 
 
 if __name__ == "__main__":

@@ -2,8 +2,18 @@
 
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from ops.endpoint.serve import ServeOptions, run
+from ops.endpoint.settings import ServeSettings
+
+
+class QuickSettings(ServeSettings):
+    """Tests wait for heartbeats and webhooks."""
+
+    ping_seconds: ClassVar[int] = 1
+    hold_seconds: ClassVar[float] = 3.0
+    webhook_interval_seconds: ClassVar[float] = 0.2
 
 
 def main() -> None:
@@ -16,7 +26,8 @@ def main() -> None:
             storage_port=0,
             num_workers=int(num_workers),
             worker_arguments=(sys.executable, "-m", worker),
-        )
+        ),
+        QuickSettings(),
     )
 
 

@@ -32,21 +32,21 @@ from tests.model_cache.lite.shipped_clip import CLIP
 # pycocotools was compiled for an older NumPy.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-FRAMES = range(15, 105, 3)  # four people, two of whom cross
+FRAMES = range(15, 105, 4)  # four people, two of whom cross
 IN_TRUE_BOXES = range(15, 105, 15)
 
 # What is allowed, what is measured, and the mildest break that must be beyond it.
 LEAST = {
-    "recall": 0.85,  # 0.96
+    "recall": 0.85,  # 0.94
     "precision": 0.93,  # 1.00
-    "idf1": 0.90,  # 0.98; without texture 0.65
+    "idf1": 0.90,  # 0.97; without texture 0.59
 }
 MOST_WRONG_BODY = {
-    "mpjpe_mm": 105.0,  # 83, in true boxes 91; left and right swapped 147, crop shifted 154
-    "pa_mpjpe_mm": 52.0,  # 37, in true boxes 39; crop shifted 69, swapped 121
-    "pixels": 9.0,  # 5; swapped 15, depth wrong by a tenth 17, crop shifted 25
+    "mpjpe_mm": 105.0,  # 77, in true boxes 91; left and right swapped 144, crop shifted 154
+    "pa_mpjpe_mm": 52.0,  # 34, in true boxes 39; crop shifted 69, swapped 122
+    "pixels": 9.0,  # 5; swapped 14, depth wrong by a tenth 17, crop shifted 25
 }
-MOST_WRONG = MOST_WRONG_BODY | {"switches": 1}  # 0; without texture 3
+MOST_WRONG = MOST_WRONG_BODY | {"switches": 1}  # 0; without texture 4
 SWITCHES_SHARE = 0.25  # of what the overlap of boxes makes
 # What is wanted of any clip, held by the whole one at every frame.
 WHOLE = accuracy_table.LEAST | accuracy_table.MOST

@@ -12,7 +12,7 @@ import pytest
 
 from handler.job import JobInput
 from ops.endpoint.api import RunRequest
-from tests.end_to_end.world import LONG_FRAMES, SHORT_FRAMES, World
+from tests.end_to_end.system import LONG_FRAMES, SHORT_FRAMES, System
 
 pytestmark = pytest.mark.timeout(180)
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -41,21 +41,21 @@ def check_output(text: str, *, by_webhook: bool) -> None:
 
 
 @pytest.mark.parametrize("by_webhook", [False, True], ids=["polling", "webhook"])
-def test_python_client_runs_a_job(world: World, tmp_path: Path, by_webhook: bool) -> None:
+def test_python_client_runs_a_job(system: System, tmp_path: Path, by_webhook: bool) -> None:
     """A local file is uploaded; the frames are read back from the bucket."""
     clip = tmp_path / "clip.mp4"
-    clip.write_bytes(world.read(f"videos/{clip_for(by_webhook=by_webhook)}.mp4"))
-    arguments = [str(clip), "--env", str(world.endpoint.data / "client.env")]
+    clip.write_bytes(system.store.get(f"videos/{clip_for(by_webhook=by_webhook)}.mp4"))
+    arguments = [str(clip), "--env", str(system.endpoint.data / "client.env")]
     done = _python(*arguments, *(["--webhook"] if by_webhook else []))
     assert done.returncode == 0, done.stderr
     check_output(done.stdout, by_webhook=by_webhook)
 
 
-def test_python_client_says_why_a_job_failed(world: World, tmp_path: Path) -> None:
+def test_python_client_says_why_a_job_failed(system: System, tmp_path: Path) -> None:
     """The code, and whether to try again."""
     clip = tmp_path / "clip.mp4"
     clip.write_text("no video")
-    done = _python(str(clip), "--env", str(world.endpoint.data / "client.env"))
+    done = _python(str(clip), "--env", str(system.endpoint.data / "client.env"))
     assert done.returncode == 1
     assert "failed: VIDEO_UNREADABLE" in done.stdout
     assert "do not retry" in done.stdout
@@ -81,23 +81,27 @@ def typescript_client(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by_webhook", [False, True], ids=["polling", "webhook"])
-def test_typescript_client_runs_a_job(world: World, typescript_client: list[str], by_webhook: bool) -> None:
+def test_typescript_client_runs_a_job(system: System, typescript_client: list[str], by_webhook: bool) -> None:
     """It signs its own URLs: the worker reads the video and writes the results without keys."""
     arguments = [f"videos/{clip_for(by_webhook=by_webhook)}.mp4", *(["--webhook"] if by_webhook else [])]
     done = subprocess.run(
-        [*typescript_client, *arguments], env=_environment(world), capture_output=True, text=True, check=False
+        [*typescript_client, *arguments],
+        env=_environment(system),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     check_output(done.stdout, by_webhook=by_webhook)
-    assert world.keys("jobs/")
+    assert system.store.keys("jobs/")
 
 
 @pytest.mark.slow
-def test_typescript_client_says_why_a_job_failed(world: World, typescript_client: list[str]) -> None:
+def test_typescript_client_says_why_a_job_failed(system: System, typescript_client: list[str]) -> None:
     """The code, and whether to try again."""
     done = subprocess.run(
         [*typescript_client, "videos/nothing.mp4"],
-        env=_environment(world),
+        env=_environment(system),
         capture_output=True,
         text=True,
         check=False,
@@ -122,5 +126,5 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _environment(world: World) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], **world.endpoint.client}  # noqa: TID251 - for a child
+def _environment(system: System) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], **system.endpoint.client}  # noqa: TID251 - for a child

@@ -17,12 +17,11 @@ from handler.people.timeline import Timeline
 from handler.people.track import Tracker, track
 from handler.records import PeopleInFrame, Person, TrackedFrame
 from model_cache.interfaces import PerceptionOptions
-from model_cache.load import load_pose_transformer, load_uv_map
+from model_cache.load import load_uv_map
 from model_cache.loaded import Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import ReplayDetector
-from model_cache.store.layout import read_tensors
-from model_cache.store.load import load_body, load_hmr2
+from model_cache.store.load import load_body, load_hmr2, load_pose_predictor, read_tensors
 from tests.fakes import DESCRIPTION
 from tests.goldens import golden_detections
 
@@ -45,7 +44,7 @@ def models(official_tiny_store):
         body=load_body(official_tiny_store / "smpl.safetensors"),
         uv_map=load_uv_map(official_tiny_store),
         encoder=AppearanceEncoder.from_state(read_tensors(official_tiny_store, "appearance")),
-        predictor=load_pose_transformer(official_tiny_store),
+        predictor=load_pose_predictor(official_tiny_store),
         description=DESCRIPTION,
         device=torch.device("cpu"),
         max_crops=32,

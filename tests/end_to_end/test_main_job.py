@@ -16,8 +16,8 @@ import jsonschema
 import pytest
 
 from tests.end_to_end.endpoint_process import EndpointProcess, wait_until
+from tests.end_to_end.system import LONG_FRAMES, SHORT_FRAMES, System
 from tests.end_to_end.webhook_receiver import webhook_receiver
-from tests.end_to_end.world import LONG_FRAMES, SHORT_FRAMES, World
 
 pytestmark = pytest.mark.timeout(120)
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
@@ -29,14 +29,14 @@ def check_schema(document: object, name: str) -> None:
     jsonschema.validate(document, json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
 
 
-def test_presigned_video_becomes_tracked_people_on_s3(world: World) -> None:
+def test_presigned_video_becomes_tracked_people_on_s3(system: System) -> None:
     """Progress in order and before the result, webhook, artifacts that match their hashes and schemas."""
-    endpoint = world.endpoint
+    endpoint = system.endpoint
     with webhook_receiver() as receiver:
         job_id = endpoint.submit(
             {
                 "input": {
-                    "video_url": world.store.presign_get("videos/long.mp4"),
+                    "video_url": system.store.presign("get_object", "videos/long.mp4"),
                     "output": {"prefix": "customers/42"},
                     "options": {"artifacts": ["frames.json", "overlay.mp4"]},
                 },
@@ -72,18 +72,18 @@ def test_presigned_video_becomes_tracked_people_on_s3(world: World) -> None:
     prefix = f"customers/42/{job_id}/"
     kinds = {artifact["kind"]: artifact for artifact in reply["artifacts"]}
     assert set(kinds) == {"result.json", "frames.jsonl.gz", "frames.json", "overlay.mp4"}
-    assert world.keys(prefix) == sorted(artifact["key"] for artifact in kinds.values())
+    assert system.store.keys(prefix) == sorted(artifact["key"] for artifact in kinds.values())
     for kind, artifact in kinds.items():
-        data = world.read(artifact["key"])
+        data = system.store.get(artifact["key"])
         folder = "" if kind == "result.json" else artifact["sha256"][:16] + "/"
         assert artifact["key"] == prefix + folder + kind
         assert (len(data), hashlib.sha256(data).hexdigest()) == (artifact["bytes"], artifact["sha256"])
 
-    summary = json.loads(world.read(prefix + "result.json"))
+    summary = json.loads(system.store.get(prefix + "result.json"))
     check_schema(summary, "result")
     assert summary["processed"]["frames"] == LONG_FRAMES
     assert [track["track_id"] for track in summary["tracks"]] == [1, 2]
-    lines = gzip.decompress(world.read(kinds["frames.jsonl.gz"]["key"])).splitlines()
+    lines = gzip.decompress(system.store.get(kinds["frames.jsonl.gz"]["key"])).splitlines()
     frames = [json.loads(line) for line in lines]
     schema = json.loads((SCHEMAS / "frame.schema.json").read_text())
     validator = jsonschema.validators.validator_for(schema)(schema)
@@ -91,82 +91,83 @@ def test_presigned_video_becomes_tracked_people_on_s3(world: World) -> None:
         validator.validate(frame)
     assert [frame["frame"] for frame in frames] == list(range(LONG_FRAMES))
     assert all(len(frame["people"]) == 2 for frame in frames[:40])
-    assert json.loads(world.read(kinds["frames.json"]["key"]))["frames"] == frames
-    assert world.left_behind() == []
+    assert json.loads(system.store.get(kinds["frames.json"]["key"]))["frames"] == frames
+    assert system.left_behind() == []
 
 
 @pytest.mark.parametrize("what", ["tampered", "expired", "of another key", "missing"])
-def test_link_that_does_not_work_is_told_apart(world: World, what: str) -> None:
+def test_link_that_does_not_work_is_told_apart(system: System, what: str) -> None:
     """The storage enforces signature and expiry; the caller learns which it is, without the URL."""
     key = "videos/nothing.mp4" if what == "missing" else "videos/short.mp4"
-    url = world.store.presign_get(key, expires_seconds=-60 if what == "expired" else 600)
+    url = system.store.presign("get_object", key, expires_seconds=-60 if what == "expired" else 600)
     if what == "tampered":
         url = url[:-1] + ("0" if url[-1] != "0" else "1")
     if what == "of another key":
         url = url.replace("short", "long")
-    document = world.endpoint.wait(world.endpoint.run(video_url=url))
+    document = system.endpoint.wait(system.endpoint.run(video_url=url))
     code = "DOWNLOAD_NOT_FOUND" if what == "missing" else "DOWNLOAD_DENIED"
     assert (document["status"], document["output"]["error_code"]) == ("FAILED", code)
     check_schema({**document["output"], "error": document["error"]}, "error-reply")
     assert "X-Amz" not in json.dumps(document)
 
 
-def test_results_can_go_to_presigned_urls(world: World) -> None:
+def test_results_can_go_to_presigned_urls(system: System) -> None:
     """The worker needs no keys then; a URL signed for something else is UPLOAD_DENIED."""
-    put_urls = {kind: world.store.presign_put(f"put/{kind}") for kind in ("result.json", "frames.jsonl.gz")}
-    video_url = world.store.presign_get("videos/short.mp4")
-    document = world.endpoint.wait(world.endpoint.run(video_url=video_url, output={"put_urls": put_urls}))
+    kinds = ("result.json", "frames.jsonl.gz")
+    put_urls = {kind: system.store.presign("put_object", f"put/{kind}") for kind in kinds}
+    video_url = system.store.presign("get_object", "videos/short.mp4")
+    document = system.endpoint.wait(system.endpoint.run(video_url=video_url, output={"put_urls": put_urls}))
     assert document["status"] == "COMPLETED", document
-    assert world.keys("put/") == ["put/frames.jsonl.gz", "put/result.json"]
-    lines = gzip.decompress(world.read("put/frames.jsonl.gz")).splitlines()
+    assert system.store.keys("put/") == ["put/frames.jsonl.gz", "put/result.json"]
+    lines = gzip.decompress(system.store.get("put/frames.jsonl.gz")).splitlines()
     assert len(lines) == SHORT_FRAMES
-    denied = {**put_urls, "result.json": world.store.presign_get("put/other.json")}
-    document = world.endpoint.wait(world.endpoint.run(video_url=video_url, output={"put_urls": denied}))
+    denied = {**put_urls, "result.json": system.store.presign("get_object", "put/other.json")}
+    document = system.endpoint.wait(system.endpoint.run(video_url=video_url, output={"put_urls": denied}))
     assert document["output"]["error_code"] == "UPLOAD_DENIED"
 
 
-def test_input_that_is_wrong_is_told_before_any_work(world: World) -> None:
+def test_input_that_is_wrong_is_told_before_any_work(system: System) -> None:
     """A misspelt option is INPUT_INVALID."""
-    document = world.endpoint.wait(world.endpoint.run(video_url="https://x/y.mp4", option={}))
+    document = system.endpoint.wait(system.endpoint.run(video_url="https://x/y.mp4", option={}))
     assert (document["status"], document["output"]["error_code"]) == ("FAILED", "INPUT_INVALID")
     assert "option" in document["error"]
 
 
-def test_worker_killed_in_the_middle_of_a_job_loses_nothing(world: World) -> None:
+def test_worker_killed_in_the_middle_of_a_job_loses_nothing(system: System) -> None:
     """SIGKILL while frames are tracked: the next worker runs the job, and no file of the first is left."""
-    job_id = world.endpoint.run(video_url=world.store.presign_get("videos/long.mp4"))
-    wait_until(lambda: world.endpoint.status(job_id).get("output", {}).get("frames_done", 0) > 0)
-    victim = world.endpoint.status(job_id)["workerId"]
-    os.kill(_pid_of(world.endpoint, victim), signal.SIGKILL)
-    document = world.endpoint.wait(job_id)
+    job_id = system.endpoint.run(video_url=system.store.presign("get_object", "videos/long.mp4"))
+    wait_until(lambda: system.endpoint.status(job_id).get("output", {}).get("frames_done", 0) > 0)
+    victim = system.endpoint.status(job_id)["workerId"]
+    os.kill(_pid_of(system.endpoint, victim), signal.SIGKILL)
+    document = system.endpoint.wait(job_id)
     assert (document["status"], document["retries"]) == ("COMPLETED", 1)
     assert document["workerId"] != victim
     keys = {artifact["kind"]: artifact["key"] for artifact in document["output"]["artifacts"]}
-    lines = gzip.decompress(world.read(keys["frames.jsonl.gz"])).splitlines()
+    lines = gzip.decompress(system.store.get(keys["frames.jsonl.gz"])).splitlines()
     assert len(lines) == LONG_FRAMES
-    assert world.left_behind() == []
+    assert system.left_behind() == []
 
 
-def test_cancelled_job_leaves_nothing(world: World) -> None:
+def test_cancelled_job_leaves_nothing(system: System) -> None:
     """No artifact, no temporary file, and the worker is free for the next job."""
-    job_id = world.endpoint.run(video_url=world.store.presign_get("videos/long.mp4"))
-    wait_until(lambda: world.endpoint.status(job_id).get("output", {}).get("frames_done", 0) > 0)
-    assert world.endpoint.call("POST", f"cancel/{job_id}").json()["status"] == "CANCELLED"
-    wait_until(lambda: not world.left_behind())
-    time.sleep(0.2)
-    assert world.keys(job_id) == []
-    after = world.endpoint.run(video_url=world.store.presign_get("videos/short.mp4"))
-    assert world.endpoint.wait(after)["status"] == "COMPLETED"
+    job_id = system.endpoint.run(video_url=system.store.presign("get_object", "videos/long.mp4"))
+    wait_until(lambda: system.endpoint.status(job_id).get("output", {}).get("frames_done", 0) > 0)
+    assert system.endpoint.call("POST", f"cancel/{job_id}").json()["status"] == "CANCELLED"
+    wait_until(lambda: not system.left_behind())
+    time.sleep(0.2)  # in which a late upload would come
+    assert system.store.keys(job_id) == []
+    after = system.endpoint.run(video_url=system.store.presign("get_object", "videos/short.mp4"))
+    assert system.endpoint.wait(after)["status"] == "COMPLETED"
 
 
-def test_nothing_secret_was_logged(world: World) -> None:
+def test_nothing_secret_was_logged(system: System) -> None:
     """Neither presigned URLs nor keys, by the endpoint or its worker, over a whole good and a failed job."""
-    good = world.endpoint.run(video_url=world.store.presign_get("videos/short.mp4"))
-    bad = world.endpoint.run(video_url=world.store.presign_get("videos/nothing.mp4"))
-    assert [world.endpoint.wait(job_id)["status"] for job_id in (good, bad)] == ["COMPLETED", "FAILED"]
-    log = world.endpoint.log.read_text()
+    good = system.endpoint.run(video_url=system.store.presign("get_object", "videos/short.mp4"))
+    bad = system.endpoint.run(video_url=system.store.presign("get_object", "videos/nothing.mp4"))
+    assert [system.endpoint.wait(job_id)["status"] for job_id in (good, bad)] == ["COMPLETED", "FAILED"]
+    log = system.endpoint.log.read_text()
     assert good in log
-    for secret in ("X-Amz-Signature", world.store.keys.secret_access_key, _worker_key(world.endpoint)):
+    for secret in ("X-Amz-Signature", system.store.secret_access_key, _worker_key(system.endpoint)):
         assert secret not in log
 
 

@@ -57,7 +57,7 @@ def test_progress_is_the_output_while_the_job_runs(endpoint: EndpointProcess) ->
     steps = [output["step"] for output in seen]
     assert steps == sorted(steps)
     assert len(steps) >= 2
-    time.sleep(0.3)
+    time.sleep(0.3)  # in which a late update would come
     assert endpoint.status(job_id)["output"]["echo"]["steps"] == 5
 
 
@@ -208,7 +208,7 @@ def test_webhook_is_called_again_until_it_answers_200(endpoint: EndpointProcess)
     with webhook_receiver(answers=[500, 302, 200]) as receiver:
         endpoint.submit({"input": {}, "webhook": f"{receiver.url}/hook"})
         wait_until(lambda: len(receiver.bodies) == 3)
-        time.sleep(0.6)
+        time.sleep(0.6)  # three intervals, in which a fourth call would come
         assert len(receiver.bodies) == 3
     assert receiver.bodies[0] == receiver.bodies[2]
 
@@ -216,7 +216,7 @@ def test_webhook_is_called_again_until_it_answers_200(endpoint: EndpointProcess)
 def test_sdk_client_understands_the_endpoint(
     endpoint: EndpointProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RunPod's own Python client runs, waits, cancels, and reads health, as against RunPod."""
+    """RunPod's own Python client runs, waits, streams, cancels, and reads health, as against RunPod."""
     import runpod
 
     base, name = endpoint.url.rsplit("/", 1)
@@ -225,6 +225,7 @@ def test_sdk_client_understands_the_endpoint(
     assert client.run_sync({"input": {"x": 1}}, timeout=30)["echo"] == {"x": 1}
     job = client.run({"input": {"x": 2}})
     assert job.output(timeout=30)["echo"] == {"x": 2}
+    assert list(job.stream()) == []
     sleeper = client.run({"input": {"sleep": 60}})
     assert sleeper.cancel()["status"] == "CANCELLED"
     assert client.health()["workers"]["ready"] == 2

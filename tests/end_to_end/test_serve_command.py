@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from handler.settings import ServeSettings
-from ops.endpoint.serve import CannotServe, ServeOptions, run
+from ops.endpoint.errors import CannotServe
+from ops.endpoint.serve import ServeOptions, run
+from ops.endpoint.settings import ServeSettings
 from tests.end_to_end.endpoint_process import EndpointProcess, serving
 from tests.video_factory import make_video
 

@@ -1,4 +1,4 @@
-"""A caller's webhook on loopback, which answers as told. Knows no endpoint."""
+"""A caller's webhook on loopback, which answers as told."""
 
 import json
 import threading

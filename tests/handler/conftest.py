@@ -1,11 +1,13 @@
 """What tests of whole jobs share."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
-from tests.handler.world import World, a_world, make_clip
+from tests.handler.rig import Rig, make_clip, make_rig
 from tests.http_source import HttpSource
 from tests.s3_server import S3Server, s3_server
 
@@ -24,13 +26,27 @@ def bucket_of_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Serve
 
 
 @pytest.fixture
-def world(
-    clip_of_two: Path, bucket_of_jobs: S3Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> Iterator[World]:
+def own_logging() -> Iterator[None]:
+    """Whatever a test does to the logging set-up is undone."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def rig(
+    clip_of_two: Path,
+    bucket_of_jobs: S3Server,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    own_logging: None,
+) -> Iterator[Rig]:
     """Everything around a job, checked for leftovers and leaks afterwards."""
     with (
         HttpSource() as source,
-        a_world(source, bucket_of_jobs, tmp_path / "scratch", clip_of_two) as world,
+        make_rig(source, bucket_of_jobs, tmp_path / "scratch", clip_of_two) as rig,
     ):
-        yield world
-        world.assert_nothing_left("".join(capfd.readouterr()))
+        yield rig
+        rig.assert_nothing_left("".join(capfd.readouterr()))

@@ -1,4 +1,4 @@
-"""Peak memory of whole jobs of any length, each in a process of its own. Knows no test."""
+"""Peak memory of whole jobs of any length, each in a process of its own."""
 
 import json
 import subprocess

@@ -1,6 +1,6 @@
 """Runs one local job and prints its peak memory: `python -m tests.handler.run_job CLIP OUT [fake|lite]`.
 
-A process of its own, so that the peak is the job's. Knows nothing of what is being compared.
+A process of its own, so that the peak is the job's.
 """
 
 import json
@@ -8,15 +8,11 @@ import resource
 import sys
 from pathlib import Path
 
-from handler.control import JobControl
-from handler.job import JobInput
 from handler.pipeline import LocalRun, run
 from handler.process import tune_process
-from handler.progress import Report
-from handler.settings import IntakeSettings, Settings
-from handler.work import Work
 from model_cache.interfaces import Models
 from tests.fakes import FakeModels
+from tests.handler.rig import local_context, local_settings
 
 SMALL = {"phalp.small_w": 20, "phalp.small_h": 40, "phalp.low_th_c": 0.3}  # people in a small picture
 
@@ -35,18 +31,8 @@ def main(clip: Path, out: Path, kind: str) -> None:
     """Print frames, people and peak bytes as JSON."""
     tune_process()  # as the worker does
     models = load(kind)
-    folder = out / "job"
-    folder.mkdir(parents=True)
-    work = Work(
-        job_id="memory",
-        request=JobInput.model_validate({"video_url": "unused", "options": {"tracking": SMALL}}),
-        input_sha256="0" * 64,
-        folder=folder,
-        control=JobControl(time_budget_seconds=3600.0),
-        report=Report(lambda message: None),
-    )
-    settings = Settings(intake=IntakeSettings(reserve_disk_bytes=0))
-    reply = run(work, models, settings, LocalRun(out=out, video=clip))
+    context = local_context(out / "job", {"tracking": SMALL})
+    reply = run(context, models, local_settings(out), LocalRun(out=out, video=clip))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sys.stdout.write(json.dumps({"frames": reply.frames, "people": reply.people, "peak_bytes": peak}))
 

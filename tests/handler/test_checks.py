@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
-from handler.control import CHUNK_BYTES, JobControl
+from handler.context import CHUNK_BYTES, JobControl
 from handler.errors import WorkerError
 from handler.job import ChosenPerson, Options
 from handler.people.perceive import perceive
@@ -20,14 +20,14 @@ from handler.results.overlay import overlay
 from handler.results.store import local_file
 from handler.results.write import write, write_document
 from handler.settings import IntakeSettings
+from handler.source.packets import first_look
 from handler.source.probe import probe
-from handler.source.read import first_look
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import PerceptionOptions
 from tests.fakes import FakeBody, FakePerception
 from tests.handler.results.factories import make_facts, walk
 from tests.handler.results.test_overlay import pictures
-from tests.handler.world import NUM_FRAMES, World
+from tests.handler.rig import NUM_FRAMES, Rig
 from tests.video_factory import make_video
 
 SETTINGS = IntakeSettings(reserve_disk_bytes=0)
@@ -209,14 +209,14 @@ class ListeningControl(JobControl):
         super().check()
 
 
-def test_whole_job_asks_in_everything_that_takes_long(world: World) -> None:
+def test_whole_job_asks_in_everything_that_takes_long(rig: Rig) -> None:
     """The pipeline hands the check to each of its stages, the last ones too."""
     control = ListeningControl()
     options = {
         "artifacts": ["frames.json", "overlay.mp4"],
         "person": {"time_s": 1.0, "point": [270, 150]},  # most frames wait for the choice
     }
-    world.run_alone(world.job("asked", options=options), control, Report(lambda message: None))
+    rig.run_alone(rig.job("asked", options=options), control, Report(lambda message: None))
 
     per_frame = ("watch", "write", "write_document", "overlay")
     assert {name: control.askers[name] for name in per_frame if control.askers[name] < NUM_FRAMES} == {}

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from handler import ending
-from handler.ending import exit_on_signals, stopping_on_signals
+from handler import process
 from handler.overlay_command import draw
-from handler.settings import IntakeSettings, Settings, WorkerSettings
+from handler.process import exit_on_signals, stopping_on_signals
+from handler.settings import Settings
 from handler.track_command import track
 from tests.fakes import FakeBody, FakeModels
-from tests.handler.world import before_frame
+from tests.handler.rig import before_frame, local_settings
 
+QUIET = Console(quiet=True)
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
@@ -34,9 +35,7 @@ def _handlers() -> Iterator[None]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Temporary files go to a folder of the test."""
-    return Settings(
-        worker=WorkerSettings(scratch=tmp_path / "scratch"), intake=IntakeSettings(reserve_disk_bytes=0)
-    )
+    return local_settings(tmp_path / "scratch")
 
 
 def send(number: signal.Signals) -> None:
@@ -52,14 +51,7 @@ def test_track_ends_in_order(
     models = FakeModels(perception=before_frame(12, lambda: send(number)))
     before = threading.active_count()
     with pytest.raises(SystemExit) as ended:
-        track(
-            [str(clip_of_two)],
-            tmp_path / "out",
-            lambda: models,
-            settings,
-            console=Console(quiet=True),
-            errors=Console(quiet=True),
-        )
+        track([str(clip_of_two)], tmp_path / "out", lambda: models, settings, console=QUIET, errors=QUIET)
     assert ended.value.code == 128 + number
     assert list((tmp_path / "scratch").glob("worker-*")) == []
     assert not (tmp_path / "out").exists()
@@ -69,8 +61,7 @@ def test_track_ends_in_order(
 def test_overlay_ends_in_order(tmp_path: Path, settings: Settings, clip_of_two: Path) -> None:
     """While it draws: exit code 143, no half film, no temporary folder."""
     out = tmp_path / "out"
-    quiet = Console(quiet=True)
-    assert track([str(clip_of_two)], out, FakeModels, settings, console=quiet, errors=quiet) == 0
+    assert track([str(clip_of_two)], out, FakeModels, settings, console=QUIET, errors=QUIET) == 0
 
     class SignallingBody(FakeBody):
         def vertices(self, *pose: object) -> object:
@@ -109,8 +100,8 @@ def test_block_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPat
         done.append(code)
         ended.set()
 
-    monkeypatch.setattr(ending.os, "_exit", end)
-    monkeypatch.setattr(ending, "PATIENCE_SECONDS", 60.0 if again else 0.01)
+    monkeypatch.setattr(process.os, "_exit", end)
+    monkeypatch.setattr(process, "PATIENCE_SECONDS", 60.0 if again else 0.01)
 
     def block() -> None:
         with stopping_on_signals(lambda: done.append("stop"), lambda: done.append("clean up")):
@@ -128,35 +119,35 @@ SLOW_TRACK = """
 import sys, time
 from pathlib import Path
 from rich.console import Console
-from handler.ending import exit_on_signals
-from handler.settings import IntakeSettings, Settings, WorkerSettings
+from handler.process import exit_on_signals
 from handler.track_command import track
 from tests.fakes import FakeModels, FakePerception
+from tests.handler.rig import local_settings
 
 def slow(indices):
     print("perceiving", flush=True)
     time.sleep(600)
 
 clip, folder = map(Path, sys.argv[1:])
-settings = Settings(worker=WorkerSettings(scratch=folder), intake=IntakeSettings(reserve_disk_bytes=0))
 models = FakeModels(perception=FakePerception(before=slow))
 exit_on_signals()
-sys.exit(track([str(clip)], None, lambda: models, settings, console=Console(quiet=True), errors=Console()))
+quiet = Console(quiet=True)
+sys.exit(track([str(clip)], None, lambda: models, local_settings(folder), console=quiet, errors=Console()))
 """
 
 
 def test_process_ends_in_the_middle_of_a_pass(tmp_path: Path, clip_of_two: Path) -> None:
     """A real process, deaf in its device: two Ctrl-C end it with 130, and its scratch folder is gone."""
-    process = subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, "-c", SLOW_TRACK, clip_of_two, tmp_path / "scratch"],
         stdout=subprocess.PIPE,
         text=True,
     )
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "perceiving\n"
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "perceiving\n"
         assert len(list((tmp_path / "scratch").glob("worker-*/job-*"))) == 1
         for _ in range(2):
-            process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 128 + signal.SIGINT
+            child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 128 + signal.SIGINT
     assert list((tmp_path / "scratch").glob("worker-*")) == []

@@ -11,10 +11,10 @@ from handler import pipeline
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
 from model_cache.interfaces import PeopleInImage
 from tests.fakes import FakeModels, FakePerception, FakePosePredictor
-from tests.handler.world import NUM_FRAMES, SECRET, World, before_frame
+from tests.handler.rig import NUM_FRAMES, SECRET, Rig, before_frame
 
 
-def test_out_of_memory_once_loses_nothing(world: World) -> None:
+def test_out_of_memory_once_loses_nothing(rig: Rig) -> None:
     """A batch that did not fit is done again frame by frame, and the result is the same."""
     failures = iter([DeviceOutOfMemory("CUDA out of memory")])
 
@@ -22,12 +22,12 @@ def test_out_of_memory_once_loses_nothing(world: World) -> None:
         if indices[0] == 8 and (error := next(failures, None)):
             raise error
 
-    world.models = FakeModels(perception=FakePerception(before=before))
-    assert world.run(world.job("oom-once"))["frames"] == NUM_FRAMES
-    world.models = FakeModels()
-    world.run(world.job("oom-never"))
+    rig.models = FakeModels(perception=FakePerception(before=before))
+    assert rig.run(rig.job("oom-once"))["frames"] == NUM_FRAMES
+    rig.models = FakeModels()
+    rig.run(rig.job("oom-never"))
 
-    assert world.lines("oom-once") == world.lines("oom-never")
+    assert rig.lines("oom-once") == rig.lines("oom-never")
 
 
 def nan_betas(index: int, found: PeopleInImage) -> PeopleInImage:
@@ -47,30 +47,30 @@ def nan_betas(index: int, found: PeopleInImage) -> PeopleInImage:
     ids=["out of memory always", "device fault", "nan", "bug", "disk full"],
 )
 def test_failures_of_the_models_have_codes(
-    world: World, perception: FakePerception, code: str, retryable: bool, refresh: bool | None
+    rig: Rig, perception: FakePerception, code: str, retryable: bool, refresh: bool | None
 ) -> None:
     """Whatever a model does in the middle of a video, the reply says so, and no result is stored."""
-    world.models = FakeModels(perception=perception)
-    reply = world.run(world.job(f"fails-{code}"))
+    rig.models = FakeModels(perception=perception)
+    reply = rig.run(rig.job(f"fails-{code}"))
 
     assert (reply["error_code"], reply["retryable"], reply["stage"]) == (code, retryable, "perceive")
     assert reply.get("refresh_worker") is refresh
-    assert world.bucket.keys(f"fails-{code}") == []
+    assert rig.bucket.keys(f"fails-{code}") == []
 
 
-def test_pose_predictor_that_breaks_down_is_noticed(world: World) -> None:
+def test_pose_predictor_that_breaks_down_is_noticed(rig: Rig) -> None:
     """What the tracker's own network raises has a code and its stage."""
 
     class Broken(FakePosePredictor):
         def predict_next(self, *arguments: Any, **options: Any) -> np.ndarray:
             raise ModelOutputInvalid("not finite")
 
-    world.models = FakeModels(pose_predictor=Broken())
-    reply = world.run(world.job("broken-predictor"))
+    rig.models = FakeModels(pose_predictor=Broken())
+    reply = rig.run(rig.job("broken-predictor"))
     assert (reply["error_code"], reply["stage"]) == ("MODEL_OUTPUT_INVALID", "track")
 
 
-def test_full_disk_has_a_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_has_a_code(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that cannot be written end the job as DISK_FULL."""
     real = pipeline.write
 
@@ -79,16 +79,16 @@ def test_full_disk_has_a_code(world: World, monkeypatch: pytest.MonkeyPatch) -> 
         return real(frames, into=into, **options)
 
     monkeypatch.setattr(pipeline, "write", write_to_full_disk)
-    reply = world.run(world.job("full-disk"))
+    reply = rig.run(rig.job("full-disk"))
 
     assert (reply["error_code"], reply["stage"], reply["refresh_worker"]) == ("DISK_FULL", "write", True)
-    assert world.bucket.keys("full-disk") == []
+    assert rig.bucket.keys("full-disk") == []
 
 
-def test_disk_without_room_for_the_video_has_a_code(world: World) -> None:
+def test_disk_without_room_for_the_video_has_a_code(rig: Rig) -> None:
     """A video that would eat into the reserve is not fetched."""
-    world.intake = {"reserve_disk_bytes": 2**60}
-    reply = world.run(world.job("no-room"))
+    rig.intake = {"reserve_disk_bytes": 2**60}
+    reply = rig.run(rig.job("no-room"))
 
     assert (reply["error_code"], reply["stage"], reply["refresh_worker"]) == ("DISK_FULL", "download", True)
-    assert world.models.perception.batches == []
+    assert rig.models.perception.batches == []

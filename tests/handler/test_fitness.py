@@ -6,18 +6,16 @@ import numpy as np
 import pytest
 
 from handler.fitness import Unfit, check_bucket, check_decoding, check_models, check_scratch, checks
-from handler.settings import BucketSettings, IntakeSettings, Settings, WorkerSettings
+from handler.settings import BucketSettings
 from model_cache.errors import DeviceFault
 from model_cache.interfaces import PeopleInImage
 from tests.fakes import FakeBody, FakeModels, FakePerception
+from tests.handler.rig import local_settings
 
 
 def test_a_good_worker_passes_every_check(tmp_path: Path) -> None:
     """Loaded models, a writable folder and complete settings: nothing to complain about."""
-    settings = Settings(
-        worker=WorkerSettings(scratch=tmp_path / "new"), intake=IntakeSettings(reserve_disk_bytes=0)
-    )
-    found = checks(FakeModels(), settings)
+    found = checks(FakeModels(), local_settings(tmp_path / "new"))
 
     assert [check.__name__ for check in found] == [
         "models_answer",
@@ -54,7 +52,7 @@ def test_a_perception_that_loses_a_frame_is_noticed() -> None:
         def perceive(self, *arguments: object) -> list[PeopleInImage]:
             return super().perceive(*arguments)[:1]  # type: ignore[arg-type]
 
-    with pytest.raises(Unfit, match="lost a frame"):
+    with pytest.raises(Unfit, match="fewer images"):
         check_models(FakeModels(perception=Losing()))
 
 
@@ -73,8 +71,8 @@ def test_scratch_must_be_writable_and_roomy(tmp_path: Path) -> None:
     [
         ({}, None),
         ({"name": "results", "access_key_id": "key", "secret_access_key": "secret"}, None),
-        ({"name": "results"}, "BUCKET_ACCESS_KEY_ID, BUCKET_SECRET_ACCESS_KEY missing"),
-        ({"access_key_id": "key", "secret_access_key": "secret"}, "BUCKET_NAME missing"),
+        ({"name": "results"}, "set BUCKET_ACCESS_KEY_ID, BUCKET_SECRET_ACCESS_KEY as well"),
+        ({"access_key_id": "key", "secret_access_key": "secret"}, "set BUCKET_NAME as well"),
         ({"endpoint_url": "https://s3.example.com"}, "BUCKET_NAME, "),
     ],
     ids=["none", "all", "name", "keys", "endpoint"],
@@ -98,5 +96,5 @@ def test_decoding_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     real = fitness.write_clip
     monkeypatch.setattr(fitness, "write_clip", lambda path, greys: real(path, [200 for _ in greys]))
-    with pytest.raises(Unfit, match="did not decode"):
+    with pytest.raises(Unfit, match="was decoded to other pictures"):
         check_decoding(tmp_path)

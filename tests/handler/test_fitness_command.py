@@ -42,7 +42,7 @@ def test_fitness_fails_with_the_reason_of_the_first_failed_check(loaded, monkeyp
     result = CliRunner().invoke(command_line.app, ["fitness"])
 
     assert result.exit_code == 1
-    assert "unfit: BUCKET_ACCESS_KEY_ID, BUCKET_SECRET_ACCESS_KEY missing" in result.stderr
+    assert "unfit: set BUCKET_ACCESS_KEY_ID, BUCKET_SECRET_ACCESS_KEY as well" in result.stderr
 
 
 def test_fitness_fails_without_weights(monkeypatch) -> None:

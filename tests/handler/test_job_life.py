@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from handler.ahead import Ahead
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.errors import WorkerError
 from handler.scratch import LOCK_NAME, Scratch
 

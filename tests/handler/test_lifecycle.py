@@ -1,5 +1,9 @@
 """When a worker process ends, by a clock of the test's own."""
 
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +18,17 @@ from handler.settings import WorkerSettings
 PLATFORM_GRACE_SECONDS = 10.0  # what RunPod is taken to allow between SIGTERM and SIGKILL
 
 
-class Ended(BaseException):
-    """Stands for the end of the process."""
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """The handlers of the tests' own process, put back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # instead of the SDK's
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the end is an exception
 @pytest.mark.parametrize("job_ends_after", [0.5, 5.5, 60.0], ids=["soon", "when stopped", "never"])
 def test_busy_worker_ends_within_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job_ends_after: float
@@ -26,13 +37,14 @@ def test_busy_worker_ends_within_its_time(
 
     The job may finish in most of them, and is stopped while there is time to clean up.
     """
-    now, stopped_at = [0.0], []
+    now, stopped_at, codes = [0.0], [], []
 
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
     def end(code: int) -> None:
-        raise Ended
+        codes.append(code)
+        raise SystemExit
 
     monkeypatch.setattr(lifecycle.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(lifecycle.time, "sleep", sleep)
@@ -49,9 +61,13 @@ def test_busy_worker_ends_within_its_time(
         clean_up=scratch.close,
     )
 
-    with pytest.raises(Ended):
-        ending._finish("SIGTERM")
+    assert ending.concurrency(1) == 1
+    os.kill(os.getpid(), signal.SIGTERM)
+    for thread in threading.enumerate():
+        if thread.name == "shutdown":
+            thread.join(30)
 
+    assert codes == [0]
     assert now[0] == pytest.approx(min(job_ends_after, settings.shutdown_seconds), abs=0.06)
     assert settings.shutdown_seconds <= 0.75 * PLATFORM_GRACE_SECONDS
     assert stopped_at == ([] if job_ends_after < 5 else [pytest.approx(5.25)])

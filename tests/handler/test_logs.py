@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import structlog
@@ -20,13 +20,9 @@ PRESIGNED = (
 
 
 @pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
-    """Gives what went to stdout; the logging set-up is put back afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield lambda: capsys.readouterr().out
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
+def lines(capsys: pytest.CaptureFixture[str], own_logging: None) -> Callable[[], str]:
+    """Gives what went to stdout."""
+    return lambda: capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

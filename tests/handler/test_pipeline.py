@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import Box, draw_people
-from tests.handler.world import FPS, NUM_FRAMES, SIZE, World, boxes_of
+from tests.handler.rig import FPS, NUM_FRAMES, SIZE, Rig, boxes_of
 from tests.video_factory import make_video
 
 
@@ -33,12 +33,12 @@ def expected_person(track_id: int, colour_index: int, box: Box) -> dict[str, Any
     }
 
 
-def test_job_gives_exactly_the_expected_document(world: World) -> None:
+def test_job_gives_exactly_the_expected_document(rig: Rig) -> None:
     """Every frame has its line, its time, its people with ids, places and parameters; the summary agrees."""
-    reply = world.run(world.job("exact"))
+    reply = rig.run(rig.job("exact"))
 
     assert (reply["status"], reply["frames"], reply["people"]) == ("completed", NUM_FRAMES, 2)
-    lines = world.lines("exact")
+    lines = rig.lines("exact")
     assert [line["frame"] for line in lines] == list(range(NUM_FRAMES))
     assert [line["time_s"] for line in lines] == [index / FPS for index in range(NUM_FRAMES)]
     for index, line in enumerate(lines):
@@ -52,7 +52,7 @@ def test_job_gives_exactly_the_expected_document(world: World) -> None:
             assert np.allclose(smpl.pop("transl"), wanted.pop("transl"), atol=2e-4)
             assert {key: {**person, **smpl}[key] for key in wanted} == wanted
             assert smpl["body_pose"] == [0.0] * 69
-    summary = json.loads(world.bucket.get("exact/result.json"))
+    summary = json.loads(rig.bucket.get("exact/result.json"))
     assert summary["processed"]["frames"] == NUM_FRAMES
     assert [one["n_tracked"] for one in summary["tracks"]] == [NUM_FRAMES, NUM_FRAMES - 10]
     assert {"download", "decode", "perceive", "track", "write", "upload"} <= set(
@@ -65,47 +65,47 @@ def test_job_gives_exactly_the_expected_document(world: World) -> None:
     ]
 
 
-def test_progress_tells_the_stages_in_order(world: World) -> None:
+def test_progress_tells_the_stages_in_order(rig: Rig) -> None:
     """Stages come in the order of the flow, and the counted frames only grow, to the last one."""
-    world.run(world.job("progress"))
+    rig.run(rig.job("progress"))
 
-    stages = [message.stage for message in world.progress]
+    stages = [message.stage for message in rig.progress]
     order = ["download", "probe", "decode", "track", "upload"]
     assert sorted(stages, key=order.index) == stages
-    done = [message.frames_done for message in world.progress]
+    done = [message.frames_done for message in rig.progress]
     assert sorted(done) == done
-    assert (done[-1], world.progress[-1].frames_total) == (NUM_FRAMES, NUM_FRAMES)
+    assert (done[-1], rig.progress[-1].frames_total) == (NUM_FRAMES, NUM_FRAMES)
 
 
-def test_jobs_do_not_touch_each_other(world: World) -> None:
+def test_jobs_do_not_touch_each_other(rig: Rig) -> None:
     """A job after another one in the same worker gives the same bytes as alone: ids start at 1 again."""
-    handler = world.handler()
-    world.run(world.job("alone"), handler)
+    handler = rig.handler()
+    rig.run(rig.job("alone"), handler)
     other = make_video(
-        world.scratch.folder.parent / "other.mp4",
+        rig.scratch.folder.parent / "other.mp4",
         num_frames=12,
         size=SIZE,
         draw=lambda index, size: draw_people(
             {"blue": (100, 60, 164, 204), "pink": (200, 60, 264, 204)}, size
         ),
     )
-    world.run(world.job("between", other), handler)
-    world.run(world.job("after"), handler)
+    rig.run(rig.job("between", other), handler)
+    rig.run(rig.job("after"), handler)
 
-    first, last = (world.bucket.get(world.keys(job_id)["frames.jsonl.gz"]) for job_id in ("alone", "after"))
+    first, last = (rig.bucket.get(rig.keys(job_id)["frames.jsonl.gz"]) for job_id in ("alone", "after"))
     assert first == last
 
 
-def test_same_job_again_is_answered_from_its_results(world: World) -> None:
+def test_same_job_again_is_answered_from_its_results(rig: Rig) -> None:
     """A job that is complete is not run again; the same id with another input is."""
-    handler = world.handler()
-    job = world.job("again")
-    first = world.run(job, handler)
-    num_batches = len(world.models.perception.batches)
-    second = world.run(job, handler)
-    assert len(world.models.perception.batches) == num_batches
+    handler = rig.handler()
+    job = rig.job("again")
+    first = rig.run(job, handler)
+    num_batches = len(rig.models.perception.batches)
+    second = rig.run(job, handler)
+    assert len(rig.models.perception.batches) == num_batches
     changed = {"id": "again", "input": {**job["input"], "options": {"stride": 2}}}
-    third = world.run(changed, handler)
+    third = rig.run(changed, handler)
 
     assert (first["reused"], second["reused"], third["reused"]) == (False, True, False)
     assert second == {**first, "reused": True}
@@ -113,34 +113,34 @@ def test_same_job_again_is_answered_from_its_results(world: World) -> None:
 
 
 @pytest.mark.parametrize(("every_frames", "num_cleared"), [(1, 4), (8, 3), (9, 2), (0, 0)])
-def test_cache_is_cleared_as_often_as_asked(world: World, every_frames: int, num_cleared: int) -> None:
+def test_cache_is_cleared_as_often_as_asked(rig: Rig, every_frames: int, num_cleared: int) -> None:
     """30 frames in batches of 8, 8, 8 and 6: after the batch in which so many frames are full, or never."""
-    world.every_frames = every_frames
-    world.run(world.job(f"clear-{every_frames}"))
+    rig.every_frames = every_frames
+    rig.run(rig.job(f"clear-{every_frames}"))
 
-    assert world.models.num_cleared == num_cleared
-    assert [len(batch) for batch in world.models.perception.batches] == [8, 8, 8, 6]
+    assert rig.models.num_cleared == num_cleared
+    assert [len(batch) for batch in rig.models.perception.batches] == [8, 8, 8, 6]
 
 
-def test_options_reach_their_stages(world: World) -> None:
+def test_options_reach_their_stages(rig: Rig) -> None:
     """Trim, stride, smallest box and most people change what comes out as they say."""
     options = {"start_s": 0.4, "end_s": 0.8, "stride": 2, "max_people": 1}
-    reply = world.run(world.job("options", options=options))
-    lines = world.lines("options")
+    reply = rig.run(rig.job("options", options=options))
+    lines = rig.lines("options")
     assert reply["frames"] == 5
     assert [line["source_frame"] for line in lines] == [10, 12, 14, 16, 18]
     assert [[person["track_id"] for person in line["people"]] for line in lines] == [[1]] * 5
 
-    small = world.run(world.job("small", options={"tracking": {"phalp.small_w": 100}}))
+    small = rig.run(rig.job("small", options={"tracking": {"phalp.small_w": 100}}))
     assert small["people"] == 0
     assert [warning["code"] for warning in small["warnings"]] == ["NO_PEOPLE"]
 
 
-def test_full_document_is_written_on_request(world: World) -> None:
+def test_full_document_is_written_on_request(rig: Rig) -> None:
     """`frames.json` holds the same frames as the lines."""
-    reply = world.run(world.job("document", options={"artifacts": ["frames.json"]}))
+    reply = rig.run(rig.job("document", options={"artifacts": ["frames.json"]}))
 
-    document = json.loads(world.bucket.get(world.keys("document")["frames.json"]))
-    assert document["frames"] == world.lines("document")
+    document = json.loads(rig.bucket.get(rig.keys("document")["frames.json"]))
+    assert document["frames"] == rig.lines("document")
     kinds = [artifact["kind"] for artifact in reply["artifacts"]]
     assert kinds == ["frames.jsonl.gz", "frames.json", "result.json"]

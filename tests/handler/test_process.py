@@ -3,11 +3,12 @@
 import ctypes
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 # Ten frames of 6 MB come and go, eight times over; the first rounds only find out how much is needed.
-REPEATED = """
+FRAMES = """
 import resource, sys
 import numpy as np
 from handler.process import tune_process
@@ -21,18 +22,6 @@ for _ in range(8):
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 print(sum(faults[4:]))
 """
-
-
-@pytest.mark.parametrize(("how", "are_new"), [("tuned", False), ("as it is", True)])
-def test_pages_of_freed_frames_are_used_again(how: str, are_new: bool) -> None:
-    """A frame's pages are zeroed by the system once, not for each frame; without tuning they are."""
-    done = subprocess.run(
-        [sys.executable, "-c", REPEATED, how], capture_output=True, text=True, check=True, timeout=60
-    )
-
-    num_pages = 4 * 10 * 6 * 1024**2 // 4096
-    assert (int(done.stdout) > num_pages / 10) == are_new
-
 
 # Forty short-lived threads, in pairs as in a job, allocate a frame each; how many arenas hold memory then?
 THREADS = """
@@ -58,11 +47,20 @@ libc.fclose(file)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="glibc only")
-@pytest.mark.parametrize(("how", "are_few"), [("tuned", True), ("as it is", False)])
-def test_threads_of_all_jobs_share_few_arenas(how: str, are_few: bool) -> None:
-    """Memory that one job's threads have freed is used by the next job's; without tuning each has its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", THREADS, how], capture_output=True, text=True, check=True, timeout=60
-    )
+@pytest.mark.parametrize(
+    ("script", "measure", "limit"),
+    [
+        pytest.param(FRAMES, int, 4 * 10 * 6 * 1024**2 // 4096 / 10, id="freed pages are used again"),
+        pytest.param(THREADS, lambda text: text.count("<heap nr="), 2, id="threads share few arenas"),
+    ],
+)
+def test_tuned_process_uses_memory_again(script: str, measure: Callable[[str], int], limit: float) -> None:
+    """Few page faults (a tenth of the frames' pages) and two arenas; more of both without tuning."""
 
-    assert (done.stdout.count("<heap nr=") <= 2) == are_few
+    def measured(how: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", script, how], capture_output=True, text=True, check=True, timeout=60
+        )
+        return measure(done.stdout)
+
+    assert measured("tuned") <= limit < measured("as it is")

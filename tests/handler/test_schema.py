@@ -8,10 +8,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from docs.generate import files, schemas, settings_classes, with_settings
+from docs.typescript import declarations
 from handler.job import ErrorReply, JobInput, Options, ProgressMessage
 from handler.results.write import read_lines, write, write_document
-from handler.schema import files, schemas
-from handler.typescript import declarations
+from handler.settings import EnvironmentSettings, IntakeSettings
 from tests.fakes import FakeBody
 from tests.handler.results.factories import walk
 from tests.handler.results.test_golden import FRAMES, RESULT
@@ -26,9 +27,10 @@ def validate(name: str, document: object) -> None:
     jsonschema.Draft202012Validator(schema).validate(document)
 
 
-def test_checked_in_files_are_current():
-    """Whoever changes a model runs `python -m handler.schema`."""
-    stale = [str(path) for path, text in files().items() if (ROOT / path).read_text() != text]
+def test_checked_in_files_are_current(monkeypatch):
+    """Whoever changes a model or a setting runs `make schema`."""
+    monkeypatch.chdir(ROOT)
+    stale = [str(path) for path, text in files().items() if path.read_text() != text]
 
     assert stale == []
 
@@ -97,10 +99,38 @@ def test_requests_and_replies_satisfy_the_schema():
 
 def test_unknown_schema_is_an_error_not_a_guess():
     """The generator refuses what it does not know."""
-    with pytest.raises(ValueError, match="not understood"):
+    with pytest.raises(ValueError, match="unknown form"):
         declarations({"A": {"type": "object", "properties": {"x": {"type": "object"}}}})
     with pytest.raises(ValueError, match="not an object"):
         declarations({"A": {"type": "string"}})
+
+
+def test_every_setting_is_in_the_table_or_a_constant():
+    """A field with a description has its row, under the name the environment uses; others it cannot set."""
+    page = (ROOT / "docs/14-operations.md").read_text()
+    for settings in settings_classes():
+        prefix = settings.model_config.get("env_prefix", "")
+        for name, info in settings.model_fields.items():
+            rows = page.count(f"| `{prefix}{name}`".upper())
+            assert rows >= 1 if info.description else issubclass(settings, EnvironmentSettings)
+    names = {settings.__name__ for settings in settings_classes()}
+    assert {"IntakeSettings", "ModelSettings"} <= names
+    assert not {"BaseSettings", "EnvironmentSettings"} & names
+
+
+def test_constants_are_not_read_from_the_environment(monkeypatch):
+    """A variable named like a constant changes nothing; a setting's does."""
+    monkeypatch.setenv("VIDEO_READ_SECONDS", "1")
+    monkeypatch.setenv("VIDEO_MAX_BYTES", "7")
+    settings = IntakeSettings()
+
+    assert (settings.read_seconds, settings.max_bytes) == (30.0, 7)
+
+
+def test_a_page_without_marks_is_refused():
+    """A page that lost its marks is not silently left stale."""
+    with pytest.raises(ValueError, match="must hold"):
+        with_settings("# Operations")
 
 
 CHECK = """

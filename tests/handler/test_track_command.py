@@ -2,23 +2,20 @@
 
 import io
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import pytest
-import structlog
 from rich.console import Console
 
 from handler.errors import InputError
 from handler.overlay_command import draw
 from handler.overrides import UnknownOption, local_path, option_paths, parse_overrides
-from handler.settings import IntakeSettings, Settings, WorkerSettings
 from handler.track_command import track
 from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Models
 from tests.fakes import FakeBody, FakeModels, draw_people
+from tests.handler.rig import local_settings
 from tests.video_factory import make_video
 
 
@@ -60,7 +57,7 @@ def test_own_words_are_understood() -> None:
         ("zzz=1", "there are artifacts, camera, "),
         ("phalp.n_init=0", "greater than or equal to 1"),
         ("stride=two", "stride: Input should be a valid integer"),
-        ("camera={", "cannot be read"),
+        ("camera={", "cannot be parsed as YAML"),
     ],
 )
 def test_words_that_mean_nothing_are_refused_with_help(word: str, hint: str) -> None:
@@ -116,10 +113,7 @@ class Run:
             words,
             out,
             self.load,
-            Settings(
-                worker=WorkerSettings(scratch=self.folder / "scratch"),
-                intake=IntakeSettings(reserve_disk_bytes=0),
-            ),
+            local_settings(self.folder / "scratch"),
             console=Console(file=self.output, width=200),
             errors=Console(file=self.errors, width=200, soft_wrap=True),
         )
@@ -133,13 +127,9 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    """`track`, with the logging set-up put back afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield Run(tmp_path)
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
+def run(tmp_path: Path, own_logging: None) -> Run:
+    """`track`."""
+    return Run(tmp_path)
 
 
 @pytest.fixture
@@ -212,7 +202,7 @@ def test_overlay_is_drawn_from_finished_results(run: Run, clip: Path, tmp_path: 
     """The command `overlay` draws what a job wrote, and refuses the results of another video."""
     out = tmp_path / "out"
     run(str(clip), "stride=3", out=out)
-    settings = Settings(intake=IntakeSettings(reserve_disk_bytes=0))
+    settings = local_settings(tmp_path / "scratch")
     path = draw(clip, out, None, "skeleton", FakeBody, settings)
 
     assert path == out / "overlay.mp4"

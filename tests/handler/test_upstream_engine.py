@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from handler.control import JobControl
+from handler.context import JobControl
 from handler.errors import WorkerError
 from handler.progress import Report
 from model_cache.interfaces import BringsTracker, Models, ModelsDescription
@@ -15,7 +15,7 @@ from model_cache.upstream.load import UpstreamModels
 from model_cache.upstream.perception import UpstreamPerception
 from model_cache.upstream.shims import Official
 from tests.fakes import FakeBody, FakeModels, FakePosePredictor, FakeTextureModel
-from tests.handler.world import NUM_FRAMES, World
+from tests.handler.rig import NUM_FRAMES, Rig
 from tests.model_cache.upstream.standins import (
     OUT_OF_MEMORY,
     ColourModel,
@@ -66,58 +66,58 @@ def who_is_where(lines: list[dict[str, Any]]) -> list[list[tuple[object, ...]]]:
     return [[(p["track_id"], p["state"], tuple(p["bbox_xyxy"])) for p in line["people"]] for line in lines]
 
 
-def test_job_gives_the_same_people_progress_and_reply(world: World) -> None:
+def test_job_gives_the_same_people_progress_and_reply(rig: Rig) -> None:
     """Ids, states and boxes in every frame, progress and the reply's keys are the same."""
-    reply = world.run(world.job("ours"))
-    told = world.progress[-1]
-    world.progress.clear()
+    reply = rig.run(rig.job("ours"))
+    told = rig.progress[-1]
+    rig.progress.clear()
     models = engine(ColourModel())
     assert isinstance(models, Models)
     assert isinstance(models, BringsTracker)
-    world.models = models
+    rig.models = models
 
-    theirs = world.run(world.job("theirs"))
+    theirs = rig.run(rig.job("theirs"))
 
     assert theirs.keys() == reply.keys()
     assert (theirs["status"], theirs["frames"], theirs["people"]) == ("completed", NUM_FRAMES, 2)
-    last = world.progress[-1]
+    last = rig.progress[-1]
     assert (last.stage, last.frames_done, last.people) == (told.stage, NUM_FRAMES, told.people)
-    done = [message.frames_done for message in world.progress]
+    done = [message.frames_done for message in rig.progress]
     assert sorted(done) == done
-    assert who_is_where(world.lines("theirs")) == who_is_where(world.lines("ours"))
-    assert world.summary("theirs")["models"]["engine"] == "upstream"
+    assert who_is_where(rig.lines("theirs")) == who_is_where(rig.lines("ours"))
+    assert rig.summary("theirs")["models"]["engine"] == "upstream"
 
 
-def test_each_job_begins_anew_and_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_job_begins_anew_and_leaves_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids start at 1 in every job; frames come singly, the cache is cleared after each; nothing is kept."""
     cleared: list[int] = []
     monkeypatch.setattr(UpstreamModels, "clear_cache", lambda self: cleared.append(len(model.seen)))
     model, trackers = ColourModel(), []
-    world.models = engine(model, trackers)
+    rig.models = engine(model, trackers)
     options = {"tracking": {"phalp.n_init": 3}}
 
     for job_id in ("first", "second"):
-        world.run(world.job(job_id, options=options))
+        rig.run(rig.job(job_id, options=options))
 
-    assert who_is_where(world.lines("first")) == who_is_where(world.lines("second"))
-    assert {p["track_id"] for line in world.lines("second") for p in line["people"]} == {1, 2}
+    assert who_is_where(rig.lines("first")) == who_is_where(rig.lines("second"))
+    assert {p["track_id"] for line in rig.lines("second") for p in line["people"]} == {1, 2}
     assert model.seen == [*range(NUM_FRAMES)] * 2
     assert set(range(1, 2 * NUM_FRAMES + 1)) <= set(cleared)
     assert [tracker.tracked_cost for tracker in trackers] == [{}, {}]
     assert model.cfg.phalp.n_init == 5  # the job's 3 stayed in the job
 
 
-def test_a_cancelled_job_asks_the_official_code_no_more(world: World) -> None:
+def test_a_cancelled_job_asks_the_official_code_no_more(rig: Rig) -> None:
     """After a cancel the job ends at its next check, with nothing stored."""
     control = JobControl(time_budget_seconds=60.0)
     model = ColourModel(before=lambda index: control.stop("CANCELLED", "enough") if index == 12 else None)
-    world.models = engine(model)
+    rig.models = engine(model)
 
     with pytest.raises(WorkerError, match="CANCELLED"):
-        world.run_alone(world.job("cancelled"), control, Report(lambda message: None))
+        rig.run_alone(rig.job("cancelled"), control, Report(lambda message: None))
 
-    assert len(model.seen) <= 12 + 1 + world.settings().worker.perceive_ahead_batches + 1
-    assert world.bucket.keys("cancelled") == []
+    assert len(model.seen) <= 12 + 1 + rig.settings().worker.perceive_ahead_batches + 1
+    assert rig.bucket.keys("cancelled") == []
 
 
 def failing(error: Exception) -> Callable[[int], None]:
@@ -141,7 +141,7 @@ def failing(error: Exception) -> Callable[[int], None]:
 )
 @pytest.mark.parametrize("stage", ["perceive", "track"])
 def test_what_the_official_code_raises_fails_the_job(
-    world: World, error: Exception, code: str, stage: str
+    rig: Rig, error: Exception, code: str, stage: str
 ) -> None:
     """Their own loop would print it and go on without a result; here it has a code, and nothing is stored."""
     model = ColourModel(before=failing(error) if stage == "perceive" else lambda index: None)
@@ -155,34 +155,34 @@ def test_what_the_official_code_raises_fails_the_job(
             return tracker
 
         models.official.tracker.Tracker = new_tracker
-    world.models = models
+    rig.models = models
 
-    reply = world.run(world.job(f"fails-{code}-{stage}"))
+    reply = rig.run(rig.job(f"fails-{code}-{stage}"))
 
     assert (reply["error_code"], reply["stage"]) == (code, stage)
-    assert world.bucket.keys(f"fails-{code}-{stage}") == []
+    assert rig.bucket.keys(f"fails-{code}-{stage}") == []
 
 
-def test_numbers_that_are_not_finite_fail_the_job(world: World) -> None:
+def test_numbers_that_are_not_finite_fail_the_job(rig: Rig) -> None:
     """NaN of the official networks has a code."""
     model = ColourModel()
     model.betas = float("nan")
-    world.models = engine(model)
+    rig.models = engine(model)
 
-    assert world.run(world.job("nan"))["error_code"] == "MODEL_OUTPUT_INVALID"
+    assert rig.run(rig.job("nan"))["error_code"] == "MODEL_OUTPUT_INVALID"
 
 
-def test_a_jobs_limits_hold(world: World) -> None:
+def test_a_jobs_limits_hold(rig: Rig) -> None:
     """`max_people`, `stride` and the part of the clip mean the same as with our engine."""
     options = {"max_people": 1, "stride": 2, "start_s": 0.4, "tracking": {"phalp.n_init": 2}}
-    world.models = FakeModels()
-    world.run(world.job("limits-ours", options=options))
+    rig.models = FakeModels()
+    rig.run(rig.job("limits-ours", options=options))
     model = ColourModel()
-    world.models = engine(model)
+    rig.models = engine(model)
 
-    world.run(world.job("limits-theirs", options=options))
+    rig.run(rig.job("limits-theirs", options=options))
 
-    lines = world.lines("limits-theirs")
-    assert who_is_where(lines) == who_is_where(world.lines("limits-ours"))
+    lines = rig.lines("limits-theirs")
+    assert who_is_where(lines) == who_is_where(rig.lines("limits-ours"))
     assert [line["source_frame"] for line in lines] == list(range(10, NUM_FRAMES, 2))
     assert {len(line["people"]) for line in lines} == {1}

@@ -14,13 +14,14 @@ from model_cache.settings import ModelSettings
 from tests.image.recipe import LOCKS, ROOT, environment, stages, values
 
 
-def test_dockerfile_passes_hadolint() -> None:
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.upstream"])
+def test_dockerfile_passes_hadolint(name: str) -> None:
     """The linter has nothing to say but what is answered beside the line."""
     linter = Path(sys.executable).with_name("hadolint")
     if not linter.exists():
         pytest.skip("hadolint has no package for this machine")
 
-    done = subprocess.run([linter, ROOT / "Dockerfile"], capture_output=True, text=True)
+    done = subprocess.run([linter, ROOT / name], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (0, "")
 

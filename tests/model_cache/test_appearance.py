@@ -6,7 +6,7 @@ import torch
 
 from model_cache.errors import WeightsInvalid
 from model_cache.networks.appearance import LAYERS, AppearanceEncoder
-from model_cache.store.layout import read_tensors
+from model_cache.store.load import read_tensors
 from tests.whole_numbers import whole_numbers
 
 

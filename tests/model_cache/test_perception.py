@@ -14,8 +14,7 @@ from model_cache.networks.detector import Detector, ReplayDetector
 from model_cache.networks.hmr2 import BodyEstimator
 from model_cache.networks.texture import TextureSampler
 from model_cache.perception import NativePerception
-from model_cache.store.layout import read_tensors
-from model_cache.store.load import load_body, load_hmr2
+from model_cache.store.load import load_body, load_hmr2, read_tensors
 from tests.goldens import golden_detections
 
 FRAMES = 20

@@ -10,7 +10,7 @@ from model_cache.errors import DeviceFault, DeviceOutOfMemory
 from model_cache.interfaces import TextureModel
 from model_cache.networks.appearance import LAYERS, AppearanceEncoder
 from model_cache.networks.texture_model import PAIRS_AT_ONCE, UvTexture, UvTextureModel
-from model_cache.store.layout import read_tensors
+from model_cache.store.load import read_tensors
 from tests.whole_numbers import whole_numbers
 
 # Encodings are whole numbers, exact in float32; what rounds are their scale and the sum of 16 squares.

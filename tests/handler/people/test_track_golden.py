@@ -71,6 +71,7 @@ def test_tracker_goes_through_the_official_states(golden, sequence, predictor):
     assert PAIRS_COMPARED[sequence] == textures.pairs_asked
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("upstream_quirks", [True, False], ids=["quirks", "correct"])
 def test_track_gives_the_official_output(golden, sequence, predictor, upstream_quirks):
     """Identities, their order, lost people and back-filled people of every frame.

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from handler.control import unstoppable
+from handler.context import unstoppable
 from handler.results.film import film
 
 

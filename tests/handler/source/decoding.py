@@ -2,7 +2,10 @@
 
 import itertools
 import threading
+from collections.abc import Callable
 from pathlib import Path
+
+import av
 
 from handler.records import Frame
 from handler.settings import IntakeSettings
@@ -23,6 +26,19 @@ def frames_of(path: Path, settings: IntakeSettings = LIMITS, **more) -> tuple[li
     assert all(later > earlier for earlier, later in itertools.pairwise(seconds))
     assert [frame.frame_index for frame in frames] == list(range(len(frames)))
     return frames, report
+
+
+def copy_packets(path: Path, source: Path, change: Callable[[av.Packet], None]) -> Path:
+    """A copy of a video whose packets were changed on the way."""
+    with av.open(str(source)) as whole, av.open(str(path), "w") as container:
+        stream = whole.streams.video[0]
+        copy = container.add_stream_from_template(stream)
+        for packet in whole.demux(stream):
+            if packet.size:
+                change(packet)
+                packet.stream = copy
+                container.mux(packet)
+    return path
 
 
 def numbers(frames: list[Frame]) -> list[int]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.source import read
-from handler.source.read import ReadTally, read_pictures
+from handler.source import packets
+from handler.source.packets import ReadTally, read_pictures
 from tests.handler.source.decoding import LIMITS, codes, frames_of
 from tests.video_factory import make_video
 
@@ -61,9 +61,9 @@ def read_with(threads: int, path: Path) -> tuple[list[tuple[int, int | None]], i
     """(Source index, pts) of every picture that comes, and the number of damaged packets."""
     tally = ReadTally()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(read, "THREADS", threads)
+        patch.setattr(packets, "THREADS", threads)
         pictures = read_pictures(path, LIMITS, lambda: None, tally)
-        return [(index, picture.pts) for index, picture in pictures], tally.num_damaged_packets
+        return [(index, picture.pts) for index, picture in pictures], len(tally.damaged)
 
 
 @settings(max_examples=25, deadline=None)
@@ -88,7 +88,7 @@ def test_threads_neither_lose_nor_hide_anything(clips, tmp_path_factory, codec, 
 def test_damage_near_the_end_is_counted_and_named(clips, tmp_path, monkeypatch, codec, suffix, num_lost):
     """Sixteen threads meet it only while the decoder is emptied; what can be decoded comes all the same."""
     path = spoil(clips[codec, suffix], tmp_path / f"x{suffix}", NUM_FRAMES - 2, "ones")
-    monkeypatch.setattr(read, "THREADS", 16)
+    monkeypatch.setattr(packets, "THREADS", 16)
 
     frames, report = frames_of(path)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import av
 import pytest
 
+from handler.source.packets import first_look
 from handler.source.probe import probe
-from handler.source.read import first_look
-from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers
+from tests.handler.source.decoding import LIMITS, codes, copy_packets, frames_of, numbers
 from tests.video_factory import make_video
 
 NUM_FRAMES = 90
@@ -22,16 +22,13 @@ X265 = {
 
 def with_decode_times(path: Path, source: Path) -> Path:
     """A copy in which every packet is shown when it is decoded: what copying from an AVI makes."""
-    with av.open(str(source)) as whole, av.open(str(path), "w") as container:
-        stream = whole.streams.video[0]
-        copy = container.add_stream_from_template(stream)
-        packets = [packet for packet in whole.demux(stream) if packet.size]
-        first = packets[0].dts
-        for packet in packets:
-            packet.pts = packet.dts = packet.dts - first
-            packet.stream = copy
-            container.mux(packet)
-    return path
+    first: list[int] = []
+
+    def change(packet: av.Packet) -> None:
+        first.append(packet.dts)
+        packet.pts = packet.dts = packet.dts - first[0]
+
+    return copy_packets(path, source, change)
 
 
 @pytest.mark.parametrize(

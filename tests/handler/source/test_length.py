@@ -9,7 +9,7 @@ import pytest
 from handler.errors import InputError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.probe import check_part, probe
-from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers
+from tests.handler.source.decoding import LIMITS, codes, copy_packets, frames_of, numbers
 from tests.video_factory import join, make_video
 
 
@@ -35,16 +35,12 @@ def with_long_sound(path: Path, source: Path, *, codec: str, seconds: int) -> Pa
 
 def later(path: Path, source: Path, seconds: float) -> Path:
     """A copy of a transport stream whose clock is ahead."""
-    with av.open(str(source)) as whole, av.open(str(path), "w") as container:
-        stream = whole.streams.video[0]
-        copy = container.add_stream_from_template(stream)
-        for packet in whole.demux(stream):
-            if packet.size:
-                packet.pts += round(seconds / packet.time_base)
-                packet.dts += round(seconds / packet.time_base)
-                packet.stream = copy
-                container.mux(packet)
-    return path
+
+    def change(packet: av.Packet) -> None:
+        packet.pts += round(seconds / packet.time_base)
+        packet.dts += round(seconds / packet.time_base)
+
+    return copy_packets(path, source, change)
 
 
 @pytest.mark.parametrize(

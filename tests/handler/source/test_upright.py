@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.source.upright import Orientation, fit, orientation_of_matrix, turn_upright
+from handler.source.picture import Orientation, fit, orientation_of_matrix, turn_upright
 
 ONE = 65536
 # a, b, c, d: a stored point (x, y) is shown at (a x + c y, b x + d y).

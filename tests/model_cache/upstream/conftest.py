@@ -1,4 +1,4 @@
-"""The official packages, wherever they can be imported, with the goldens' small weights."""
+"""The official packages, wherever the settings find them, with the goldens' small weights."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from benchmarks.side_by_side_weights import Weights, arrange
 from model_cache.errors import EngineMissing
 from model_cache.loaded import LoadedModels
 from model_cache.networks.detector import Detections
+from model_cache.settings import ModelSettings
 from model_cache.upstream.load import UpstreamModels
 from model_cache.upstream.shims import Official, import_official
 from tests.goldens import golden_detections
@@ -20,7 +21,7 @@ from tests.goldens import golden_detections
 def official() -> Official:
     """The official packages, without their detectors; the test is skipped where they are not."""
     try:
-        return import_official(with_detectron=False)
+        return import_official(ModelSettings().upstream_script, with_detectron=False)
     except EngineMissing as error:
         pytest.skip(f"the official engine cannot be tested here: {error}")
 
@@ -38,7 +39,7 @@ def weights(
 @pytest.fixture
 def upstream(official: Official, weights: Weights) -> Callable[[Mapping[int, Detections]], UpstreamModels]:
     """Makes the official engine for given detections."""
-    return lambda recorded: load_official(weights, recorded, torch.device("cpu"), script=None)
+    return lambda recorded: load_official(weights, recorded, torch.device("cpu"))
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ from pathlib import Path
 import torch
 from benchmarks.side_by_side_engines import Weights, load_official
 cache, store = map(Path, sys.argv[1:])
-load_official(Weights(cache=cache, store=store, converted=store, kind=""), {}, torch.device("cpu"), None)
+load_official(Weights(cache=cache, store=store, converted=store, kind=""), {}, torch.device("cpu"))
 print([name for name in sys.modules if name.partition(".")[0] in ("OpenGL", "pyrender", "pytube", "pyglet")])
 """
 

@@ -1,6 +1,6 @@
 """What is done to foreign packages leaves nothing behind, and says plainly when they are not there."""
 
-import importlib
+import importlib.util
 import sys
 import threading
 import warnings
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers.utils import is_torchvision_available
 
 from model_cache.errors import EngineMissing
 from model_cache.upstream import shims
@@ -65,7 +66,30 @@ def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "hmr2", None)
 
     with pytest.raises(EngineMissing, match=r"docs/13-engines\.md"):
-        shims.import_official()
+        shims.import_official(None, with_detectron=False)
+
+
+def test_without_the_detectors_packages_the_message_says_how_to_do_without(monkeypatch, tmp_path):
+    """Where something cannot be imported for PHALP's own detectors; elsewhere there is no such hint."""
+    monkeypatch.setitem(sys.modules, "hmr2.models.hmr2", None)
+    script = tmp_path / "track.py"
+
+    with pytest.raises(EngineMissing, match="UPSTREAM_DETECTOR=native needs neither; see docs"):
+        shims.import_official(script, with_detectron=True)
+    with pytest.raises(EngineMissing, match="cannot be imported") as raised:
+        shims.import_official(script, with_detectron=False)
+    assert "UPSTREAM_DETECTOR" not in str(raised.value)
+
+
+def test_transformers_does_not_take_a_stand_in_for_torchvision():
+    """It remembers its first answer, and would import its torchvision parts for our own detector."""
+    there = importlib.util.find_spec("torchvision") is not None
+    is_torchvision_available.cache_clear()
+
+    with shims.imports_without(shims.OF_DETECTORS):
+        importlib.import_module("torchvision.transforms")
+        assert is_torchvision_available() == there
+    assert is_torchvision_available() == there
 
 
 def test_a_script_that_is_not_there_is_named(tmp_path, monkeypatch):
@@ -77,7 +101,7 @@ def test_a_script_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(EngineMissing, match="UPSTREAM_SCRIPT"):
-        shims.import_official()
+        shims.import_official(None, with_detectron=False)
 
 
 def test_cuda_calls_stay_on_the_cpu_in_this_thread_only():

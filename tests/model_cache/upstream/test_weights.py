@@ -84,7 +84,7 @@ def test_a_detector_without_its_checkpoint_is_named(tmp_path):
     (checkpoint / "model_final_f05665.pkl").touch()
 
     assert find_checkpoint("vitdet", None, tmp_path).parent == checkpoint
-    with pytest.raises(WeightsMissing, match="UPSTREAM_DETECTOR_WEIGHTS"):
+    with pytest.raises(WeightsMissing, match=r"UPSTREAM_DETECTOR_WEIGHTS.*UPSTREAM_DETECTOR=native"):
         find_checkpoint("vitdet", tmp_path / "nothing.pkl", tmp_path)
 
 

@@ -13,9 +13,11 @@ import yaml
 from typer.testing import CliRunner
 
 from ops.command_line import app
+from ops.deploy.settings import DeploySettings
 from tests.ops.deploy.fake_rest import KEY, FakeRest, serving
 
 IMAGE = "registry.example.com/you/worker:0.1.0"
+TRIES = 4  # of a request, where the program itself makes five
 LOCAL_SECRET = "local-secret-value-1234"
 
 
@@ -24,16 +26,15 @@ def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRest]:
     """The account, reached through the environment as an operator's shell has it; retries do not wait."""
     for name, value in {
         "RUNPOD_API_KEY": KEY,
-        "RUNPOD_DEPLOY_POLL_SECONDS": "0.01",
         "RUNPOD_DEPLOY_RELEASE_SECONDS": "20",
-        "RUNPOD_DEPLOY_ATTEMPTS": "4",
         "MY_BUCKET_KEY": LOCAL_SECRET,
         "NO_PROXY": "127.0.0.1",
     }.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(DeploySettings, "poll_seconds", 0.01)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    with serving(FakeRest()) as fake, stamina.set_testing(True, attempts=4, cap=True):
+    with serving(FakeRest()) as fake, stamina.set_testing(True, attempts=TRIES, cap=True):
         monkeypatch.setenv("RUNPOD_DEPLOY_URL", fake.url)
         yield fake
     structlog.reset_defaults()

@@ -75,8 +75,8 @@ class FakeRest:
     faults: list[Fault] = field(default_factory=list)
     forget: set[str] = field(default_factory=set)
     url: str = ""
-    _looks_left: int | None = 0
-    _late_left: int = 0
+    looks_left: int | None = 0
+    late_left: int = 0
     _next: int = 1
 
     def writes(self) -> list[tuple[str, Any]]:
@@ -122,18 +122,13 @@ class FakeRest:
         endpoint_id = f"ep{self._next:06d}"
         self._next += 1
         endpoint = {
-            "id": endpoint_id,
-            "args": "",
-            "disk": 20,
-            "ports": [],
-            "env": {},
-            "registry": None,
-            "dataCenterIds": [],
-            "networkVolumes": [],
-            "timeout": 300_000,
-            "flashboot": "OFF",
-            "createdAt": "2026-09-01T12:00:00Z",
-            "requestUrls": request_urls(endpoint_id),
+            **{
+                "id": endpoint_id,
+                "createdAt": "2026-09-01T12:00:00Z",
+                "requestUrls": request_urls(endpoint_id),
+            },
+            **{"args": "", "disk": 20, "ports": [], "env": {}, "registry": None, "timeout": 300_000},
+            **{"dataCenterIds": [], "networkVolumes": [], "flashboot": "OFF"},
             **body,
             "gpu": {"count": 1, "allowedCudaVersions": [], "minCudaVersion": None, **body["gpu"]},
             "workers": {"min": 0, "max": 3, **body.get("workers", {})},
@@ -167,16 +162,16 @@ class FakeRest:
         self.endpoints[endpoint_id] = endpoint
         if body.keys() & CONTAINER:
             self.versions[endpoint_id] += 1
-            self._looks_left, self._late_left = self.stale_looks, self.late_looks
+            self.looks_left, self.late_left = self.stale_looks, self.late_looks
         return 200, endpoint
 
     def _releases(self, endpoint_id: str) -> dict[str, Any]:
-        late = self._late_left > 0
-        stale = not late and (self._looks_left is None or self._looks_left > 0)
+        late = self.late_left > 0
+        stale = not late and (self.looks_left is None or self.looks_left > 0)
         if late:
-            self._late_left -= 1
-        elif self._looks_left:
-            self._looks_left -= 1
+            self.late_left -= 1
+        elif self.looks_left:
+            self.looks_left -= 1
         return {
             "endpointVersion": self.versions[endpoint_id] - late,
             "rollout": {
@@ -217,16 +212,11 @@ def broken_rule(endpoint: dict[str, Any]) -> tuple[int, Any] | None:
 
 def card(name: str, pool: str | None) -> dict[str, Any]:
     """One entry of the catalogue."""
+    price = {"secure": 0.5, "community": 0.4, "serverless": 1.1}
+    available = {"secure": True, "community": False, "maxCount": {"secure": 8, "community": 0}}
     return {
-        "id": name,
-        "name": name,
-        "pool": pool,
-        "manufacturer": "NVIDIA",
-        "memory": 24,
-        "secure": True,
-        "community": False,
-        "price": {"secure": 0.5, "community": 0.4, "serverless": 1.1},
-        "maxCount": {"secure": 8, "community": 0},
+        **{"id": name, "name": name, "pool": pool, "manufacturer": "NVIDIA", "memory": 24, "price": price},
+        **available,
     }
 
 
@@ -301,19 +291,11 @@ def serving(fake: FakeRest) -> Iterator[FakeRest]:
 
 def check_answer(method: str, path: str, status: int, document: Any) -> None:
     """This fake speaks as RunPod's document says; a mistake here ends the connection without an answer."""
+    parts = {"/releases": "ListEndpointReleasesResponse", "/workers": "ListEndpointWorkersResponse"}
+    parts |= {"/gpus": "ListGpuTypesResponse"}
     if status == 204:
         return
-    if status >= 400:
-        name = "ErrorResponse"
-    elif path.endswith("/releases"):
-        name = "ListEndpointReleasesResponse"
-    elif path.endswith("/workers"):
-        name = "ListEndpointWorkersResponse"
-    elif path.endswith("/gpus"):
-        name = "ListGpuTypesResponse"
-    else:
-        listed = method == "GET" and path.endswith("/serverless")
-        for endpoint in document["endpoints"] if listed else [document]:
-            validator("Endpoint").validate(endpoint)
-        return
-    validator(name).validate(document)
+    name = "ErrorResponse" if status >= 400 else parts.get(path[path.rindex("/") :], "Endpoint")
+    listed = name == "Endpoint" and "endpoints" in document
+    for part in document["endpoints"] if listed else [document]:
+        validator(name).validate(part)

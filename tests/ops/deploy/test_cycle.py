@@ -6,6 +6,12 @@ from tests.ops.deploy.conftest import IMAGE, LOCAL_SECRET, Operator
 from tests.ops.deploy.fake_rest import FakeRest
 
 FINE, FAILED, CHANGES = 0, 1, 2
+ENVIRONMENT = {
+    "MODELS": "lite",
+    "WORKER_TIME_BUDGET_SECONDS": "600",
+    "BUCKET_NAME": LOCAL_SECRET,
+    "BUCKET_SECRET_ACCESS_KEY": "{{ RUNPOD_SECRET_bucket }}",
+}
 
 
 def test_endpoint_goes_from_plan_to_apply_to_drift_to_destroy(operator: Operator, rest: FakeRest):
@@ -13,38 +19,29 @@ def test_endpoint_goes_from_plan_to_apply_to_drift_to_destroy(operator: Operator
     code, text = operator("plan")
     assert (code, rest.writes()) == (CHANGES, [])
     assert "to be created" in text
-
     code, text = operator("apply")
     assert code == FINE
     assert "https://api.runpod.ai/v2/ep000001/run" in text
     created = rest.only()
     assert created["timeout"] == 900_000
     assert created["flashboot"] == "FLASHBOOT"
-    assert created["env"] == {
-        "MODELS": "lite",
-        "WORKER_TIME_BUDGET_SECONDS": "600",
-        "BUCKET_NAME": LOCAL_SECRET,
-        "BUCKET_SECRET_ACCESS_KEY": "{{ RUNPOD_SECRET_bucket }}",
-    }
-
+    assert created["env"] == ENVIRONMENT
+    assert rest.agents == {"hmr2-phalp-worker-deploy/1"}, "RunPod blocks the default agents of HTTP libraries"
     code, text = operator("plan")
     assert (code, "nothing to change" in text) == (FINE, True)
     rest.requests.clear()
     assert operator("apply")[0] == FINE
     assert rest.writes() == []
-
     created["workers"] = {"min": 2, "max": 3}
     created["env"] = {**created["env"], "ADDED_BY_HAND": "something-private"}
     code, text = operator("plan")
     assert code == CHANGES
     assert "workers.min  2 → 0" in text
     assert "env.ADDED_BY_HAND  [hidden] → none" in text
-
     assert operator("apply")[0] == FINE
     assert rest.only()["workers"] == {"min": 0, "max": 3}
     assert "ADDED_BY_HAND" not in rest.only()["env"]
     assert operator("plan")[0] == FINE
-
     assert operator("destroy", "people", "--yes")[0] == FINE
     assert rest.endpoints == {}
     code, text = operator("destroy", "people", "--yes")
@@ -56,6 +53,11 @@ def test_endpoint_goes_from_plan_to_apply_to_drift_to_destroy(operator: Operator
     [
         pytest.param(
             lambda e: e.update(workers={"max": 7}), {"workers": {"min": 0, "max": 7}}, id="workers-as-a-whole"
+        ),
+        pytest.param(
+            lambda e: e["env"].update(MODELS="auto"),
+            {"env": ENVIRONMENT | {"MODELS": "auto"}},
+            id="env-as-a-whole",
         ),
         pytest.param(lambda e: e.update(timeout=60_000), {"timeout": 60_000}, id="one-value"),
         pytest.param(
@@ -82,44 +84,22 @@ def test_endpoint_goes_from_plan_to_apply_to_drift_to_destroy(operator: Operator
     ],
 )
 def test_apply_sends_only_what_changed(operator: Operator, rest: FakeRest, change, body):
-    """A PATCH holds the changed fields, with what RunPod ties to them, and nothing else."""
+    """A PATCH holds the changed fields, whole where RunPod replaces them, and nothing else."""
     operator("apply")
     rest.requests.clear()
     operator.edit(lambda content: change(content["endpoint"]))
-
     assert operator("apply")[0] == FINE
-
     assert rest.writes() == [("PATCH /v2/serverless/ep000001", body)]
     assert operator("plan")[0] == FINE
-
-
-def test_apply_sends_the_whole_environment_when_one_variable_changes(operator: Operator, rest: FakeRest):
-    """RunPod replaces `env` as a whole: what is not sent again would be gone."""
-    operator("apply")
-    rest.requests.clear()
-    operator.edit(lambda content: content["endpoint"]["env"].update(MODELS="auto"))
-
-    operator("apply")
-
-    ((_, body),) = rest.writes()
-    assert list(body) == ["env"]
-    assert body["env"] == {
-        "MODELS": "auto",
-        "WORKER_TIME_BUDGET_SECONDS": "600",
-        "BUCKET_NAME": LOCAL_SECRET,
-        "BUCKET_SECRET_ACCESS_KEY": "{{ RUNPOD_SECRET_bucket }}",
-    }
 
 
 def test_apply_moves_between_the_two_ways_of_scaling(operator: Operator, rest: FakeRest):
     """The idle timeout goes with QUEUE_DELAY only, and both ways end in an empty plan."""
     operator("apply")
     assert "idleTimeout" not in rest.only()["workers"]
-
     assert operator("apply", "--profile", "warm")[0] == FINE
     assert rest.only()["workers"] == {"min": 1, "max": 3, "idleTimeout": 60}
     assert operator("plan", "--profile", "warm")[0] == FINE
-
     assert operator("apply")[0] == FINE
     assert rest.only()["scaling"] == {"type": "REQUEST_COUNT", "requestCount": 1}
     assert operator("plan")[0] == FINE
@@ -128,10 +108,8 @@ def test_apply_moves_between_the_two_ways_of_scaling(operator: Operator, rest: F
 def test_image_option_comes_before_the_file(operator: Operator, rest: FakeRest):
     """`--image` is what CI gives after a build."""
     operator("apply")
-
     assert operator("plan", "--image", "registry.example.com/you/worker:0.2.0")[0] == CHANGES
     assert operator("apply", "--image", "registry.example.com/you/worker:0.2.0")[0] == FINE
-
     assert rest.only()["image"] == "registry.example.com/you/worker:0.2.0"
 
 
@@ -139,9 +117,7 @@ def test_args_ports_and_registry_stay_when_the_file_does_not_name_them(operator:
     """What deploy.yaml leaves out of these is RunPod's own or another tool's, and no drift."""
     operator("apply")
     rest.only().update(args="--verbose", ports=["8000/http"], registry="reg_1")
-
     assert operator("plan")[0] == FINE
-
     operator.edit(lambda content: content["endpoint"].update(args=""))
     assert operator("apply")[0] == FINE
     assert (rest.only()["args"], rest.only()["registry"]) == ("", "reg_1")
@@ -152,9 +128,7 @@ def test_status_shows_what_runs(operator: Operator, rest: FakeRest):
     code, text = operator("status")
     assert (code, "no endpoint called people" in text) == (FAILED, True)
     operator("apply")
-
     code, text = operator("status")
-
     assert code == FINE
     for part in (IMAGE, "1 running, 0 idle", "0 to 3", "release  1, on all workers", "/v2/ep000001/run"):
         assert part in text
@@ -163,10 +137,8 @@ def test_status_shows_what_runs(operator: Operator, rest: FakeRest):
 def test_destroy_needs_the_name_and_a_yes(operator: Operator, rest: FakeRest):
     """Neither alone removes anything."""
     operator("apply")
-
     for words in (["people"], ["peopel", "--yes"], []):
         assert operator("destroy", *words)[0] == FAILED
-
     assert list(rest.endpoints) == ["ep000001"]
 
 
@@ -175,12 +147,10 @@ def test_two_endpoints_of_one_name_stop_every_command(operator: Operator, rest: 
     operator("apply")
     rest.endpoints["ep777777"] = {**rest.only(), "id": "ep777777"}
     rest.requests.clear()
-
     for words in (["plan"], ["apply"], ["status"], ["destroy", "people", "--yes"]):
         code, text = operator(*words)
         assert code == FAILED
         assert "ep000001, ep777777" in text
-
     assert rest.writes() == []
 
 
@@ -188,7 +158,6 @@ def test_a_similar_name_is_another_endpoint(operator: Operator, rest: FakeRest):
     """Only the exact name counts, but for the mark that older clients append for FlashBoot."""
     operator("apply")
     other = {**rest.only(), "id": "ep777777"}
-
     for name in ("People", "people2", "peopl", "people "):
         rest.endpoints["ep777777"] = {**other, "name": name}
         assert operator("plan")[0] == FINE
@@ -203,9 +172,7 @@ def test_endpoint_on_cpus_cannot_become_ours(operator: Operator, rest: FakeRest)
     rest.only().pop("gpu")
     rest.only()["cpu"] = [{"id": "cpu5c", "vcpuCount": 4, "memory": 16}]
     rest.requests.clear()
-
     code, text = operator("apply")
-
     assert (code, rest.writes()) == (FAILED, [])
     assert "no QUEUE endpoint on GPUs" in text
 
@@ -222,15 +189,6 @@ def test_endpoint_on_cpus_cannot_become_ours(operator: Operator, rest: FakeRest)
 def test_pools_are_checked_against_the_catalogue(operator: Operator, rest: FakeRest, gpu, said):
     """A misspelt pool is found before anything is written."""
     operator.edit(lambda content: content["endpoint"].update(gpu=gpu))
-
     code, text = operator("apply")
-
     assert (code, rest.writes()) == (FAILED, [])
     assert said in text
-
-
-def test_requests_carry_our_own_user_agent(operator: Operator, rest: FakeRest):
-    """RunPod is reported to block the default agents of HTTP libraries."""
-    operator("apply")
-
-    assert rest.agents == {"hmr2-phalp-worker-deploy/1"}

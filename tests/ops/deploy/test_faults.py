@@ -2,57 +2,50 @@
 
 import pytest
 
-from handler.settings import DeploySettings
 from ops.deploy.api import retry_after
 from ops.deploy.errors import ApiError
-from tests.ops.deploy.conftest import LOCAL_SECRET, Operator
+from ops.deploy.settings import DeploySettings
+from tests.ops.deploy.conftest import LOCAL_SECRET, TRIES, Operator
 from tests.ops.deploy.fake_rest import KEY, FakeRest, Fault
 
 FINE, FAILED, CHANGES = 0, 1, 2
-TRIES = 4  # RUNPOD_DEPLOY_ATTEMPTS of these tests
 
 
-def test_wrong_key_is_said_plainly_and_not_tried_again(
-    operator: Operator, rest: FakeRest, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variable", "value", "num_requests", "said"),
+    [
+        (
+            "RUNPOD_API_KEY",
+            "rpa_WRONGKEY9876543210",
+            1,
+            "401 Unauthorized: invalid bearer token\n  check RUN",
+        ),
+        ("RUNPOD_API_KEY", "", 0, "RUNPOD_API_KEY is not set"),
+        ("RUNPOD_DEPLOY_URL", "http://api.runpod.io/v2", 0, "must be https"),
+    ],
+    ids=["wrong key", "no key", "unencrypted"],
+)
+def test_key_that_cannot_be_used_is_said_plainly(
+    operator: Operator,
+    rest: FakeRest,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    num_requests: int,
+    said: str,
 ):
-    """401 names the variable to look at."""
-    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_WRONGKEY9876543210")
-
-    code, text = operator("plan")
-
-    assert (code, len(rest.requests)) == (FAILED, 1)
-    assert "401 Unauthorized: invalid bearer token" in text
-    assert "check RUNPOD_API_KEY" in text
-    assert "rpa_WRONG" not in text
-
-
-def test_missing_key_is_said_before_anything_is_sent(
-    operator: Operator, rest: FakeRest, monkeypatch: pytest.MonkeyPatch
-):
-    """Without RUNPOD_API_KEY nothing goes out."""
-    monkeypatch.delenv("RUNPOD_API_KEY")
-
+    """A wrong one is tried once; without one, or to an address without TLS, nothing goes out."""
+    monkeypatch.setenv(variable, value)
     code, text = operator("apply")
-
-    assert (code, rest.requests) == (FAILED, [])
-    assert "RUNPOD_API_KEY is not set" in text
-
-
-def test_key_never_travels_unencrypted(operator: Operator, rest: FakeRest, monkeypatch: pytest.MonkeyPatch):
-    """An http:// address beyond this machine is refused."""
-    monkeypatch.setenv("RUNPOD_DEPLOY_URL", "http://api.runpod.io/v2")
-
-    code, text = operator("plan")
-
-    assert (code, "must be https" in text) == (FAILED, True)
+    assert (code, len(rest.requests)) == (FAILED, num_requests)
+    assert said in text
+    assert "rpa_WRONG" not in text
 
 
 def test_validation_errors_are_shown_one_by_one(operator: Operator, rest: FakeRest):
     """422: the problem document's list is printed, and nothing is tried again."""
     rest.faults = [Fault(on="POST", status=422, errors=("$.disk: must be at most 100",))]
-
     code, text = operator("apply")
-
     assert (code, len(rest.writes())) == (FAILED, 1)
     assert "422 Unprocessable Entity: made to fail" in text
     assert "$.disk: must be at most 100" in text
@@ -62,9 +55,7 @@ def test_validation_errors_are_shown_one_by_one(operator: Operator, rest: FakeRe
 def test_too_many_requests_are_tried_again(operator: Operator, rest: FakeRest, on: str):
     """429 is a refusal, so even a POST may be sent again."""
     rest.faults = [Fault(on=on, status=429, headers={"Retry-After": "1"}) for _ in range(TRIES - 1)]
-
     assert operator("apply")[0] == FINE
-
     assert len(rest.endpoints) == 1
     assert rest.faults == []
 
@@ -73,9 +64,7 @@ def test_a_quota_that_is_spent_for_long_fails_at_once(operator: Operator, rest: 
     """Waiting an hour is the operator's decision: the time is said."""
     headers = {"RateLimit": '"minute";r=12;t=3, "hour";r=0;t=1812, "day";r=0;t=900'}
     rest.faults = [Fault(on="GET", status=429, headers=headers)]
-
     code, text = operator("plan")
-
     assert (code, len(rest.requests)) == (FAILED, 1)
     assert "free again in 1812 s" in text
 
@@ -84,7 +73,6 @@ def test_a_quota_that_is_spent_for_long_fails_at_once(operator: Operator, rest: 
 def test_strange_waits_are_not_heeded(operator: Operator, rest: FakeRest, wait: str):
     """A 429 whose Retry-After is no number counts as one without."""
     rest.faults = [Fault(on="GET /v2/serverless$", status=429, headers={"Retry-After": wait})]
-
     assert operator("plan")[0] == CHANGES
 
 
@@ -105,8 +93,7 @@ def test_strange_waits_are_not_heeded(operator: Operator, rest: FakeRest, wait: 
 )
 def test_retries_wait_as_long_as_runpod_asks(error: Exception, repeatable: bool, expected: float):
     """429 by the header's seconds up to the limit; 5xx and silence only where twice does no harm."""
-    decide = retry_after(DeploySettings(deploy_wait_seconds=60), repeatable=repeatable)
-
+    decide = retry_after(DeploySettings(), repeatable=repeatable)
     assert decide(error) == expected
 
 
@@ -115,7 +102,6 @@ def test_errors_of_the_server_are_tried_again_in_bounds(operator: Operator, rest
     """A stumbling API is asked again, an API that is down is given up."""
     rest.faults = [Fault(on="GET /v2/serverless$", status=status) for _ in range(TRIES - 1)]
     assert operator("plan")[0] == CHANGES
-
     rest.faults = [Fault(on="GET /v2/serverless$", status=status) for _ in range(TRIES + 3)]
     code, text = operator("plan")
     assert code == FAILED
@@ -129,9 +115,7 @@ def test_errors_of_the_server_are_tried_again_in_bounds(operator: Operator, rest
 def test_an_answer_of_another_shape_is_an_error(operator: Operator, rest: FakeRest, body: bytes):
     """What the API does not describe is never taken for "no endpoints"."""
     rest.faults = [Fault(on="GET /v2/serverless$", status=200, body=body) for _ in range(TRIES)]
-
     code, text = operator("apply")
-
     assert (code, rest.writes()) == (FAILED, [])
     assert "RunPod" in text
 
@@ -141,9 +125,7 @@ def test_an_answer_of_another_shape_is_an_error(operator: Operator, rest: FakeRe
 def test_a_create_whose_answer_got_lost_makes_one_endpoint(operator: Operator, rest: FakeRest, status, done):
     """Before it is sent again, the list is looked at: never two endpoints of one name."""
     rest.faults = [Fault(on="POST", status=status, done=done)]
-
     assert operator("apply")[0] == FINE
-
     assert len(rest.endpoints) == 1
     assert len(rest.writes()) == (1 if done else 2)
     assert operator("plan")[0] == FINE
@@ -159,9 +141,7 @@ def test_another_run_at_the_same_time_is_noticed(operator: Operator, rest: FakeR
         return answer(method, path, body)
 
     monkeypatch.setattr(rest, "answer", twice)
-
     code, text = operator("apply")
-
     assert code == FAILED
     assert "2 endpoints are called people (ep000001, ep000002)" in text
 
@@ -172,38 +152,22 @@ def test_a_run_cut_off_after_create_is_finished_by_the_next(operator: Operator, 
     assert operator("apply")[0] == FAILED
     assert len(rest.endpoints) == 1
     rest.requests.clear()
-
     assert operator("apply")[0] == FINE
-
     assert rest.writes() == []
     assert any(what.endswith("/releases") for what, _ in rest.requests)
 
 
 def test_apply_waits_until_all_workers_run_the_release(operator: Operator, rest: FakeRest):
-    """Old workers are waited for, one line per state, not per look."""
+    """One line per state, not per look; right after the change "the newest" is still the release before."""
     operator("apply")
-    rest.stale_looks = 3
+    rest.late_looks, rest.stale_looks = 2, 3
     operator.edit(lambda content: content["endpoint"].update(image="registry.example.com/you/worker:0.2.0"))
-
     code, text = operator("apply")
-
     assert code == FINE
+    assert text.count("waiting: the new release is not listed yet") == 1
     assert text.count("waiting: 1 of 2 workers run release 2") == 1
     looks = [what for what, _ in rest.requests if what.endswith("/releases")]
-    assert len(looks) == 1 + 1 + 4  # first apply, the version before, three stale, one done
-
-
-def test_a_release_that_is_not_listed_yet_is_waited_for(operator: Operator, rest: FakeRest):
-    """Right after the change all workers still run "the newest" release: the one before."""
-    operator("apply")
-    rest.late_looks, rest.stale_looks = 2, 1
-    operator.edit(lambda content: content["endpoint"]["env"].update(MODELS="auto"))
-
-    code, text = operator("apply")
-
-    assert code == FINE
-    assert "waiting: the new release is not listed yet" in text
-    assert "waiting: 1 of 2 workers run release 2" in text
+    assert len(looks) == 1 + 1 + 6  # first apply, the version before, two late, three stale, one done
 
 
 def test_the_wait_for_a_release_ends(operator: Operator, rest: FakeRest, monkeypatch):
@@ -212,23 +176,20 @@ def test_the_wait_for_a_release_ends(operator: Operator, rest: FakeRest, monkeyp
     monkeypatch.setenv("RUNPOD_DEPLOY_RELEASE_SECONDS", "0.05")
     rest.stale_looks = None
     operator.edit(lambda content: content["endpoint"]["env"].update(MODELS="auto"))
-
     code, text = operator("apply")
     assert code == FAILED
     assert "everything is written, but 1 of 2 workers run release 2" in text
     assert operator("plan")[0] == FINE
     assert operator("apply")[0] == FAILED
     assert operator("apply", "--no-wait")[0] == FINE
-    rest._looks_left = 0
+    rest.looks_left = 0
     assert operator("apply")[0] == FINE
 
 
 def test_scaling_does_not_wait_for_a_release(operator: Operator, rest: FakeRest):
     """A change of scaling replaces no worker, so no newer version is expected."""
     operator("apply")
-
     assert operator("apply", "--profile", "busy")[0] == FINE
-
     assert rest.versions == {"ep000001": 1}
 
 
@@ -237,9 +198,7 @@ def test_a_field_that_runpod_does_not_take_is_an_error(operator: Operator, rest:
     operator("apply")
     rest.forget = {"timeout"}
     operator.edit(lambda content: content["endpoint"].update(timeout=60_000))
-
     code, text = operator("apply")
-
     assert code == FAILED
     assert "keeps other values of: timeout" in text
 
@@ -248,9 +207,7 @@ def test_removal_that_did_not_happen_is_an_error(operator: Operator, rest: FakeR
     """DELETE answered, endpoint still listed."""
     operator("apply")
     rest.faults = [Fault(on="DELETE", status=204, body=b"")]
-
     code, text = operator("destroy", "people", "--yes")
-
     assert (code, "still lists it" in text) == (FAILED, True)
 
 
@@ -258,16 +215,13 @@ def test_removal_whose_answer_got_lost_is_done(operator: Operator, rest: FakeRes
     """Asked again, RunPod does not know the endpoint any more: that is what was wanted."""
     operator("apply")
     rest.faults = [Fault(on="DELETE", status=500, done=True)]
-
     assert operator("destroy", "people", "--yes")[0] == FINE
-
     assert rest.endpoints == {}
 
 
 def test_a_key_without_the_catalogue_can_still_deploy(operator: Operator, rest: FakeRest):
     """403 there is a restricted key; RunPod checks the pools itself."""
     rest.faults = [Fault(on="catalog", status=403)]
-
     assert operator("plan")[0] == CHANGES
 
 
@@ -296,9 +250,7 @@ def test_no_secret_is_ever_printed(operator: Operator, rest: FakeRest):
     rest.faults = []
     operator("apply")
     operator("destroy", "people", "--yes")
-
     everything = "\n".join(operator.output)
-
     assert [secret for secret in ours if secret in everything] == []
     assert "env.BUCKET_NAME  [hidden] → [hidden]" in everything
     assert "{{ RUNPOD_SECRET_bucket }}" in everything  # a reference is no secret

@@ -5,9 +5,9 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.deploy.live import LiveEndpoint, parse
+from ops.deploy.api import LiveEndpoint, parse
+from ops.deploy.deploy_file import DeployFile
 from ops.deploy.plan import make_plan
-from ops.deploy.schema import DeployFile
 from tests.ops.deploy.fake_rest import CARDS, FakeRest
 
 POOLS = sorted({pool for pool in CARDS.values() if pool})
@@ -61,15 +61,12 @@ def test_any_endpoint_becomes_any_other_in_one_patch(before: dict, after: dict):
     first = make_plan(wanted(before), None)
     status, document = rest.answer("POST", "/v2/serverless", first.body)
     assert (status, first.endpoint_id) == (201, None)
-
     live = parse(LiveEndpoint, document)
     assert make_plan(wanted(before), live).changes == ()
-
     second = make_plan(wanted(after), live)
     assert (second.body == {}) == (second.changes == ())
     status, document = rest.answer("PATCH", f"/v2/serverless/{second.endpoint_id}", second.body)
     assert status == 200
-
     assert make_plan(wanted(after), parse(LiveEndpoint, document)).changes == ()
 
 
@@ -87,7 +84,6 @@ def test_order_means_nothing_where_runpod_ignores_it():
     _, document = rest.answer("POST", "/v2/serverless", make_plan(wanted(endpoint), None).body)
     document["gpu"] |= {"pools": POOLS[::-1], "excludedTypes": document["gpu"]["excludedTypes"][::-1]}
     document |= {name: values[::-1] for name, values in lists.items()}
-
     assert make_plan(wanted(endpoint), parse(LiveEndpoint, document)).changes == ()
 
 
@@ -100,8 +96,6 @@ def test_plan_hides_its_body():
         "timeout": 60_000,
     }
     body = wanted(endpoint) | {"env": {"BUCKET_SECRET_ACCESS_KEY": "hunter2", "PLACE": "hunter2"}}
-
     plan = make_plan(body, None, hidden={"PLACE"})
-
     assert "hunter2" not in repr(plan)
     assert plan.body["env"]["PLACE"] == "hunter2"

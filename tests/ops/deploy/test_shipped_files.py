@@ -9,11 +9,9 @@ import pytest
 
 from handler.job import JobInput
 from handler.settings import BucketSettings
-from ops.deploy.advice import advice
+from ops.deploy.deploy_file import DeployFile, FromEnv, read_deploy_file, remarks, resolve_environment
 from ops.deploy.environment import worker_settings, wrong_settings
 from ops.deploy.plan import make_plan
-from ops.deploy.read import read_deploy_file, resolve_environment
-from ops.deploy.schema import DeployFile, FromEnv
 from tests.ops.deploy.fake_rest import validator
 
 ROOT = Path(__file__).parents[3]
@@ -37,20 +35,17 @@ def hub(name: str) -> Any:
 def test_deploy_file_is_accepted_by_runpod_and_by_the_worker(profile: str | None):
     """Every profile's body fits the published schema; its variables are settings with values they accept."""
     file, environment = shipped(profile)
-
     body = make_plan(file.endpoint.body("you/worker:0.1.0", environment), None).body
-
     validator("CreateEndpointRequest").validate(body)
     assert environment.keys() - worker_settings().keys() == set()
     assert wrong_settings(environment) == []
-    assert advice(file.endpoint, environment) == []
+    assert remarks(file.endpoint, environment) == []
 
 
 def test_deploy_file_has_the_profiles_of_the_docs():
     """All of them are named in docs/10-deploy.md."""
     text = (ROOT / "docs" / "10-deploy.md").read_text()
     names = [name for name in PROFILES if name]
-
     assert [shipped(name)[0].endpoint.name for name in names] == [
         "hmr2-phalp-dev",
         "hmr2-phalp",
@@ -62,9 +57,7 @@ def test_deploy_file_has_the_profiles_of_the_docs():
 def test_variables_in_comments_of_the_deploy_file_exist():
     """What a user may uncomment is a setting too."""
     words = set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", (ROOT / "deploy.yaml").read_text()))
-
     named = {word for word in words if word.startswith(PREFIXES)}
-
     assert named
     assert named - worker_settings().keys() == set()
 
@@ -73,7 +66,6 @@ def test_hub_file_offers_settings_of_the_worker():
     """Each variable exists; each default, option and preset is a value the worker accepts."""
     config = hub("hub.json")["config"]
     keys = [variable["key"] for variable in config["env"]]
-
     assert set(keys) - worker_settings().keys() == set()
     assert len(keys) == len(set(keys))
     for variable in config["env"]:
@@ -94,7 +86,6 @@ def test_fields_left_empty_in_the_hub_count_as_not_set(monkeypatch: pytest.Monke
     for variable in hub("hub.json")["config"]["env"]:
         if variable["key"].startswith("BUCKET_"):
             monkeypatch.setenv(variable["key"], "")
-
     bucket = BucketSettings()
     assert {bucket.name, bucket.endpoint_url, bucket.region, bucket.access_key_id} == {None}
 
@@ -102,7 +93,6 @@ def test_fields_left_empty_in_the_hub_count_as_not_set(monkeypatch: pytest.Monke
 def test_hub_files_have_the_documented_shape():
     """Required keys and their types, as RunPod's publishing guide lists them."""
     listing, tests = hub("hub.json"), hub("tests.json")
-
     assert listing.keys() >= {"title", "description", "type", "category", "config"}
     assert (listing["type"], listing["category"]) == ("serverless", "video")
     config = listing["config"]
@@ -123,7 +113,6 @@ def test_hub_files_have_the_documented_shape():
 def test_hub_and_deploy_file_agree():
     """The same pools, disk and CUDA floor in both."""
     endpoint, config = shipped(None)[0].endpoint, hub("hub.json")["config"]
-
     assert config["gpuIds"].split(",") == list(endpoint.gpu.pools)
     assert config["containerDiskInGb"] == endpoint.disk
     assert config["gpuCount"] == endpoint.gpu.count
@@ -138,7 +127,6 @@ def test_hub_and_deploy_file_agree():
 def test_sample_jobs_are_valid_requests():
     """test_input.json is a whole job, the Hub's tests are inputs."""
     job = json.loads((ROOT / "test_input.json").read_text())
-
     assert isinstance(job["id"], str)
     for request in (job["input"], *(test["input"] for test in hub("tests.json")["tests"])):
         JobInput.model_validate(request)
@@ -153,7 +141,6 @@ def test_cost_table_is_right_arithmetic():
         text,
         re.M,
     )
-
     assert len(rows) == 5
     for pool, *speeds_seconds_dollars in rows:
         numbers = [float(number) for number in speeds_seconds_dollars]

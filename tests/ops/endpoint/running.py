@@ -1,22 +1,44 @@
-"""An endpoint inside the test's own process, with clients for both of its sides. Knows no worker process."""
+"""An endpoint inside the test's own process, with clients for both of its sides."""
 
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 
-from handler.settings import IntakeSettings, ServeSettings
-from ops.endpoint.desk import Desk
+from handler.settings import IntakeSettings
 from ops.endpoint.endpoint import Endpoint
-from ops.endpoint.intake import LocalIntakeSettings
 from ops.endpoint.queue import JobQueue
+from ops.endpoint.registry import WorkerRegistry
+from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
 
 WORKER_KEY = "worker-key"
-SETTINGS = ServeSettings(hold_seconds=0.3, lease_seconds=5, stop_seconds=0.2, webhook_interval_seconds=0.05)
+
+
+class Clock:
+    """Seconds since the epoch, as said."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class QuickSettings(ServeSettings):
+    """Nobody waits long."""
+
+    hold_seconds: ClassVar[float] = 0.3
+
+
+SETTINGS = QuickSettings(lease_seconds=5, stop_seconds=0.2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,13 +46,14 @@ class Running:
     """A listening endpoint.
 
     Attributes:
-        desk: for a look behind it.
+        url: its base.
+        registry: for a look behind it.
         caller: a session without a key.
         worker: a session with the worker's key, sent as the SDK sends it.
     """
 
     url: str
-    desk: Desk
+    registry: WorkerRegistry
     caller: aiohttp.ClientSession
     worker: aiohttp.ClientSession
 
@@ -39,9 +62,9 @@ class Running:
         async with self.caller.request(method, f"{self.url}/{path}", **more) as reply:
             return reply.status, await reply.json()
 
-    async def run(self, request: dict[str, Any]) -> str:
+    async def run(self, request: dict[str, Any] | None = None) -> str:
         """Submit; the job's id."""
-        code, document = await self.ask("POST", "run", json=request)
+        code, document = await self.ask("POST", "run", json=request or {"input": {}})
         assert code == 200, document
         job_id: str = document["id"]
         return job_id
@@ -57,11 +80,15 @@ class Running:
         async with self.worker.get(f"{self.url}/job-take/{worker_id}?gpu=x&{query}") as reply:
             return reply.status, await reply.json() if reply.status == 200 else None
 
-    async def done(self, worker_id: str, job_id: str, body: Any) -> int:
-        """A worker posts a result or progress, the way the SDK does; bytes and text go as they are."""
-        import json
+    async def run_and_take(self, worker_id: str = "w") -> str:
+        """Submit a job and have a worker take it; the job's id."""
+        job_id = await self.run()
+        assert (await self.take(worker_id))[1]["id"] == job_id
+        return job_id
 
-        data = body if isinstance(body, bytes | str) else json.dumps(body)
+    async def done(self, worker_id: str, job_id: str, body: Any) -> int:
+        """A worker posts a result or progress, the way the SDK does; bytes, text and files go as they are."""
+        data = json.dumps(body) if isinstance(body, dict) else body
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         url = f"{self.url}/job-done/{worker_id}/{job_id}?gpu=x&isStream=false"
         async with self.worker.post(url, data=data, headers=headers) as reply:
@@ -85,14 +112,14 @@ async def running(
     intake: IntakeSettings | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Running]:
-    """Listen inside the block; nothing happens by itself: the test calls `desk.sweep`."""
+    """Listen inside the block; nothing happens by itself: the test calls `registry.sweep`."""
     queue = JobQueue(folder / "queue.sqlite3", settings)
-    desk = Desk(queue, lease_seconds=settings.lease_seconds, stop_seconds=settings.stop_seconds, clock=clock)
-    endpoint = Endpoint(desk, settings, intake or LocalIntakeSettings(), worker_key=WORKER_KEY)
+    registry = WorkerRegistry(queue, settings, clock)
+    endpoint = Endpoint(registry, settings, intake or LocalIntakeSettings(), worker_key=WORKER_KEY)
     async with (
         endpoint.listening("127.0.0.1", 0) as url,
         aiohttp.ClientSession() as caller,
         aiohttp.ClientSession(headers={"Authorization": WORKER_KEY}) as worker,
     ):
-        yield Running(url=url, desk=desk, caller=caller, worker=worker)
+        yield Running(url=url, registry=registry, caller=caller, worker=worker)
     queue.close()

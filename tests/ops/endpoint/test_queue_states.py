@@ -7,10 +7,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from handler.settings import ServeSettings
-from ops.endpoint.jobs import FINAL, State
-from ops.endpoint.queue import JobQueue
-from tests.ops.endpoint.clock import Clock
+from ops.endpoint.queue import FINAL, JobQueue, State
+from ops.endpoint.settings import ServeSettings
+from tests.ops.endpoint.running import Clock
 
 SETTINGS = ServeSettings(
     lease_seconds=10,
@@ -18,8 +17,6 @@ SETTINGS = ServeSettings(
     execution_timeout_seconds=40,
     ttl_seconds=200,
     result_seconds=30,
-    webhook_attempts=2,
-    webhook_interval_seconds=7,
 )
 LEGAL = {
     State.IN_QUEUE: {State.IN_PROGRESS, State.CANCELLED, State.COMPLETED, None},
@@ -114,11 +111,11 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(job_id=jobs)
     def cancel(self, job_id: str) -> None:
         before = self.queue.get(job_id)
-        after, stop = self.queue.cancel(job_id)
+        after, stops = self.queue.cancel(job_id)
         assert (before is None) == (after is None)
         if before is not None and after is not None:
             assert after.status is (before.status if before.status in FINAL else State.CANCELLED)
-            assert (stop is not None) == (before.status is State.IN_PROGRESS)
+            assert bool(stops) == (before.status is State.IN_PROGRESS)
 
     @rule(job_id=jobs)
     def retry(self, job_id: str) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from handler.settings import ServeSettings
-from ops.endpoint.desk import Desk
 from ops.endpoint.endpoint import Endpoint
-from ops.endpoint.intake import LocalIntakeSettings
+from ops.endpoint.errors import CannotServe
 from ops.endpoint.queue import JobQueue
-from ops.endpoint.secret_files import SecretUnusable, read_private, write_private
-from ops.endpoint.serve import CannotServe, ServeOptions, run
+from ops.endpoint.registry import WorkerRegistry
+from ops.endpoint.secret_files import read_private, write_private
+from ops.endpoint.serve import ServeOptions, run
+from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
 from ops.endpoint.storage import load_keys
 
 WHOLE = '{"access_key_id": "ABCDEFGH", "secret_access_key": "abcdefgh"}'
@@ -41,7 +41,7 @@ def test_torn_storage_keys_are_refused(tmp_path: Path, content: bytes) -> None:
     """Empty, cut off, of another shape, no text: a sentence names the file; the file is left as it is."""
     file = tmp_path / "storage-keys.json"
     file.write_bytes(content)
-    with pytest.raises(SecretUnusable, match=r"storage-keys\.json is empty or damaged: .*delete it"):
+    with pytest.raises(CannotServe, match=r"storage-keys\.json is empty or damaged: .*delete it"):
         load_keys(file)
     assert file.read_bytes() == content
 
@@ -110,7 +110,7 @@ def test_files_are_private_and_left_overs_harmless(tmp_path: Path) -> None:
 def test_endpoint_refuses_an_empty_worker_key(tmp_path: Path) -> None:
     """Whoever hands it in."""
     queue = JobQueue(tmp_path / "queue.sqlite3", ServeSettings())
-    desk = Desk(queue, lease_seconds=1, stop_seconds=1)
+    registry = WorkerRegistry(queue, ServeSettings())
     with pytest.raises(ValueError, match="empty"):
-        Endpoint(desk, ServeSettings(), LocalIntakeSettings(), worker_key="")
+        Endpoint(registry, ServeSettings(), LocalIntakeSettings(), worker_key="")
     queue.close()

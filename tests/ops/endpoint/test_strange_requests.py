@@ -3,8 +3,9 @@
 import asyncio
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -12,28 +13,27 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from tests.ops.endpoint.running import SETTINGS, WORKER_KEY, Running, running
+from tests.ops.endpoint.running import WORKER_KEY, QuickSettings, Running, running
 
-QUICK = SETTINGS.model_copy(update={"request_seconds": 0.1})
+pytestmark = pytest.mark.anyio
+
+
+class ImpatientSettings(QuickSettings):
+    """A request must arrive at once."""
+
+    request_seconds: ClassVar[float] = 0.1
+
+
+QUICK = ImpatientSettings(lease_seconds=5, stop_seconds=0.2)
 GOOD = b'{"input":{}}'
 
 
 @pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """One loop for the endpoint and all its requests."""
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture(scope="module")
-def endpoint(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """An endpoint that waits only briefly for requests."""
-    context = running(tmp_path_factory.mktemp("endpoint"), QUICK)
-    endpoint = loop.run_until_complete(context.__aenter__())
-    endpoint.desk.queue.db.execute("PRAGMA synchronous = OFF")
-    yield endpoint
-    loop.run_until_complete(context.__aexit__(None, None, None))
+async def endpoint(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """One endpoint for all requests, which waits only briefly for them."""
+    async with running(tmp_path_factory.mktemp("endpoint"), QUICK) as endpoint:
+        endpoint.registry.queue.db.execute("PRAGMA synchronous = OFF")
+        yield endpoint
 
 
 def port(endpoint: Running) -> int:
@@ -113,65 +113,50 @@ def nested(levels: int) -> bytes:
     ],
     ids=range(32),
 )
-def test_strange_request_is_answered(
-    loop: asyncio.AbstractEventLoop, endpoint: Running, request_: bytes, expected: int
-) -> None:
+async def test_strange_request_is_answered(endpoint: Running, request_: bytes, expected: int) -> None:
     """What cannot be taken is a 4xx; what merely looks odd is taken."""
-    assert code(loop.run_until_complete(exchange(endpoint, request_))) == expected
+    assert code(await exchange(endpoint, request_)) == expected
 
 
-def test_deep_result_is_kept_as_a_failure(loop: asyncio.AbstractEventLoop, endpoint: Running) -> None:
+async def job_of_worker(endpoint: Running) -> str:
+    """A job that worker "w" has taken; other tests may have left some in the queue."""
+    job_id = await endpoint.run()
+    while (await endpoint.take("w"))[1]["id"] != job_id:
+        pass
+    return job_id
+
+
+@pytest.mark.parametrize("field", [b"output", b"error"])
+async def test_deep_result_is_kept_as_a_failure(endpoint: Running, field: bytes) -> None:
     """A worker's answer that cannot be written again fails its job at once; such progress does not."""
-
-    async def main() -> None:
-        for field in (b"output", b"error"):
-            job_id = await endpoint.run({"input": {}})
-            while (await endpoint.take("w"))[1]["id"] != job_id:
-                pass
-            deep = b'"%b":%b%b' % (field, b"[" * 400, b"]" * 400)
-            assert await endpoint.done("w", job_id, b'{"status":"IN_PROGRESS",' + deep + b"}") == 400
-            assert (
-                await endpoint.done("w", job_id, b'{"status":"IN_PROGRESS","output":' + b"[" * 10**6) == 400
-            )
-            job_id = await endpoint.run({"input": {}})
-            await endpoint.take("w")
-            assert await endpoint.done("w", job_id, b"{" + deep + b"}") == 400
-            status = await endpoint.status(job_id)
-            assert (status["status"], status["output"]["error_code"]) == ("FAILED", "RESULT_INVALID")
-
-    loop.run_until_complete(main())
+    job_id = await job_of_worker(endpoint)
+    deep = b'"%b":%b%b' % (field, b"[" * 400, b"]" * 400)
+    assert await endpoint.done("w", job_id, b'{"status":"IN_PROGRESS",' + deep + b"}") == 400
+    assert (await endpoint.status(job_id))["status"] == "IN_PROGRESS"
+    assert await endpoint.done("w", job_id, b"{" + deep + b"}") == 400
+    status = await endpoint.status(job_id)
+    assert (status["status"], status["output"]["error_code"]) == ("FAILED", "RESULT_INVALID")
+    job_id = await job_of_worker(endpoint)
+    assert await endpoint.done("w", job_id, b'{"status":"IN_PROGRESS","output":' + b"[" * 10**6) == 400
 
 
-def test_result_that_does_not_come_whole_fails_nothing(
-    loop: asyncio.AbstractEventLoop, endpoint: Running
-) -> None:
+async def test_result_that_does_not_come_whole_fails_nothing(endpoint: Running) -> None:
     """The worker is told so by 408, and the job waits for what it sends next."""
-
-    async def main() -> None:
-        job_id = await endpoint.run({"input": {}})
-        while (await endpoint.take("w"))[1]["id"] != job_id:
-            pass
-        path, half = f"job-done/w/{job_id}".encode(), b"Authorization: " + WORKER_KEY.encode()
-        request = post(path, b'{"output":1}', half).removesuffix(b"1}")
-        assert code(await exchange(endpoint, request)) == 408
-        assert (await endpoint.status(job_id))["status"] == "IN_PROGRESS"
-        assert await endpoint.done("w", job_id, {"output": 1}) == 200
-        assert (await endpoint.status(job_id))["output"] == 1
-
-    loop.run_until_complete(main())
+    job_id = await job_of_worker(endpoint)
+    path, key = f"job-done/w/{job_id}".encode(), b"Authorization: " + WORKER_KEY.encode()
+    assert code(await exchange(endpoint, post(path, b'{"output":1}', key).removesuffix(b"1}"))) == 408
+    assert (await endpoint.status(job_id))["status"] == "IN_PROGRESS"
+    assert await endpoint.done("w", job_id, {"output": 1}) == 200
+    assert (await endpoint.status(job_id))["output"] == 1
 
 
-def test_key_beyond_ascii_lets_in(tmp_path: Path) -> None:
+async def test_key_beyond_ascii_lets_in(tmp_path: Path) -> None:
     """It is compared byte for byte."""
-
-    async def main() -> None:
-        settings = SETTINGS.model_copy(update={"api_key": SecretStr("schlüssel"), "request_seconds": 0.1})
-        async with running(tmp_path, settings) as endpoint:
-            for key, expected in (("schlüssel", 200), ("schlussel", 401), ("", 401)):
-                request = post(b"run", GOOD, f"Authorization: Bearer {key}".encode())
-                assert code(await exchange(endpoint, request)) == expected
-
-    asyncio.run(main())
+    settings = ImpatientSettings(api_key=SecretStr("schlüssel"))
+    async with running(tmp_path, settings) as endpoint:
+        for key, expected in (("schlüssel", 200), ("schlussel", 401), ("", 401)):
+            request = post(b"run", GOOD, f"Authorization: Bearer {key}".encode())
+            assert code(await exchange(endpoint, request)) == expected
 
 
 @pytest.mark.parametrize(
@@ -185,61 +170,28 @@ def test_key_beyond_ascii_lets_in(tmp_path: Path) -> None:
         (b"POST /v2/local/run HTTP/1.1\r\nHost: h\r\nContent-Length: 99\r\n\r\n{", 408),
         (b"POST /v2/local/run HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", 408),
     ],
-    ids=[
-        "nothing",
-        "half a line",
-        "half a head",
-        "idle",
-        "half a second head",
-        "half a body",
-        "half a chunk",
-    ],
+    ids=["nothing", "half line", "half head", "idle", "half second head", "half body", "half chunk"],
 )
-def test_unfinished_request_is_given_up(
-    loop: asyncio.AbstractEventLoop, endpoint: Running, sent: bytes, expected: int
-) -> None:
+async def test_unfinished_request_is_given_up(endpoint: Running, sent: bytes, expected: int) -> None:
     """The connection is closed after `request_seconds`, and others are served meanwhile."""
-
-    async def main() -> list[bytes]:
-        waiting = [asyncio.create_task(exchange(endpoint, sent)) for _ in range(3)]
-        assert (await endpoint.ask("GET", "health"))[0] == 200
-        return await asyncio.gather(*waiting)
-
-    assert [code(answer) for answer in loop.run_until_complete(main())] == [expected] * 3
+    waiting = [asyncio.create_task(exchange(endpoint, sent)) for _ in range(3)]
+    assert (await endpoint.ask("GET", "health"))[0] == 200
+    assert [code(answer) for answer in await asyncio.gather(*waiting)] == [expected] * 3
 
 
 METHODS = st.sampled_from([b"GET", b"POST", b"PUT", b"OPTIONS", b"CONNECT", b"PRI"]) | st.binary(max_size=4)
 TARGETS = st.sampled_from(
-    [
-        *(
-            b"/v2/local/run",
-            b"/v2/local/runsync?wait=1",
-            b"/v2/local/job-done/w/x",
-            b"/v2/local/health",
-            b"*",
-        ),
-        *(b"/v2/local/status/\xff", b"http://[::1", b"http://a:b/", b"//[/v2/local/health", b"/v2/local/%zz"),
-    ]
+    b"/v2/local/run /v2/local/runsync?wait=1 /v2/local/job-done/w/x /v2/local/health *"
+    b" /v2/local/status/\xff http://[::1 http://a:b/ //[/v2/local/health /v2/local/%zz".split(b" ")
 ) | st.binary(max_size=9).map(lambda tail: b"/v2/local/status/" + tail)
 NAMES = st.sampled_from(
-    [
-        *(b"Authorization", b"Content-Encoding", b"Content-Type", b"Transfer-Encoding", b"Expect", b"Origin"),
-        *(b"Connection", b"Upgrade", b"Cookie", b"Host", b"Range"),
-    ]
+    b"Authorization Content-Encoding Content-Type Transfer-Encoding Expect Origin"
+    b" Connection Upgrade Cookie Host Range".split()
 )
 VALUES = st.sampled_from(
     [
-        *(
-            WORKER_KEY.encode(),
-            b"gzip",
-            b"deflate",
-            b"br",
-            b"chunked",
-            b"identity",
-            b"100-continue",
-            b"\xff\xfe",
-        ),
-        *(b"text/plain; charset=\xff", b"multipart/form-data", b"websocket", b"close", b"keep-alive", b"["),
+        *(WORKER_KEY.encode(), b"\xff\xfe", b"text/plain; charset=\xff", b"multipart/form-data"),
+        *b"gzip deflate br chunked identity 100-continue websocket close keep-alive [".split(),
     ]
 ) | st.binary(max_size=6)
 BODIES = st.sampled_from([GOOD, nested(300), gzip.compress(GOOD), b"3\r\n{}\n\r\n0\r\n\r\n"]) | st.binary(
@@ -249,16 +201,11 @@ BODIES = st.sampled_from([GOOD, nested(300), gzip.compress(GOOD), b"3\r\n{}\n\r\
 
 @hypothesis_settings(max_examples=120, deadline=None)
 @given(method=METHODS, target=TARGETS, headers=st.lists(st.tuples(NAMES, VALUES), max_size=3), body=BODIES)
-def test_any_bytes_are_no_server_error(
-    loop: asyncio.AbstractEventLoop,
-    endpoint: Running,
-    method: bytes,
-    target: bytes,
-    headers: list[tuple[bytes, bytes]],
-    body: bytes,
+async def test_any_bytes_are_no_server_error(
+    endpoint: Running, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     """Any request line, headers and body: an answer below 500, or a closed connection."""
     lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in headers)]
     request = b"\r\n".join([*lines, b"Connection: close", b"Content-Length: %d" % len(body), b"", body])
-    answer = loop.run_until_complete(exchange(endpoint, request))
+    answer = await exchange(endpoint, request)
     assert code(answer) < 500, answer

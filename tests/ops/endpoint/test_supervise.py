@@ -1,113 +1,147 @@
 """How worker processes are kept alive and ended; the workers here are shell scripts."""
 
 import asyncio
-import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
-from handler.settings import ServeSettings
+from handler.settings import IntakeSettings
 from ops.endpoint import supervise
-from ops.endpoint.desk import Desk
 from ops.endpoint.processes import birth
 from ops.endpoint.queue import JobQueue
-from ops.endpoint.supervise import Supervisor, WorkerCommand
+from ops.endpoint.registry import WorkerRegistry
+from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
+from ops.endpoint.supervise import Supervisor, worker_environment
 from tests.end_to_end.endpoint_process import wait_until
 
 
 def supervised(
-    folder: Path, script: str, during: Callable[[Desk], bool], *, stop_seconds: float = 5.0
-) -> tuple[Desk, list[int]]:
-    """Keep one worker alive until `during` is true, then close; the desk, and each worker's process id."""
-    pids = folder / "pids"
-    pids.touch()
-    queue = JobQueue(folder / "queue.sqlite3", ServeSettings())
-    command = WorkerCommand(
-        arguments=["/bin/sh", "-c", f"echo $$ >> {pids}; {script}"],
-        environment=lambda _, worker_id: {"PATH": os.defpath, "WORKER": worker_id},
-    )
+    queue: JobQueue,
+    folder: Path,
+    script: str,
+    during: Callable[[WorkerRegistry, list[str]], bool],
+    *,
+    stop_seconds: float = 5.0,
+) -> tuple[WorkerRegistry, list[int]]:
+    """Keep one worker alive until `during` is true, then close.
 
-    async def main() -> Desk:
-        desk = Desk(queue, lease_seconds=1, stop_seconds=1)
-        supervisor = Supervisor(desk, command, num_workers=1, stop_seconds=stop_seconds)
+    Args:
+        queue: of the endpoint.
+        folder: for a file of the workers that were started.
+        script: what a worker does.
+        during: looked at again and again, with the ids of the workers so far.
+        stop_seconds: time a worker has to end.
+
+    Returns:
+        The registry, and each worker's process id.
+    """
+    started = folder / "started"
+    started.touch()
+
+    async def main() -> WorkerRegistry:
+        registry = WorkerRegistry(queue, ServeSettings())
+        supervisor = Supervisor(
+            registry,
+            ["/bin/sh", "-c", f"echo $WORKER $$ >> {started}; {script}"],
+            lambda _, worker_id: {"PATH": os.defpath, "WORKER": worker_id},
+            num_workers=1,
+            stop_seconds=stop_seconds,
+        )
         task = asyncio.create_task(supervisor.run())
-        while not (pids.read_text() and during(desk)):
-            await asyncio.sleep(0.02)
-            assert not task.done()
-        desk.is_closing = True
+        async with asyncio.timeout(60):
+            while not ((ids := started.read_text().split()[::2]) and during(registry, ids)):
+                await asyncio.sleep(0.02)
+                assert not task.done()
+        registry.close()
         await task
-        return desk
+        return registry
 
-    try:
-        return asyncio.run(main()), [int(line) for line in pids.read_text().split()]
-    finally:
-        assert queue.db.execute("SELECT COUNT(*) FROM workers").fetchone()[0] == 0, "none is remembered"
-        queue.close()
+    registry = asyncio.run(main())
+    assert num_noted(queue) == 0
+    return registry, [int(pid) for pid in started.read_text().split()[1::2]]
+
+
+def num_noted(queue: JobQueue) -> int:
+    """Workers that an endpoint which starts now would look for."""
+    count: int = queue.db.execute("SELECT COUNT(*) FROM workers").fetchone()[0]
+    return count
 
 
 def group_is_gone(pid: int) -> bool:
     """Whether no process of this group lives; one that has ended may still wait to be reaped."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(group) == pid and state not in "ZX":
+    for process in psutil.process_iter(["status"]):
+        try:
+            if os.getpgid(process.pid) == pid and process.info["status"] != psutil.STATUS_ZOMBIE:
                 return False
+        except ProcessLookupError:
+            continue
     return True
 
 
-def test_worker_that_cannot_start_is_unhealthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_cannot_start_is_unhealthy(
+    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is tried again, with pauses, and /health says so."""
     monkeypatch.setattr(supervise, "LONGEST_PAUSE_SECONDS", 0.01)
-    desk, pids = supervised(tmp_path, "exit 3", lambda desk: bool(desk.unhealthy))
-    assert desk.unhealthy == {0}
+    registry, pids = supervised(
+        queue, tmp_path, "exit 3", lambda registry, _: registry.counts()["unhealthy"] == 1
+    )
+    assert registry.unhealthy == {0}
     assert len(pids) >= supervise.FAILURES_UNTIL_UNHEALTHY
 
 
-def test_pause_between_starts_does_not_hold_up_the_end(tmp_path: Path) -> None:
+def test_pause_between_starts_does_not_hold_up_the_end(queue: JobQueue, tmp_path: Path) -> None:
     """A worker that waits to be started again is not waited for."""
     start = time.monotonic()
-    supervised(tmp_path, "exit 3", lambda desk: time.monotonic() - start > 0.5)
+    supervised(queue, tmp_path, "exit 3", lambda *_: time.monotonic() - start > 0.5)
     assert time.monotonic() - start < 30
 
 
-def test_end_reaches_the_children_of_a_worker(tmp_path: Path) -> None:
+def test_end_reaches_the_children_of_a_worker(queue: JobQueue, tmp_path: Path) -> None:
     """The SDK's heartbeat process, a decoder: nothing of a worker outlives it."""
-    _, pids = supervised(tmp_path, "sleep 600 & sleep 600", lambda _: True)
+    _, pids = supervised(queue, tmp_path, "sleep 600 & sleep 600", lambda *_: True)
     wait_until(lambda: all(group_is_gone(pid) for pid in pids))
 
 
-def test_worker_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+def test_worker_that_ignores_sigterm_is_killed(queue: JobQueue, tmp_path: Path) -> None:
     """After the time it had."""
-    script = "trap '' TERM; touch ready; while :; do sleep 0.05; done".replace(
-        "ready", str(tmp_path / "ready")
-    )
-    _, pids = supervised(tmp_path, script, lambda _: (tmp_path / "ready").exists(), stop_seconds=0.3)
+    ready = tmp_path / "ready"
+    script = f"trap '' TERM; touch {ready}; while :; do sleep 0.05; done"
+    _, pids = supervised(queue, tmp_path, script, lambda *_: ready.exists(), stop_seconds=0.3)
     wait_until(lambda: all(group_is_gone(pid) for pid in pids))
 
 
-def test_dismissed_worker_is_replaced(tmp_path: Path) -> None:
+def test_dismissed_worker_is_replaced(queue: JobQueue, tmp_path: Path) -> None:
     """One that asked to be replaced is ended and another started at once."""
-    seen: set[str] = set()
 
-    def dismiss_the_first(desk: Desk) -> bool:
-        seen.update(desk._workers)
-        if len(seen) == 1:
-            for worker in desk._workers.values():
-                worker.has_asked = True
-            desk.dismiss(next(iter(seen)))
-        return len(seen) == 2
+    def dismiss_the_first(registry: WorkerRegistry, ids: list[str]) -> bool:
+        worker = registry.heard(ids[0])
+        if worker is not None:
+            worker.has_asked = True
+            registry.dismiss(ids[0])
+        return len(ids) == 2
 
-    supervised(tmp_path, "sleep 600", dismiss_the_first)
-    assert len(seen) == 2
+    _, pids = supervised(queue, tmp_path, "sleep 600", dismiss_the_first)
+    assert len(pids) == 2
 
 
-def test_left_over_worker_of_a_killed_endpoint_is_ended(tmp_path: Path) -> None:
+def test_workers_are_kept_alive_without_room(
+    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk one that ends is started again all the same, and the endpoint ends in order."""
+    monkeypatch.setattr(supervise, "LONGEST_PAUSE_SECONDS", 0.01)
+    queue.db.execute("PRAGMA query_only = ON")
+    supervised(queue, tmp_path, "exit 3", lambda _, ids: len(ids) >= 2)
+
+
+def test_left_over_worker_of_a_killed_endpoint_is_ended(queue: JobQueue) -> None:
     """Known by its number and birth; a later process that got the number is left alone."""
-    queue = JobQueue(tmp_path / "queue.sqlite3", ServeSettings(stop_seconds=0.2))
 
     async def main() -> None:
         script = "trap '' TERM; while :; do sleep 0.05; done"
@@ -117,14 +151,88 @@ def test_left_over_worker_of_a_killed_endpoint_is_ended(tmp_path: Path) -> None:
         ]
         for process, born in zip(left, [birth(left[0].pid), "1"], strict=True):
             queue.db.execute("INSERT INTO workers VALUES (?, ?, ?)", (f"w{process.pid}", process.pid, born))
-        desk = Desk(queue, lease_seconds=1, stop_seconds=1)
-        command = WorkerCommand(arguments=["/bin/true"], environment=lambda *_: {})
-        await Supervisor(desk, command, num_workers=0, stop_seconds=0.3).run()
+        registry = WorkerRegistry(queue, ServeSettings())
+        await Supervisor(registry, ["/bin/true"], lambda *_: {}, num_workers=0, stop_seconds=0.3).run()
         assert await left[0].wait() == -signal.SIGKILL
         assert left[1].returncode is None
         left[1].kill()
         await left[1].wait()
-        assert queue.db.execute("SELECT COUNT(*) FROM workers").fetchone()[0] == 0
+        assert num_noted(queue) == 0
 
     asyncio.run(main())
-    queue.close()
+
+
+def test_birth_tells_a_living_process_from_others() -> None:
+    """The same while it lives; none for one that has ended, reaped or not, or never was."""
+    assert birth(os.getpid()) == birth(os.getpid()) is not None
+    with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert birth(child.pid) not in (None, birth(os.getpid()))
+        child.stdin.close()
+        wait_until(lambda: birth(child.pid) is None)  # a zombie: nobody has waited for it
+        assert child.returncode is None
+    assert birth(child.pid) is None
+    assert birth(2**22 + 1) is None
+
+
+def environment(inherited: dict[str, str], **changes: object) -> dict[str, str]:
+    """A worker's environment with ordinary arguments."""
+    arguments: dict[str, object] = {
+        "base_url": "http://127.0.0.1:8000/v2/local",
+        "worker_id": "0-abc",
+        "key": "secret",
+        "data": Path("/data"),
+        "models": None,
+        "storage": {},
+        "gpu": None,
+    }
+    settings = ServeSettings(execution_timeout_seconds=3600)
+    return worker_environment(inherited, settings, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def test_sdk_finds_its_addresses() -> None:
+    """Each has a query, since the SDK appends `&...`, and job-take in its path, since it derives others."""
+    made = environment({})
+    assert made["RUNPOD_WEBHOOK_GET_JOB"] == "http://127.0.0.1:8000/v2/local/job-take/$ID?gpu=local"
+    for name in ("GET_JOB", "POST_OUTPUT", "PING"):
+        assert "?" in made[f"RUNPOD_WEBHOOK_{name}"]
+    assert made["RUNPOD_POD_ID"] == "0-abc"
+    assert made["RUNPOD_PING_INTERVAL"] == "5000"
+    assert made["RUNPOD_LOG_LEVEL"] == "INFO"
+
+
+def test_nothing_of_a_real_platform_leaks_in() -> None:
+    """Neither variables of RunPod's nor a key that its command line saved in the home folder."""
+    made = environment(
+        {"RUNPOD_API_KEY": "real", "SERVE_API_KEY": "mine", "HOME": "/home/me", "PATH": "/bin"}
+    )
+    assert not {"real", "mine"} & set(made.values())
+    assert made["HOME"] == "/data/home"
+    assert made["PATH"] == "/bin"
+    assert made["MODEL_STORE"] == "/home/me/.cache/hmr2-phalp", "the weights are still found"
+
+
+def test_what_the_user_set_stays() -> None:
+    """The user's own limits and models; the command line and the store beside the endpoint come first."""
+    mine = {"VIDEO_ALLOW_HTTP": "false", "MODEL_STORE": "/w", "MODELS": "official", "BUCKET_NAME": "mine"}
+    assert mine.items() <= environment(mine).items()
+    made = environment(mine, models="lite", storage={"BUCKET_NAME": "results"}, gpu="1")
+    assert (made["MODELS"], made["BUCKET_NAME"], made["CUDA_VISIBLE_DEVICES"]) == ("lite", "results", "1")
+
+
+def test_worker_ends_a_job_before_the_endpoint_does() -> None:
+    """Its own coded error says more than TIMED_OUT."""
+    assert environment({})["WORKER_TIME_BUDGET_SECONDS"] == "3540"
+
+
+def test_worker_and_webhooks_have_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker reads from its environment is what the endpoint itself goes by."""
+    for inherited in ({}, {"VIDEO_ALLOW_PRIVATE_ADDRESSES": "false", "VIDEO_ALLOWED_PORTS": "[443]"}):
+        for name, value in environment(inherited).items():
+            if name.startswith("VIDEO_"):
+                monkeypatch.setenv(name, value)
+        of_worker = IntakeSettings()
+        monkeypatch.undo()
+        for name, value in inherited.items():
+            monkeypatch.setenv(name, value)
+        assert LocalIntakeSettings().model_dump() == of_worker.model_dump()

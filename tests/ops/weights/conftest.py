@@ -3,12 +3,14 @@
 import ssl
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from model_cache.settings import WeightSettings, WeightStorageSettings
+from model_cache.settings import ModelSettings
 from ops.weights.fetch import FetchOptions, fetch
+from ops.weights.settings import WeightSettings, WeightStorageSettings
 from tests.http_source import HttpSource, http_source
 
 DETECTOR = "tiny-detector"
@@ -64,14 +66,28 @@ def settings(https, tmp_path) -> Callable[..., WeightSettings]:
 
 
 @pytest.fixture
-def run_fetch(tmp_path, heard) -> Callable[..., list[str]]:
-    """`run_fetch(settings, models=("uv_map",))` fetches into `tmp_path / "store"`."""
+def store(tmp_path) -> Path:
+    """Where `run_fetch` puts its files."""
+    return tmp_path / "store"
 
-    def run(settings: WeightSettings, **changes: object) -> list[str]:
-        folders = changes.pop("folders", ())
-        storage = changes.pop("storage", WeightStorageSettings)
-        options = FetchOptions(**({"detector": DETECTOR} | changes))  # type: ignore[arg-type]
-        return fetch(tmp_path / "store", options, settings, storage, heard, folders=folders)  # type: ignore[arg-type]
+
+@pytest.fixture
+def run_fetch(store, settings, heard) -> Callable[..., list[str]]:
+    """`run_fetch(...)` fetches the UV map, or what `models` or `engines` names, with the given settings."""
+
+    def run(
+        *,
+        caches=(),
+        storage=WeightStorageSettings,
+        detector=DETECTOR,
+        upstream_detector="native",
+        **changes: object,
+    ) -> list[str]:
+        known = {field.name for field in fields(FetchOptions)}
+        options = {"models": ("uv_map",)} | {k: v for k, v in changes.items() if k in known}
+        chosen = settings(**{k: v for k, v in changes.items() if k not in known})
+        models = ModelSettings(model_store=store, detector=detector, upstream_detector=upstream_detector)
+        return fetch(models, FetchOptions(**options), chosen, storage, heard, caches=caches)  # type: ignore[arg-type]
 
     return run
 

@@ -6,14 +6,13 @@ from dataclasses import replace
 import pytest
 
 from model_cache.errors import WeightsMissing
-from model_cache.settings import WeightStorageSettings, weight_storage
 from ops.weights.answers import TryAgain
 from ops.weights.download import download
 from ops.weights.partial import Partial
 from ops.weights.s3 import ask_s3, s3_client
+from ops.weights.settings import WeightStorageSettings, weight_storage
 from tests.s3_server import s3_server
 
-UV = {"models": ("uv_map",)}
 BMAP, FMAP = "bmap_256.npy", "fmap_256.npy"
 
 
@@ -43,12 +42,11 @@ def storage(s3):
     return make
 
 
-def test_weights_come_from_a_bucket(s3, storage, uv_files, settings, run_fetch):
+def test_weights_come_from_a_bucket(s3, storage, uv_files, run_fetch):
     """A mirror at s3://bucket/prefix serves files by name."""
     s3.put(f"models/{BMAP}", uv_files[0])
     s3.put(f"models/{FMAP}", uv_files[1])
-    chosen = settings(mirror="s3://weights/models", ca_file=None)
-    assert run_fetch(chosen, **UV, storage=storage) == ["uv_map"]
+    assert run_fetch(mirror="s3://weights/models", ca_file=None, storage=storage) == ["uv_map"]
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["same", "changed"])
@@ -86,11 +84,10 @@ def test_cut_download_from_a_bucket_is_resumed(s3, storage, uv_files, settings, 
     ],
     ids=["wrong-key", "no-server", "no-object"],
 )
-def test_failures_of_a_bucket_are_told_in_words(s3, storage, settings, run_fetch, changes, words):
+def test_failures_of_a_bucket_are_told_in_words(s3, storage, run_fetch, changes, words):
     """Each failure has its sentence, without keys or hosts."""
-    chosen = settings(uv_barycentric="s3://weights/nothing", ca_file=None)
     with pytest.raises(WeightsMissing, match=words) as caught:
-        run_fetch(chosen, **UV, storage=lambda: storage(**changes))
+        run_fetch(uv_barycentric="s3://weights/nothing", ca_file=None, storage=lambda: storage(**changes))
     assert "geheim" not in str(caught.value)
     assert s3.access_key_id not in str(caught.value)
 

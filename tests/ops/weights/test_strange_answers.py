@@ -5,9 +5,9 @@ import contextlib
 import httpx2
 import pytest
 
-from model_cache.settings import WeightSettings
 from ops.weights.answers import Changed, SourceFailed, TryAgain
 from ops.weights.http import ask_http, https_client
+from ops.weights.settings import WeightSettings
 from tests.raw_server import raw_server
 
 

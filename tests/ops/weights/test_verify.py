@@ -1,6 +1,5 @@
 """`verify`, `lock` and loading on empty, partial, complete and damaged stores."""
 
-import json
 import shutil
 
 import numpy as np
@@ -9,11 +8,12 @@ from safetensors.numpy import save_file
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.load import load
-from model_cache.settings import ModelSettings, WeightSettings
-from model_cache.store.lock import LOCK_FILE, read_lock
+from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
-from ops.weights.record import record
-from ops.weights.verify import verify
+from ops.weights.integrity import content_problem
+from ops.weights.lock import read_lock
+from ops.weights.settings import LOCK_FILE, WeightSettings
+from ops.weights.verify import all_that_is_missing, record, verify
 
 DETECTOR = "tiny-detector"
 
@@ -31,7 +31,7 @@ def complete(official_tiny_store, tmp_path):
 
 def verdicts(models, **options):
     """What `verify` says, with no official package's cache around."""
-    return verify(models, WeightSettings(), folders=(), **options)
+    return verify(models, WeightSettings(), caches=(), **options)
 
 
 def test_empty_store_lacks_everything_but_the_bundled_models(tmp_path):
@@ -44,8 +44,8 @@ def test_empty_store_lacks_everything_but_the_bundled_models(tmp_path):
         assert file.name in problems
     assert f"{DETECTOR}/model.safetensors: not there" in problems
     remedies = "\n".join(found["official"].remedies)
-    assert "`python -m model_cache fetch` gets what is missing" in remedies
-    assert "WEIGHTS_SMPL=/path/to/it python -m model_cache fetch" in remedies
+    assert "`python -m handler weights fetch` gets what is missing" in remedies
+    assert "WEIGHTS_SMPL=/path/to/it python -m handler weights fetch" in remedies
     assert "https://smpl.is.tue.mpg.de/modellicense.html" in remedies
     assert found["lite"].problems == []
     assert len(found["upstream"].problems) == len(OFFICIAL_FILES) + 1  # and its detector
@@ -105,11 +105,11 @@ def test_official_packages_are_checked_file_by_file(complete, official_tiny_file
     """The upstream engine also counts what the official packages' own caches hold."""
     cache = tmp_path / "cache"
     shutil.copytree(official_tiny_files / "hmr2", cache / "4DHumans")
-    found = verify(complete, WeightSettings(), folders=(cache,))["upstream"].problems
+    found = verify(complete, WeightSettings(), caches=(cache,))["upstream"].problems
     assert len(found) == len(OFFICIAL_FILES) + 1 - 4
     assert not any(problem.startswith("4DHumans") for problem in found)
     (cache / "4DHumans/data/SMPL_to_J19.pkl").write_text("<html>")
-    found = verify(complete, WeightSettings(), folders=(cache,))["upstream"].problems
+    found = verify(complete, WeightSettings(), caches=(cache,))["upstream"].problems
     assert any(problem.startswith("4DHumans/data/SMPL_to_J19.pkl: this is a web page") for problem in found)
 
 
@@ -145,27 +145,49 @@ def test_broken_lock_is_never_thrown_away(complete, content):
     assert path.read_text() == content
 
 
-def test_broken_store_file_is_a_problem_and_no_crash(complete):
+@pytest.mark.parametrize(
+    ("content", "words"), [("{", "store.json: broken"), ('{"format": 99}', "store.json: of another format")]
+)
+def test_broken_store_file_is_a_problem_and_no_crash(complete, content, words):
     """A store.json that cannot be read is reported like any other damage."""
-    (complete.model_store / "store.json").write_text("{")
+    (complete.model_store / "store.json").write_text(content)
     (problem,) = verdicts(complete)["official"].problems
-    assert problem.startswith("store.json: broken")
+    assert problem.startswith(words)
 
 
 def test_worker_that_needs_official_weights_refuses_without_them(complete):
     """MODELS=official names every missing file at once, and the one command to run."""
+    models = complete.model_copy(update={"models": "official", "model_device": "cpu"})
     for name in ("appearance.safetensors", f"{DETECTOR}/model.safetensors"):
         (complete.model_store / name).unlink()
     with pytest.raises(WeightsMissing) as caught:
-        load(complete.model_copy(update={"models": "official", "model_device": "cpu"}))
-    message = str(caught.value)
+        load(models)
+    message = all_that_is_missing(models, caught.value)
     assert message.startswith("the official weights are not complete: run `python -m handler weights fetch`")
     assert "appearance.safetensors" in message
     assert f"{DETECTOR}/model.safetensors" in message
+    for other in ({"models": "auto"}, {"engine": "upstream"}):
+        assert all_that_is_missing(models.model_copy(update=other), caught.value) == str(caught.value)
 
 
-def test_store_of_another_format_is_told(complete):
-    """A store written by another version is named as such."""
-    path = complete.model_store / "store.json"
-    path.write_text(json.dumps({"format": 99}))
-    assert "another format" in verdicts(complete)["official"].problems[0]
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".safetensors", b"\x08\0\0\0\0\0\0\0" + b'{"a": 1}'),
+        (".safetensors", b"\x02\0\0\0\0\0\0\0" + b"{}"),
+        (".safetensors", b"\xff" * 64),
+        (".json", b"[" * 100_000),
+        (".yaml", b"[" * 10_000),
+        (".yaml", b"\xff\xfe\xff"),
+        (".pth", b"PK\x05\x06" + b"\0" * 18),
+        (".npz", b"\x80\x02}."),
+    ],
+    ids=["header", "no-tensor", "length", "deep-json", "deep-yaml", "no-text", "empty-zip", "pickle"],
+)
+def test_strange_files_are_told_in_a_sentence(tmp_path, suffix, content):
+    """Whatever a source gives, looking at it ends in a sentence."""
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    problem = content_problem(path, suffix)
+    assert problem is not None
+    assert "cannot be read" in problem

@@ -1,0 +1,330 @@
+"""Turns a file's packets into decoded pictures; damage is counted and costs no more than it must.
+
+Each packet's number travels through the decoder in place of its timestamp. So every picture is known by its
+packet, and of every packet it is known whether it became a picture.
+"""
+
+import heapq
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+from av.video.stream import VideoStream
+
+from handler.context import Check, unstoppable
+from handler.errors import SourceError
+from handler.settings import IntakeSettings
+from handler.source.container import open_video
+
+THREADS = 0  # of the decoder; 0 = one per core
+MAX_THREADS = 16  # that FFmpeg takes by itself
+SEVERAL_AT_ONCE = 1 << 12 | 1 << 15  # FFmpeg's flags of decoders that work on several frames at once
+MAX_DELAY = 1024  # packets; no decoder holds back more
+PROOF_PACKETS = 120  # of a file whose timestamps may be decoding times, examined before they are believed
+
+
+@dataclass(slots=True)
+class ReadTally:
+    """What was found while reading.
+
+    Attributes:
+        damaged: numbers of the packets that could not be decoded.
+        hidden: numbers of the packets that an edit list hides.
+        num_behind: packets read that are stored behind that of the last picture.
+        is_last_partial: the last packet read was incomplete.
+        at_end: all packets were read; the decoder is being flushed.
+        gave_up: a decoder with several threads met damage while it was flushed.
+        broke_off: reading stopped at damage before the end of the file.
+    """
+
+    damaged: set[int] = field(default_factory=set)
+    hidden: set[int] = field(default_factory=set)
+    num_behind: int = 0
+    is_last_partial: bool = False
+    at_end: bool = False
+    gave_up: bool = False
+    broke_off: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartPoint:
+    """A key frame to begin at.
+
+    Attributes:
+        packet_index: packets of the stream before it.
+        source_index: frames shown before it.
+        pts: its time, ticks.
+        origin: the first frame's time, ticks.
+    """
+
+    packet_index: int
+    source_index: int
+    pts: int
+    origin: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstLook:
+    """What decoding the beginning shows.
+
+    Attributes:
+        picture: the first picture shown.
+        in_decode_order: the timestamps are decoding times, although pictures are shown in another order.
+    """
+
+    picture: av.VideoFrame
+    in_decode_order: bool
+
+
+class _StartMissed(Exception):
+    """The key frame to begin at did not come out of the decoder."""
+
+
+def read_pictures(
+    path: Path,
+    settings: IntakeSettings,
+    check: Check,
+    tally: ReadTally,
+    start: StartPoint | None = None,
+    *,
+    in_decode_order: bool = False,
+) -> Generator[tuple[int, av.VideoFrame]]:
+    """(Source index, picture as stored) in the order in which they are shown. Closes the file at its end.
+
+    Memory: the decoder's own frames, about one per core.
+
+    Args:
+        path: the video.
+        settings: limits.
+        check: called for every packet; what it raises is passed on.
+        tally: filled in on the way.
+        start: where to begin; if that turns out wrong, reading begins at the beginning.
+        in_decode_order: from `first_look`; then the timestamps are handed out in ascending order.
+
+    Raises:
+        InputError, SourceError: as `open_video`.
+    """
+    reader = _Reader(path, settings, check, tally)
+    try:
+        yield from reader.shown(start, in_decode_order)
+    except _StartMissed:
+        yield from reader.shown(None, in_decode_order)
+
+
+def first_look(path: Path, settings: IntakeSettings, check: Check = unstoppable) -> FirstLook:
+    """Decode the first picture, and as many more as it takes to know what the timestamps mean.
+
+    AVI has no presentation times, and an MP4 copied from such a file has wrong ones: they grow from packet to
+    packet like decoding times, while the decoder shows the pictures in another order. Where much is damaged,
+    the first picture may be far into the file. `check` is called for every packet.
+
+    Raises:
+        SourceError: VIDEO_HAS_NO_FRAMES; and as `open_video`.
+    """
+    for threads in (THREADS, 1):  # several may give up a whole file of a few frames, see `_Reader.pictures`
+        if look := _look(_Reader(path, settings, check, ReadTally()), threads):
+            return look
+    raise SourceError("VIDEO_HAS_NO_FRAMES", "no frame of the video can be decoded")
+
+
+def _look(reader: "_Reader", threads: int) -> FirstLook | None:
+    trail = _Trail()
+    first: av.VideoFrame | None = None
+    with closing(reader.decoded(trail, threads=threads)) as pictures:
+        for number, picture in pictures:
+            is_reordered = number < trail.highest
+            trail.show(number, picture)
+            first = first or picture
+            is_sound = not (picture.is_corrupt or reader.tally.damaged)
+            is_open = is_sound and trail.may_be_in_decode_order()
+            if is_reordered or not is_open:
+                return FirstLook(picture=first, in_decode_order=is_open)
+    return FirstLook(picture=first, in_decode_order=False) if first is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Passes over one file."""
+
+    path: Path
+    settings: IntakeSettings
+    check: Check
+    tally: ReadTally
+
+    def shown(self, start: StartPoint | None, in_decode_order: bool) -> Generator[tuple[int, av.VideoFrame]]:
+        """(Source index, picture) from `start` on.
+
+        Raises:
+            _StartMissed: `start` is wrong; nothing was given then.
+        """
+        source_index = start.source_index if start else 0
+        awaited = start.pts if start else None
+        with closing(self.pictures(start.packet_index if start else 0, in_decode_order)) as pictures:
+            for picture in pictures:
+                if awaited is not None:
+                    if picture.pts is not None and picture.pts < awaited:
+                        continue  # shown before the key frame; its own key frame was skipped
+                    if picture.pts != awaited:
+                        raise _StartMissed
+                    awaited = None
+                yield source_index, picture
+                del picture
+                source_index += 1
+        if awaited is not None:
+            raise _StartMissed
+
+    def pictures(self, first: int, in_decode_order: bool) -> Generator[av.VideoFrame]:
+        """Every picture that one decoding thread would give, from packet `first` on.
+
+        A decoder with several threads that meets damage while it is flushed gives up what it still holds.
+        Then the end is decoded again by one thread, from the last key frame that came out whole.
+        """
+        trail = _Trail(in_decode_order=in_decode_order, last_key=first)
+        with closing(self.decoded(trail, first=first)) as pictures:
+            for number, picture in pictures:
+                yield trail.show(number, picture)
+                del picture
+        if not (self.tally.gave_up or trail.has_lost()):
+            return
+        last = trail.last
+        for again in sorted({trail.last_key, first}, reverse=True):
+            is_new = last is None
+            self.tally.damaged = {number for number in self.tally.damaged if number < again}
+            with closing(self.decoded(first=again, threads=1)) as pictures:
+                for number, picture in pictures:
+                    if is_new:
+                        yield trail.show(number, picture)
+                    is_new = is_new or number == last
+                    del picture
+            if is_new:
+                return
+
+    def decoded(
+        self, trail: "_Trail | None" = None, *, first: int = 0, threads: int | None = None
+    ) -> Generator[tuple[int, av.VideoFrame]]:
+        """(Packet number, picture) as the decoder hands them out, from packet `first` on.
+
+        `trail` is told of every packet before it is decoded; `threads` is `THREADS` by default.
+        """
+        tally = self.tally
+        with open_video(self.path, self.settings) as (container, stream):
+            stream.codec_context.thread_count = THREADS if threads is None else threads
+            packets = container.demux(stream)
+            number = -1
+            while True:
+                self.check()
+                try:
+                    packet = next(packets, None)
+                except av.FFmpegError:
+                    tally.broke_off = True
+                    packet = None
+                if packet is not None:
+                    if packet.size == 0:
+                        continue  # a frame that repeats the last one, or PyAV's mark of the end
+                    number += 1
+                    if packet.is_discard:
+                        tally.hidden.add(number)
+                    if number < first:
+                        continue
+                    if trail is not None:
+                        trail.send(number, packet, stream)
+                    # A transport stream does not say how long its packets are.
+                    tally.is_last_partial = packet.is_corrupt or container.format.name == "mpegts"
+                    packet.pts = number
+                tally.at_end = packet is None
+                try:
+                    pictures = stream.decode(packet)
+                except av.FFmpegError:
+                    pictures = []
+                    num_ahead = _num_at_once(stream) - 1  # packets sent behind the one that failed
+                    if packet is None and num_ahead > 0:
+                        tally.gave_up = True
+                    else:
+                        tally.damaged.add(number - num_ahead)
+                for picture in pictures:
+                    origin = number if picture.pts is None else picture.pts
+                    tally.num_behind = number - origin
+                    yield origin, picture
+                    del picture
+                if packet is None:
+                    return
+
+
+def _num_at_once(stream: VideoStream) -> int:
+    """How many packets a decoder works on at once."""
+    context = stream.codec_context
+    return (context.thread_count or MAX_THREADS) if context.codec.capabilities & SEVERAL_AT_ONCE else 1
+
+
+@dataclass(slots=True)
+class _Trail:
+    """What was sent to a decoder and what came back.
+
+    Attributes:
+        in_decode_order: hand the timestamps out in ascending order.
+        last_key: packet of the last key frame that came out whole.
+        last: packet of the last picture.
+        highest: the latest packet that became a picture.
+    """
+
+    in_decode_order: bool = False
+    last_key: int = 0
+    last: int | None = None
+    highest: int = -1
+    _num_sent: int = 0
+    _num_threads: int = 1
+    _latest_pts: int | None = None
+    _grows: bool = True  # the timestamps, from packet to packet
+    _has_dts: bool = False
+    _reorders: bool = True  # the decoder, as far as it knows
+    _times: dict[int, int | None] = field(default_factory=dict)  # by packet; the latest ones only
+    _pending: set[int] = field(default_factory=set)  # packets that have not become pictures
+    _waiting: list[int] = field(default_factory=list)  # heap of times not handed out; if in_decode_order
+
+    def send(self, number: int, packet: "av.Packet[VideoStream]", stream: VideoStream) -> None:
+        """A packet goes into the decoder."""
+        if packet.pts is not None:
+            self._grows = self._grows and (self._latest_pts is None or packet.pts > self._latest_pts)
+            self._latest_pts = packet.pts
+        if not self._times:
+            self._has_dts = packet.dts is not None  # MKV's are made up, and missing at first
+        time = packet.dts if self.in_decode_order and self._has_dts else packet.pts
+        self._num_sent = number + 1
+        # As they are since the packet before; the decoder is not open before the first.
+        self._num_threads = _num_at_once(stream)
+        self._reorders = number == 0 or stream.codec_context.reorder_depth > 0
+        self._times[number] = time
+        if not packet.is_discard:  # hidden by an edit list: it never comes out
+            self._pending.add(number)
+            if self.in_decode_order and time is not None:
+                heapq.heappush(self._waiting, time)
+        if len(self._times) > MAX_DELAY:
+            oldest = next(iter(self._times))
+            del self._times[oldest]
+            self._pending.discard(oldest)
+
+    def show(self, number: int, picture: av.VideoFrame) -> av.VideoFrame:
+        """A picture comes out of the decoder: give it its timestamp."""
+        time = self._times.get(number)
+        if self.in_decode_order:
+            if picture.key_frame and number > self.highest and time is not None:
+                while self._waiting and self._waiting[0] < time:
+                    heapq.heappop(self._waiting)  # what lies before this key frame never came out
+            time = heapq.heappop(self._waiting) if self._waiting else None
+        picture.pts = time
+        self._pending.discard(number)
+        self.last, self.highest = number, max(self.highest, number)
+        if picture.key_frame and not picture.is_corrupt:
+            self.last_key = number
+        return picture
+
+    def may_be_in_decode_order(self) -> bool:
+        """Whether the timestamps so far may be decoding times, and more packets are needed to tell."""
+        return self._grows and self._reorders and self._num_sent < PROOF_PACKETS
+
+    def has_lost(self) -> bool:
+        """Whether a packet that the decoder's threads worked on when the packets ended became no picture."""
+        first = max(0, self._num_sent - self._num_threads + 1)
+        return any(number in self._pending for number in range(first, self._num_sent))

@@ -1,0 +1,338 @@
+"""deploy.yaml: what it may say, in RunPod's REST v2 names, and how it is read with one of its profiles."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+from ops.deploy.environment import is_reference, is_secret, setting_value, unknown_names
+from ops.deploy.errors import DeployError
+
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+CudaVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+DEFAULT_IDLE_SECONDS = 10  # REST v2's own
+GB = 1000**3
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_HOST = r"[a-z0-9][a-z0-9.-]*(?::\d+)?/"
+_PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
+_NAME = re.compile(rf"(?:{_HOST})?{_PART}(?:/{_PART})*")
+
+
+class Strict(BaseModel):
+    """Camel-case keys only, unknown ones refused; a refused value is never repeated: it may be a secret."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+
+class Gpu(Strict):
+    """Which cards workers may run on."""
+
+    pools: tuple[str, ...] = Field(min_length=1, description="Pool ids; any of them will do.")
+    excluded_types: tuple[str, ...] = Field(default=(), description="GPU type ids left out of the pools.")
+    count: int = Field(default=1, ge=1, description="GPUs per worker; this worker uses one.")
+    min_cuda_version: CudaVersion | None = Field(default=None, description="Oldest CUDA of a host.")
+    allowed_cuda_versions: tuple[CudaVersion, ...] = Field(default=(), description="Or exactly these.")
+
+    @model_validator(mode="after")
+    def _floor_or_list(self) -> "Gpu":
+        if self.min_cuda_version and self.allowed_cuda_versions:
+            raise ValueError("minCudaVersion and allowedCudaVersions exclude each other; prefer the first")
+        return self
+
+
+class Workers(Strict):
+    """How many workers there may be."""
+
+    min: int = Field(default=0, ge=0, description="Always on, always paid.")
+    max: int = Field(default=3, ge=0, description="At most.")
+    idle_timeout: int | None = Field(
+        default=None, ge=1, le=3600, description="Seconds an idle worker stays; QUEUE_DELAY only."
+    )
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> "Workers":
+        if self.min > self.max:
+            raise ValueError("min is above max")
+        return self
+
+
+class QueueDelay(Strict):
+    """Another worker when requests wait longer than this."""
+
+    type: Literal["QUEUE_DELAY"]
+    queue_delay: float = Field(ge=0.5, description="Seconds.")
+
+
+class RequestCount(Strict):
+    """One worker for so many requests, queued and running."""
+
+    type: Literal["REQUEST_COUNT"]
+    request_count: int = Field(ge=1)
+
+
+Scaling = Annotated[QueueDelay | RequestCount, Field(discriminator="type")]
+
+
+class Endpoint(Strict):
+    """One serverless endpoint; what is left out of args, ports and registry stays as it is on RunPod."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="Exact; our only key to it.")
+    type: Literal["QUEUE"] = "QUEUE"  # the worker takes jobs from RunPod's queue and serves no HTTP
+    image: str | None = Field(default=None, description="Tag or digest, never latest; --image comes first.")
+    args: str | None = None
+    disk: int = Field(default=50, ge=1, description="Container disk, GB.")
+    env: dict[VariableName, str] = Field(default_factory=dict)
+    ports: tuple[str, ...] | None = None
+    registry: str | None = Field(default=None, description="Id of a registry credential, for private images.")
+    gpu: Gpu
+    workers: Workers = Workers()
+    scaling: Scaling
+    timeout: int = Field(ge=5_000, le=7 * 24 * 3_600_000, description="Longest run of a job, milliseconds.")
+    flashboot: Literal["OFF", "FLASHBOOT", "PRIORITY_FLASHBOOT"] = "FLASHBOOT"
+    data_center_ids: tuple[str, ...] = Field(default=(), description="Empty: anywhere.")
+    network_volumes: tuple[str, ...] = Field(default=(), description="Ids; mounted at /runpod-volume.")
+
+    @field_validator("name")
+    @classmethod
+    def _no_hidden_suffix(cls, name: str) -> str:
+        if name.endswith("-fb"):
+            raise ValueError("ends in -fb, which older RunPod clients add to mark FlashBoot")
+        return name
+
+    @field_validator("flashboot", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: object) -> object:
+        return "OFF" if value is False else value  # YAML reads a bare OFF as false
+
+    @field_validator("env")
+    @classmethod
+    def _no_secret_in_the_open(cls, env: dict[str, str]) -> dict[str, str]:
+        bare = [name for name, value in env.items() if is_secret(name) and not is_reference(value)]
+        if bare:
+            raise ValueError(f"{', '.join(bare)} is secret; say under `secrets` where it is kept")
+        return env
+
+    @model_validator(mode="after")
+    def _idle_timeout_fits(self) -> "Endpoint":
+        if self.workers.idle_timeout is not None and self.scaling.type == "REQUEST_COUNT":
+            raise ValueError(
+                "workers.idleTimeout does not go with QUEUE and REQUEST_COUNT; RunPod refuses it"
+            )
+        return self
+
+    def body(self, image: str, env: Mapping[str, str]) -> dict[str, Any]:
+        """The whole endpoint as REST v2 takes it; args, ports and registry only if they are set."""
+        body: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        body |= {"image": image, "env": dict(env)}
+        if self.scaling.type == "QUEUE_DELAY":
+            body["workers"].setdefault("idleTimeout", DEFAULT_IDLE_SECONDS)
+        return body
+
+
+class FromEnv(Strict):
+    """A value of the environment that the command runs in."""
+
+    from_env: VariableName
+
+
+class DeployFile(Strict):
+    """The whole of deploy.yaml, its profile applied."""
+
+    endpoint: Endpoint
+    secrets: dict[VariableName, str | FromEnv] = Field(default_factory=dict)
+
+    @field_validator("secrets")
+    @classmethod
+    def _by_reference_only(cls, secrets: dict[str, str | FromEnv]) -> dict[str, str | FromEnv]:
+        for name, source in secrets.items():
+            if isinstance(source, str) and not is_reference(source):
+                raise ValueError(
+                    f"{name} must be a reference: '{{{{ RUNPOD_SECRET_name }}}}' or {{fromEnv: VARIABLE}}"
+                )
+        return secrets
+
+    @model_validator(mode="after")
+    def _said_once(self) -> "DeployFile":
+        twice = sorted(self.secrets.keys() & self.endpoint.env.keys())
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is in both endpoint.env and secrets")
+        return self
+
+
+def read_deploy_file(path: Path, profile: str | None = None) -> DeployFile:
+    """The file with `profile` applied; every profile in it is checked, the chosen one is returned.
+
+    An overlay's mappings are merged key by key; its lists, its values and `scaling` replace; null takes away.
+
+    Raises:
+        DeployError: it cannot be read, is not what the schema says, or has no such profile.
+    """
+    content = _load(path)
+    profiles = content.pop("profiles", None) or {}
+    if not isinstance(profiles, dict):
+        raise DeployError(f"{path.name}: profiles must be a mapping of name to overlay")
+    base = _validate(content, path.name)
+    chosen = {name: _validate(_overlaid(content, name, overlay), f"{path.name}, profile {name}")
+              for name, overlay in profiles.items()}  # fmt: skip
+    if profile is None:
+        return base
+    if profile not in chosen:
+        raise DeployError(f"{path.name} has no profile {profile!r}; it has {', '.join(chosen) or 'none'}")
+    return chosen[profile]
+
+
+def resolve_environment(file: DeployFile, local: Mapping[str, str]) -> dict[str, str]:
+    """The worker's whole environment, local values looked up.
+
+    Raises:
+        DeployError: a variable that deploy.yaml refers to is not set here.
+    """
+    environment = dict(file.endpoint.env)
+    missing = []
+    for name, source in file.secrets.items():
+        if isinstance(source, FromEnv):
+            if not local.get(source.from_env):
+                missing.append(f"{source.from_env} (for {name})")
+            environment[name] = local.get(source.from_env, "")
+        else:
+            environment[name] = source
+    if missing:
+        raise DeployError(
+            f"deploy.yaml takes these from your environment, which lacks them: {', '.join(missing)}"
+        )
+    return environment
+
+
+def local_secrets(file: DeployFile, local: Mapping[str, str]) -> set[str]:
+    """Values out of the local environment that no output may show."""
+    names = (source.from_env for source in file.secrets.values() if isinstance(source, FromEnv))
+    return {local[name] for name in names if local.get(name)}
+
+
+def check_image(image: str) -> str:
+    """The reference as it is, if it names one build: a digest, or a tag other than `latest`.
+
+    A rolling release keeps serving the image a host has cached under the same name, so two workers of one
+    endpoint could run different code.
+
+    Raises:
+        DeployError: it does not.
+    """
+    reference, _, digest = image.partition("@")
+    before, _, last = reference.rpartition("/")
+    name, _, tag = last.partition(":")
+    if not _NAME.fullmatch(f"{before}/{name}" if before else name):
+        raise DeployError(f"image {image!r} is not an image reference")
+    if digest:
+        if not _DIGEST.fullmatch(digest):
+            raise DeployError(f"image {image!r} has a digest that is not sha256:<64 hex digits>")
+        return image
+    if not tag:
+        raise DeployError(f"image {image!r} has no tag; name one build: {name}:0.1.0 or a digest")
+    if not _TAG.fullmatch(tag):
+        raise DeployError(f"image {image!r} has a tag that no registry accepts")
+    if tag.lower() == "latest":
+        raise DeployError(
+            f"image {image!r}: `latest` is no build; hosts may serve a cached one. Use a version"
+        )
+    return image
+
+
+def remarks(endpoint: Endpoint, environment: Mapping[str, str]) -> list[str]:
+    """What may be set and yet is not wise: limits that contradict each other. None stops a deployment.
+
+    Args:
+        endpoint: as deploy.yaml has it.
+        environment: the worker's, its values accepted by the settings classes.
+    """
+    budget, timeout = setting_value(environment, "WORKER_TIME_BUDGET_SECONDS"), endpoint.timeout / 1000
+    video = setting_value(environment, "VIDEO_MAX_BYTES")
+    needed = (2 * video + setting_value(environment, "VIDEO_RESERVE_DISK_BYTES")) / GB
+    unknown = ", ".join(unknown_names(environment))
+    checks = (
+        (
+            budget >= timeout,
+            f"WORKER_TIME_BUDGET_SECONDS ({budget:.0f}) is not below the timeout ({timeout:.0f} s): "
+            "a long job ends as TIMED_OUT, without a code",
+        ),
+        (
+            endpoint.disk < needed,
+            f"disk ({endpoint.disk} GB) is less than two largest videos and the reserve ({needed:.0f} GB): "
+            "a large video may not fit",
+        ),
+        (
+            endpoint.gpu.count > 1,
+            f"gpu.count is {endpoint.gpu.count}: a worker uses one GPU, the others are paid and idle",
+        ),
+        (endpoint.workers.max == 0, "workers.max is 0: jobs will wait forever"),
+        (bool(unknown), f"not settings of the worker: {unknown}"),
+    )
+    return [remark for applies, remark in checks if applies]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key said twice is an error: the first would silently not count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else key_node
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise DeployError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:  # its own text would quote the line, which may hold a secret
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise DeployError(f"{path.name}, line {line}: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DeployError(f"{path.name} is not YAML text: {type(error).__name__}") from None
+    if not isinstance(content, dict):
+        raise DeployError(f"{path.name} must be a mapping with the key `endpoint`")
+    return content
+
+
+def _validate(content: Mapping[str, Any], where: str) -> DeployFile:
+    try:
+        return DeployFile.model_validate(content)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in problem['loc']) or 'file'} - "
+            f"{'unknown key' if problem['type'] == 'extra_forbidden' else problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False, include_context=False)
+        ]
+        raise DeployError("\n  ".join([f"{where} is not right:", *lines])) from None
+
+
+def _overlaid(content: Mapping[str, Any], name: str, overlay: object) -> dict[str, Any]:
+    if not isinstance(overlay, dict):
+        raise DeployError(f"profile {name} must be a mapping of the endpoint's keys")
+    return {**content, "endpoint": _merged(content.get("endpoint"), overlay)}
+
+
+def _merged(under: object, over: object) -> object:
+    if not (isinstance(under, dict) and isinstance(over, dict)):
+        return over
+    result = dict(under)
+    for key, value in over.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = value if key == "scaling" else _merged(result.get(key), value)
+    return result
