@@ -17,8 +17,8 @@ from benchmarks.accuracy_pose import PlacedBody
 from benchmarks.clip_truth import ClipTruth
 from handler.camera import assumed_intrinsics, canvas_translation
 from handler.job import TrackingOptions
-from handler.people.person import people_from_image
-from handler.records import PeopleInFrame, Person
+from handler.people.perceive import place
+from handler.records import FrameInfo, PeopleInFrame
 from model_cache.interfaces import Perception, PerceptionOptions
 from model_cache.networks.detector import Detections
 
@@ -48,42 +48,27 @@ def perceive(
     for number, (index, seconds, image) in enumerate(pictures):
         (people,) = perception.perceive([image], [index], options)
         height, width = image.shape[:2]
-        frames.append(
-            PeopleInFrame(
-                frame_index=number,
-                source_index=index,
-                pts=index,
-                pts_seconds=seconds,
-                width=width,
-                height=height,
-                people=people_from_image(people, width, height),
-            )
+        info = FrameInfo(
+            frame_index=number, source_index=index, pts=index, pts_seconds=seconds, width=width, height=height
         )
+        frames.append(PeopleInFrame(info=info, people=place(people, width, height)))
     return frames
 
 
 def found_frame(frame: PeopleInFrame) -> FoundFrame:
     """A frame's people as they are scored."""
-    size = (frame.height, frame.width)
-    masks = [
-        coco_mask.decode({"size": list(size), "counts": person.mask_rle}) > 0
-        for person in frame.people
-        if person.mask_rle is not None
-    ]
+    people, info = frame.people, frame.info
+    size = [info.height, info.width]
+    masks = [coco_mask.decode({"size": size, "counts": counts}) > 0 for counts in people.mask_rle or ()]
+    camera = assumed_intrinsics(info.width, info.height)
     return FoundFrame(
-        index=frame.source_index,
-        bbox_xyxy=np.array([p.bbox_xyxy for p in frame.people], np.float64).reshape(-1, 4),
-        bodies=[_placed_body(person, *size[::-1]) for person in frame.people],
+        index=info.source_index,
+        bbox_xyxy=people.bbox_xyxy.astype(np.float64),
+        bodies=[
+            PlacedBody(rotations=rotations, betas=betas, translation=place, camera=camera)
+            for rotations, betas, place in zip(people.rotations, people.betas, people.cam_t, strict=True)
+        ],
         masks=np.stack(masks) if masks else None,
-    )
-
-
-def _placed_body(person: Person, width: int, height: int) -> PlacedBody:
-    return PlacedBody(
-        rotations=np.concatenate([person.global_orient, person.body_pose]),
-        betas=person.betas,
-        translation=person.cam_t,
-        camera=assumed_intrinsics(width, height),
     )
 
 
@@ -101,7 +86,7 @@ def true_perception(truth: ClipTruth, frames: Sequence[int]) -> Perception:
     """The lite models behind a perfect detector."""
     import torch
 
-    from model_cache.lite.load import load_appearance, load_lite_body, load_lite_hmr2, read_uv_map
+    from model_cache.lite.load import load_lite_body, load_lite_hmr2, read_uv_map
     from model_cache.networks.detector import ReplayDetector
     from model_cache.networks.hmr2 import BodyEstimator
     from model_cache.networks.texture import TextureSampler
@@ -112,7 +97,6 @@ def true_perception(truth: ClipTruth, frames: Sequence[int]) -> Perception:
         detector=ReplayDetector({frame: true_detections(truth, frame) for frame in frames}),
         bodies=BodyEstimator(load_lite_hmr2(1), body),
         sampler=TextureSampler(uv_map=read_uv_map(), faces=body.faces, device=device),
-        appearance=load_appearance(),
         device=device,
     )
 

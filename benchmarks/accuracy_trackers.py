@@ -16,7 +16,7 @@ from benchmarks.accuracy_people import TRACKING
 from benchmarks.accuracy_scores import box_iou, match
 from handler.job import TrackingOptions
 from handler.people.track import track
-from handler.records import PeopleInFrame, Person
+from handler.records import PeopleInFrame, PlacedPeople
 from model_cache.interfaces import Models, PosePredictor, Texture, TextureModel
 
 PHALP, OVERLAP = "PHALP", "overlap of boxes"
@@ -47,12 +47,12 @@ def phalp(
     """The worker's tracker; measured people only."""
     followed = []
     for before, frame in zip(frames, track(iter(frames), texture, predictor, options), strict=True):
-        rows = {person.detection_index: row for row, person in enumerate(before.people)}
-        people = [person for person in frame.people if person.state == "tracked"]
+        rows = {index: row for row, index in enumerate(before.people.detection_index.tolist())}
+        seen = frame.people.take(np.flatnonzero(frame.people.measured))
         followed.append(
             Tracked(
-                rows=np.array([rows[person.person.detection_index] for person in people], np.int64),
-                ids=np.array([person.track_id for person in people], np.int64),
+                rows=np.array([rows[index] for index in seen.detection_index.tolist()], np.int64),
+                ids=seen.track_ids,
             )
         )
     return followed
@@ -64,7 +64,7 @@ def overlap(frames: Frames) -> list[Tracked]:
     tracks: dict[int, tuple[int, Float64[ndarray, "4"]]] = {}
     next_id = 1
     for index, frame in enumerate(frames):
-        boxes = np.array([person.bbox_xyxy for person in frame.people], np.float64).reshape(-1, 4)
+        boxes = frame.people.bbox_xyxy.astype(np.float64)
         tracks = {key: value for key, value in tracks.items() if index - value[0] <= PATIENCE}
         ids = np.zeros(len(boxes), np.int64)
         if tracks and len(boxes):
@@ -81,24 +81,31 @@ def overlap(frames: Frames) -> list[Tracked]:
 
 def in_one_pose(frames: Frames) -> list[PeopleInFrame]:
     """Everybody in the same pose and shape, where they are: with `SamePose` all poses are 0 apart."""
-    upright = np.tile(np.eye(3, dtype=np.float32), (24, 1, 1))
+    upright = np.eye(3, dtype=np.float32)
 
-    def stand(person: Person) -> Person:
-        return replace(
-            person, global_orient=upright[:1], body_pose=upright[1:], betas=np.zeros(10, np.float32)
-        )
+    def stand(people: PlacedPeople) -> PlacedPeople:
+        rotations = np.broadcast_to(upright, people.rotations.shape)
+        return replace(people, rotations=rotations, betas=np.zeros_like(people.betas))
 
     return _changed(frames, stand)
 
 
 def in_one_place(frames: Frames) -> list[PeopleInFrame]:
     """Everybody in the middle of the canvas at one depth, in their own poses: all places are 0 apart."""
-    place, canvas = np.array([0, 0, 50], np.float32), np.full((45, 2), 0.5, np.float32)
-    return _changed(frames, lambda person: replace(person, cam_t=place, joints_2d=canvas))
+
+    def move(people: PlacedPeople) -> PlacedPeople:
+        place = np.array([0, 0, 50], np.float32)
+        return replace(
+            people,
+            cam_t=np.broadcast_to(place, people.cam_t.shape),
+            joints_2d=np.full_like(people.joints_2d, 0.5),
+        )
+
+    return _changed(frames, move)
 
 
-def _changed(frames: Frames, change: Callable[[Person], Person]) -> list[PeopleInFrame]:
-    return [replace(frame, people=tuple(change(person) for person in frame.people)) for frame in frames]
+def _changed(frames: Frames, change: Callable[[PlacedPeople], PlacedPeople]) -> list[PeopleInFrame]:
+    return [replace(frame, people=change(frame.people)) for frame in frames]
 
 
 class SamePose:

@@ -27,7 +27,7 @@ from handler.pipeline import LocalRun, run
 from handler.process import tune_process
 from handler.progress import Report
 from handler.settings import IntakeSettings, Settings
-from model_cache.interfaces import PeopleInImage, PerceptionOptions
+from model_cache.interfaces import People, PerceptionOptions
 from tests.fakes import COLOURS_BGR, FakeModels, FakePerception, draw_people, people_in
 
 SIZE = (1920, 1080)
@@ -38,20 +38,20 @@ STAGES = ("decode", "perceive", "track", "write")
 class InstantPerception(FakePerception):
     """The same people in every frame, without a look at it, after a fixed time."""
 
-    def __init__(self, people: PeopleInImage, seconds_per_frame: float = 0.0) -> None:
+    def __init__(self, people: People, seconds_per_frame: float = 0.0) -> None:
         super().__init__()
         self._people = people
         self._seconds_per_frame = seconds_per_frame
 
     def perceive(
         self, images_bgr: Sequence[np.ndarray], frame_indices: Sequence[int], options: PerceptionOptions
-    ) -> list[PeopleInImage]:
+    ) -> list[People]:
         """The people, once per image."""
         time.sleep(self._seconds_per_frame * len(images_bgr))  # a GPU at work: this thread only waits
         return [self._people] * len(images_bgr)
 
 
-def people(num: int) -> PeopleInImage:
+def people(num: int) -> People:
     """So many people, at most four."""
     names = list(COLOURS_BGR)[:num]
     boxes = {name: (100 + 300 * i, 200, 250 + 300 * i, 700) for i, name in enumerate(names)}

@@ -19,7 +19,7 @@ from benchmarks.timing import best_ms
 from handler.camera import assumed_intrinsics, full_image_translation, project
 from handler.job import Options
 from handler.records import TrackedFrame
-from handler.results.marks import colour_of
+from handler.results.drawing import colour_of
 from handler.results.painter import AMBIENT, DIFFUSE, TO_LIGHT, paint_bodies
 from handler.results.write import write
 from tests.fakes import FakeBody
@@ -64,28 +64,28 @@ def write_plainly(frames: Sequence[TrackedFrame], into: Path) -> None:
     camera = assumed_intrinsics(*SIZE)
     with gzip.open(into / "frames.jsonl.gz", "wt") as file:
         for frame in frames:
-            people = []
-            for tracked in frame.people:
-                person = tracked.person
-                transl = full_image_translation(person.cam_t[None], frame.width, frame.height, camera)[0]
-                joints = person.smpl_joints_3d + transl
+            info, people = frame.info, []
+            for row, track_id in enumerate(frame.people.track_ids.tolist()):
+                person = frame.people.take([row])
+                transl = full_image_translation(person.cam_t, info.width, info.height, camera)[0]
+                joints = person.smpl_joints_3d[0] + transl
                 people.append(
                     {
-                        "track_id": tracked.track_id,
-                        "state": tracked.state,
-                        "score": round(person.score, 4),
-                        "bbox_xyxy": [round(float(x), 1) for x in person.bbox_xyxy],
+                        "track_id": track_id,
+                        "state": "tracked" if person.measured[0] else "predicted",
+                        "score": round(float(person.scores[0]), 4),
+                        "bbox_xyxy": [round(float(x), 1) for x in person.bbox_xyxy[0]],
                         "smpl": {
-                            "global_orient": _vectors(person.global_orient),
-                            "body_pose": _vectors(person.body_pose),
-                            "betas": [round(float(x), 4) for x in person.betas],
+                            "global_orient": _vectors(person.global_orient[0]),
+                            "body_pose": _vectors(person.body_pose[0]),
+                            "betas": [round(float(x), 4) for x in person.betas[0]],
                             "transl": [round(float(x), 4) for x in transl],
                         },
                         "joints_3d": [round(float(x), 4) for x in joints.ravel()],
                         "joints_2d": [round(float(x), 1) for x in project(joints, camera).ravel()],
                     }
                 )
-            line = {"frame": frame.frame_index, "time_s": round(frame.pts_seconds, 6), "people": people}
+            line = {"frame": info.frame_index, "time_s": round(info.pts_seconds, 6), "people": people}
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
 

@@ -8,7 +8,7 @@ import contextlib
 import io
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,11 +19,11 @@ import torch
 import model_cache.perception
 from benchmarks.side_by_side_weights import Weights
 from handler.job import TrackingOptions
-from handler.people.follow import tracker_options
-from handler.people.person import people_from_image
-from handler.people.track import Tracker
-from handler.records import PeopleInFrame, Person, Prediction
-from model_cache.interfaces import PerceptionOptions
+from handler.people.perceive import place
+from handler.people.track import tracker_options
+from handler.people.tracker import Tracker
+from handler.records import PeopleInFrame, PlacedPeople
+from model_cache.interfaces import PerceptionOptions, TrackState
 from model_cache.load import load_uv_map
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
@@ -35,6 +35,7 @@ from model_cache.upstream.load import UpstreamModels, assemble_upstream
 from model_cache.upstream.shims import import_official
 from model_cache.upstream.weights import read_official
 from tests.fakes import DESCRIPTION
+from tests.handler.results.factories import make_info
 
 QUIRKS = TrackingOptions(upstream_quirks=True)
 
@@ -52,11 +53,11 @@ class Run:
         parts: the seconds of each part of the clip by stage, without what it called of other stages.
     """
 
-    people: list[tuple[Person, ...]] = field(default_factory=list)
+    people: list[PlacedPeople] = field(default_factory=list)
     costs: list[np.ndarray] = field(default_factory=list)
     ids: list[list[int]] = field(default_factory=list)
     matches: list[list[tuple[int, int]]] = field(default_factory=list)
-    lost: list[dict[int, Prediction]] = field(default_factory=list)
+    lost: list[dict[int, TrackState]] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
 
     def note(
@@ -65,7 +66,7 @@ class Run:
         cost: np.ndarray,
         ids: list[int],
         matches: list[tuple[int, int]],
-        lost: dict[int, Prediction],
+        lost: dict[int, TrackState],
     ) -> None:
         """Add what came out of a frame."""
         self.people.append(frame.people)
@@ -188,16 +189,9 @@ def official_side(models: UpstreamModels, device: torch.device) -> Side:
         for index, image in enumerate(images, start):
             people = _measured(models, [image], index)[0]
             with spans.span("association and prediction of places"):
-                states = tracker.update([person.texture for person in people.people], index, shot=False)
-            lost = {
-                state.track_id: Prediction(
-                    pose_vector=state.expected_pose, location_vector=state.expected_location
-                )
-                for state in states
-                if state.detection is None
-            }
+                states = tracker.update(people.people.textures or (), index, shot=False)
             last = tracker.last
-            run.note(people, last.cost, last.ids, last.matches, lost)
+            run.note(people, last.cost, last.ids, last.matches, _lost(states))
         run.parts.append(spans.take())
 
     return Side(run=run, advance=advance)
@@ -211,7 +205,6 @@ def our_side(models: LoadedModels, device: torch.device) -> Side:
     spans.wrap(model_cache.perception, "encode_mask", "crops and mask codes")
     spans.wrap(perception, "_hmr2", "HMR2")
     spans.wrap(perception._sampler, "sample", "texture maps")
-    spans.wrap(perception, "_appearance", "appearance vectors")
     spans.wrap(models.texture, "distance", "texture comparison")
     spans.wrap(models.pose_predictor, "predict_next", "pose prediction")
     tracker = Tracker(models.texture, models.pose_predictor, QUIRKS)
@@ -222,10 +215,10 @@ def our_side(models: LoadedModels, device: torch.device) -> Side:
         for people in frames:
             ids = [track.track_id for track in tracker.tracks]
             with spans.span("association and prediction of places"):
-                association = tracker.update(people)
+                states = tracker.update(people)
+            association = tracker.last
             matches = [(track, detection) for track, detection in association.matches.tolist()]
-            lost = {track.track_id: track.expected for track in tracker.tracks if track.expected}
-            run.note(people, association.cost, ids, matches, lost)
+            run.note(people, association.cost, ids, matches, _lost(states))
         run.parts.append(spans.take())
 
     return Side(run=run, advance=advance)
@@ -233,16 +226,15 @@ def our_side(models: LoadedModels, device: torch.device) -> Side:
 
 def _measured(models: Any, images: list[np.ndarray], start: int) -> list[PeopleInFrame]:
     indices = list(range(start, start + len(images)))
-    found = models.perception.perceive(images, indices, PerceptionOptions(masks=True, appearance=True))
-    return [
-        PeopleInFrame(
-            frame_index=index,
-            source_index=index,
-            pts=index,
-            pts_seconds=index / 30,
-            width=image.shape[1],
-            height=image.shape[0],
-            people=people_from_image(people, image.shape[1], image.shape[0]),
-        )
-        for index, image, people in zip(indices, images, found, strict=True)
-    ]
+    found = models.perception.perceive(images, indices, PerceptionOptions(masks=True))
+    frames = []
+    for index, image, people in zip(indices, images, found, strict=True):
+        height, width = image.shape[:2]
+        info = make_info(index, width=width, height=height)
+        frames.append(PeopleInFrame(info=info, people=place(people, width, height)))
+    return frames
+
+
+def _lost(states: Sequence[TrackState]) -> dict[int, TrackState]:
+    """What was expected of those who were not seen, by identity."""
+    return {state.track_id: state for state in states if state.detection is None}

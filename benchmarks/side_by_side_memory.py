@@ -21,14 +21,14 @@ import torch
 
 from benchmarks.side_by_side_engines import QUIRKS, load_native, load_official
 from benchmarks.side_by_side_weights import Weights
-from handler.people.follow import follow, tracker_options
 from handler.people.perceive import perceive
-from handler.people.track import track
+from handler.people.track import follow, track, tracker_options
 from handler.records import Frame, PeopleInFrame
 from model_cache.interfaces import PerceptionOptions
 from model_cache.networks.detector import ReplayDetector
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.shims import on_device
+from tests.handler.results.factories import make_info
 from tests.moving_people import MovingPeople
 
 BATCH = 8
@@ -70,15 +70,13 @@ class Gauge:
             print(f"{index} of {len(self._clip)} frames, MiB: {sizes}", file=sys.stderr, flush=True)
         return self._clip.frame(index)
 
-    def frames(self) -> Iterator[tuple[Frame, bool]]:
+    def frames(self) -> Iterator[Frame]:
         """The same as the job's records."""
         for index in self._clip:
             picture = self.frame(index)
-            seconds = index / 30
-            frame = Frame(
-                frame_index=index, source_index=index, pts=index, pts_seconds=seconds, image_bgr=picture
-            )
-            yield frame, False
+            height, width = picture.shape[:2]
+            info = make_info(index, width=width, height=height)
+            yield Frame(info=info, image_bgr=picture)
 
 
 def main() -> None:
@@ -109,8 +107,9 @@ def _go(models: Any, gauge: Gauge, batch: int) -> None:
         clear_every_frames=1,
     )
     people: Iterator[PeopleInFrame] = (frame for frames in batches for frame in frames)
-    if hasattr(models, "begin_tracking"):
-        tracked = follow(people, models.begin_tracking(tracker_options(QUIRKS)), QUIRKS.n_init)
+    tracker = models.begin_tracking(tracker_options(QUIRKS))
+    if tracker is not None:
+        tracked = follow(people, tracker, QUIRKS.n_init)
     else:
         tracked = track(people, models.texture, models.pose_predictor, QUIRKS)
     for _ in tracked:

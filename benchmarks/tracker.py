@@ -15,10 +15,11 @@ from numpy import ndarray
 from handler.job import TrackingOptions
 from handler.people.association import cost_factors
 from handler.people.motion import predict_locations
-from handler.people.person import people_from_image
+from handler.people.perceive import place
 from handler.people.track import track
-from handler.records import PeopleInFrame
-from model_cache.interfaces import PeopleInImage
+from handler.records import PeopleInFrame, PlacedPeople
+from model_cache.interfaces import People
+from tests.handler.results.factories import make_info
 
 WIDTH, HEIGHT = 1280, 720
 MISSING_SHARE = 0.02  # of the measurements, so that tracks get lost and found
@@ -54,7 +55,7 @@ class SamePose:
         return poses[:, -1]
 
 
-def make_images(num_people: int, num_frames: int, seed: int = 0) -> list[PeopleInImage]:
+def make_images(num_people: int, num_frames: int, seed: int = 0) -> list[People]:
     """People side by side who sway, move their limbs and are missed now and then."""
     rng = np.random.default_rng(seed)
     base = rng.normal(0, 0.3, (num_people, 24, 3, 3)).astype(np.float32)
@@ -68,13 +69,12 @@ def make_images(num_people: int, num_frames: int, seed: int = 0) -> list[PeopleI
         half = np.array([150, 200]) * (1 + 0.01 * rng.normal(size=(len(seen), 1)))
         box = np.concatenate([center - half, center + half], axis=1).astype(np.float32)
         images.append(
-            PeopleInImage(
+            People(
                 detection_index=np.arange(len(seen)),
                 bbox_xyxy=box,
                 bbox_padded_xyxy=box,
                 scores=np.full(len(seen), 0.9, np.float32),
-                global_orient=rotations[:, :1],
-                body_pose=rotations[:, 1:],
+                rotations=rotations,
                 betas=np.zeros((len(seen), 10), np.float32),
                 crop_cam=np.tile(np.array([0.9, 0, 0], np.float32), (len(seen), 1)),
                 joints_3d=rng.normal(0, 0.3, (len(seen), 44, 3)).astype(np.float32),
@@ -85,31 +85,24 @@ def make_images(num_people: int, num_frames: int, seed: int = 0) -> list[PeopleI
     return images
 
 
-def frame(index: int, people: tuple[Any, ...]) -> PeopleInFrame:
+def frame(index: int, people: PlacedPeople) -> PeopleInFrame:
     """A frame with these people."""
-    return PeopleInFrame(
-        frame_index=index,
-        source_index=index,
-        pts=index,
-        pts_seconds=index / 30,
-        width=WIDTH,
-        height=HEIGHT,
-        people=people,
-    )
+    info = make_info(index, width=WIDTH, height=HEIGHT)
+    return PeopleInFrame(info=info, people=people)
 
 
 def frames_per_second(num_people: int) -> tuple[float, float]:
-    """Frames per second of CPU time: the tracker alone, and with making records out of arrays."""
+    """Frames per second of CPU time: the tracker alone, and with placing the people on the canvas."""
     images = make_images(num_people, POOL_FRAMES)
-    frames = [frame(i, people_from_image(image, WIDTH, HEIGHT)) for i, image in enumerate(images)]
+    frames = [frame(i, place(image, WIDTH, HEIGHT)) for i, image in enumerate(images)]
 
     def alone() -> None:
         _drain(iter(frames))
 
-    def with_records() -> None:
-        _drain(frame(i, people_from_image(image, WIDTH, HEIGHT)) for i, image in enumerate(images))
+    def with_placing() -> None:
+        _drain(frame(i, place(image, WIDTH, HEIGHT)) for i, image in enumerate(images))
 
-    return POOL_FRAMES / _best_seconds(alone), POOL_FRAMES / _best_seconds(with_records)
+    return POOL_FRAMES / _best_seconds(alone), POOL_FRAMES / _best_seconds(with_placing)
 
 
 def _drain(frames: Iterator[PeopleInFrame]) -> int:
@@ -205,7 +198,7 @@ def _long_run(num_frames: int) -> int:
 
     def frames() -> Iterator[PeopleInFrame]:
         for index in range(num_frames):
-            yield frame(index, people_from_image(pool[bounce[index % len(bounce)]], WIDTH, HEIGHT))
+            yield frame(index, place(pool[bounce[index % len(bounce)]], WIDTH, HEIGHT))
 
     _drain(frames())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -215,8 +208,8 @@ def main() -> None:
     """Print everything."""
     print("tracker without networks and texture maps, frames per second of CPU time on one core")
     for num_people, wanted in ((5, 2000), (20, 1000)):
-        alone, with_records = frames_per_second(num_people)
-        print(f"  {num_people:2d} people: {alone:6.0f} (wanted {wanted}), with records {with_records:6.0f}")
+        alone, with_placing = frames_per_second(num_people)
+        print(f"  {num_people:2d} people: {alone:6.0f} (wanted {wanted}), with placing {with_placing:6.0f}")
     print("stages against the simplest version, microseconds per frame")
     for num_people in (5, 20):
         for name, (ours, simple) in stage_ratios(num_people).items():

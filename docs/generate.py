@@ -20,8 +20,7 @@ import ops.endpoint.settings
 import ops.weights.settings
 from docs.typescript import declarations
 from handler.job import ErrorReply, JobInput, ProgressMessage, Reply
-from handler.results.document import ResultDocument
-from handler.results.frame_document import FrameRecord, FramesDocument
+from handler.results.document import FrameRecord, FramesDocument, ResultDocument
 
 # File name, model, and which side writes it.
 PUBLISHED: tuple[tuple[str, type[BaseModel], Literal["validation", "serialization"]], ...] = (

@@ -1,7 +1,5 @@
 """Cameras of a measured body: PHALP's 256-pixel canvas, the full image, and projection between them.
 
-Knows nothing of tracks, models or files: arrays in, arrays out.
-
 PHALP pads every frame to a square (the frame in the middle) and scales it to 256 pixels, the *canvas*. On it
 the camera has a focal length of 5000 and looks at the centre. In pixels of the upright frame that is one
 pinhole camera: focal length 5000 x max(width, height) / 256, principal point at the middle of the square.

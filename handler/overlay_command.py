@@ -1,9 +1,8 @@
-"""The command `overlay`: draws finished results on their video, without computing them again."""
+"""The command `overlay`: draw finished results on their video, without computing them again."""
 
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,12 +10,13 @@ from pydantic import ValidationError
 from handler.context import JobControl
 from handler.errors import InputError
 from handler.process import stopping_on_signals
+from handler.read_ahead import ReadAhead
 from handler.results.document import ResultDocument
 from handler.results.overlay import OVERLAY_NAME, overlay
 from handler.results.upload import SUMMARY_NAME
 from handler.results.write import FRAMES_NAME
 from handler.settings import Settings
-from handler.source.decode import decode
+from handler.source.decode import decode, frames_ahead
 from handler.source.download import local_source
 from handler.source.probe import probe
 from model_cache.interfaces import BodyModel
@@ -48,7 +48,7 @@ def draw(
     if style is not None:
         options = options.model_copy(update={"overlay_style": style})
     control = JobControl(time_budget_seconds=settings.worker.time_budget_seconds)
-    frames = decode(
+    decoded = decode(
         facts,
         settings.intake,
         start_s=options.start_s,
@@ -56,12 +56,13 @@ def draw(
         stride=options.stride,
         check=control.check,
     )
+    queue_frames = settings.worker.decode_queue_frames
     target = out or results / OVERLAY_NAME
     scratch = tempfile.TemporaryDirectory(dir=target.parent)
     with (
         stopping_on_signals(lambda: control.stop("CANCELLED", "stopped by a signal"), scratch.cleanup),
         scratch as folder,
-        closing(frames),
+        ReadAhead(decoded, depth=frames_ahead(facts, queue_frames), name="decode") as frames,
     ):
         made = overlay(
             frames,

@@ -1,26 +1,26 @@
 """One job from URL to stored results: the stages wired left to right, each a generator the next one pulls.
 
-Knows nothing of queues, of replies to errors, or of other jobs. Decoding and perception run ahead in threads
-of their own, by a bounded number of frames and batches; tracking, writing and uploading happen in the
-caller's thread. Whatever fails, an exit stack closes what is open, from the writer back to the decoder.
+Decoding and perception run ahead in threads of their own, by a bounded number of frames and batches;
+tracking, writing and uploading happen in the caller's thread. Whatever fails, an exit stack closes what is
+open, from the writer back to the decoder.
 """
 
 import math
 import resource
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
-from handler.ahead import Ahead
 from handler.context import JobContext
 from handler.errors import Stage
 from handler.job import Options, Reply
-from handler.people.follow import follow, tracker_options
 from handler.people.perceive import perceive, perception_options
 from handler.people.shots import detect_shots
-from handler.people.track import track
+from handler.people.track import follow, track, tracker_options
+from handler.read_ahead import ReadAhead
 from handler.records import Frame, PeopleInFrame, TrackedFrame, VideoFacts, Warn
 from handler.results.document import Timing
 from handler.results.overlay import overlay
@@ -29,11 +29,13 @@ from handler.results.summarise import summarise
 from handler.results.upload import commit, find_complete, open_store, upload
 from handler.results.write import Written, write, write_document
 from handler.settings import Settings
-from handler.source.decode import DecodeReport, decode
+from handler.source.decode import DecodeReport, decode, frames_ahead
 from handler.source.download import Source, download, local_source
 from handler.source.probe import check_part, probe
-from handler.stages import Stages
-from model_cache.interfaces import BringsTracker, Models
+from handler.stage_timer import StageTimer
+from model_cache.interfaces import Models
+
+Item = TypeVar("Item")
 
 TRUNCATING = ("VIDEO_CUT_OFF", "VIDEO_ENDED_EARLY")  # warnings that mean: frames are missing at the end
 
@@ -66,7 +68,7 @@ def run(work: JobContext, models: Models, settings: Settings, local: LocalRun | 
     Raises:
         JobError: with its stage.
     """
-    stages = Stages()
+    stages = StageTimer()
     models.peak_device_bytes()  # counts from here
     check, options, folder = work.control.check, work.request.options, work.folder
     with stages.stage("validate"):
@@ -116,7 +118,7 @@ def _begin(work: JobContext, stage: Stage) -> None:
     work.control.check()
 
 
-def _fetch(work: JobContext, settings: Settings, stages: Stages, local: LocalRun | None) -> Source:
+def _fetch(work: JobContext, settings: Settings, stages: StageTimer, local: LocalRun | None) -> Source:
     _begin(work, "download")
     with stages.stage("download"):
         if local is not None and local.video is not None:
@@ -130,56 +132,51 @@ def _fetch(work: JobContext, settings: Settings, stages: Stages, local: LocalRun
 
 
 def _follow(
-    facts: VideoFacts, work: JobContext, models: Models, settings: Settings, stages: Stages
+    facts: VideoFacts, work: JobContext, models: Models, settings: Settings, stages: StageTimer
 ) -> tuple[Written, DecodeReport]:
     """From the file to written frames, everything overlapping."""
     options, limits = work.request.options, settings.worker
     decoding = DecodeReport()
     _begin(work, "decode")
     with ExitStack() as stack:
-        # Closed by the stack, not only by whoever pulls: a failed stage leaves what it pulled from open.
-        frames = stack.enter_context(closing(_decoded(facts, work, settings, stages, decoding)))
-        with_shots = (
-            stages.each("track", detect_shots(frames))
-            if options.tracking.detect_shots
-            else ((frame, False) for frame in frames)
-        )
+        frames = _decoded(stack, facts, work, settings, stages, decoding)
         batches = perceive(
-            with_shots,
+            stages.each("track", detect_shots(frames)) if options.tracking.detect_shots else frames,
             models.perception,
             perception_options(options),
-            batch_frames=1 if isinstance(models, BringsTracker) else limits.batch_frames,
+            batch_frames=min(limits.batch_frames, models.most_frames or limits.batch_frames),
             clear_cache=models.clear_cache,
             clear_every_frames=settings.clear_cache.every_frames,
             check=work.control.check,
         )
-        ahead = stack.enter_context(
-            Ahead(stages.each("perceive", batches), depth=limits.perceive_ahead_batches, name="perceive")
-        )
-        people = chain.from_iterable(stages.waiting("perceive", ahead))
-        tracked = stages.each("track", _identify(people, models, options))
+        ahead = _run_ahead(stack, stages, "perceive", batches, limits.perceive_ahead_batches)
+        tracked = stages.each("track", _identify(chain.from_iterable(ahead), models, options))
         stack.enter_context(closing(tracked))
         counted = work.report.count(work.control.watch(tracked), _expected_frames(facts, options))
         with stages.stage("write"):
             written = write(
                 counted, options=options, body=models.body, into=work.folder, check=work.control.check
             )
-    stages.add("decode", decoding.busy_seconds)
     return written, decoding
 
 
-def _identify(people: Iterator[PeopleInFrame], models: Models, options: Options) -> Iterator[TrackedFrame]:
-    """Identities by our tracker, or by the engine's own if it brings one."""
-    if isinstance(models, BringsTracker):
-        tracker = models.begin_tracking(tracker_options(options.tracking))
-        return follow(people, tracker, options.tracking.n_init)
-    return track(people, models.texture, models.pose_predictor, options.tracking)
+def _run_ahead(
+    stack: ExitStack, stages: StageTimer, name: Stage, items: Iterator[Item], depth: int
+) -> Iterator[Item]:
+    """The items, made by a stage in a thread of its own that ends with the stack, whoever failed."""
+    ahead = stack.enter_context(ReadAhead(stages.each(name, items), depth=depth, name=name))
+    return stages.waiting(name, ahead)
 
 
 def _decoded(
-    facts: VideoFacts, work: JobContext, settings: Settings, stages: Stages, decoding: DecodeReport
-) -> Generator[Frame, None, None]:
-    """The job's frames, made in the decoder's own thread."""
+    stack: ExitStack,
+    facts: VideoFacts,
+    work: JobContext,
+    settings: Settings,
+    stages: StageTimer,
+    decoding: DecodeReport,
+) -> Iterator[Frame]:
+    """The job's frames."""
     options = work.request.options
     frames = decode(
         facts,
@@ -187,15 +184,28 @@ def _decoded(
         start_s=options.start_s,
         end_s=options.end_s,
         stride=options.stride,
-        queue_frames=settings.worker.decode_queue_frames,
         check=work.control.check,
         report=decoding,
     )
-    return stages.waiting("decode", frames)
+    depth = frames_ahead(facts, settings.worker.decode_queue_frames)
+    return _run_ahead(stack, stages, "decode", frames, depth)
+
+
+def _identify(people: Iterator[PeopleInFrame], models: Models, options: Options) -> Iterator[TrackedFrame]:
+    """Identities by our tracker, or by the engine's own if it has one."""
+    tracker = models.begin_tracking(tracker_options(options.tracking))
+    if tracker is not None:
+        return follow(people, tracker, options.tracking.n_init)
+    return track(people, models.texture, models.pose_predictor, options.tracking)
 
 
 def _files(
-    facts: VideoFacts, written: Written, work: JobContext, models: Models, settings: Settings, stages: Stages
+    facts: VideoFacts,
+    written: Written,
+    work: JobContext,
+    models: Models,
+    settings: Settings,
+    stages: StageTimer,
 ) -> list[LocalFile]:
     """Every artifact but the summary."""
     options, folder, check = work.request.options, work.folder, work.control.check
@@ -206,16 +216,15 @@ def _files(
             files.append(local_file("frames.json", path, check))
     if "overlay.mp4" in options.artifacts:
         _begin(work, "overlay")
-        decoded = _decoded(facts, work, settings, stages, DecodeReport())
-        with closing(decoded), stages.stage("overlay"):
+        with ExitStack() as stack, stages.stage("overlay"):
             path = overlay(
-                decoded,
+                _decoded(stack, facts, work, settings, stages, DecodeReport()),
                 written.frames_path,
                 options=options,
                 facts=facts,
                 body=models.body,
                 into=folder,
-                num_frames=written.timeline.frames,
+                num_frames=written.span.frames,
                 check=check,
             )
             files.append(local_file("overlay.mp4", path, check))
@@ -233,11 +242,11 @@ def _expected_frames(facts: VideoFacts, options: Options) -> int | None:
     return math.ceil(facts.num_frames_estimate * share / options.stride)
 
 
-def _timing(stages: Stages, written: Written, models: Models) -> Timing:
+def _timing(stages: StageTimer, written: Written, models: Models) -> Timing:
     total = stages.total_seconds()
     return Timing(
         total_s=round(total, 3),
-        fps=round(written.timeline.frames / max(total, 1e-6), 2),
+        fps=round(written.span.frames / max(total, 1e-6), 2),
         stages_s=stages.seconds(),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         peak_device_bytes=models.peak_device_bytes(),

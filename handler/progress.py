@@ -121,7 +121,7 @@ class Report:
                 stage="track",
                 frames_done=num_done,
                 frames_total=total,
-                time_s=round(frame.pts_seconds, 3),
+                time_s=round(frame.info.pts_seconds, 3),
                 fps=round(fps, 2),
                 eta_s=None if total is None else round((total - num_done) / fps, 1),
                 people=len(frame.people),

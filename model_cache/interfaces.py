@@ -6,10 +6,13 @@ and `errors.py`, nothing else of the package, so it can be tested without torch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 from numpy import ndarray
+
+Columns = TypeVar("Columns", bound="People")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +25,6 @@ class PerceptionOptions:
         small_h: unpadded boxes lower than this are dropped, pixels (`phalp.small_h`).
         max_people: at most so many people per frame, the highest scores; None for all.
         masks: also give each person's mask as COCO RLE.
-        appearance: also give PHALP's `appe` vector; the tracker does not need it.
     """
 
     score_threshold: float = 0.8
@@ -30,7 +32,6 @@ class PerceptionOptions:
     small_h: float = 100.0
     max_people: int | None = None
     masks: bool = False
-    appearance: bool = False
 
 
 @runtime_checkable
@@ -42,8 +43,10 @@ class Texture(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeopleInImage:
-    """What perception knows about the people of one image; n may be 0. Plain numpy but for `textures`.
+class People:
+    """What perception measured of the people of one image: columns with one row a person; n may be 0.
+
+    The handler's records add columns to these (`handler.records`). Plain numpy but for `textures`.
 
     Attributes:
         detection_index: index of each person among the detections that passed the score filter, before
@@ -52,42 +55,81 @@ class PeopleInImage:
         bbox_padded_xyxy: the same box grown to the crop's aspect ratio of 192:256, not clipped; its
             centre and larger side are the crop's centre and scale.
         scores: detector scores, 0 to 1.
-        global_orient: root rotation matrix, camera frame (x right, y down, z forward).
-        body_pose: joint rotation matrices relative to the parent joint.
+        rotations: SMPL's rotation matrices: the root's in the camera frame (x right, y down, z forward), then
+            those of 23 joints relative to their parents.
         betas: shape coefficients.
         crop_cam: weak camera of the crop (s, tx, ty), HMR2's `pred_cam`, crop units.
         joints_3d: HMR2's 44 joints (25 OpenPose BODY_25 + 19 extra), metres, body frame without translation.
         smpl_joints_3d: SMPL's own 24 posed joints, metres, body frame without translation.
-        textures: one opaque handle per person.
+        textures: one opaque handle per person; None once the tracker has taken them.
         mask_rle: COCO compressed RLE `counts` of each full-image mask, or None if not asked for.
-        appearance: PHALP's `appe` (4096 numbers with the official encoder), or None if not asked for.
     """
 
     detection_index: Int64[ndarray, " n"]
     bbox_xyxy: Float32[ndarray, "n 4"]
     bbox_padded_xyxy: Float32[ndarray, "n 4"]
     scores: Float32[ndarray, " n"]
-    global_orient: Float32[ndarray, "n 1 3 3"]
-    body_pose: Float32[ndarray, "n 23 3 3"]
+    rotations: Float32[ndarray, "n 24 3 3"]
     betas: Float32[ndarray, "n 10"]
     crop_cam: Float32[ndarray, "n 3"]
     joints_3d: Float32[ndarray, "n 44 3"]
     smpl_joints_3d: Float32[ndarray, "n 24 3"]
-    textures: tuple[Texture, ...]
+    textures: tuple[Texture, ...] | None
     mask_rle: tuple[str, ...] | None = None
-    appearance: Float32[ndarray, "n a"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def global_orient(self) -> Float32[ndarray, "n 1 3 3"]:
+        """The root's rotation."""
+        return self.rotations[:, :1]
+
+    @property
+    def body_pose(self) -> Float32[ndarray, "n 23 3 3"]:
+        """The joints' rotations."""
+        return self.rotations[:, 1:]
+
+    @classmethod
+    def extend(cls: type[Columns], people: "People", **columns: Any) -> Columns:
+        """The same people with further columns, those that this record adds to the one of `people`."""
+        return cls(**{name: getattr(people, name) for name in people.__dataclass_fields__}, **columns)
+
+    def take(self: Columns, rows: Sequence[int] | ndarray) -> Columns:
+        """The given rows in the given order, copied, so that they keep no larger array alive."""
+        chosen = np.asarray(rows, np.int64)
+        return type(self)(**{name: _rows(getattr(self, name), chosen) for name in self.__dataclass_fields__})
+
+    @classmethod
+    def concat(cls: type[Columns], parts: Sequence[Columns]) -> Columns:
+        """The people of all parts; there must be one."""
+        return cls(
+            **{name: _joined([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__}
+        )
+
+
+def _rows(column: Any, rows: Int64[ndarray, " m"]) -> Any:
+    if isinstance(column, tuple):
+        return tuple(column[row] for row in rows.tolist())
+    return None if column is None else column[rows]
+
+
+def _joined(column: list[Any]) -> Any:
+    if isinstance(column[0], tuple):
+        return tuple(value for part in column for value in part)
+    return None if column[0] is None else np.concatenate(column)
 
 
 @runtime_checkable
 class Perception(Protocol):
-    """Detector, crops, HMR2, texture and appearance as one device pass over a batch of frames."""
+    """Detector, crops, HMR2 and texture as one device pass over a batch of frames."""
 
     def perceive(
         self,
         images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
         frame_indices: Sequence[int],
         options: PerceptionOptions,
-    ) -> list[PeopleInImage]:
+    ) -> list[People]:
         """One record per image, in order. People are batched across the images.
 
         Out of memory halves the batch and goes on from the same frame.
@@ -238,15 +280,6 @@ class FrameTracker(Protocol):
         ...
 
 
-@runtime_checkable
-class BringsTracker(Protocol):
-    """Models whose engine associates people itself; it wants to see one frame at a time."""
-
-    def begin_tracking(self, options: TrackerOptions) -> FrameTracker:
-        """A tracker for one job; its identities start at 1."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
     """One weight file behind a loaded model: what it is for, its name and its SHA-256."""
@@ -301,6 +334,15 @@ class Models(Protocol):
 
     @property
     def description(self) -> ModelsDescription: ...  # noqa: D102 - as above
+
+    @property
+    def most_frames(self) -> int | None:
+        """Frames that perception should get at once, at most; None for no limit."""
+        ...
+
+    def begin_tracking(self, options: TrackerOptions) -> FrameTracker | None:
+        """The engine's own tracker for one job, its identities from 1; None if the worker's is to be used."""
+        ...
 
     def clear_cache(self) -> None:
         """Give unused device memory back (`torch.cuda.empty_cache`); cheap and harmless on the CPU."""

@@ -9,7 +9,15 @@ import numpy as np
 import structlog
 import torch
 
-from model_cache.interfaces import BodyModel, ModelFile, ModelsDescription, PosePredictor, TextureModel
+from model_cache.interfaces import (
+    BodyModel,
+    FrameTracker,
+    ModelFile,
+    ModelsDescription,
+    PosePredictor,
+    TextureModel,
+    TrackerOptions,
+)
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import Detector
 from model_cache.networks.hmr2 import BodyEstimator, BodyRegressor
@@ -42,6 +50,15 @@ class PartsOnDevice:
     description: ModelsDescription
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def most_frames(self) -> int | None:
+        """Our own perception takes any number."""
+        return None
+
+    def begin_tracking(self, options: TrackerOptions) -> FrameTracker | None:
+        """None: people are tracked by the worker."""
+        return None
 
     def clear_cache(self) -> None:
         """Give unused device memory back."""
@@ -124,7 +141,6 @@ def assemble(
         detector=detector,
         bodies=BodyEstimator(regressor, body, largest_batch=max_crops),
         sampler=TextureSampler(uv_map=uv_map, faces=body.faces, device=device),
-        appearance=encoder,
         device=device,
         max_crops=max_crops,
     )

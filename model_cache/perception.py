@@ -1,4 +1,4 @@
-"""Detector, crops, HMR2, texture and appearance composed into one device pass over a batch of frames."""
+"""Detector, crops, HMR2 and texture composed into one device pass over a batch of frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.interfaces import PeopleInImage, PerceptionOptions, Texture
-from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.interfaces import People, PerceptionOptions, Texture
 from model_cache.networks.crops import Selection, crop_people, pad_boxes, select
 from model_cache.networks.detector import Candidates, Detector
 from model_cache.networks.device import device_faults
@@ -23,15 +22,15 @@ from model_cache.networks.texture_model import UvTexture
 
 WARM_UP_SIZE = (720, 1280)  # height, width of the blank frames
 
-# What leaves the device of each person: name, shape. Packed into one tensor, so that a batch is fetched once.
-_FETCHED: tuple[tuple[str, tuple[int, ...]], ...] = (
-    ("global_orient", (1, 3, 3)),
-    ("body_pose", (23, 3, 3)),
-    ("betas", (10,)),
-    ("crop_cam", (3,)),
-    ("joints_3d", (44, 3)),
-    ("smpl_joints_3d", (24, 3)),
-)
+# What leaves the device of each person, packed into one tensor, so that a batch is fetched once.
+_FETCHED = ("global_orient", "body_pose", "betas", "crop_cam", "joints_3d", "smpl_joints_3d")
+_COLUMNS: dict[str, tuple[int, ...]] = {  # the same numbers as columns of `People`
+    "rotations": (24, 3, 3),
+    "betas": (10,),
+    "crop_cam": (3,),
+    "joints_3d": (44, 3),
+    "smpl_joints_3d": (24, 3),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,6 @@ class NativePerception:
         detector: finds people in frames on the device.
         bodies: crops to bodies.
         sampler: crops and bodies to textures.
-        appearance: textures to PHALP's `appe`.
         device: where all of them are.
         max_crops: most people in one batch of crops.
     """
@@ -66,14 +64,12 @@ class NativePerception:
         detector: Detector,
         bodies: BodyEstimator,
         sampler: TextureSampler,
-        appearance: AppearanceEncoder,
         device: torch.device,
         max_crops: int = 32,
     ) -> None:
         self._detector = detector
         self._bodies = bodies
         self._sampler = sampler
-        self._appearance = appearance
         self._device = device
         self._max_crops = max_crops
 
@@ -82,7 +78,7 @@ class NativePerception:
         images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
         frame_indices: Sequence[int],
         options: PerceptionOptions,
-    ) -> list[PeopleInImage]:
+    ) -> list[People]:
         """One record per image, in order; out of memory halves the batch and goes on from the same frame.
 
         Raises:
@@ -107,7 +103,7 @@ class NativePerception:
 
     @torch.inference_mode()
     def warm_up(self, num_frames: int) -> tuple[Texture, ...]:
-        """Do once all that jobs do: detector, masks, crops, every batch size of HMR2, textures, encodings.
+        """Do once all that jobs do: detector, masks, crops, every batch size of HMR2, textures.
 
         On the CPU the smallest batch stands for all: there no kernel is chosen or loaded for a size, and the
         large ones take seconds.
@@ -122,10 +118,10 @@ class NativePerception:
         frame = torch.from_numpy(blank).to(self._device)
         self._detector.warm_up([frame] * num_frames)
         sizes = self._bodies.batch_sizes if self._device.type == "cuda" else self._bodies.batch_sizes[:1]
-        options = PerceptionOptions(masks=True, appearance=True)
+        options = PerceptionOptions(masks=True)
         for size in sizes:
             (people,) = self._measure([blank], [frame], [_made_up(size, self._device)], options)
-        return people.textures
+        return people.textures or ()
 
     @torch.inference_mode()
     def _perceive_at_once(
@@ -133,11 +129,11 @@ class NativePerception:
         images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
         frame_indices: Sequence[int],
         options: PerceptionOptions,
-    ) -> list[PeopleInImage]:
+    ) -> list[People]:
         frames = [torch.from_numpy(image).to(self._device) for image in images_bgr]
         chosen = _choose(self._detector.detect(frames, frame_indices), options)
         # Crops go through in parts of whole frames, as many as fill a batch; a crowded frame is a part alone.
-        people: list[PeopleInImage] = []
+        people: list[People] = []
         for part in _parts([len(c.scores) for c in chosen], self._max_crops):
             people += self._measure(images_bgr[part], frames[part], chosen[part], options)
         return people
@@ -148,7 +144,7 @@ class NativePerception:
         frames: Sequence[UInt8[Tensor, "_ _ 3"]],
         chosen: Sequence[_Chosen],
         options: PerceptionOptions,
-    ) -> list[PeopleInImage]:
+    ) -> list[People]:
         """Bodies and textures of the chosen people of some frames."""
         num_people = [len(c.scores) for c in chosen]
         if not sum(num_people):
@@ -157,8 +153,6 @@ class NativePerception:
         bodies = self._bodies(crops[:, :3])
         textures = self._sampler.sample(crops, bodies.vertices + bodies.crop_cam_t[:, None])
         arrays = _fetch(bodies)
-        if options.appearance:
-            arrays["appearance"] = self._appearance(textures).cpu().numpy()
         ends = np.cumsum(num_people)
         return [
             _record(
@@ -236,11 +230,11 @@ def _fetch(bodies: BodyEstimate) -> dict[str, ndarray]:
     Raises:
         ModelOutputInvalid: one of them is not finite.
     """
-    packed = torch.cat([getattr(bodies, name).flatten(1) for name, _ in _FETCHED], dim=1).cpu().numpy()
+    packed = torch.cat([getattr(bodies, name).flatten(1) for name in _FETCHED], dim=1).cpu().numpy()
     if not np.isfinite(packed).all():
         raise ModelOutputInvalid("the body regressor gave numbers that are not finite")
     arrays, start = {}, 0
-    for name, shape in _FETCHED:
+    for name, shape in _COLUMNS.items():
         end = start + int(np.prod(shape))
         arrays[name] = np.ascontiguousarray(packed[:, start:end]).reshape(-1, *shape)
         start = end
@@ -249,8 +243,8 @@ def _fetch(bodies: BodyEstimate) -> dict[str, ndarray]:
 
 def _record(
     chosen: _Chosen, arrays: dict[str, ndarray], textures: Sequence[UvTexture], options: PerceptionOptions
-) -> PeopleInImage:
-    return PeopleInImage(
+) -> People:
+    return People(
         detection_index=chosen.selection.detection_index,
         bbox_xyxy=chosen.bbox_xyxy,
         bbox_padded_xyxy=chosen.bbox_padded_xyxy,
@@ -261,8 +255,6 @@ def _record(
     )
 
 
-def _nobody(chosen: _Chosen, options: PerceptionOptions) -> PeopleInImage:
-    arrays = {name: np.zeros((0, *shape), np.float32) for name, shape in _FETCHED}
-    if options.appearance:
-        arrays["appearance"] = np.zeros((0, 0), np.float32)
+def _nobody(chosen: _Chosen, options: PerceptionOptions) -> People:
+    arrays = {name: np.zeros((0, *shape), np.float32) for name, shape in _COLUMNS.items()}
     return _record(chosen, arrays, (), options)

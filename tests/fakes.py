@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from model_cache.interfaces import ModelsDescription, PeopleInImage, PerceptionOptions
+from model_cache.interfaces import (
+    FrameTracker,
+    ModelsDescription,
+    People,
+    PerceptionOptions,
+    TrackerOptions,
+)
 
 COLOURS_BGR = {"red": (40, 40, 220), "green": (40, 200, 40), "blue": (220, 40, 40), "pink": (200, 60, 220)}
 GREY = 128
@@ -45,12 +51,12 @@ class FakePerception:
     """
 
     before: Callable[[Sequence[int]], None] = lambda indices: None
-    after: Callable[[int, PeopleInImage], PeopleInImage] = lambda index, found: found
+    after: Callable[[int, People], People] = lambda index, found: found
     batches: list[tuple[int, ...]] = field(default_factory=list)
 
     def perceive(
         self, images_bgr: Sequence[np.ndarray], frame_indices: Sequence[int], options: PerceptionOptions
-    ) -> list[PeopleInImage]:
+    ) -> list[People]:
         """One record per image."""
         self.batches.append(tuple(frame_indices))
         self.before(frame_indices)
@@ -58,7 +64,7 @@ class FakePerception:
         return [self.after(index, one) for index, one in zip(frame_indices, found, strict=True)]
 
 
-def people_in(image_bgr: np.ndarray, options: PerceptionOptions) -> PeopleInImage:
+def people_in(image_bgr: np.ndarray, options: PerceptionOptions) -> People:
     """The rectangles of one picture, left to right."""
     width = image_bgr.shape[1]
     boxes, colours = [], []
@@ -76,18 +82,16 @@ def people_in(image_bgr: np.ndarray, options: PerceptionOptions) -> PeopleInImag
     betas = np.zeros((num, 10), np.float32)
     betas[:, 0] = ids / 4
     angle = centre[:, 0] / width
-    global_orient = np.zeros((num, 1, 3, 3), np.float32)
-    global_orient[:, 0, 0, 0] = global_orient[:, 0, 2, 2] = np.cos(angle)
-    global_orient[:, 0, 0, 2], global_orient[:, 0, 2, 0] = np.sin(angle), -np.sin(angle)
-    global_orient[:, 0, 1, 1] = 1
+    rotations = np.tile(np.eye(3, dtype=np.float32), (num, 24, 1, 1))
+    rotations[:, 0, 0, 0] = rotations[:, 0, 2, 2] = np.cos(angle)
+    rotations[:, 0, 0, 2], rotations[:, 0, 2, 0] = np.sin(angle), -np.sin(angle)
     joints = np.broadcast_to(stick_joints(44), (num, 44, 3)).copy()
-    return PeopleInImage(
+    return People(
         detection_index=np.arange(num, dtype=np.int64),
         bbox_xyxy=box,
         bbox_padded_xyxy=np.concatenate([centre - half, centre + half], axis=1).astype(np.float32),
         scores=np.full(num, 0.95, np.float32),
-        global_orient=global_orient,
-        body_pose=np.broadcast_to(np.eye(3, dtype=np.float32), (num, 23, 3, 3)).copy(),
+        rotations=rotations,
         betas=betas,
         crop_cam=np.tile(np.array([1, 0, 0], np.float32), (num, 1)),
         joints_3d=joints,
@@ -139,9 +143,6 @@ class FakeTextureModel:
     def copy(self, texture: FakeTexture) -> FakeTexture:
         """Colours need no copy."""
         return texture
-
-    def release(self, texture: FakeTexture) -> None:
-        """Colours need no release."""
 
 
 class FakePosePredictor:
@@ -204,7 +205,12 @@ class FakeModels:
     pose_predictor: FakePosePredictor = field(default_factory=FakePosePredictor)
     body: FakeBody = field(default_factory=FakeBody)
     description: ModelsDescription = DESCRIPTION
+    most_frames: int | None = None
     num_cleared: int = 0
+
+    def begin_tracking(self, options: TrackerOptions) -> FrameTracker | None:
+        """No tracker of its own."""
+        return None
 
     def clear_cache(self) -> None:
         """Nothing to give back."""

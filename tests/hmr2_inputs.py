@@ -1,4 +1,4 @@
-"""Golden crops as HMR2 takes them, and where its joints fall in them."""
+"""Golden crops as HMR2 takes them, and its joints where they fall in them."""
 
 import numpy as np
 import torch
@@ -16,7 +16,12 @@ def normalised(crops_bgr: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(0, 3, 1, 2), dtype=np.float32))
 
 
-def crop_keypoints(people: BodyEstimate) -> np.ndarray:
-    """The 44 joints in the crop, (n, 44, 2), as HMR2 projects them; its borders are at -0.5 and 0.5."""
-    placed = people.joints_3d + people.crop_cam_t[:, None]
-    return (FOCAL_LENGTH / CROP_SIZE * placed[..., :2] / placed[..., 2:]).cpu().numpy()
+def project_to_crop(points: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
+    """Where points (b, n, 3) fall in the crop; its borders are at -0.5 and 0.5, x right, y down."""
+    placed = points + translation[:, None]
+    return FOCAL_LENGTH / CROP_SIZE * (placed[..., :2] / placed[..., 2:])
+
+
+def keypoints_2d(people: BodyEstimate) -> torch.Tensor:
+    """The 44 joints in the crop."""
+    return project_to_crop(people.joints_3d, people.crop_cam_t)

@@ -1,4 +1,4 @@
-"""PHALP's cost between tracks and detections, and the assignment. Knows nothing of track life or of images.
+"""PHALP's cost between tracks and detections, and the assignment.
 
 The texture term needs two passes of a network per pair; it reaches this file as a function and is asked only
 for pairs that it can still decide.
@@ -12,6 +12,8 @@ from jaxtyping import Float32, Float64, Int64
 from numpy import ndarray
 from scipy.optimize import linear_sum_assignment
 
+from handler.vectors import DEPTH, INTERVALS, ORIGIN, POSE_CAMERA
+
 # Weights and scales of PHALP's distance EQ_019.
 TEXTURE_WEIGHT = 4.0536
 POSE_WEIGHT = 1.3070
@@ -20,10 +22,7 @@ DEPTH_SCALE = np.float32(4.1658)
 POSE_LIMIT = np.float32(1.5)
 FLOOR = np.float32(0.1)
 
-NUM_POSE_ENTRIES = 226  # rotations and betas; PHALP leaves the camera out of the comparison
-ORIGIN = slice(88, 90)  # the body's origin on the canvas
-DEPTH = 92
-INTERVAL_X, INTERVAL_Y, INTERVAL_DEPTH = 93, 94, 95
+COMPARED = slice(POSE_CAMERA.start)  # rotations and betas; PHALP leaves the camera out of the comparison
 REJECTED = 1e-5  # what an impossible pair costs above the threshold
 PRUNING_MARGIN = 1e-9  # relative; a product this close to the threshold is not decided without its texture
 
@@ -76,15 +75,16 @@ def cost_factors(
         locations: of the detections.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        pose = squared_distances(expected_poses[:, :NUM_POSE_ENTRIES], poses[:, :NUM_POSE_ENTRIES])
+        pose = squared_distances(expected_poses[:, COMPARED], poses[:, COMPARED])
         pose_factor = 1 + POSE_WEIGHT * np.minimum(pose, POSE_LIMIT).astype(np.float64)
 
         apart = np.sqrt(squared_distances(expected_locations[:, ORIGIN], locations[:, ORIGIN]))
-        vague = np.hypot(expected_locations[:, INTERVAL_X], expected_locations[:, INTERVAL_Y])
+        width_x, width_y, width_depth = expected_locations[:, INTERVALS].T
+        vague = np.hypot(width_x, width_y)
         location = np.exp(apart / (FLOOR + np.tanh(vague))[:, None] / LOCATION_SCALE)
 
         nearer = np.abs(np.log(expected_locations[:, DEPTH][:, None] / locations[:, DEPTH]))
-        vague = np.abs(np.log(1 / expected_locations[:, INTERVAL_DEPTH]))
+        vague = np.abs(np.log(1 / width_depth))
         depth = np.exp(nearer / (FLOOR + np.tanh(vague))[:, None] / DEPTH_SCALE)
         return pose_factor, location.astype(np.float64) * depth
 

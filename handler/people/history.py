@@ -1,4 +1,4 @@
-"""The last observations of every live track, as arrays. Knows nothing of identities, matches or networks.
+"""The last observations of every live track, as arrays.
 
 One row per live track. A table of arrays rather than an object per track: prediction and cost are then a few
 array operations per frame, however many people there are.
@@ -7,6 +7,8 @@ array operations per frame, however many people there are.
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
+
+from handler.vectors import LOCATION_SIZE, POSE_SIZE
 
 
 class Histories:
@@ -31,11 +33,11 @@ class Histories:
     def __init__(self, span: int) -> None:
         """Make an empty table for `span` observations per track."""
         self._span = span
-        self.poses = np.empty((0, span, 229), np.float32)
-        self.locations = np.empty((0, span, 99), np.float32)
+        self.poses = np.empty((0, span, POSE_SIZE), np.float32)
+        self.locations = np.empty((0, span, LOCATION_SIZE), np.float32)
         self.times = np.empty((0, span), np.int64)
-        self.expected_poses = np.empty((0, 229), np.float32)
-        self.expected_locations = np.empty((0, 99), np.float32)
+        self.expected_poses = np.empty((0, POSE_SIZE), np.float32)
+        self.expected_locations = np.empty((0, LOCATION_SIZE), np.float32)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -72,8 +74,10 @@ class Histories:
     def add(self, poses: Float32[ndarray, "m 229"], locations: Float32[ndarray, "m 99"], time: int) -> None:
         """Append rows for new tracks: the first observation fills the history and is expected again."""
         shape = (len(poses), self._span)
-        self.poses = np.concatenate([self.poses, np.broadcast_to(poses[:, None], (*shape, 229))])
-        self.locations = np.concatenate([self.locations, np.broadcast_to(locations[:, None], (*shape, 99))])
+        self.poses = np.concatenate([self.poses, np.broadcast_to(poses[:, None], (*shape, POSE_SIZE))])
+        self.locations = np.concatenate(
+            [self.locations, np.broadcast_to(locations[:, None], (*shape, LOCATION_SIZE))]
+        )
         self.times = np.concatenate([self.times, np.full(shape, time)])
         self.expected_poses = np.concatenate([self.expected_poses, poses])
         self.expected_locations = np.concatenate([self.expected_locations, locations])

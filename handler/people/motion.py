@@ -1,4 +1,4 @@
-"""Where PHALP expects tracked bodies in the next frame. Knows nothing of track life, poses or detections.
+"""Where PHALP expects tracked bodies in the next frame.
 
 PHALP fits three straight lines per track by ridge regression over its last observations: the canvas x and y
 of the body's origin and the logarithm of its depth. The official code builds scikit-learn models for it; the
@@ -12,11 +12,12 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 from scipy.special import stdtrit
 
-ORIGIN_X, ORIGIN_Y, DEPTH = 88, 89, 92  # entries of the location vector that are followed
+from handler.camera import CANVAS_FOCAL_LENGTH, CANVAS_SIZE
+from handler.vectors import CAM_T, DEPTH, INTERVALS, LOCATION_SIZE, ORIGIN, ORIGIN_X, ORIGIN_Y
+
 RIDGE = np.array([1.2, 2.0, 5.0])  # regularisation of the slopes of x, y and log depth
 CONFIDENCE = 0.975  # two-sided 95 % prediction interval
 LONGEST_EXTRAPOLATION = 48  # frames; PHALP holds the expectation of a track lost for longer
-CANVAS_FOCAL_OVER_SIZE = 5000 / 256
 
 
 @cache
@@ -32,9 +33,9 @@ def predict_locations(
 ) -> Float32[ndarray, "n 99"]:
     """Location vectors expected one frame from now.
 
-    Entries 0..87 are those of the last observation, 88 and 89 the expected origin on the canvas (0 to 1),
-    90..92 the expected `cam_t`. Entries 93, 94, 95 are the half widths of the prediction intervals of x, y
-    and depth (as a factor), divided by one more than the number of equal neighbours in `times`.
+    The joints before `ORIGIN` are those of the last observation, `ORIGIN` and `CAM_T` the expected ones.
+    `INTERVALS` are the half widths of the prediction intervals of x, y and depth (as a factor), divided by
+    one more than the number of equal neighbours in `times`.
 
     Args:
         locations: the last t location vectors of each track, oldest first.
@@ -42,7 +43,7 @@ def predict_locations(
         time_since_update: frames since the last observation, 0 if it is of this frame.
 
     Returns:
-        NaN where no line fits (a depth that is not positive), and in 93..95 where all times are equal.
+        NaN where no line fits (a depth that is not positive), and in `INTERVALS` where all times are equal.
 
     Source: PHALP's `get_prediction_interval` and `forward_for_tracking` for "L".
     """
@@ -71,11 +72,12 @@ def predict_locations(
 
         depth = np.exp(expected[:, 2])
         interval[:, 2] = np.exp(interval[:, 2])
-        predicted = np.empty((num, 99), np.float32)
-        predicted[:, :88] = locations[:, -1, :88]
-        predicted[:, 88:90] = expected[:, :2]
-        predicted[:, 90:92] = (expected[:, :2] - 0.5) * (depth / CANVAS_FOCAL_OVER_SIZE)[:, None]
-        predicted[:, 92] = depth
-        predicted[:, 93:96] = interval / repeats[:, None]
-        predicted[:, 96:] = 1, 1, 0
+        predicted = np.empty((num, LOCATION_SIZE), np.float32)
+        predicted[:, : ORIGIN.start] = locations[:, -1, : ORIGIN.start]
+        predicted[:, ORIGIN] = expected[:, :2]
+        metres = depth / (CANVAS_FOCAL_LENGTH / CANVAS_SIZE)  # that the canvas is wide at this depth
+        predicted[:, CAM_T.start : DEPTH] = (expected[:, :2] - 0.5) * metres[:, None]
+        predicted[:, DEPTH] = depth
+        predicted[:, INTERVALS] = interval / repeats[:, None]
+        predicted[:, INTERVALS.stop :] = 1, 1, 0
     return predicted

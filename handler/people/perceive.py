@@ -1,17 +1,19 @@
-"""Frames become measured people, a batch at a time; pixels end here. Knows nothing of tracks or networks."""
+"""Frames become measured people, a batch at a time; pixels end here."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import structlog
 
+from handler.camera import canvas_translation, project_to_canvas
 from handler.context import unstoppable
 from handler.errors import ComputeError
 from handler.job import Options
-from handler.people.person import people_from_image
-from handler.records import Frame, PeopleInFrame
+from handler.records import Frame, PeopleInFrame, PlacedPeople
+from handler.vectors import phalp_joints_3d
 from model_cache.errors import DeviceOutOfMemory
-from model_cache.interfaces import PeopleInImage, Perception, PerceptionOptions
+from model_cache.interfaces import People, Perception, PerceptionOptions
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +30,7 @@ def perception_options(options: Options) -> PerceptionOptions:
 
 
 def perceive(
-    frames: Iterable[tuple[Frame, bool]],
+    frames: Iterable[Frame],
     perception: Perception,
     options: PerceptionOptions,
     *,
@@ -44,7 +46,7 @@ def perceive(
     so 1 means after every pass over the device.
 
     Args:
-        frames: upright frames, each with whether it begins a new shot.
+        frames: upright frames.
         perception: the loaded models.
         options: of this job.
         batch_frames: frames per pass over the device.
@@ -59,12 +61,10 @@ def perceive(
     """
     source = iter(frames)
     num_since_clear = 0
-    while batch := _take(source, batch_frames):
+    while batch := list(islice(source, batch_frames)):
         num_since_clear += len(batch)
-        images = _people_in_images([frame for frame, _ in batch], perception, options, clear_cache, check)
-        people = [
-            _people_in_frame(frame, shot, image) for (frame, shot), image in zip(batch, images, strict=True)
-        ]
+        images = _people_in_images(batch, perception, options, clear_cache, check)
+        people = [_people_in_frame(frame, image) for frame, image in zip(batch, images, strict=True)]
         del batch, images
         if clear_every_frames and num_since_clear >= clear_every_frames:
             clear_cache()
@@ -73,13 +73,34 @@ def perceive(
         del people
 
 
+def place(people: People, width: int, height: int) -> PlacedPeople:
+    """The people of one image with their cameras on PHALP's canvas.
+
+    Args:
+        people: what perception measured.
+        width: of the upright frame, pixels.
+        height: of the upright frame, pixels.
+    """
+    top_left, bottom_right = people.bbox_padded_xyxy[:, :2], people.bbox_padded_xyxy[:, 2:]
+    center = (top_left + bottom_right) / 2
+    scale = (bottom_right - top_left).max(axis=1, initial=0)
+    cam_t = canvas_translation(people.crop_cam, center, scale, width, height)
+    return PlacedPeople.extend(
+        people,
+        center_px=center,
+        scale_px=scale,
+        cam_t=cam_t,
+        joints_2d=project_to_canvas(phalp_joints_3d(people), cam_t),
+    )
+
+
 def _people_in_images(
     frames: Sequence[Frame],
     perception: Perception,
     options: PerceptionOptions,
     clear_cache: Callable[[], None],
     check: Callable[[], None],
-) -> list[PeopleInImage]:
+) -> list[People]:
     """One record per frame, in order.
 
     Perception halves a batch that does not fit, so what comes out as DeviceOutOfMemory is a single frame
@@ -88,38 +109,24 @@ def _people_in_images(
     check()
     try:
         return perception.perceive(
-            [frame.image_bgr for frame in frames], [frame.source_index for frame in frames], options
+            [frame.image_bgr for frame in frames], [frame.info.source_index for frame in frames], options
         )
     except DeviceOutOfMemory:
         log.warning("out of memory; trying each frame alone", num_frames=len(frames))
-    images: list[PeopleInImage] = []
+    images: list[People] = []
     for frame in frames:
         check()
         clear_cache()
-        images += perception.perceive([frame.image_bgr], [frame.source_index], options)
+        images += perception.perceive([frame.image_bgr], [frame.info.source_index], options)
     return images
 
 
-def _take(source: Iterator[tuple[Frame, bool]], num: int) -> list[tuple[Frame, bool]]:
-    return [item for _, item in zip(range(num), source, strict=False)]
-
-
-def _people_in_frame(frame: Frame, shot: bool, image: PeopleInImage) -> PeopleInFrame:
-    height, width = frame.image_bgr.shape[:2]
-    measured = (image.bbox_xyxy, image.scores, image.global_orient, image.body_pose, image.betas,
-                image.crop_cam, image.joints_3d, image.smpl_joints_3d)  # fmt: skip
+def _people_in_frame(frame: Frame, image: People) -> PeopleInFrame:
+    measured = (image.bbox_xyxy, image.scores, image.rotations, image.betas, image.crop_cam, image.joints_3d,
+                image.smpl_joints_3d)  # fmt: skip
     if not all(np.isfinite(array).all() for array in measured):
         raise ComputeError(
-            "MODEL_OUTPUT_INVALID", f"a network gave numbers that are not finite in frame {frame.frame_index}"
+            "MODEL_OUTPUT_INVALID",
+            f"a network gave numbers that are not finite in frame {frame.info.frame_index}",
         )
-    return PeopleInFrame(
-        frame_index=frame.frame_index,
-        source_index=frame.source_index,
-        pts=frame.pts,
-        pts_seconds=frame.pts_seconds,
-        width=width,
-        height=height,
-        people=people_from_image(image, width, height),
-        shot=shot,
-        is_corrupt=frame.is_corrupt,
-    )
+    return PeopleInFrame(info=frame.info, people=place(image, frame.info.width, frame.info.height))

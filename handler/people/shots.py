@@ -1,4 +1,4 @@
-"""Camera cuts in a stream of frames. Knows nothing of people, tracks or files.
+"""Camera cuts in a stream of frames.
 
 PHALP asks PySceneDetect (0.6 and later, `AdaptiveDetector` with its defaults) about the whole video before it
 starts. A cut depends on two frames after it and on nothing later, so it can as well be found on the way.
@@ -6,6 +6,7 @@ starts. A cut depends on two frames after it and on nothing later, so it can as 
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -22,8 +23,8 @@ MIN_CONTENT = 15.0  # and by at least this much, grey levels
 MIN_SHOT_FRAMES = 15  # no cut so soon after the last
 
 
-def detect_shots(frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
-    """Each frame with whether it begins a new shot; the first frame of the video does not count as one.
+def detect_shots(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The same frames, marked where a new shot begins; the first frame of the video does not count as one.
 
     Memory: three frames, and the small picture of the newest.
     """
@@ -46,9 +47,12 @@ def detect_shots(frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
         )
         if is_cut:
             last_cut = candidate
-        yield held.popleft(), is_cut
-    for frame in held:
-        yield frame, False
+        yield _marked(held.popleft()) if is_cut else held.popleft()
+    yield from held
+
+
+def _marked(frame: Frame) -> Frame:
+    return replace(frame, info=replace(frame.info, shot=True))
 
 
 def _stands_out(changes: deque[float]) -> bool:

@@ -1,23 +1,28 @@
-"""PHALP's tracker over a stream of measured people. Knows nothing of pixels, files or requests.
+"""Measured people become identities, by our own tracker or by an engine's.
 
-State lives in the job: identities start at 1 in each, and nothing is kept but the live tracks.
+A track is confirmed by its `n_init`-th measurement in a row; the ones before it belong to the frames before.
+PHALP adds them to its dictionary of all frames; here those frames have not left yet.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from numpy import ndarray
 
 from handler.job import TrackingOptions
-from handler.people.association import Association, assign, cost_factors, pair_costs
-from handler.people.history import Histories
-from handler.people.life import Track
-from handler.people.motion import predict_locations
-from handler.people.person import location_vectors, pose_vectors, without_texture
-from handler.people.timeline import Timeline
-from handler.records import PeopleInFrame, Person, Prediction, TrackedFrame
-from model_cache.interfaces import PosePredictor, Texture, TextureModel
+from handler.people.tracker import Tracker
+from handler.records import FrameInfo, PeopleInFrame, PlacedPeople, TrackedFrame, TrackedPeople
+from handler.vectors import location_vectors, pose_vectors
+from model_cache.interfaces import (
+    FrameTracker,
+    PosePredictor,
+    TextureModel,
+    TrackerOptions,
+    TrackState,
+)
 
 
 def track(
@@ -26,7 +31,7 @@ def track(
     pose_predictor: PosePredictor,
     options: TrackingOptions,
 ) -> Iterator[TrackedFrame]:
-    """Give every measured person an identity; one frame out per frame in, in order.
+    """Give every measured person an identity by PHALP's tracker; one frame out per frame in, in order.
 
     Runs `n_init` - 1 frames behind, so that the first measurements of a confirmed track land in their own
     frames. A lost track is handed on with what was expected of it, until it is older than `max_age_track`.
@@ -37,157 +42,167 @@ def track(
         pose_predictor: predicts poses.
         options: PHALP's names and defaults.
 
-    Memory: the live tracks (each one texture and `track_history` vectors) and `n_init` - 1 frames of people.
+    Memory: that of the `Tracker`, and `n_init` - 1 frames of people without textures.
     """
     tracker = Tracker(texture, pose_predictor, options)
-    timeline = Timeline(options.n_init)
+    delay = FrameDelay(options.n_init)
     for frame in people:
-        tracker.update(frame)
-        yield from timeline.add(frame, tracker.tracks)
-    yield from timeline.flush()
+        yield from delay.add(frame, tracker.update(frame))
+    yield from delay.flush()
 
 
-class Tracker:
-    """The live tracks of one job.
+def follow(people: Iterator[PeopleInFrame], tracker: FrameTracker, n_init: int) -> Iterator[TrackedFrame]:
+    """The frames that `track` gives, with the identities of an engine's own tracker.
+
+    Args:
+        people: frames in order, `frame_index` growing by one.
+        tracker: new, of this job alone.
+        n_init: measurements that confirm a track; with 1 the first one does, whatever the engine says.
+    """
+    delay = FrameDelay(n_init)
+    for frame in people:
+        states = tracker.update(frame.people.textures or (), frame.info.frame_index, shot=frame.info.shot)
+        yield from delay.add(frame, states)
+    yield from delay.flush()
+
+
+def tracker_options(options: TrackingOptions) -> TrackerOptions:
+    """What a job's options mean for an engine's own tracker."""
+    return TrackerOptions(
+        n_init=options.n_init,
+        max_age_track=options.max_age_track,
+        hungarian_th=options.hungarian_th,
+        alpha=options.alpha,
+        track_history=options.track_history,
+        predict=options.predict,
+    )
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A live track.
 
     Attributes:
-        tracks: live tracks, oldest first.
-        histories: their observations and expectations, row by row.
+        row: of its newest measurement, in the frame of that measurement.
+        unreported: rows of the measurements before the confirmation, a frame each, oldest first.
+        frames_since_seen: frames since the newest measurement.
+        last: that measurement, if the track is lost.
     """
 
-    def __init__(
-        self, texture: TextureModel, pose_predictor: PosePredictor, options: TrackingOptions
-    ) -> None:
-        self.tracks: list[Track] = []
-        self.histories = Histories(options.track_history)
-        self._texture = texture
-        self._pose_predictor = pose_predictor
-        self._options = options
-        self._next_id = 1
+    row: int
+    unreported: list[int] = field(default_factory=list)
+    frames_since_seen: int = 0
+    last: PlacedPeople | None = None
 
-    def update(self, frame: PeopleInFrame) -> Association:
-        """Take the people of the next frame: match, forget, predict, begin new tracks, in PHALP's order."""
-        poses, locations = pose_vectors(frame.people), location_vectors(frame.people)
-        for track in self.tracks:
-            track.next_frame()
-        association = self._associate(frame.people, poses, locations)
-        self._observe(association.matches, frame, poses, locations)
-        alive = self._miss(association.unmatched_tracks)
-        if self._options.upstream_quirks:
-            # The official predictor reads a whole batch at the time slot of its first track, so here it
-            # matters who is in the batch: first the matched, then the unmatched, the dying ones included.
-            self._predict(association.matches[:, 0])
-            self._predict(association.unmatched_tracks)
-            self._forget(alive)
+
+@dataclass(slots=True)
+class _Held:
+    """A frame on its way out: candidates in rows (its people, then who is lost), and whom of them it reports.
+
+    Attributes:
+        poses, locations: vectors of the candidates, measured or expected.
+        rows, track_ids, frames_since_seen: one entry per reported person.
+    """
+
+    info: FrameInfo
+    num_detected: int
+    candidates: PlacedPeople
+    poses: Float32[ndarray, "c 229"]
+    locations: Float32[ndarray, "c 99"]
+    rows: list[int] = field(default_factory=list)
+    track_ids: list[int] = field(default_factory=list)
+    frames_since_seen: list[int] = field(default_factory=list)
+
+    def report(self, track_id: int, row: int, frames_since_seen: int = 0) -> None:
+        """Add a candidate to the people of this frame."""
+        self.rows.append(row)
+        self.track_ids.append(track_id)
+        self.frames_since_seen.append(frames_since_seen)
+
+    def release(self) -> TrackedFrame:
+        """The frame as it leaves."""
+        people, poses, locations = self.candidates, self.poses, self.locations
+        if self.rows != list(range(len(people))):  # most often everybody is reported, in order
+            people, poses, locations = people.take(self.rows), poses[self.rows], locations[self.rows]
+        tracked = TrackedPeople.extend(
+            people,
+            track_ids=np.array(self.track_ids, np.int64),
+            frames_since_seen=np.array(self.frames_since_seen, np.int64),
+            poses=poses,
+            locations=locations,
+        )
+        return TrackedFrame(info=self.info, people=tracked, num_detected=self.num_detected)
+
+
+class FrameDelay:
+    """Holds frames back until no earlier measurement can be added to them.
+
+    Args:
+        n_init: measurements that confirm a track.
+
+    Memory: `n_init` - 1 frames of people and the newest measurement of each lost track, no textures.
+    """
+
+    def __init__(self, n_init: int) -> None:
+        self._n_init = n_init
+        self._held: deque[_Held] = deque()
+        self._tracks: dict[int, _Followed] = {}
+        self._before: PlacedPeople | None = None  # the people of the frame before
+
+    def add(self, frame: PeopleInFrame, states: Sequence[TrackState]) -> Iterator[TrackedFrame]:
+        """Take a frame and the live tracks after it; gives the frames that are complete by now.
+
+        People come in PHALP's order: first the confirmed tracks of the frame itself by age, then, as they are
+        confirmed, the ones that were tentative in it.
+        """
+        people = replace(frame.people, textures=None)
+        self._tracks = {state.track_id: self._followed(state) for state in states}
+        lost = [state for state in states if state.detection is None]
+        held = self._hold(frame.info, people, lost)
+        next_lost = iter(range(len(people), len(held.candidates)))
+        for state in states:
+            followed = self._tracks[state.track_id]
+            row = next(next_lost) if state.detection is None else state.detection
+            if not (state.confirmed or self._n_init == 1):
+                followed.unreported.append(row)
+                if state.detection is None:
+                    followed.unreported.clear()  # only measurements in a row count
+                continue
+            held.report(state.track_id, row, followed.frames_since_seen)
+            for earlier, row in zip(reversed(self._held), reversed(followed.unreported), strict=False):
+                earlier.report(state.track_id, row)
+            followed.unreported.clear()
+        self._held.append(held)
+        self._before = people
+        while len(self._held) >= self._n_init:
+            yield self._held.popleft().release()
+
+    def flush(self) -> Iterator[TrackedFrame]:
+        """The frames still held when the video ends."""
+        while self._held:
+            yield self._held.popleft().release()
+
+    def _followed(self, state: TrackState) -> _Followed:
+        """A track as it is after a frame."""
+        followed = self._tracks.get(state.track_id)
+        if state.detection is not None:
+            followed = followed or _Followed(state.detection)
+            followed.row, followed.frames_since_seen, followed.last = state.detection, 0, None
+        elif followed is None or self._before is None:
+            raise ValueError("a track must begin with a measurement")
         else:
-            self._forget(alive)
-            self._predict(np.arange(len(self.tracks)))
-        self._begin(association.unmatched_detections, frame, poses, locations)
-        return association
+            followed.last = followed.last or self._before.take([followed.row])
+            followed.frames_since_seen += 1
+        return followed
 
-    def _associate(
-        self,
-        people: Sequence[Person],
-        poses: Float32[ndarray, "d 229"],
-        locations: Float32[ndarray, "d 99"],
-    ) -> Association:
-        of_tracks = [track.texture for track in self.tracks]
-        of_people = [_texture_of(person) for person in people]
-        pose_factor, place_factor = cost_factors(
-            self.histories.expected_poses, self.histories.expected_locations, poses, locations
-        )
-        cost = pair_costs(
-            pose_factor,
-            place_factor,
-            lambda pairs: self._texture.distance(of_tracks, of_people, pairs),
-            self._options.hungarian_th,
-            upstream_quirks=self._options.upstream_quirks,
-        )
-        return assign(cost, self._options.hungarian_th)
-
-    def _observe(
-        self,
-        matches: Int64[ndarray, "m 2"],
-        frame: PeopleInFrame,
-        poses: Float32[ndarray, "d 229"],
-        locations: Float32[ndarray, "d 99"],
-    ) -> None:
-        rows, columns = matches.T
-        self.histories.observe(rows, poses[columns], locations[columns], frame.frame_index, shot=frame.shot)
-        for row, column in matches.tolist():
-            track, person = self.tracks[row], frame.people[column]
-            track.texture = self._texture.mix(
-                track.texture, _texture_of(person), person.score, alpha=self._options.alpha
-            )
-            track.matched(without_texture(person), self._options.n_init)
-
-    def _miss(self, rows: Int64[ndarray, " u"]) -> list[bool]:
-        alive = [True] * len(self.tracks)
-        for row in rows.tolist():
-            location = self.histories.expected_locations[row]
-            if not np.isfinite(location).all():  # only with the quirks
-                location = self.histories.locations[row, -1]
-            expected = Prediction(
-                pose_vector=self.histories.expected_poses[row].copy(), location_vector=location.copy()
-            )
-            alive[row] = self.tracks[row].missed(expected, self._options.max_age_track)
-        return alive
-
-    def _forget(self, alive: list[bool]) -> None:
-        if not all(alive):
-            self.tracks = [track for track, lives in zip(self.tracks, alive, strict=True) if lives]
-            self.histories.keep(np.array(alive, bool))
-
-    def _predict(self, rows: Int64[ndarray, " m"]) -> None:
-        if len(rows) == 0:
-            return
-        histories = self.histories
-        chosen = slice(None) if len(rows) == len(self.tracks) else rows
-        times, poses, locations = (
-            histories.times[chosen],
-            histories.poses[chosen],
-            histories.locations[chosen],
-        )
-        time_since_update = np.array([self.tracks[row].time_since_update for row in rows.tolist()])
-        expected = locations[:, -1]
-        if "L" in self._options.predict:
-            expected = predict_locations(locations, times, time_since_update)
-            if not self._options.upstream_quirks:
-                # No line fits a depth that is not positive; expect such a body where it was.
-                lineless = ~np.isfinite(expected).all(axis=1)
-                expected[lineless] = locations[lineless, -1]
-        histories.expected_locations[chosen] = expected
-        expected = poses[:, -1]
-        if "P" in self._options.predict:
-            expected = self._pose_predictor.predict_next(
-                poses, times, time_since_update, upstream_quirks=self._options.upstream_quirks
-            )
-        histories.expected_poses[chosen] = expected
-
-    def _begin(
-        self,
-        columns: Int64[ndarray, " v"],
-        frame: PeopleInFrame,
-        poses: Float32[ndarray, "d 229"],
-        locations: Float32[ndarray, "d 99"],
-    ) -> None:
-        if len(columns) == 0:
-            return
-        self.histories.add(poses[columns], locations[columns], frame.frame_index)
-        for column in columns.tolist():
-            person = frame.people[column]
-            self.tracks.append(
-                Track(
-                    track_id=self._next_id,
-                    person=without_texture(person),
-                    texture=self._texture.copy(_texture_of(person)),
-                    confirmed=self._options.n_init == 1,
-                )
-            )
-            self._next_id += 1
-
-
-def _texture_of(person: Person) -> Texture:
-    if person.texture is None:
-        raise ValueError("people must come with their textures")
-    return person.texture
+    def _hold(self, info: FrameInfo, people: PlacedPeople, lost: Sequence[TrackState]) -> _Held:
+        last = [self._tracks[state.track_id].last for state in lost]
+        candidates = PlacedPeople.concat([people, *filter(None, last)]) if lost else people
+        poses, locations = pose_vectors(candidates), location_vectors(candidates)
+        for row, state in enumerate(lost, len(people)):
+            if state.expected_pose is None or state.expected_location is None:
+                raise ValueError("a track that was not seen must say what was expected of it")
+            poses[row] = state.expected_pose
+            if np.isfinite(state.expected_location).all():  # else the last place seen stands in
+                locations[row] = state.expected_location
+        return _Held(info, len(people), candidates, poses, locations)

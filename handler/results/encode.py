@@ -1,6 +1,6 @@
-"""A tracked frame as one JSON line. Knows nothing of files, schemas or videos.
+"""A tracked frame as one JSON line.
 
-`frame_document.py` describes what comes out. Nothing is validated here but that every number is finite.
+`document.FrameRecord` describes what comes out. Nothing is validated here but that every number is finite.
 """
 
 from typing import Any
@@ -13,9 +13,10 @@ from numpy import ndarray
 from handler.camera import Intrinsics, project
 from handler.errors import ComputeError
 from handler.job import Profile
-from handler.records import Person, TrackedFrame, TrackedPerson
+from handler.records import TrackedFrame, TrackedPeople
 from handler.results.bodies import Bodies
 from handler.results.rotations import axis_angle
+from handler.vectors import phalp_joints_3d
 
 DECIMALS = 4  # radians, metres, shape
 DECIMALS_PX = 1
@@ -50,38 +51,39 @@ def frame_line(
     Raises:
         ComputeError: MODEL_OUTPUT_INVALID, a number is not finite or a matrix is not a rotation.
     """
+    info = frame.info
     line: dict[str, Any] = {
-        "frame": frame.frame_index,
-        "source_frame": frame.source_index,
-        "time_s": round(frame.pts_seconds, DECIMALS_SECONDS),
-        "pts": frame.pts,
-        "shot": int(frame.shot),
+        "frame": info.frame_index,
+        "source_frame": info.source_index,
+        "time_s": round(info.pts_seconds, DECIMALS_SECONDS),
+        "pts": info.pts,
+        "shot": int(info.shot),
     }
-    if frame.is_corrupt:
+    if info.is_corrupt:
         line["corrupt"] = True
-    if first_size not in (None, (frame.width, frame.height)):
-        line["size"] = (frame.width, frame.height)
-    line["people"] = _people(frame, bodies, intrinsics, profile, masks=masks) if frame.people else ()
+    if first_size not in (None, (info.width, info.height)):
+        line["size"] = (info.width, info.height)
+    line["people"] = _people(frame, bodies, intrinsics, profile, masks=masks) if len(frame.people) else ()
     return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
 def _people(
     frame: TrackedFrame, bodies: Bodies, intrinsics: Intrinsics, profile: Profile, *, masks: bool
 ) -> list[dict[str, Any]]:
+    people, size = frame.people, (frame.info.height, frame.info.width)
     columns = _columns(bodies, intrinsics, profile)
-    if profile == "full":
-        phalp = _phalp_columns([tracked.person for tracked in frame.people])
-        _require_finite(frame, columns | phalp)
-    else:
-        _require_finite(frame, columns)
+    phalp = _phalp_columns(people) if profile == "full" else {}
+    _require_finite(frame, columns | phalp)
+    if profile != "full":
         columns = {name: _rounded(name, column) for name, column in columns.items()}
-    people = []
-    for i, tracked in enumerate(frame.people):
-        measured = tracked.state == "tracked"
+    scores, ages = people.scores.tolist(), people.frames_since_seen.tolist()
+    records = []
+    for i, track_id in enumerate(people.track_ids.tolist()):
+        measured = ages[i] == 0
         record: dict[str, Any] = {
-            "track_id": tracked.track_id,
-            "state": tracked.state,
-            "score": round(tracked.person.score, DECIMALS) if measured else None,
+            "track_id": track_id,
+            "state": "tracked" if measured else "predicted",
+            "score": round(scores[i], DECIMALS) if measured else None,
             "bbox_xyxy": columns["bbox_xyxy"][i],
             "smpl": {
                 "global_orient": columns["global_orient"][i],
@@ -94,11 +96,17 @@ def _people(
             record["joints_3d"] = columns["joints_3d"][i]
             record["joints_2d"] = columns["joints_2d"][i]
         if profile == "full":
-            record["phalp"] = _phalp(frame, tracked) | {name: phalp[name][i] for name in phalp}
-            if masks and measured and tracked.person.mask_rle is not None:
-                record["mask"] = {"size": (frame.height, frame.width), "counts": tracked.person.mask_rle}
-        people.append(record)
-    return people
+            record["phalp"] = {
+                "tracked_time": ages[i],
+                "size": size,
+                "scale": float(people.scale_px[i]) / max(size),
+                "conf": scores[i],
+                "extra_data": int(people.detection_index[i]),
+            } | {name: column[i] for name, column in phalp.items()}
+            if masks and measured and people.mask_rle is not None:
+                record["mask"] = {"size": size, "counts": people.mask_rle[i]}
+        records.append(record)
+    return records
 
 
 def _columns(bodies: Bodies, intrinsics: Intrinsics, profile: Profile) -> Columns:
@@ -108,8 +116,8 @@ def _columns(bodies: Bodies, intrinsics: Intrinsics, profile: Profile) -> Column
     root = flat.shape[1] // 24
     columns = {
         "bbox_xyxy": bodies.bbox_xyxy,
-        "global_orient": np.ascontiguousarray(flat[:, :root]),
-        "body_pose": np.ascontiguousarray(flat[:, root:]),
+        "global_orient": flat[:, :root],
+        "body_pose": flat[:, root:],
         "betas": bodies.betas,
         "transl": bodies.transl,
     }
@@ -121,38 +129,26 @@ def _columns(bodies: Bodies, intrinsics: Intrinsics, profile: Profile) -> Column
     return columns
 
 
-def _phalp_columns(people: list[Person]) -> Columns:
+def _phalp_columns(people: TrackedPeople) -> Columns:
     """What PHALP records, under its names; of a lost person the last measurement, as in PHALP."""
-    num = len(people)
-    boxes = np.array([person.bbox_xyxy for person in people])
+    num, boxes = len(people), people.bbox_xyxy
     return {
         "bbox": np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1),
-        "center": np.array([person.center_px for person in people]),
-        "camera": np.array([person.cam_t for person in people]),
-        "camera_bbox": np.array([person.crop_cam for person in people]),
-        "3d_joints": np.array([person.joints_3d for person in people]).reshape(num, 135),
-        "2d_joints": np.array([person.joints_2d for person in people]).reshape(num, 90),
-    }
-
-
-def _phalp(frame: TrackedFrame, tracked: TrackedPerson) -> dict[str, Any]:
-    person = tracked.person
-    return {
-        "tracked_time": tracked.frames_since_seen,
-        "size": (frame.height, frame.width),
-        "scale": person.scale_px / max(frame.width, frame.height),
-        "conf": person.score,
-        "extra_data": person.detection_index,
+        "center": people.center_px,
+        "camera": people.cam_t,
+        "camera_bbox": people.crop_cam,
+        "3d_joints": phalp_joints_3d(people).reshape(num, 135),
+        "2d_joints": people.joints_2d.reshape(num, 90),
     }
 
 
 def _require_finite(frame: TrackedFrame, columns: Columns) -> None:
-    scalars = [(tracked.person.score, tracked.person.scale_px) for tracked in frame.people]
-    if np.isfinite(scalars).all() and all(np.isfinite(column).all() for column in columns.values()):
+    checked = (frame.people.scores, frame.people.scale_px, *columns.values())
+    if all(np.isfinite(column).all() for column in checked):
         return
     raise ComputeError(
         "MODEL_OUTPUT_INVALID",
-        f"a model gave numbers that are not finite in frame {frame.frame_index}",
+        f"a model gave numbers that are not finite in frame {frame.info.frame_index}",
         stage="write",
     )
 

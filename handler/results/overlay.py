@@ -1,8 +1,4 @@
-"""The video with its people drawn on it: a second pass over the frames and the written results.
-
-Knows nothing of how people were found; takes decoded frames and `frames.jsonl.gz`, gives `overlay.mp4`.
-Memory: one frame and what the encoder looks ahead.
-"""
+"""The video with its people drawn on it: a second pass over the frames and the written results."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,10 +15,10 @@ from handler.context import unstoppable
 from handler.errors import WorkerError
 from handler.job import Options
 from handler.records import Frame, VideoFacts
-from handler.results.film import film
-from handler.results.marks import colour_of, draw_box, draw_label, draw_skeleton
+from handler.results.drawing import colour_of, draw_box, draw_label, draw_skeleton
 from handler.results.painter import paint_bodies
 from handler.results.rotations import rotation_matrices
+from handler.results.video_writer import video_writer
 from handler.results.write import disk_full_is_coded, intrinsics_of, is_disk_full, read_lines
 from handler.transfer.connections import Check
 from model_cache.interfaces import BodyModel
@@ -62,7 +58,7 @@ def overlay(
     try:
         with (
             disk_full_is_coded("overlay"),
-            film(
+            video_writer(
                 path,
                 time_base=facts.time_base,
                 average_fps=facts.average_fps,
@@ -73,12 +69,13 @@ def overlay(
             for frame, line in zip(frames, read_lines(lines), strict=True):
                 check()
                 record = orjson.loads(line)
-                if (record["frame"], record["pts"]) != (frame.frame_index, frame.pts):
-                    raise RuntimeError(f"frame {frame.frame_index} came out differently the second time")
+                info = frame.info
+                if (record["frame"], record["pts"]) != (info.frame_index, info.pts):
+                    raise RuntimeError(f"frame {info.frame_index} came out differently the second time")
                 image = frame.image_bgr.copy()
                 draw_people(image, record["people"], options=options, body=body)
                 # The repaired time: raw timestamps may repeat or start again.
-                pictures.add(image, round(frame.pts_seconds / facts.time_base))
+                pictures.add(image, round(info.pts_seconds / facts.time_base))
     except av.FFmpegError as error:
         if is_disk_full(error):
             raise WorkerError("DISK_FULL", "the worker's disk is full", stage="overlay") from error

@@ -1,4 +1,4 @@
-"""Body meshes painted into a picture without OpenGL. Knows nothing of people, tracks or files.
+"""Body meshes painted into a picture without OpenGL.
 
 A painter's algorithm: faces that look at the camera, farthest first, each taking the pixel centres inside it.
 All bodies share one order, so they hide each other as they should. All faces are filled at once: most are no

@@ -1,4 +1,4 @@
-"""Rotation matrices as axis-angle and back. Knows nothing of bodies."""
+"""Rotation matrices as axis-angle and back."""
 
 import numpy as np
 from jaxtyping import Float, Float32

@@ -1,18 +1,23 @@
-"""Numbers about a whole video, gathered frame by frame in bounded memory. Knows nothing of files."""
+"""Numbers about a whole video, gathered frame by frame in bounded memory."""
 
 import heapq
-from dataclasses import dataclass, replace
+from collections import deque
+from dataclasses import dataclass
 
-from handler.records import TrackedFrame
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from handler.records import FrameInfo, TrackedFrame, TrackedPeople
 from handler.results.document import Quality, TrackInfo
-from handler.results.track_record import TrackRecord
 
 MAX_TRACKS = 150  # keeps result.json below 100 kB
+MAX_SAMPLES = 64  # shapes kept of an identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timeline:
-    """When the kept frames were.
+class FrameSpan:
+    """When the kept frames were; zeros without frames.
 
     Attributes:
         frames: how many.
@@ -20,17 +25,98 @@ class Timeline:
         duration_s: up to the end of the last one, which is taken to last as long as the mean.
         last_source_index: decode index of the last one; -1 without frames.
         is_vfr: they are not evenly spaced.
-        width, height: size of the first one, pixels.
     """
 
-    frames: int
-    start_s: float
-    end_s: float
-    duration_s: float
-    last_source_index: int
-    is_vfr: bool
-    width: int
-    height: int
+    frames: int = 0
+    start_s: float = 0.0
+    end_s: float = 0.0
+    duration_s: float = 0.0
+    last_source_index: int = -1
+    is_vfr: bool = False
+
+
+class ThinnedSamples:
+    """At most `MAX_SAMPLES` vectors out of any number, evenly spaced: all at first, then every 2nd, 4th, ...
+
+    Chosen over a random reservoir because the same input must give the same result, and over running
+    quantiles because short tracks, which are most of them, get their exact median.
+    """
+
+    def __init__(self) -> None:
+        self._samples: list[Float32[ndarray, " d"]] = []
+        self._step = 1
+        self._num_seen = 0
+
+    def add(self, sample: Float32[ndarray, " d"]) -> None:
+        """Take the next vector in; it may be dropped, now or later."""
+        if self._num_seen % self._step == 0:
+            if len(self._samples) == MAX_SAMPLES:
+                self._samples = self._samples[::2]
+                self._step *= 2
+            if self._num_seen % self._step == 0:
+                self._samples.append(sample)
+        self._num_seen += 1
+
+    def median(self) -> Float32[ndarray, " d"] | None:
+        """Per component; None without samples."""
+        if not self._samples:
+            return None
+        middle: Float32[ndarray, " d"] = np.median(self._samples, axis=0).astype(np.float32)
+        return middle
+
+
+class TrackRecord:
+    """One identity's numbers so far: a few scalars, `MAX_SAMPLES` shapes, the joints of three frames."""
+
+    def __init__(self, track_id: int, frame_index: int) -> None:
+        self.track_id = track_id
+        self.first_frame = self.last_frame = frame_index
+        self.num_tracked = self.num_predicted = self.gaps = 0
+        self.score_sum = 0.0
+        self.jitter_sum, self.num_jitter = 0.0, 0
+        self._betas = ThinnedSamples()
+        self._recent: deque[tuple[float, Float32[ndarray, "24 3"]]] = deque(maxlen=4)
+        self._last_tracked = frame_index
+
+    def add(self, people: TrackedPeople, row: int, info: FrameInfo) -> None:
+        """Take the identity's next frame in; `row` says who it is."""
+        self.last_frame = info.frame_index
+        if people.frames_since_seen[row]:
+            self.num_predicted += 1
+            return
+        if info.frame_index > self._last_tracked + 1:
+            self.gaps += 1
+            self._recent.clear()
+        self._last_tracked = info.frame_index
+        self.num_tracked += 1
+        self.score_sum += float(people.scores[row])
+        self._betas.add(people.betas[row].copy())  # a view would keep the whole frame alive
+        joints = people.smpl_joints_3d[row]
+        # About the pelvis: the assumed camera makes the place of a body far noisier than its pose.
+        self._recent.append((info.pts_seconds, joints - joints[:1]))
+        if len(self._recent) == 4:
+            self._add_jitter()
+
+    def _add_jitter(self) -> None:
+        times, joints = zip(*self._recent, strict=True)
+        step = (times[3] - times[0]) / 3
+        third = joints[3] - 3 * joints[2] + 3 * joints[1] - joints[0]
+        self.jitter_sum += float(np.sqrt(np.square(third).sum(axis=1)).mean()) / step**3
+        self.num_jitter += 1
+
+    def info(self) -> TrackInfo:
+        """What the summary says of the identity."""
+        median = self._betas.median()
+        return TrackInfo(
+            track_id=self.track_id,
+            first_frame=self.first_frame,
+            last_frame=self.last_frame,
+            n_tracked=self.num_tracked,
+            n_predicted=self.num_predicted,
+            gaps=self.gaps,
+            mean_score=round(self.score_sum / self.num_tracked, 4) if self.num_tracked else None,
+            betas_median=None if median is None else tuple(round(float(x), 4) for x in median),
+        )
 
 
 class Statistics:
@@ -46,8 +132,8 @@ class Statistics:
         self._forget_frames = forget_frames
         self._live: dict[int, TrackRecord] = {}
         self._finished: list[tuple[int, int, TrackInfo]] = []  # heap: the shortest first
-        self._first: TrackedFrame | None = None
-        self._last: TrackedFrame | None = None
+        self._first: FrameInfo | None = None
+        self._last: FrameInfo | None = None
         self._frames = self._frames_with_people = self._shots = self._corrupt = 0
         self._tracked = self._predicted = self._unassigned = 0
         self._births = self._gaps = self._num_jitter = 0
@@ -56,28 +142,28 @@ class Statistics:
 
     def add(self, frame: TrackedFrame) -> None:
         """Take the next frame in."""
+        info, people = frame.info, frame.people
         if self._last is not None:
-            ticks = frame.pts - self._last.pts
+            ticks = info.pts - self._last.pts
             low, high = self._gap_ticks or (ticks, ticks)
             self._gap_ticks = min(low, ticks), max(high, ticks)
-        self._first = self._first or replace(frame, people=())
-        self._last = frame
+        self._first = self._first or info
+        self._last = info
         self._frames += 1
-        self._shots += frame.shot
-        self._corrupt += frame.is_corrupt
-        measured = 0
-        for tracked in frame.people:
-            record = self._live.get(tracked.track_id)
+        self._shots += info.shot
+        self._corrupt += info.is_corrupt
+        for row, track_id in enumerate(people.track_ids.tolist()):
+            record = self._live.get(track_id)
             if record is None:
-                record = self._live[tracked.track_id] = TrackRecord(tracked.track_id, frame.frame_index)
+                record = self._live[track_id] = TrackRecord(track_id, info.frame_index)
                 self._births += 1
-            record.add(tracked, frame.frame_index, frame.pts_seconds)
-            measured += tracked.state == "tracked"
+            record.add(people, row, info)
+        measured = int(people.measured.sum())
         self._tracked += measured
-        self._predicted += len(frame.people) - measured
+        self._predicted += len(people) - measured
         self._unassigned += max(frame.num_detected - measured, 0)
         self._frames_with_people += measured > 0
-        gone = frame.frame_index - self._forget_frames
+        gone = info.frame_index - self._forget_frames
         for record in [record for record in self._live.values() if record.last_frame < gone]:
             self._finish(record)
 
@@ -110,33 +196,22 @@ class Statistics:
         tracks = sorted((info for _, _, info in self._finished), key=lambda info: info.track_id)
         return quality, tuple(tracks)
 
-    def timeline(self) -> Timeline:
-        """When the frames were; zeros without frames."""
+    def span(self) -> FrameSpan:
+        """When the frames were."""
         first, last = self._first, self._last
         if first is None or last is None:
-            return Timeline(
-                frames=0,
-                start_s=0.0,
-                end_s=0.0,
-                duration_s=0.0,
-                last_source_index=-1,
-                is_vfr=False,
-                width=0,
-                height=0,
-            )
-        span = last.pts_seconds - first.pts_seconds
-        return Timeline(
+            return FrameSpan()
+        seconds = last.pts_seconds - first.pts_seconds
+        return FrameSpan(
             frames=self._frames,
             start_s=first.pts_seconds,
             end_s=last.pts_seconds,
-            duration_s=span * self._frames / (self._frames - 1) if self._frames > 1 else 0.0,
+            duration_s=seconds * self._frames / (self._frames - 1) if self._frames > 1 else 0.0,
             last_source_index=last.source_index,
             is_vfr=self._is_vfr(first, last),
-            width=first.width,
-            height=first.height,
         )
 
-    def _is_vfr(self, first: TrackedFrame, last: TrackedFrame) -> bool:
+    def _is_vfr(self, first: FrameInfo, last: FrameInfo) -> bool:
         if self._gap_ticks is None:
             return False
         low, high = self._gap_ticks

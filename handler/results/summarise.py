@@ -1,4 +1,4 @@
-"""The summary document and the reply from what a job has gathered. Knows nothing of where they go."""
+"""The summary document and the reply from what a job has gathered."""
 
 from collections.abc import Iterable
 
@@ -52,7 +52,7 @@ def summarise(
         artifacts: the files that are already there.
         truncated: why the file ended early, if it did.
     """
-    line = written.timeline
+    span = written.span
     all_warnings = [_warning(warn) for warn in (*facts.warnings, *warnings, *written.warnings)]
     document = ResultDocument(
         job_id=job_id,
@@ -66,18 +66,18 @@ def summarise(
             codec=facts.codec,
             time_base=f"{facts.time_base.numerator}/{facts.time_base.denominator}",
             avg_fps=facts.average_fps,
-            is_vfr=line.is_vfr,
+            is_vfr=span.is_vfr,
             is_hdr=facts.is_hdr,
             duration_s=facts.duration_seconds,
-            frames_decoded=line.last_source_index + 1,
+            frames_decoded=span.last_source_index + 1,
             bytes=facts.size_bytes,
             sha256=facts.sha256,
         ),
         processed=Processed(
-            frames=line.frames,
-            start_s=round(line.start_s, 6),
-            end_s=round(line.end_s, 6),
-            duration_s=round(line.duration_s, 6),
+            frames=span.frames,
+            start_s=round(span.start_s, 6),
+            end_s=round(span.end_s, 6),
+            duration_s=round(span.duration_s, 6),
             stride=options.stride,
             profile=options.profile,
             truncated=truncated is not None,

@@ -1,7 +1,4 @@
-"""Tracked frames to files on disk, one line after the other. Knows nothing of uploads or videos.
-
-Memory: one frame, and the statistics of the people alive.
-"""
+"""Tracked frames to files on disk, one line after the other."""
 
 import errno
 import gzip
@@ -20,12 +17,10 @@ from handler.errors import Stage, WorkerError
 from handler.job import CameraIntrinsics, Options
 from handler.records import TrackedFrame, Warn
 from handler.results.bodies import bodies_of
-from handler.results.chosen import OnePerson, without_predicted
-from handler.results.document import Camera, Conventions, Quality, TrackInfo
+from handler.results.document import Camera, Conventions, FramesDocument, Quality, TrackInfo
 from handler.results.encode import frame_line
-from handler.results.frame_document import FramesDocument
-from handler.results.nobody import Presence
-from handler.results.statistics import Statistics, Timeline
+from handler.results.people_filter import OnePerson, Presence, without_predicted
+from handler.results.statistics import FrameSpan, Statistics
 from handler.transfer.connections import Check
 from model_cache.interfaces import BodyModel
 
@@ -41,7 +36,7 @@ class Written:
 
     Attributes:
         frames_path: `frames.jsonl.gz`.
-        timeline: when the frames were.
+        span: when the frames were.
         quality: counts and scores.
         tracks: the longest identities, by id.
         camera: the camera of the first frame.
@@ -49,7 +44,7 @@ class Written:
     """
 
     frames_path: Path
-    timeline: Timeline
+    span: FrameSpan
     quality: Quality
     tracks: tuple[TrackInfo, ...]
     camera: Camera
@@ -76,6 +71,8 @@ def write(
     Raises:
         ComputeError: MODEL_OUTPUT_INVALID, a number is not finite.
         WorkerError: DISK_FULL.
+
+    Memory: one frame, and the statistics of the people alive.
     """
     presence = Presence(options.tracking.n_init)
     frames = presence.note(frames)
@@ -91,10 +88,11 @@ def write(
     with disk_full_is_coded("write"), _gzip_writer(path) as file:
         for expected, frame in enumerate(frames):
             check()
-            if frame.frame_index != expected:
-                raise RuntimeError(f"frame {expected} is missing: the tracker gave {frame.frame_index}")
-            first_size = first_size or (frame.width, frame.height)
-            camera = intrinsics_of(options.camera, frame.width, frame.height)
+            info = frame.info
+            if info.frame_index != expected:
+                raise RuntimeError(f"frame {expected} is missing: the tracker gave {info.frame_index}")
+            first_size = first_size or (info.width, info.height)
+            camera = intrinsics_of(options.camera, info.width, info.height)
             bodies = bodies_of(frame, body, camera, joints=options.profile != "params")
             line = frame_line(
                 frame, bodies, camera, profile=options.profile, masks=options.masks, first_size=first_size
@@ -104,7 +102,7 @@ def write(
     quality, tracks = statistics.finish()
     return Written(
         frames_path=path,
-        timeline=statistics.timeline(),
+        span=statistics.span(),
         quality=quality,
         tracks=tracks,
         camera=_camera(options.camera, *(first_size or (1, 1))),

@@ -14,10 +14,9 @@ from itertools import pairwise
 
 import av
 
-from handler.ahead import Ahead
 from handler.context import Check, unstoppable
 from handler.errors import InputError, SourceError
-from handler.records import Frame, VideoFacts, Warn
+from handler.records import Frame, FrameInfo, VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels
 from handler.source.packets import ReadTally, read_pictures
@@ -42,7 +41,6 @@ class DecodeReport:
         num_corrupt: decoded frames that the decoder marked as damaged.
         num_damaged_packets: pieces of the file that gave no frame because of damage.
         reached_end: the wanted part is complete: nothing of it was missing at the end of the file.
-        busy_seconds: time spent on decoding, waiting not included.
         warnings: what was odd, in order of discovery.
     """
 
@@ -51,7 +49,6 @@ class DecodeReport:
     num_corrupt: int = 0
     num_damaged_packets: int = 0
     reached_end: bool = False
-    busy_seconds: float = 0.0
     warnings: list[Warn] = field(default_factory=list)
 
 
@@ -62,14 +59,12 @@ def decode(
     start_s: float = 0.0,
     end_s: float | None = None,
     stride: int = 1,
-    queue_frames: int = 16,
     check: Check = unstoppable,
     report: DecodeReport | None = None,
 ) -> Generator[Frame]:
     """The frames with `start_s` <= time < `end_s`, every `stride`-th of them.
 
-    Memory: at most `queue_frames` frames wait, and at most 512 MiB of them; the decoder holds a few more of
-    its own. Closing the iterator stops the thread and closes the file before it returns.
+    Memory: one frame, and a few more that the decoder holds. Closing the iterator closes the file.
 
     Args:
         facts: from `probe`.
@@ -77,29 +72,28 @@ def decode(
         start_s: seconds after the file's first frame; what lies before is skipped, decoded only if need be.
         end_s: default the end.
         stride: 1 keeps every frame.
-        queue_frames: frames that may wait.
-        check: called in the decoding thread for every packet; what it raises is passed on.
+        check: called for every packet; what it raises is passed on.
         report: filled in while decoding.
 
     Raises:
         InputError: VIDEO_TOO_LONG, VIDEO_TOO_LARGE.
         SourceError: VIDEO_HAS_NO_FRAMES, VIDEO_UNREADABLE.
     """
-    frame_bytes = facts.width * facts.height * 3
-    depth = max(1, min(queue_frames, QUEUE_BYTES // max(frame_bytes, 1)))
-    report = report or DecodeReport()
     selection = _Selection(
         facts=facts,
         settings=settings,
         start_s=start_s - TIME_TOLERANCE_SECONDS,
         end_s=float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS,
         stride=stride,
-        report=report,
+        report=report or DecodeReport(),
         renderer=Renderer(facts.tags.pixel_aspect),
     )
-    with Ahead(selection.frames(check), depth=depth, name="decode") as ahead:
-        yield from ahead
-        report.busy_seconds = ahead.busy_seconds
+    return selection.frames(check)
+
+
+def frames_ahead(facts: VideoFacts, most: int) -> int:
+    """How many decoded frames may wait: at most so many, and no more than 512 MiB of them."""
+    return max(1, min(most, QUEUE_BYTES // max(facts.width * facts.height * 3, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +109,7 @@ class _Selection:
     renderer: Renderer
 
     def frames(self, check: Check) -> Generator[Frame]:
-        """The kept frames; runs in the decoding thread."""
+        """The kept frames."""
         facts, report = self.facts, self.report
         start = None
         if not facts.in_decode_order:  # else no packet's time says when it is shown
@@ -202,14 +196,16 @@ class _Selection:
             )
             image = fit(image, width, height)
         self.report.num_kept += 1
-        return Frame(
+        info = FrameInfo(
             frame_index=frame_index,
             source_index=source_index,
             pts=pts,
             pts_seconds=seconds,
-            image_bgr=image,
+            width=width,
+            height=height,
             is_corrupt=picture.is_corrupt,
         )
+        return Frame(info=info, image_bgr=image)
 
     def _warn_once(self, code: str, message: str, frame_index: int | None = None) -> None:
         if all(earlier.code != code for earlier in (*self.facts.warnings, *self.report.warnings)):

@@ -65,7 +65,6 @@ def probe(
             path=path,
             container=container.format.name,
             codec=stream.codec_context.codec.canonical_name,
-            stream_index=stream.index,
             width=width,
             height=height,
             rotation_degrees=orientation.rotation_degrees,

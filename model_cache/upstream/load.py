@@ -28,7 +28,7 @@ WARM_UP_SIZE = (256, 256)  # height, width of the frame with one made-up person
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamModels(PartsOnDevice):
-    """`Models` and `BringsTracker` by the official packages.
+    """`Models` by the official packages.
 
     Attributes:
         perception: see `interfaces`.
@@ -39,6 +39,11 @@ class UpstreamModels(PartsOnDevice):
     perception: UpstreamPerception
     official: Official
     model: Any
+
+    @property
+    def most_frames(self) -> int | None:
+        """PHALP perceives and tracks frame by frame."""
+        return 1
 
     def begin_tracking(self, options: TrackerOptions) -> UpstreamTracker:
         """PHALP's own tracker for one job."""
@@ -136,7 +141,7 @@ def warm_up(models: UpstreamModels) -> None:
     tracker = models.begin_tracking(TrackerOptions())
     for index in range(2):  # the second frame compares textures and predicts
         found = perception.perceive([blank], [index], PerceptionOptions())[0]
-        if not tracker.update(found.textures, index, shot=False):
+        if not tracker.update(found.textures or (), index, shot=False):
             raise ModelOutputInvalid("the official networks lost the person of the warm-up")
 
 

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.interfaces import BodyModel, PeopleInImage, PerceptionOptions
+from model_cache.interfaces import BodyModel, People, PerceptionOptions
 from model_cache.networks.crops import select
 from model_cache.networks.device import device_faults
 from model_cache.upstream.detectors import FrameDetector
@@ -38,7 +38,7 @@ class UpstreamPerception:
         images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]],
         frame_indices: Sequence[int],
         options: PerceptionOptions,
-    ) -> list[PeopleInImage]:
+    ) -> list[People]:
         """One record per image, in order, each image by itself.
 
         Raises:
@@ -55,9 +55,7 @@ class UpstreamPerception:
                 raise DeviceOutOfMemory("one frame alone does not fit on the device") from error
         return people
 
-    def _perceive_one(
-        self, image: UInt8[ndarray, "h w 3"], index: int, options: PerceptionOptions
-    ) -> PeopleInImage:
+    def _perceive_one(self, image: UInt8[ndarray, "h w 3"], index: int, options: PerceptionOptions) -> People:
         model, limits = self._model, self._model.cfg.phalp
         limits.low_th_c = options.score_threshold
         limits.small_w, limits.small_h = options.small_w, options.small_h
@@ -85,32 +83,28 @@ class UpstreamPerception:
             selection.detection_index.tolist(),
         )
         details = [detection.detection_data for detection in found]
-        global_orient = _stack([d["smpl"]["global_orient"] for d in details], (1, 3, 3))
-        body_pose = _stack([d["smpl"]["body_pose"] for d in details], (23, 3, 3))
+        poses = [np.concatenate([d["smpl"]["global_orient"], d["smpl"]["body_pose"]]) for d in details]
+        rotations = _stack(poses, (24, 3, 3))
         betas = _stack([d["smpl"]["betas"] for d in details], (10,))
         crop_cam = _stack([d["camera_bbox"] for d in details], (3,))
         joints = _stack([d["3d_joints"][:44] for d in details], (44, 3))
-        if not all(np.isfinite(a).all() for a in (global_orient, body_pose, betas, crop_cam, joints)):
+        if not all(np.isfinite(a).all() for a in (rotations, betas, crop_cam, joints)):
             raise ModelOutputInvalid("HMR2 gave numbers that are not finite")
         smpl_joints = np.zeros((0, 24, 3), np.float32)
         if details:
-            smpl_joints = self._body.joints(global_orient, body_pose, betas)[1]
-        return PeopleInImage(
+            smpl_joints = self._body.joints(rotations[:, :1], rotations[:, 1:], betas)[1]
+        return People(
             detection_index=selection.detection_index,
             bbox_xyxy=boxes[rows],
             bbox_padded_xyxy=padded[rows].astype(np.float32),
             scores=scores[rows],
-            global_orient=global_orient,
-            body_pose=body_pose,
+            rotations=rotations,
             betas=betas,
             crop_cam=crop_cam,
             joints_3d=joints,
             smpl_joints_3d=smpl_joints,
             textures=tuple(OfficialPerson(detection=detection) for detection in found),
             mask_rle=tuple(d["mask"][0]["counts"] for d in details) if options.masks else None,
-            appearance=_stack([d["appe"] for d in details], (len(details[0]["appe"]) if details else 0,))
-            if options.appearance
-            else None,
         )
 
 

@@ -20,7 +20,7 @@ from benchmarks.accuracy_trackers import (
 from handler.job import TrackingOptions
 from handler.people.association import cost_factors
 from handler.people.motion import predict_locations
-from handler.people.person import location_vectors, pose_vectors
+from handler.vectors import location_vectors, pose_vectors
 from tests.fakes import FakeModels, FakePerception, FakePosePredictor, FakeTextureModel, draw_people
 
 SIZE = (480, 160)
@@ -44,7 +44,7 @@ def colours(people, tracked: list[Tracked]) -> dict[int, set[str]]:
     had: dict[int, set[str]] = {}
     for frame, followed in zip(people, tracked, strict=True):
         for row, track in zip(followed.rows, followed.ids, strict=True):
-            had.setdefault(int(track), set()).add(frame.people[row].texture.colour)
+            had.setdefault(int(track), set()).add(frame.people.textures[row].colour)
     return had
 
 
@@ -109,8 +109,8 @@ def test_each_ablation_takes_one_term_away(monkeypatch):
     )
 
     assert [name for name in names if frames[name] is not people] == ["no pose term", "no location term"]
-    assert (frames["no pose term"][0].people[0].betas == 0).all()
-    assert (frames["no location term"][0].people[0].cam_t == in_one_place(people)[0].people[0].cam_t).all()
+    assert (frames["no pose term"][0].people.betas == 0).all()
+    assert (frames["no location term"][0].people.cam_t == in_one_place(people)[0].people.cam_t).all()
     assert [name for name in names if textures[name] is not models.texture] == ["no texture term"]
     assert [name for name in names if predictors[name] is not models.pose_predictor] == ["no pose term"]
     assert [name for name in names if options[name].upstream_quirks] == ["official bugs"]

@@ -11,10 +11,10 @@ from handler import worker
 from handler.context import JobContext
 from handler.errors import ComputeError, SourceError
 from handler.job import JobWarning, Reply
-from handler.records import TrackedFrame
 from handler.settings import Settings, WorkerSettings
 from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Models
+from tests.handler.results.factories import make_frame
 
 STAGES = ("download", "probe", "decode", "perceive", "track", "write", "overlay", "upload")
 
@@ -63,16 +63,7 @@ def _frames(work: JobContext, num: int):
     for index in range(num):
         work.control.check()
         time.sleep(0.005)
-        yield TrackedFrame(
-            frame_index=index,
-            source_index=index,
-            pts=index,
-            pts_seconds=index / 25,
-            width=64,
-            height=48,
-            people=(),
-            num_detected=0,
-        )
+        yield make_frame(index)
 
 
 def load() -> Models:

@@ -23,7 +23,7 @@ from benchmarks.accuracy_people import (
 from benchmarks.accuracy_trackers import AnyTexture, overlap, phalp
 from benchmarks.clip_truth import read_truth
 from handler.camera import canvas_translation
-from handler.records import PeopleInFrame, Person
+from handler.records import PeopleInFrame, PlacedPeople
 from model_cache import perception
 from model_cache.load import load
 from model_cache.settings import ModelSettings
@@ -98,9 +98,11 @@ def beyond(scores: Scores, limits: dict[str, float]) -> set[str]:
     }
 
 
-def changed(people: list[PeopleInFrame], change: Callable[[Person], Person]) -> list[PeopleInFrame]:
+def changed(
+    people: list[PeopleInFrame], change: Callable[[PlacedPeople], PlacedPeople]
+) -> list[PeopleInFrame]:
     """Everybody after a change."""
-    return [replace(frame, people=tuple(change(person) for person in frame.people)) for frame in people]
+    return [replace(frame, people=change(frame.people)) for frame in people]
 
 
 def test_people_are_found_posed_and_followed(people, scorer_of, follow):
@@ -119,8 +121,9 @@ def test_left_and_right_swapped_is_seen(people, scorer_of):
         other_side[[left - 1, right - 1]] = right - 1, left - 1
     mirror = np.diag([-1, 1, 1]).astype(np.float32)
 
-    def swap(person: Person) -> Person:
-        return replace(person, body_pose=mirror @ person.body_pose[other_side] @ mirror)
+    def swap(people: PlacedPeople) -> PlacedPeople:
+        swapped = mirror @ people.body_pose[:, other_side] @ mirror
+        return replace(people, rotations=np.concatenate([people.global_orient, swapped], axis=1))
 
     assert beyond(scorer_of(changed(people, swap)).detected(), MOST_WRONG_BODY) == set(MOST_WRONG_BODY)
 
@@ -128,14 +131,12 @@ def test_left_and_right_swapped_is_seen(people, scorer_of):
 def test_a_wrong_camera_is_seen(people, scorer_of):
     """A depth wrong by a tenth, and a canvas that is not padded to a square, put bodies elsewhere."""
 
-    def deeper(person: Person) -> Person:
-        return replace(person, cam_t=person.cam_t * np.array([1, 1, 1.1], np.float32))
+    def deeper(people: PlacedPeople) -> PlacedPeople:
+        return replace(people, cam_t=people.cam_t * np.array([1, 1, 1.1], np.float32))
 
-    def unpadded(person: Person) -> Person:
-        center = person.center_px - np.array([0, (640 - 360) / 2], np.float32)
-        scale = np.array([person.scale_px], np.float32)
-        (cam_t,) = canvas_translation(person.crop_cam[None], center[None], scale, 640, 360)
-        return replace(person, cam_t=cam_t)
+    def unpadded(people: PlacedPeople) -> PlacedPeople:
+        center = people.center_px - np.array([0, (640 - 360) / 2], np.float32)
+        return replace(people, cam_t=canvas_translation(people.crop_cam, center, people.scale_px, 640, 360))
 
     for change in (deeper, unpadded):
         assert beyond(scorer_of(changed(people, change)).detected(), MOST_WRONG_BODY) == {"pixels"}

@@ -12,10 +12,11 @@ import torch
 
 from handler.job import TrackingOptions
 from handler.people.association import Association
-from handler.people.person import people_from_image
-from handler.people.timeline import Timeline
-from handler.people.track import Tracker, track
-from handler.records import PeopleInFrame, Person, TrackedFrame
+from handler.people.perceive import place
+from handler.people.track import FrameDelay, track
+from handler.people.tracker import Tracker
+from handler.records import PeopleInFrame, TrackedFrame
+from handler.vectors import location_vectors, phalp_joints_3d
 from model_cache.interfaces import PerceptionOptions
 from model_cache.load import load_uv_map
 from model_cache.loaded import Stopwatch, assemble
@@ -24,15 +25,10 @@ from model_cache.networks.detector import ReplayDetector
 from model_cache.store.load import load_body, load_hmr2, load_pose_predictor, read_tensors
 from tests.fakes import DESCRIPTION
 from tests.goldens import golden_detections
+from tests.handler.results.factories import make_info
 
 HEIGHT, WIDTH = 480, 854
 QUIRKS = TrackingOptions(upstream_quirks=True)
-NAMES = {  # PHALP's name: ours, tolerance
-    "camera": ("cam_t", 1e-3),
-    "camera_bbox": ("crop_cam", 2e-5),
-    "3d_joints": ("joints_3d", 2e-5),
-    "2d_joints": ("joints_2d", 2e-5),
-}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +52,7 @@ def models(official_tiny_store):
 def people(models, golden) -> list[PeopleInFrame]:
     """The measured people of each frame."""
     frames = list(golden("e2e")["frames"])
-    options = PerceptionOptions(masks=True, appearance=True)
+    options = PerceptionOptions(masks=True)
     images = [
         image
         for start in range(0, len(frames), 8)
@@ -66,13 +62,8 @@ def people(models, golden) -> list[PeopleInFrame]:
     ]
     return [
         PeopleInFrame(
-            frame_index=index,
-            source_index=index,
-            pts=index,
-            pts_seconds=index / 30,
-            width=WIDTH,
-            height=HEIGHT,
-            people=people_from_image(image, WIDTH, HEIGHT),
+            info=make_info(index, width=WIDTH, height=HEIGHT),
+            people=place(image, WIDTH, HEIGHT),
         )
         for index, image in enumerate(images)
     ]
@@ -90,23 +81,23 @@ class Step:
 @pytest.fixture(scope="module")
 def run(models, people) -> tuple[list[Step], list[TrackedFrame]]:
     """One run over all frames, as `track` makes it, with a look at each step; textures take their time."""
-    tracker, timeline = Tracker(models.texture, models.pose_predictor, QUIRKS), Timeline(QUIRKS.n_init)
+    tracker, delay = Tracker(models.texture, models.pose_predictor, QUIRKS), FrameDelay(QUIRKS.n_init)
     steps, frames = [], []
     for frame in people:
         ids_before = [t.track_id for t in tracker.tracks]
-        association = tracker.update(frame)
+        states = tracker.update(frame)
         table = [
             [t.track_id, 2 if t.confirmed else 1, t.hits, t.age, t.time_since_update] for t in tracker.tracks
         ]
-        steps.append(Step(ids_before=ids_before, association=association, table=table))
-        frames += timeline.add(frame, tracker.tracks)
-    return steps, [*frames, *timeline.flush()]
+        steps.append(Step(ids_before=ids_before, association=tracker.last, table=table))
+        frames += delay.add(frame, states)
+    return steps, [*frames, *delay.flush()]
 
 
 def test_cameras_and_joints_are_the_official_ones(people, golden):
     """Location vectors of all people: 2-D joints within 2e-6, camera x and y within 1e-5, z within 1e-3."""
     expected = golden("e2e")["feat_loca"]
-    found = np.stack([person.location_vector for frame in people for person in frame.people])
+    found = np.concatenate([location_vectors(frame.people) for frame in people])
 
     np.testing.assert_allclose(found[:, :90], expected[:, :90], atol=2e-6)
     np.testing.assert_allclose(found[:, 90:92], expected[:, 90:92], atol=1e-5)
@@ -131,39 +122,32 @@ def test_the_frames_hold_the_official_people(run, golden):
     data, expected_frames = golden("e2e"), golden("e2e_output.json")
     frames = expected_frames if isinstance(expected_frames, list) else list(expected_frames.values())
     for index, (expected, frame) in enumerate(zip(frames, run[1], strict=True)):
-        persons: list[Person] = [p.person for p in frame.people]
+        people = frame.people
 
-        assert expected["tid"] == [p.track_id for p in frame.people]
-        assert expected["tracked_time"] == [p.frames_since_seen for p in frame.people]
-        assert expected["tracked_ids"] == [p.track_id for p in frame.people if p.state == "tracked"]
-        assert expected["extra_data"] == [p.detection_index for p in persons]
-        assert expected["mask"] == [p.mask_rle for p in persons]
-        assert expected["conf"] == pytest.approx([p.score for p in persons], abs=1e-6)
-        assert expected["scale"] == pytest.approx([p.scale_px / WIDTH for p in persons], abs=1e-6)
-        if not persons:
+        assert expected["tid"] == people.track_ids.tolist()
+        assert expected["tracked_time"] == people.frames_since_seen.tolist()
+        assert expected["tracked_ids"] == people.track_ids[people.measured].tolist()
+        assert expected["extra_data"] == people.detection_index.tolist()
+        assert expected["mask"] == list(people.mask_rle)
+        assert expected["conf"] == pytest.approx(people.scores.tolist(), abs=1e-6)
+        assert expected["scale"] == pytest.approx((people.scale_px / WIDTH).tolist(), abs=1e-6)
+        if not len(people):
             continue
         golden_of = lambda name, i=index: data[f"f{i:02d}_{name}"]  # noqa: E731 - a key, shortened
-        boxes = np.stack([p.bbox_xyxy for p in persons])
+        boxes = people.bbox_xyxy
         np.testing.assert_array_equal(boxes[:, :2], golden_of("bbox")[:, :2])
         np.testing.assert_array_equal(boxes[:, 2:] - boxes[:, :2], golden_of("bbox")[:, 2:])
-        for name, tolerance in {
-            "camera": 1e-3,
-            "camera_bbox": 2e-5,
-            "3d_joints": 2e-5,
-            "2d_joints": 2e-5,
-        }.items():
-            ours = {
-                "camera": "cam_t",
-                "camera_bbox": "crop_cam",
-                "3d_joints": "joints_3d",
-                "2d_joints": "joints_2d",
-            }
-            found = np.stack([getattr(p, ours[name]).reshape(golden_of(name).shape[1:]) for p in persons])
-            np.testing.assert_allclose(found, golden_of(name), atol=tolerance)
-        np.testing.assert_allclose(np.stack([p.center_px for p in persons]), golden_of("center"), atol=1e-4)
-        for name in ("global_orient", "body_pose", "betas"):
-            found = np.stack([getattr(p, name) for p in persons])
-            np.testing.assert_allclose(found, golden_of(name), atol=2e-5)
+        for name, found, tolerance in (
+            ("camera", people.cam_t, 1e-3),
+            ("camera_bbox", people.crop_cam, 2e-5),
+            ("3d_joints", phalp_joints_3d(people), 2e-5),
+            ("2d_joints", people.joints_2d, 2e-5),
+            ("center", people.center_px, 1e-4),
+            ("global_orient", people.global_orient, 2e-5),
+            ("body_pose", people.body_pose, 2e-5),
+            ("betas", people.betas, 2e-5),
+        ):
+            np.testing.assert_allclose(found.reshape(golden_of(name).shape), golden_of(name), atol=tolerance)
 
 
 def test_a_second_job_is_not_touched_by_the_first(models, people, run):
@@ -172,4 +156,4 @@ def test_a_second_job_is_not_touched_by_the_first(models, people, run):
 
     assert len(again) == 10
     for one, other in list(zip(run[1], again, strict=False))[: 10 - QUIRKS.n_init]:  # the rest lacks a future
-        assert [p.track_id for p in one.people] == [p.track_id for p in other.people]
+        assert one.people.track_ids.tolist() == other.people.track_ids.tolist()

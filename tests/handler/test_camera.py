@@ -15,31 +15,31 @@ from handler.camera import (
     project,
     project_to_canvas,
 )
-from handler.people.person import location_vectors, people_from_image, pose_vectors
-from model_cache.interfaces import PeopleInImage
+from handler.people.perceive import place
+from handler.vectors import location_vectors, phalp_joints_3d, pose_vectors
+from model_cache.interfaces import People
 
 SIDES = st.integers(64, 4096)
 CAMERAS = st.tuples(st.floats(0.3, 1.5), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
 
 
-def _image(**fields) -> PeopleInImage:
+def _image(**fields) -> People:
     """People with the given fields, the rest made up."""
     num = len(fields["crop_cam"])
     made_up = {
         "detection_index": np.arange(num),
         "bbox_xyxy": np.zeros((num, 4), np.float32),
         "scores": np.ones(num, np.float32),
-        "global_orient": np.zeros((num, 1, 3, 3), np.float32),
-        "body_pose": np.zeros((num, 23, 3, 3), np.float32),
+        "rotations": np.zeros((num, 24, 3, 3), np.float32),
         "betas": np.zeros((num, 10), np.float32),
         "joints_3d": np.zeros((num, 44, 3), np.float32),
         "smpl_joints_3d": np.zeros((num, 24, 3), np.float32),
         "textures": (object(),) * num,
     }
-    return PeopleInImage(**(made_up | fields))
+    return People(**(made_up | fields))
 
 
-def test_people_from_image_has_the_golden_3d_parameters(golden):
+def test_placed_people_have_the_golden_3d_parameters(golden):
     """Cameras, joints, pose and location vectors are PHALP's `get_3d_parameters`."""
     data = golden("get3d")
     for row, (height, width) in enumerate(data["sizes_hw"].tolist()):
@@ -49,32 +49,32 @@ def test_people_from_image_has_the_golden_3d_parameters(golden):
             bbox_padded_xyxy=np.concatenate(
                 [data["center_pad"][one] - half, data["center_pad"][one] + half], 1
             ),
-            global_orient=data["global_orient"][one],
-            body_pose=data["body_pose"][one],
+            rotations=np.concatenate([data["global_orient"][one], data["body_pose"][one]], axis=1),
             betas=data["betas"][one],
             crop_cam=data["pred_cam"][one],
             joints_3d=data["joints45"][one, :44],
         )
-        (person,) = people_from_image(image, width, height)
+        people = place(image, width, height)
 
-        np.testing.assert_allclose(person.cam_t[:2], data["camera"][row, :2], atol=2e-5)
-        np.testing.assert_allclose(person.cam_t[2], data["camera"][row, 2], atol=5e-4)
-        np.testing.assert_array_equal(person.joints_3d, data["joints45"][row])
-        np.testing.assert_allclose(person.joints_2d.ravel(), data["joints_2d_norm"][row], atol=2e-6)
-        np.testing.assert_allclose(person.joints_2d * 256, data["joints_2d_canvas"][row], atol=5e-4)
-        location, pose = location_vectors([person])[0], pose_vectors([person])[0]
+        np.testing.assert_allclose(people.cam_t[0, :2], data["camera"][row, :2], atol=2e-5)
+        np.testing.assert_allclose(people.cam_t[0, 2], data["camera"][row, 2], atol=5e-4)
+        np.testing.assert_array_equal(phalp_joints_3d(people), data["joints45"][one])
+        np.testing.assert_allclose(people.joints_2d.ravel(), data["joints_2d_norm"][row], atol=2e-6)
+        np.testing.assert_allclose(people.joints_2d[0] * 256, data["joints_2d_canvas"][row], atol=5e-4)
+        location, pose = location_vectors(people)[0], pose_vectors(people)[0]
         np.testing.assert_allclose(location[:90], data["loca"][row, :90], atol=2e-6)
         np.testing.assert_allclose(location[90:], data["loca"][row, 90:], atol=5e-4)
         np.testing.assert_allclose(pose, data["pose_vector"][row], atol=3e-6)
 
 
-def test_people_from_image_takes_an_image_without_people():
+def test_an_image_without_people_is_placed_too():
     """Nobody in, nobody out."""
     image = _image(crop_cam=np.empty((0, 3), np.float32), bbox_padded_xyxy=np.empty((0, 4), np.float32))
 
-    assert people_from_image(image, 640, 480) == ()
-    assert pose_vectors([]).shape == (0, 229)
-    assert location_vectors([]).shape == (0, 99)
+    people = place(image, 640, 480)
+
+    assert pose_vectors(people).shape == (0, 229)
+    assert location_vectors(people).shape == (0, 99)
 
 
 @given(width=SIDES, height=SIDES, cam=CAMERAS, data=st.data())

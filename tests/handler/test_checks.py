@@ -133,7 +133,7 @@ def perceive_frame_by_frame(folder: Path) -> Task:
     def run(check: Check) -> object:
         return list(
             perceive(
-                ((frame, False) for frame in pictures(walk(8))),
+                pictures(walk(8)),
                 FakePerception(before=too_many),
                 PerceptionOptions(),
                 batch_frames=8,

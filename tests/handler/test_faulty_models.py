@@ -9,7 +9,7 @@ import pytest
 
 from handler import pipeline
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.interfaces import PeopleInImage
+from model_cache.interfaces import People
 from tests.fakes import FakeModels, FakePerception, FakePosePredictor
 from tests.handler.rig import NUM_FRAMES, SECRET, Rig, before_frame
 
@@ -30,7 +30,7 @@ def test_out_of_memory_once_loses_nothing(rig: Rig) -> None:
     assert rig.lines("oom-once") == rig.lines("oom-never")
 
 
-def nan_betas(index: int, found: PeopleInImage) -> PeopleInImage:
+def nan_betas(index: int, found: People) -> People:
     """A network that breaks down in frame 12."""
     return replace(found, betas=found.betas * np.float32("nan")) if index == 12 else found
 

@@ -8,7 +8,7 @@ import pytest
 from handler.fitness import Unfit, check_bucket, check_decoding, check_models, check_scratch, checks
 from handler.settings import BucketSettings
 from model_cache.errors import DeviceFault
-from model_cache.interfaces import PeopleInImage
+from model_cache.interfaces import People
 from tests.fakes import FakeBody, FakeModels, FakePerception
 from tests.handler.rig import local_settings
 
@@ -49,7 +49,7 @@ def test_a_perception_that_loses_a_frame_is_noticed() -> None:
     """A batch of two frames must give two answers."""
 
     class Losing(FakePerception):
-        def perceive(self, *arguments: object) -> list[PeopleInImage]:
+        def perceive(self, *arguments: object) -> list[People]:
             return super().perceive(*arguments)[:1]  # type: ignore[arg-type]
 
     with pytest.raises(Unfit, match="fewer images"):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from handler.ahead import Ahead
 from handler.context import JobControl
 from handler.errors import WorkerError
+from handler.read_ahead import ReadAhead
 from handler.scratch import LOCK_NAME, Scratch
 
 
@@ -66,7 +66,7 @@ class Item:
 
 def test_ahead_gives_the_same_items_in_order() -> None:
     """Running ahead changes nothing about what comes out."""
-    with Ahead(iter(range(1000)), depth=3, name="test") as ahead:
+    with ReadAhead(iter(range(1000)), depth=3, name="test") as ahead:
         assert list(ahead) == list(range(1000))
 
 
@@ -85,7 +85,7 @@ def test_ahead_is_bounded(depth: int) -> None:
             yield item
             del item
 
-    with Ahead(make(), depth=depth, name="test") as ahead:
+    with ReadAhead(make(), depth=depth, name="test") as ahead:
         for item in ahead:
             time.sleep(0.002)
             del item
@@ -103,7 +103,7 @@ def test_ahead_raises_where_the_items_are_taken() -> None:
         raise ValueError("broken")
 
     taken: list[int] = []
-    with Ahead(make(), depth=5, name="test") as ahead, pytest.raises(ValueError, match="broken"):
+    with ReadAhead(make(), depth=5, name="test") as ahead, pytest.raises(ValueError, match="broken"):
         taken.extend(ahead)
     assert taken == [1]
 
@@ -121,7 +121,7 @@ def test_ahead_closes_its_source_and_ends_its_thread_when_left_early() -> None:
             closed.set()
 
     before = threading.active_count()
-    with Ahead(make(), depth=2, name="test") as ahead:
+    with ReadAhead(make(), depth=2, name="test") as ahead:
         assert next(iter(ahead)) == 1
 
     assert closed.is_set()

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from handler.results.document import ResultDocument
-from handler.results.frame_document import FrameRecord, PersonRecord
-from handler.results.joints import JOINT_NAMES, PARENTS
-from handler.results.statistics import MAX_TRACKS
+from handler.results.document import JOINT_NAMES, PARENTS, FrameRecord, PersonRecord, ResultDocument
+from handler.results.statistics import MAX_SAMPLES, MAX_TRACKS
 from handler.results.store import CONTENT_TYPES
-from handler.results.track_record import MAX_SAMPLES
 from tests.handler.results.test_golden import FRAMES
 
 DOCS = Path(__file__).parents[2] / "docs"

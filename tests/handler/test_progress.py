@@ -7,6 +7,7 @@ import pytest
 from handler.job import ProgressMessage
 from handler.progress import ProgressPump, Report
 from handler.records import TrackedFrame
+from tests.handler.results.factories import make_frame
 
 WAIT_SECONDS = 30.0  # never waited in full unless something is broken
 
@@ -20,16 +21,7 @@ def message(frames_done: int) -> ProgressMessage:
 
 def frame(index: int) -> TrackedFrame:
     """An empty frame at 10 frames a second."""
-    return TrackedFrame(
-        frame_index=index,
-        source_index=index,
-        pts=index,
-        pts_seconds=index / 10,
-        width=64,
-        height=48,
-        people=(),
-        num_detected=0,
-    )
+    return make_frame(index, pts_seconds=index / 10)
 
 
 def test_pump_sends_in_order_and_always_the_newest_at_the_end() -> None:
@@ -183,7 +175,7 @@ def test_report_counts_frames_as_they_are_taken() -> None:
 
     frames = list(report.count((frame(index) for index in range(4)), 8))
 
-    assert [one.frame_index for one in frames] == [0, 1, 2, 3]
+    assert [one.info.frame_index for one in frames] == [0, 1, 2, 3]
     assert [one.frames_done for one in messages] == [0, 1, 2, 3, 4]
     last = messages[-1]
     assert (last.stage, last.frames_total, last.time_s, last.fps, last.eta_s) == ("track", 8, 0.3, 1.0, 4.0)

@@ -10,7 +10,7 @@ import torch
 from handler.context import JobControl
 from handler.errors import WorkerError
 from handler.progress import Report
-from model_cache.interfaces import BringsTracker, Models, ModelsDescription
+from model_cache.interfaces import Models, ModelsDescription
 from model_cache.upstream.load import UpstreamModels
 from model_cache.upstream.perception import UpstreamPerception
 from model_cache.upstream.shims import Official
@@ -73,7 +73,6 @@ def test_job_gives_the_same_people_progress_and_reply(rig: Rig) -> None:
     rig.progress.clear()
     models = engine(ColourModel())
     assert isinstance(models, Models)
-    assert isinstance(models, BringsTracker)
     rig.models = models
 
     theirs = rig.run(rig.job("theirs"))

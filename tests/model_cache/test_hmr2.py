@@ -1,7 +1,6 @@
 """HMR2 against the official packages, in float32 and with its backbone in bf16, and its batches."""
 
 from dataclasses import fields
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from model_cache.networks.decoder import BodyParameters
 from model_cache.networks.device import exact_float32
 from model_cache.networks.hmr2 import BodyEstimator, BodyRegressor, crop_translation
 from model_cache.store.load import load_body, load_hmr2
-from tests.hmr2_inputs import crop_keypoints, normalised
+from tests.hmr2_inputs import keypoints_2d, normalised, project_to_crop
 
 PLAIN = {
     "global_orient": "global_orient",
@@ -61,9 +60,9 @@ def test_tiny_hmr2_gives_the_official_numbers(golden, official_tiny_store, crops
     people = BodyEstimator(hmr2, load_body(official_tiny_store / "smpl.safetensors", device))(
         crops.to(device)
     )
-    close(torch.from_numpy(crop_keypoints(people)), expected["keypoints_2d"], 2e-6)
     for official, ours in PLAIN.items():
         close(getattr(people, ours), expected[official], 2e-6)
+    close(keypoints_2d(people), expected["keypoints_2d"], 2e-6)
     close(people.vertices[:, ::10], expected["vertices_sub"], 2e-6)
     close(people.crop_cam_t[:, :2], expected["pred_cam_t"][:, :2], 2e-6)
     close(people.crop_cam_t[:, 2], expected["pred_cam_t"][:, 2], 1e-4)
@@ -122,14 +121,13 @@ def test_a_regressor_that_gives_other_shapes_is_named(body, crops, unchecked_typ
 
 def test_person_of_scale_one_projects_into_the_crop():
     """A body of two metres at s = 1 spans the crop, and its origin lands at (tx, ty) / 2 from the middle."""
-    points = torch.zeros(1, 44, 3)
-    points[0, 1:3, 1] = torch.tensor([1.0, -1.0])
-    for camera, expected in (
-        ([1.0, 0.0, 0.0], [[0.0, 0.0], [0.0, 0.5], [0.0, -0.5]]),
-        ([1.0, 0.2, -0.1], [[0.1, -0.05]]),
-    ):
-        people = SimpleNamespace(joints_3d=points, crop_cam_t=crop_translation(torch.tensor([camera])))
-        np.testing.assert_allclose(crop_keypoints(people)[0, : len(expected)], expected, atol=1e-6)
+    points = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0]]])
+    centred = project_to_crop(points, crop_translation(torch.tensor([[1.0, 0.0, 0.0]])))
+    torch.testing.assert_close(
+        centred, torch.tensor([[[0.0, 0.0], [0.0, 0.5], [0.0, -0.5]]]), atol=1e-6, rtol=0
+    )
+    moved = project_to_crop(points[:, :1], crop_translation(torch.tensor([[1.0, 0.2, -0.1]])))
+    torch.testing.assert_close(moved, torch.tensor([[[0.1, -0.05]]]), atol=1e-6, rtol=0)
 
 
 def test_exact_float32_switches_tf32_off_and_back():
@@ -162,7 +160,7 @@ def test_bf16_stays_within_its_stated_tolerance(bf16_people, golden):
     error = np.abs(bf16_people.joints_3d.numpy() - expected["keypoints_3d"]).max()
     assert 1e-5 < error < JOINTS
     np.testing.assert_allclose(bf16_people.betas.numpy(), expected["betas"], atol=BETAS, rtol=0)
-    np.testing.assert_allclose(crop_keypoints(bf16_people), expected["keypoints_2d"], atol=KEYPOINTS, rtol=0)
+    np.testing.assert_allclose(keypoints_2d(bf16_people), expected["keypoints_2d"], atol=KEYPOINTS, rtol=0)
     np.testing.assert_allclose(
         bf16_people.crop_cam_t[:, 2].numpy(), expected["pred_cam_t"][:, 2], atol=0, rtol=DEPTH
     )

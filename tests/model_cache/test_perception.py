@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.interfaces import PeopleInImage, PerceptionOptions
+from model_cache.interfaces import People, PerceptionOptions
 from model_cache.load import load_uv_map
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import Detector, ReplayDetector
@@ -36,7 +36,6 @@ def build(store, detector, *, regressor=None, max_crops: int = 32, device: str =
         detector=detector,
         bodies=BodyEstimator(regressor or load_hmr2(store, where), body, largest_batch=max_crops),
         sampler=TextureSampler(uv_map=load_uv_map(store), faces=body.faces, device=where),
-        appearance=AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(where),
         device=where,
         max_crops=max_crops,
     )
@@ -48,16 +47,16 @@ def perception(official_tiny_store, clip) -> NativePerception:
     return build(official_tiny_store, ReplayDetector(clip[1]))
 
 
-OPTIONS = PerceptionOptions(masks=True, appearance=True)
+OPTIONS = PerceptionOptions(masks=True)
 
 
 @pytest.fixture(scope="module")
-def perceived(perception, clip) -> list[PeopleInImage]:
+def perceived(perception, clip) -> list[People]:
     """The golden clip's people, in batches of seven frames."""
     return in_batches(perception, clip[0], 7)
 
 
-def in_batches(perception, frames, size: int, options=OPTIONS) -> list[PeopleInImage]:
+def in_batches(perception, frames, size: int, options=OPTIONS) -> list[People]:
     """All frames through perception, so many at a time."""
     people = []
     for start in range(0, len(frames), size):
@@ -66,7 +65,7 @@ def in_batches(perception, frames, size: int, options=OPTIONS) -> list[PeopleInI
     return people
 
 
-def stacked(people: list[PeopleInImage], name: str) -> np.ndarray:
+def stacked(people: list[People], name: str) -> np.ndarray:
     """One field of all people of all frames."""
     return np.concatenate([getattr(image, name) for image in people])
 
@@ -82,9 +81,8 @@ def test_perception_finds_the_golden_people(perceived, clip):
 def test_perception_gives_the_golden_poses(perceived, clip):
     """Rotations and shapes are the official ones within 2e-5."""
     pose = clip[2]["feat_pose"]
-    rotations = np.concatenate([stacked(perceived, "global_orient"), stacked(perceived, "body_pose")], axis=1)
 
-    np.testing.assert_allclose(rotations.reshape(-1, 216), pose[:, :216], atol=2e-5)
+    np.testing.assert_allclose(stacked(perceived, "rotations").reshape(-1, 216), pose[:, :216], atol=2e-5)
     np.testing.assert_allclose(stacked(perceived, "betas"), pose[:, 216:226], atol=2e-5)
 
 
@@ -100,10 +98,12 @@ def test_perception_gives_the_golden_textures(perceived, clip):
     assert np.abs(np.where(both, textures[:, :3, 4::8, 4::8] - colours, 0)).max() <= 2e-3
 
 
-def test_perception_gives_the_golden_appearance(perceived, clip):
+def test_golden_textures_give_the_golden_appearance(perceived, clip, official_tiny_store):
     """Appearance vectors lie within 6 % of the official ones (texels at the verge of sight flip)."""
+    encoder = AppearanceEncoder.from_state(read_tensors(official_tiny_store, "appearance"))
+    textures = torch.stack([t.texels for image in perceived for t in image.textures])
     expected = clip[2]["feat_appe"]
-    off = np.linalg.norm(stacked(perceived, "appearance") - expected, axis=1)
+    off = np.linalg.norm(encoder(textures).numpy() - expected, axis=1)
 
     assert (off / np.linalg.norm(expected, axis=1)).max() <= 0.06
 
@@ -114,7 +114,7 @@ def test_batches_change_nothing(perception, perceived, clip):
 
     for name in ("bbox_xyxy", "scores", "detection_index", "bbox_padded_xyxy"):
         assert np.array_equal(stacked(perceived[:5], name), stacked(alone, name))
-    for name in ("global_orient", "body_pose", "betas", "crop_cam", "joints_3d", "smpl_joints_3d"):
+    for name in ("rotations", "betas", "crop_cam", "joints_3d", "smpl_joints_3d"):
         np.testing.assert_allclose(stacked(perceived[:5], name), stacked(alone, name), atol=5e-6)
     assert [image.mask_rle for image in perceived[:5]] == [image.mask_rle for image in alone]
 
@@ -130,11 +130,10 @@ def test_small_crop_batches_change_nothing(official_tiny_store, perceived, clip)
 
 
 def test_unwanted_outputs_are_left_out(perception, clip):
-    """Without being asked, perception gives neither masks nor appearance vectors."""
+    """Without being asked, perception gives no masks."""
     image = perception.perceive([clip[0][0]], [0], PerceptionOptions())[0]
 
     assert image.mask_rle is None
-    assert image.appearance is None
 
 
 @pytest.mark.parametrize(
@@ -242,6 +241,6 @@ def test_the_gpu_gives_what_the_cpu_gives(official_tiny_store, perceived, clip):
 
     people = in_batches(gpu, clip[0], 7)
 
-    for name in ("global_orient", "body_pose", "betas", "crop_cam", "joints_3d"):
+    for name in ("rotations", "betas", "crop_cam", "joints_3d"):
         np.testing.assert_allclose(stacked(perceived, name), stacked(people, name), atol=5e-5)
     assert [image.mask_rle for image in perceived] == [image.mask_rle for image in people]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from handler.records import PeopleInFrame, Person
+from handler.records import PeopleInFrame, PlacedPeople
+from tests.handler.results.factories import make_info
 
 
 @dataclass(frozen=True)
@@ -58,42 +59,36 @@ def person_of(
     index: int,
     texture: object,
     **more: Any,
-) -> Person:
-    """The person whose pose and location vectors are the given ones."""
+) -> PlacedPeople:
+    """One person, whose pose and location vectors are the given ones."""
     x, y, w, h = bbox_xywh
     fields: dict[str, Any] = {
         "detection_index": index,
-        "bbox_xyxy": np.array([x, y, x + w, y + h], np.float32),
-        "score": float(score),
-        "global_orient": pose[:9].reshape(1, 3, 3),
-        "body_pose": pose[9:216].reshape(23, 3, 3),
+        "bbox_xyxy": [x, y, x + w, y + h],
+        "bbox_padded_xyxy": [x, y, x + w, y + h],
+        "scores": score,
+        "rotations": pose[:216].reshape(24, 3, 3),
         "betas": pose[216:226],
-        "crop_cam": np.array([1, 0, 0], np.float32),
-        "center_px": np.array([x + w / 2, y + h / 2], np.float32),
-        "scale_px": float(max(w, h)),
+        "crop_cam": [1, 0, 0],
+        "center_px": [x + w / 2, y + h / 2],
+        "scale_px": max(w, h),
         "cam_t": location[90:93],
-        "joints_3d": np.zeros((45, 3), np.float32),
+        "joints_3d": np.zeros((44, 3)),
         "joints_2d": location[:90].reshape(45, 2),
-        "smpl_joints_3d": np.zeros((24, 3), np.float32),
-        "texture": texture,
+        "smpl_joints_3d": np.zeros((24, 3)),
     }
-    return Person(**(fields | more))
+    columns = {name: np.array([value], np.float32) for name, value in (fields | more).items()}
+    columns["detection_index"] = columns["detection_index"].astype(np.int64)
+    return PlacedPeople(textures=(texture,), **columns)
 
 
 def frame_of(
-    index: int, people: Sequence[Person], *, width: int, height: int, shot: bool = False
+    index: int, people: Sequence[PlacedPeople], *, width: int, height: int, shot: bool = False
 ) -> PeopleInFrame:
     """A frame with the given people."""
-    return PeopleInFrame(
-        frame_index=index,
-        source_index=index,
-        pts=index * 512,
-        pts_seconds=index / 30,
-        width=width,
-        height=height,
-        people=tuple(people),
-        shot=shot,
-    )
+    somebody = person_of(np.zeros(229), np.zeros(99), bbox_xywh=np.ones(4), score=1, index=0, texture=None)
+    info = make_info(index, width=width, height=height, shot=shot)
+    return PeopleInFrame(info=info, people=PlacedPeople.concat([somebody.take([]), *people]))
 
 
 def golden_frames(data: dict[str, ndarray]) -> Iterator[PeopleInFrame]:

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from handler.job import TrackingOptions
-from handler.people.follow import follow, tracker_options
-from handler.people.track import track
+from handler.people.track import follow, track, tracker_options
 from handler.records import PeopleInFrame, TrackedFrame
 from model_cache.interfaces import Texture, TrackState
 from tests.fakes import FakePosePredictor, FakeTexture, FakeTextureModel
-from tests.handler.people.worlds import time_of, world
+from tests.handler.people.worlds import times_of, world
 
 POSE, LOCATION = np.ones(229, np.float32), np.ones(99, np.float32)
 
@@ -55,55 +54,56 @@ def test_records_are_those_of_our_own_tracker():
 
     own = track(world(present), FakeTextureModel(), FakePosePredictor(), options)
 
-    def facts(frames: Iterator[TrackedFrame]) -> list[list[tuple[object, ...]]]:
-        return [
-            [(p.track_id, p.state, p.frames_since_seen, p.back_filled, time_of(p.person)) for p in f.people]
-            for f in frames
-        ]
+    def facts(frames: Iterator[TrackedFrame]) -> list[tuple[list[int], ...]]:
+        people = [frame.people for frame in frames]
+        return [(p.track_ids.tolist(), p.frames_since_seen.tolist(), times_of(p)) for p in people]
 
     assert facts(iter(followed(present))) == facts(own)
 
 
 def test_first_measurements_land_in_their_own_frames():
-    """A track is reported from its first frame on once it is confirmed, marked as filled in later."""
+    """A track is reported from its first frame on once it is confirmed."""
     frames = followed([[0]] * 4)
 
-    assert [f.people[0].track_id for f in frames] == [1, 1, 1, 1]
-    assert [f.people[0].back_filled for f in frames] == [True, True, False, False]
-    assert [time_of(f.people[0].person) for f in frames] == [0, 1, 2, 3]
+    assert [frame.people.track_ids.tolist() for frame in frames] == [[1]] * 4
+    assert [times_of(frame.people) for frame in frames] == [[0], [1], [2], [3]]
 
 
 def test_a_lost_person_is_marked_and_expected():
     """It carries its last measurement and what the engine expected, never a texture."""
-    last = followed([[0]] * 3 + [[]] * 2)[-1].people[0]
+    last = followed([[0]] * 3 + [[]] * 2)[-1].people
 
-    assert (last.state, last.frames_since_seen) == ("predicted", 2)
-    assert last.prediction is not None
-    np.testing.assert_array_equal(last.prediction.pose_vector, POSE)
-    assert last.person.texture is None
+    assert (last.frames_since_seen.tolist(), times_of(last)) == ([2], [2])
+    np.testing.assert_array_equal(last.poses, POSE[None])
+    assert last.textures is None
+
+
+def test_a_tentative_person_who_was_missed_begins_anew():
+    """Only measurements in a row are reported in earlier frames, should an engine keep tentative tracks."""
+    frames = followed([[0], [], [0], [0]])
+
+    assert [times_of(frame.people) for frame in frames] == [[], [], [2], [3]]
 
 
 def test_expectations_are_always_finite():
     """Where the engine expects a place that is no number, the last one seen stands in."""
     frames = followed([[0]] * 3 + [[]], location=np.full(99, np.nan, np.float32))
-    prediction = frames[-1].people[0].prediction
 
-    assert prediction is not None
-    assert np.isfinite(prediction.location_vector).all()
+    assert np.isfinite(frames[-1].people.locations).all()
 
 
 def test_one_measurement_can_confirm():
     """With `n_init` 1 nothing is lost and nothing is held back."""
     frames: list[TrackedFrame] = followed([[0], [0]], n_init=1)
 
-    assert [[p.track_id for p in f.people] for f in frames] == [[1], [1]]
+    assert [frame.people.track_ids.tolist() for frame in frames] == [[1], [1]]
 
 
 def test_frames_without_people_are_frames_too():
     """One frame out per frame in, whatever is in it."""
     frames = followed([[], [], [0], []])
 
-    assert [f.frame_index for f in frames] == [0, 1, 2, 3]
+    assert [frame.info.frame_index for frame in frames] == [0, 1, 2, 3]
 
 
 def test_options_reach_the_engine():

@@ -11,11 +11,13 @@ from scenedetect import AdaptiveDetector, detect
 
 from handler.people.shots import WINDOW, detect_shots
 from handler.records import Frame
+from tests.handler.results.factories import make_info
 
 
 def _frames(images: list[ndarray]) -> Iterator[Frame]:
     for index, image in enumerate(images):
-        yield Frame(frame_index=index, source_index=index, pts=index, pts_seconds=index / 25, image_bgr=image)
+        info = make_info(index, width=image.shape[1], height=image.shape[0])
+        yield Frame(info=info, image_bgr=image)
 
 
 def _clip(seed: int, shots: list[int], size: tuple[int, int], motion: int = 3) -> list[ndarray]:
@@ -44,7 +46,7 @@ def _write_lossless(images: list[ndarray], path: Path) -> None:
 
 
 def _cuts(images: list[ndarray]) -> list[int]:
-    return [frame.frame_index for frame, is_cut in detect_shots(_frames(images)) if is_cut]
+    return [frame.info.frame_index for frame in detect_shots(_frames(images)) if frame.info.shot]
 
 
 @pytest.mark.parametrize(
@@ -87,19 +89,19 @@ def test_detect_shots_looks_two_frames_ahead_and_loses_none():
             yield frame
 
     seen = []
-    for frame, _ in detect_shots(counted()):
-        seen.append(frame.frame_index)
+    for frame in detect_shots(counted()):
+        seen.append(frame.info.frame_index)
 
-        assert taken <= frame.frame_index + 1 + WINDOW
+        assert taken <= frame.info.frame_index + 1 + WINDOW
     assert list(range(60)) == seen
 
 
 @pytest.mark.parametrize("num", [0, 1, 2, 4, 5])
 def test_detect_shots_passes_short_videos_on(num):
     """A video too short for a decision has no cuts and all its frames."""
-    shots = list(detect_shots(_frames(_clip(2, [5], (48, 64))[:num])))
+    infos = [frame.info for frame in detect_shots(_frames(_clip(2, [5], (48, 64))[:num]))]
 
-    assert [(index, False) for index in range(num)] == [(frame.frame_index, cut) for frame, cut in shots]
+    assert [(index, False) for index in range(num)] == [(info.frame_index, info.shot) for info in infos]
 
 
 def test_detect_shots_survives_a_change_of_size():

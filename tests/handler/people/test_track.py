@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.job import TrackingOptions
-from handler.people.person import location_vectors, pose_vectors
-from handler.people.track import Tracker, track
-from handler.records import PeopleInFrame
+from handler.people.track import track
+from handler.people.tracker import Tracker
+from handler.vectors import DEPTH, ORIGIN_X, location_vectors, pose_vectors
 from tests.fakes import FakePosePredictor, FakeTextureModel
 from tests.handler.people.golden_tracks import frame_of
-from tests.handler.people.worlds import HEIGHT, WIDTH, person, time_of, world
+from tests.handler.people.worlds import HEIGHT, WIDTH, person, times_of, world
 
 PRESENCE = st.lists(st.lists(st.integers(0, 3), unique=True, max_size=4), max_size=24)
 
@@ -27,7 +27,8 @@ def run(frames, **options):
 
 def ids(frame, state="tracked"):
     """The identities of a frame in one state."""
-    return [one.track_id for one in frame.people if one.state == state]
+    people = frame.people
+    return people.track_ids[people.measured == (state == "tracked")].tolist()
 
 
 @given(
@@ -47,24 +48,21 @@ def test_track_keeps_its_promises(present, n_init, max_age, predict, quirks):
     frames = list(world(present))
     tracked = run(frames, n_init=n_init, max_age_track=max_age, predict=predict, upstream_quirks=quirks)
 
-    assert [frame.frame_index for frame in frames] == [frame.frame_index for frame in tracked]
+    assert [frame.info for frame in frames] == [frame.info for frame in tracked]
     assert [len(frame.people) for frame in frames] == [frame.num_detected for frame in tracked]
     for frame in tracked:
-        everybody = [one.track_id for one in frame.people]
-        assert len(set(everybody)) == len(everybody)
-        seen = [one for one in frame.people if one.state == "tracked"]
-        used = [one.person.detection_index for one in seen]
+        people, now = frame.people, frame.info.frame_index
+        assert len(set(people.track_ids.tolist())) == len(people)
+        used = people.detection_index[people.measured].tolist()
         assert len(set(used)) == len(used)
-        for one in frame.people:
-            assert one.person.texture is None
-            if one.state == "tracked":
-                assert frame.frame_index == time_of(one.person)
-                assert (one.frames_since_seen, one.prediction) == (0, None)
-            else:
-                assert frame.frame_index - one.frames_since_seen == time_of(one.person)
-                assert 1 <= one.frames_since_seen <= max_age
-                assert np.isfinite(one.prediction.pose_vector).all()
-                assert np.isfinite(one.prediction.location_vector).all()
+        assert people.textures is None
+        assert (now - people.frames_since_seen).tolist() == times_of(people)
+        assert ((people.frames_since_seen >= 0) & (people.frames_since_seen <= max_age)).all()
+        seen = people.take(np.flatnonzero(people.measured))
+        np.testing.assert_array_equal(pose_vectors(seen), seen.poses)
+        np.testing.assert_array_equal(location_vectors(seen), seen.locations)
+        assert np.isfinite(people.poses).all()
+        assert np.isfinite(people.locations).all()
 
 
 @given(first=PRESENCE, second=PRESENCE)
@@ -80,8 +78,8 @@ def test_a_job_knows_nothing_of_the_one_before(first, second):
     after = track_with_shared_models(second)
     alone = run(world(second))
 
-    assert [[(one.track_id, one.state) for one in frame.people] for frame in alone] == [
-        [(one.track_id, one.state) for one in frame.people] for frame in after
+    assert [(ids(frame), ids(frame, "predicted")) for frame in alone] == [
+        (ids(frame), ids(frame, "predicted")) for frame in after
     ]
 
 
@@ -90,7 +88,6 @@ def test_people_who_stay_keep_their_numbers():
     tracked = run(world([[0, 1, 2, 3, 4]] * 12))
 
     assert [{1, 2, 3, 4, 5}] * 12 == [set(ids(frame)) for frame in tracked]
-    assert [frame.people[0].back_filled for frame in tracked] == [True] * 4 + [False] * 8
 
 
 def test_a_person_seen_too_shortly_is_not_reported_and_uses_a_number_up():
@@ -156,13 +153,12 @@ def test_a_prediction_is_for_its_own_frame():
         for time in range(14)
     ]
     tracked = run(frames)
-    (lost,) = tracked[11].people
+    lost = tracked[11].people
 
-    assert lost.state == "predicted"
-    assert lost.frames_since_seen == 2
+    assert lost.frames_since_seen.tolist() == [2]
     # The ridge pulls the slope of 0.01 a frame down by 1.2 / 29.2 of itself.
     center, slope = 0.3 + 0.01 * 6, 0.01 * 28 / 29.2
-    np.testing.assert_allclose(lost.prediction.location_vector[88], center + slope * 5, rtol=1e-5)
+    np.testing.assert_allclose(lost.locations[:, ORIGIN_X], center + slope * 5, rtol=1e-5)
 
 
 def test_what_is_not_predicted_is_expected_as_last_seen():
@@ -173,15 +169,13 @@ def test_what_is_not_predicted_is_expected_as_last_seen():
             return super().predict_next(poses, *args, **kwargs) + np.float32(1)
 
     frames = list(world([[0]] * 8 + [[]] * 3))
-    (seen,) = frames[7].people
-    pose, location = pose_vectors([seen])[0], location_vectors([seen])[0]
+    pose, location = pose_vectors(frames[7].people), location_vectors(frames[7].people)
 
     for predict in ("TPL", "TP", "TL", "T"):
         options = TrackingOptions(n_init=2, predict=predict)
         tracked = list(track(iter(frames), FakeTextureModel(), Moving(), options))
-        prediction = tracked[9].people[0].prediction
-        assert ("P" in predict) != np.array_equal(prediction.pose_vector, pose)
-        assert ("L" in predict) != np.array_equal(prediction.location_vector, location)
+        assert ("P" in predict) != np.array_equal(tracked[9].people.poses, pose)
+        assert ("L" in predict) != np.array_equal(tracked[9].people.locations, location)
 
 
 def test_a_shot_makes_old_places_forgotten():
@@ -192,7 +186,7 @@ def test_a_shot_makes_old_places_forgotten():
         for time in range(8):
             people = [person(0, time, x=0.3 + 0.01 * time)]
             tracker.update(frame_of(time, people, width=WIDTH, height=HEIGHT, shot=shot and time == 7))
-        expected[shot] = float(tracker.histories.expected_locations[0, 88])
+        expected[shot] = float(tracker.histories.expected_locations[0, ORIGIN_X])
 
     assert expected[True] == pytest.approx(0.37)
     assert expected[False] > 0.375
@@ -219,11 +213,11 @@ def test_a_depth_that_turns_negative_still_gives_finite_predictions():
     tracker = Tracker(FakeTextureModel(), FakePosePredictor(), TrackingOptions())
     for frame in frames[:6]:
         tracker.update(frame)
-    tracker.histories.locations[0, -1] = frames[6].people[0].location_vector
+    tracker.histories.locations[0, -1] = location_vectors(frames[6].people)[0]
     tracker.update(frame_of(6, [], width=WIDTH, height=HEIGHT))
 
     assert np.isfinite(tracker.histories.expected_locations).all()
-    assert tracker.histories.expected_locations[0, 92] == -50.0
+    assert tracker.histories.expected_locations[0, DEPTH] == -50.0
 
 
 @pytest.mark.usefixtures("unchecked_types")
@@ -283,10 +277,9 @@ def test_one_texture_is_kept_per_live_track():
 
     def watched(frames):
         for frame in frames:
-            handles = [Handle(one.texture.colour) for one in frame.people]
+            handles = tuple(Handle(texture.colour) for texture in frame.people.textures)
             alive.update(handles)
-            people = (replace(one, texture=handle) for one, handle in zip(frame.people, handles, strict=True))
-            frame = replace(frame, people=tuple(people))
+            frame = replace(frame, people=replace(frame.people, textures=handles))
             del handles
             yield frame
 
@@ -325,10 +318,29 @@ def test_memory_does_not_grow_with_the_video():
 
 def test_people_without_textures_are_a_mistake_of_the_caller():
     """A person whose texture was already taken cannot be tracked again."""
-    bare = replace(person(0, 0), texture=None)
-    frame = PeopleInFrame(
-        frame_index=0, source_index=0, pts=0, pts_seconds=0.0, width=WIDTH, height=HEIGHT, people=(bare,)
-    )
+    (frame,) = world([[0]])
+    bare = replace(frame, people=replace(frame.people, textures=None))
 
     with pytest.raises(ValueError, match="textures"):
-        run([frame])
+        run([bare])
+
+
+def test_a_lost_person_keeps_no_batch_alive():
+    """Of the frame that a person was last seen in, only that person's row is kept."""
+    frames = world([[0, 1]] * 6 + [[1]] * 8)
+    batches = []
+
+    def in_batches():
+        for frame in frames:
+            batch = np.concatenate([frame.people.betas] * 100)
+            batches.append(weakref.ref(batch))
+            yield replace(frame, people=replace(frame.people, betas=batch[: len(frame.people)]))
+            del batch
+
+    tracked = track(in_batches(), FakeTextureModel(), FakePosePredictor(), TrackingOptions(n_init=2))
+    num_lost = 0
+    for frame in tracked:
+        assert sum(batch() is not None for batch in batches) <= 4  # of the frames still held or handed on
+        num_lost += ids(frame, "predicted") == [1]
+
+    assert num_lost == 8

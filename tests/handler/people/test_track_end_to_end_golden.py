@@ -9,9 +9,9 @@ import pytest
 
 from handler.job import TrackingOptions
 from handler.people.association import TEXTURE_WEIGHT, cost_factors
-from handler.people.person import location_vectors, pose_vectors
-from handler.people.timeline import Timeline
-from handler.people.track import Tracker
+from handler.people.track import FrameDelay
+from handler.people.tracker import Tracker
+from handler.vectors import location_vectors, pose_vectors
 from model_cache.networks.crops import pad_boxes
 from tests.handler.people.golden_tracks import frame_of, person_of
 
@@ -36,7 +36,7 @@ class RecoveredTextures:
             pose_vectors(people),
             location_vectors(people),
         )
-        cost = self.data[f"f{self.frame.frame_index:02d}_cost"]
+        cost = self.data[f"f{self.frame.info.frame_index:02d}_cost"]
         rest = (pose * place)[pairs[:, 0], pairs[:, 1]]
         cost = cost[pairs[:, 0], pairs[:, 1]]
         return np.where(cost < 100, (cost / rest - 1) / TEXTURE_WEIGHT, 1e6)
@@ -85,11 +85,11 @@ def test_tracking_gives_the_official_end_to_end_output(golden, pose_predictor_of
     tracker = textures.tracker = Tracker(
         textures, pose_predictor_of("tiny"), TrackingOptions(upstream_quirks=True)
     )
-    timeline, frames = Timeline(5), []
+    delay, frames = FrameDelay(5), []
     for textures.frame in _frames(data):
-        prefix = f"f{textures.frame.frame_index:02d}_"
+        prefix = f"f{textures.frame.info.frame_index:02d}_"
         assert data[prefix + "ids_before"].tolist() == [one.track_id for one in tracker.tracks]
-        association = tracker.update(textures.frame)
+        states, association = tracker.update(textures.frame), tracker.last
         if data[prefix + "cost"].ndim:
             np.testing.assert_allclose(association.cost, data[prefix + "cost"], rtol=1e-9)
         np.testing.assert_array_equal(data[prefix + "matches"], association.matches)
@@ -97,8 +97,8 @@ def test_tracking_gives_the_official_end_to_end_output(golden, pose_predictor_of
             [one.track_id, 2 if one.confirmed else 1, one.hits, one.age, one.time_since_update]
             for one in tracker.tracks
         ]
-        frames += timeline.add(textures.frame, tracker.tracks)
-    frames += timeline.flush()
+        frames += delay.add(textures.frame, states)
+    frames += delay.flush()
 
     assert len(frames) == NUM_FRAMES
     for frame, expected in zip(frames, official.values(), strict=True):
@@ -106,26 +106,21 @@ def test_tracking_gives_the_official_end_to_end_output(golden, pose_predictor_of
 
 
 def _assert_same_output(frame, expected, data):
-    prefix = f"f{frame.frame_index:02d}_"
-    people = [one.person for one in frame.people]
-    seen = [one for one in frame.people if one.state == "tracked"]
-    assert expected["tid"] == [one.track_id for one in frame.people]
-    assert expected["tracked_ids"] == [one.track_id for one in seen]
-    assert expected["tracked_time"] == [one.frames_since_seen for one in frame.people]
-    assert expected["extra_data"] == [person.detection_index for person in people]
-    assert expected["conf"] == pytest.approx([person.score for person in people], abs=1e-7)
-    assert expected["scale"] == pytest.approx([person.scale_px / WIDTH for person in people], abs=1e-7)
-    if not people:
+    prefix = f"f{frame.info.frame_index:02d}_"
+    people = frame.people
+    assert expected["tid"] == people.track_ids.tolist()
+    assert expected["tracked_ids"] == people.track_ids[people.measured].tolist()
+    assert expected["tracked_time"] == people.frames_since_seen.tolist()
+    assert expected["extra_data"] == people.detection_index.tolist()
+    assert expected["conf"] == pytest.approx(people.scores.tolist(), abs=1e-7)
+    assert expected["scale"] == pytest.approx((people.scale_px / WIDTH).tolist(), abs=1e-7)
+    if not len(people):
         return
-
-    def stacked(name):
-        return np.stack([getattr(person, name) for person in people])
-
-    boxes = stacked("bbox_xyxy")
+    boxes = people.bbox_xyxy
     np.testing.assert_allclose(boxes[:, :2], data[prefix + "bbox"][:, :2])
     np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], data[prefix + "bbox"][:, 2:], atol=1e-4)
-    np.testing.assert_allclose(stacked("center_px"), data[prefix + "center"], atol=1e-4)
-    np.testing.assert_array_equal(stacked("cam_t"), data[prefix + "camera"])
-    np.testing.assert_array_equal(stacked("joints_2d").reshape(-1, 90), data[prefix + "2d_joints"])
+    np.testing.assert_allclose(people.center_px, data[prefix + "center"], atol=1e-4)
+    np.testing.assert_array_equal(people.cam_t, data[prefix + "camera"])
+    np.testing.assert_array_equal(people.joints_2d.reshape(-1, 90), data[prefix + "2d_joints"])
     for name in ("global_orient", "body_pose", "betas"):
-        np.testing.assert_array_equal(stacked(name), data[prefix + name])
+        np.testing.assert_array_equal(getattr(people, name), data[prefix + name])

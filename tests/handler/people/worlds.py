@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from handler.records import PeopleInFrame, Person
+from handler.records import PeopleInFrame, PlacedPeople
 from tests.fakes import FakeTexture
 from tests.handler.people.golden_tracks import frame_of, person_of
 
@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 1280, 720
 
 def person(
     identity: int, time: int, *, x: float | None = None, depth: float = 60.0, index: int = 0
-) -> Person:
+) -> PlacedPeople:
     """One person: pose and colour tell who, `betas[0]` the frame.
 
     Args:
@@ -40,9 +40,9 @@ def person(
     )
 
 
-def time_of(measured: Person) -> int:
-    """The frame in which a person was measured."""
-    return round(float(measured.betas[0]) * 1e4)
+def times_of(people: PlacedPeople) -> list[int]:
+    """The frames in which people were measured."""
+    return [round(beta * 1e4) for beta in people.betas[:, 0].tolist()]
 
 
 def world(present: Sequence[Sequence[int]], shots: Sequence[int] = ()) -> Iterator[PeopleInFrame]:

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handler.camera import canvas_translation, project_to_canvas
-from handler.records import Person, Prediction, TrackedFrame, TrackedPerson, VideoFacts
+from handler.records import FrameInfo, PlacedPeople, TrackedFrame, TrackedPeople, VideoFacts
+from handler.vectors import location_vectors, pose_vectors
 
 SIZE = (640, 480)
 UPRIGHT = np.diag([1, -1, -1]).astype(np.float32)  # a body that faces the camera: y up becomes y down
@@ -16,58 +17,59 @@ UPRIGHT = np.diag([1, -1, -1]).astype(np.float32)  # a body that faces the camer
 
 def make_person(
     seed: int = 0, *, center: tuple[float, float] = (300, 240), height: float = 200, **more
-) -> Person:
-    """A measured person of random pose and shape, its cameras consistent with its box."""
+) -> PlacedPeople:
+    """One measured person of random pose and shape, its cameras consistent with its box."""
     rng = np.random.default_rng(seed)
     pose = Rotation.from_rotvec(rng.normal(0, 0.2, (23, 3))).as_matrix().astype(np.float32)
     turn = Rotation.from_euler("y", rng.uniform(-1, 1)).as_matrix()
     crop_cam = np.array([[0.9, 0.02, -0.05]], np.float32)
-    middle = np.array([center], np.float32)
-    width_px, height_px = SIZE
-    cam_t = canvas_translation(crop_cam, middle, np.array([height], np.float32), width_px, height_px)[0]
-    joints = np.concatenate([rng.uniform(-0.9, 0.9, (44, 3)), np.zeros((1, 3))]).astype(np.float32)
+    middle, side = np.array([center], np.float32), np.array([height], np.float32)
+    cam_t = canvas_translation(crop_cam, middle, side, *SIZE)
+    joints = rng.uniform(-0.9, 0.9, (1, 44, 3)).astype(np.float32)
     half = np.array([height * 0.2, height * 0.45], np.float32)
     fields = {
-        "detection_index": seed,
-        "bbox_xyxy": np.concatenate([middle[0] - half, middle[0] + half]).astype(np.float32),
-        "score": 0.9,
-        "global_orient": (turn @ UPRIGHT).astype(np.float32)[None],
-        "body_pose": pose,
-        "betas": rng.normal(0, 0.5, 10).astype(np.float32),
-        "crop_cam": crop_cam[0],
-        "center_px": middle[0],
-        "scale_px": float(height),
+        "detection_index": np.array([seed]),
+        "bbox_xyxy": np.concatenate([middle - half, middle + half], axis=1),
+        "bbox_padded_xyxy": np.concatenate([middle - side / 2, middle + side / 2], axis=1),
+        "scores": np.array([0.9], np.float32),
+        "rotations": np.concatenate([(turn @ UPRIGHT).astype(np.float32)[None], pose])[None],
+        "betas": rng.normal(0, 0.5, (1, 10)).astype(np.float32),
+        "crop_cam": crop_cam,
+        "center_px": middle,
+        "scale_px": side,
         "cam_t": cam_t,
         "joints_3d": joints,
-        "joints_2d": project_to_canvas(joints[None], cam_t[None])[0],
-        "smpl_joints_3d": rng.uniform(-0.9, 0.9, (24, 3)).astype(np.float32),
+        "joints_2d": project_to_canvas(np.concatenate([joints, np.zeros((1, 1, 3))], axis=1), cam_t),
+        "smpl_joints_3d": rng.uniform(-0.9, 0.9, (1, 24, 3)).astype(np.float32),
+        "textures": None,
     }
-    return Person(**fields | more)
+    return PlacedPeople(**fields | more)
 
 
-def tracked(track_id: int, person: Person) -> TrackedPerson:
+def tracked(track_id: int, person: PlacedPeople) -> TrackedPeople:
     """The person, measured."""
-    return TrackedPerson(track_id=track_id, state="tracked", frames_since_seen=0, person=person)
+    return _identity(track_id, person, person, 0)
 
 
 def predicted(
-    track_id: int, person: Person, *, lost: int = 1, expected: Person | None = None
-) -> TrackedPerson:
+    track_id: int, person: PlacedPeople, *, lost: int = 1, expected: PlacedPeople | None = None
+) -> TrackedPeople:
     """The person, lost; expected where (and as) another one stands."""
-    expected = expected or person
-    location = expected.location_vector.copy()
-    location[88:90] = expected.joints_2d[44]
-    return TrackedPerson(
-        track_id=track_id,
-        state="predicted",
-        frames_since_seen=lost,
-        person=person,
-        prediction=Prediction(pose_vector=expected.pose_vector, location_vector=location),
+    return _identity(track_id, person, expected or person, lost)
+
+
+def _identity(track_id: int, person: PlacedPeople, expected: PlacedPeople, lost: int) -> TrackedPeople:
+    return TrackedPeople.extend(
+        person,
+        track_ids=np.array([track_id]),
+        frames_since_seen=np.array([lost]),
+        poses=pose_vectors(expected),
+        locations=location_vectors(expected),
     )
 
 
-def make_frame(index: int, *people: TrackedPerson, **more) -> TrackedFrame:
-    """A frame at 30 frames/s with these people."""
+def make_info(index: int, **more) -> FrameInfo:
+    """Which frame of a video of 30 frames/s."""
     fields = {
         "frame_index": index,
         "source_index": index,
@@ -75,15 +77,24 @@ def make_frame(index: int, *people: TrackedPerson, **more) -> TrackedFrame:
         "pts_seconds": index * 512 / 15360,
         "width": SIZE[0],
         "height": SIZE[1],
-        "people": people,
-        "num_detected": sum(person.state == "tracked" for person in people),
     }
-    return TrackedFrame(**fields | more)
+    return FrameInfo(**fields | more)
+
+
+def make_frame(index: int, *people: TrackedPeople, num_detected: int | None = None, **more) -> TrackedFrame:
+    """A frame at 30 frames/s with these people."""
+    together = TrackedPeople.concat(people or [tracked(1, make_person()).take([])])
+    measured = int(together.measured.sum())
+    return TrackedFrame(
+        info=make_info(index, **more),
+        people=together,
+        num_detected=measured if num_detected is None else num_detected,
+    )
 
 
 def walk(num_frames: int, *, num_people: int = 2, lose_every: int = 0) -> Iterator[TrackedFrame]:
     """People crossing the picture; with `lose_every`, person 1 is lost in every so many-th frame."""
-    last: dict[int, Person] = {}
+    last: dict[int, PlacedPeople] = {}
     for index in range(num_frames):
         people = []
         for i in range(num_people):
@@ -104,7 +115,6 @@ def make_facts(path: Path = Path("clip.mp4"), **more) -> VideoFacts:
         "path": path,
         "container": "mov,mp4,m4a,3gp,3g2,mj2",
         "codec": "h264",
-        "stream_index": 0,
         "width": SIZE[0],
         "height": SIZE[1],
         "rotation_degrees": 0,

@@ -13,9 +13,10 @@ from scipy.spatial.transform import Rotation
 from handler.camera import Intrinsics, assumed_intrinsics, canvas_to_pixels, known_intrinsics, project
 from handler.errors import ComputeError
 from handler.results.bodies import bodies_of
+from handler.results.document import FrameRecord
 from handler.results.encode import frame_line
-from handler.results.frame_document import FrameRecord
 from handler.results.rotations import axis_angle, rotation_matrices
+from handler.vectors import phalp_joints_3d
 from tests.fakes import FakeBody
 from tests.handler.results.factories import SIZE, make_frame, make_person, predicted, tracked, walk
 
@@ -57,8 +58,8 @@ def test_full_profile_keeps_every_bit():
     record = line_of(make_frame(0, tracked(1, person)), profile="full")["people"][0]
 
     assert np.array_equal(np.float32(record["smpl"]["body_pose"]), person.body_pose.ravel())
-    assert np.array_equal(np.float32(record["phalp"]["camera"]), person.cam_t)
-    assert np.array_equal(np.float32(record["phalp"]["3d_joints"]), person.joints_3d.ravel())
+    assert np.array_equal(np.float32(record["phalp"]["camera"]), person.cam_t[0])
+    assert np.array_equal(np.float32(record["phalp"]["3d_joints"]), phalp_joints_3d(person).ravel())
     assert record["phalp"]["scale"] == 200 / 640
 
 
@@ -78,7 +79,7 @@ def test_numbers_describe_the_same_body(seed, x, y, height):
     slack = 0.06 + 2e-4 * ASSUMED.fx / joints[:, 2].min()
     assert np.abs(pixels - np.array(record["joints_2d"]).reshape(24, 2)).max() < slack
     origin = project(np.array(record["smpl"]["transl"]), ASSUMED)
-    assert np.abs(origin - canvas_to_pixels(person.joints_2d[44], *SIZE)).max() < slack
+    assert np.abs(origin - canvas_to_pixels(person.joints_2d[0, 44], *SIZE)).max() < slack
 
 
 @given(fx=st.floats(200, 5000), ratio=st.floats(0.8, 1.2), cx=st.floats(0, 640), cy=st.floats(0, 480))
@@ -92,8 +93,8 @@ def test_known_camera_keeps_place_and_size(fx, ratio, cx, cy):
     body = bodies_of(frame, FakeBody(), camera)
 
     origin = project(body.transl[0].astype(np.float64), camera)
-    assert np.abs(origin - canvas_to_pixels(person.joints_2d[44], *SIZE)).max() < 0.02
-    before = ASSUMED.fx / person.cam_t[2]
+    assert np.abs(origin - canvas_to_pixels(person.joints_2d[0, 44], *SIZE)).max() < 0.02
+    before = ASSUMED.fx / person.cam_t[0, 2]
     assert math.isclose(math.sqrt(camera.fx * camera.fy) / body.transl[0, 2], before, rel_tol=1e-4)
 
 
@@ -128,13 +129,15 @@ def test_what_is_no_rotation_is_refused(matrix):
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("field", ["betas", "cam_t", "bbox_xyxy", "body_pose", "global_orient", "score"])
-def test_number_that_is_not_finite_is_refused(field, value, profile):
+@pytest.mark.parametrize(
+    ("field", "at"),
+    [("betas", 1), ("cam_t", 1), ("bbox_xyxy", 1), ("rotations", 1), ("rotations", 10), ("scores", 0)],
+)
+def test_number_that_is_not_finite_is_refused(field, at, value, profile):
     """A NaN or infinity from a model is a coded error in every profile, never a line."""
     person = make_person()
-    broken = value if field == "score" else getattr(person, field).copy()
-    if field != "score":
-        broken.flat[1] = value
+    broken = getattr(person, field).copy()
+    broken.flat[at] = value
     frame = make_frame(7, tracked(1, dataclasses.replace(person, **{field: broken})))
 
     with pytest.raises(ComputeError) as refused:
@@ -175,7 +178,7 @@ def test_lost_person_stands_where_the_tracker_expects_them():
 
 def test_lost_person_in_full_holds_phalps_stale_record():
     """`phalp` of a lost person is the last measurement with its age, as PHALP records it; no mask."""
-    last = make_person(1, mask_rle="abc")
+    last = make_person(1, mask_rle=("abc",))
     frame = make_frame(0, predicted(4, last, lost=3, expected=make_person(2)), tracked(5, last))
 
     lost, seen = line_of(frame, profile="full", masks=True)["people"]

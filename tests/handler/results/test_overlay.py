@@ -12,7 +12,7 @@ from handler.errors import WorkerError
 from handler.job import Options
 from handler.records import Frame
 from handler.results import painter
-from handler.results.marks import colour_of
+from handler.results.drawing import colour_of
 from handler.results.overlay import overlay
 from handler.results.painter import paint_bodies
 from handler.results.write import write
@@ -21,6 +21,7 @@ from tests.handler.results.factories import (
     UPRIGHT,
     make_facts,
     make_frame,
+    make_info,
     make_person,
     predicted,
     tracked,
@@ -42,16 +43,7 @@ def free_body():
 def pictures(tracked_frames, size=(640, 480)) -> list[Frame]:
     """Grey frames for the tracked ones."""
     image = np.full((size[1], size[0], 3), GREY, np.uint8)
-    return [
-        Frame(
-            frame_index=frame.frame_index,
-            source_index=frame.source_index,
-            pts=frame.pts,
-            pts_seconds=frame.pts_seconds,
-            image_bgr=image,
-        )
-        for frame in tracked_frames
-    ]
+    return [Frame(info=frame.info, image_bgr=image) for frame in tracked_frames]
 
 
 def film_of(tmp_path, tracked_frames, *, body, facts=None, size=(640, 480), **options):
@@ -86,8 +78,8 @@ def test_film_keeps_the_times_of_a_variable_rate_video(tmp_path, style):
     """As many pictures as frames, each at its own time after the first; H.264 that every browser plays."""
     ticks = [900, 3900, 6906, 12906, 13907, 30000]
     frames = [
-        dataclasses.replace(frame, pts=tick, pts_seconds=(tick - 900) / 90000)
-        for frame, tick in zip(walk(6, lose_every=3), ticks, strict=True)
+        dataclasses.replace(frame, info=make_info(i, pts=tick, pts_seconds=(tick - 900) / 90000))
+        for i, (frame, tick) in enumerate(zip(walk(6, lose_every=3), ticks, strict=True))
     ]
 
     codec, found = film_of(
@@ -163,8 +155,7 @@ def test_lost_people_are_fainter(tmp_path, free_body):
 def test_every_profile_gives_the_same_film(tmp_path, free_body, profile, style):
     """Axis-angle or matrices, joints in the file or not: the picture is the same up to rounding."""
     person = make_person(2)
-    pose = np.concatenate([person.global_orient, person.body_pose])[None]
-    joints = free_body.joints(pose[:, :1], pose[:, 1:], person.betas[None])[1][0]
+    joints = free_body.joints(person.global_orient, person.body_pose, person.betas)[1]
     frame = make_frame(0, tracked(1, dataclasses.replace(person, smpl_joints_3d=joints)))
 
     _, usual = film_of(tmp_path, [frame], body=free_body, overlay_style=style)
@@ -180,7 +171,7 @@ def test_frames_that_do_not_match_are_refused(tmp_path):
     frames = list(walk(3))
     written = write(frames, options=Options(), body=FakeBody(), into=tmp_path)
     shifted = pictures(frames)
-    shifted[1] = dataclasses.replace(shifted[1], pts=shifted[1].pts + 1)
+    shifted[1] = dataclasses.replace(shifted[1], info=make_info(1, pts=513))
 
     for wrong in (shifted, pictures(frames)[:2]):
         with pytest.raises((RuntimeError, ValueError)):

@@ -1,13 +1,10 @@
 """The summary's numbers are those of the frames."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from handler.results.statistics import MAX_TRACKS, Statistics
-from handler.results.track_record import MAX_SAMPLES, ThinnedSamples
-from tests.handler.results.factories import make_frame, make_person, predicted, tracked, walk
+from handler.results.statistics import MAX_SAMPLES, MAX_TRACKS, Statistics, ThinnedSamples
+from tests.handler.results.factories import make_frame, make_person, predicted, tracked
 
 
 def gathered(frames, *, forget_frames: int = 55) -> Statistics:
@@ -20,7 +17,7 @@ def gathered(frames, *, forget_frames: int = 55) -> Statistics:
 
 def test_counts_are_those_of_the_frames():
     """People measured, lost, found again and never assigned are counted."""
-    one, two = make_person(1), make_person(2, score=0.8)
+    one, two = make_person(1), make_person(2, scores=np.array([0.8], np.float32))
     frames = [
         make_frame(0, tracked(1, one), num_detected=3),
         make_frame(1, tracked(1, one), tracked(2, two)),
@@ -50,7 +47,7 @@ def test_jitter_is_the_third_derivative():
     direction[1:, 0] = 1
 
     def body(time: float):
-        return make_person(0, smpl_joints_3d=(direction * time**3).astype(np.float32))
+        return make_person(0, smpl_joints_3d=(direction * time**3).astype(np.float32)[None])
 
     frames = [make_frame(i, tracked(1, body(i * 512 / 15360))) for i in range(60)]
 
@@ -65,7 +62,7 @@ def test_median_shape_is_exact_for_short_tracks():
 
     _, (track,) = gathered(frames).finish()
 
-    exact = np.median([make_person(i).betas for i in range(41)], axis=0)
+    exact = np.median([make_person(i).betas[0] for i in range(41)], axis=0)
     assert track.betas_median == pytest.approx(exact.tolist(), abs=1e-4)
 
 
@@ -117,15 +114,13 @@ def test_variable_rate_is_seen(pts, is_vfr):
     """Rounding to the time base is not a variable rate; a longer gap is."""
     frames = [make_frame(i, pts=tick, pts_seconds=tick / 15360) for i, tick in enumerate(pts)]
 
-    assert gathered(frames).timeline().is_vfr == is_vfr
+    assert gathered(frames).span().is_vfr == is_vfr
 
 
-def test_timeline_is_that_of_the_kept_frames():
+def test_span_is_that_of_the_kept_frames():
     """First, last, the decode index and the duration with the last frame's own length."""
-    frames = [dataclasses.replace(frame, source_index=frame.frame_index * 3 + 5) for frame in walk(31)]
+    span = gathered(make_frame(i, source_index=i * 3 + 5) for i in range(31)).span()
 
-    line = gathered(frames).timeline()
-
-    assert (line.frames, line.start_s, line.end_s) == (31, 0, pytest.approx(1.0))
-    assert line.duration_s == pytest.approx(31 / 30)
-    assert line.last_source_index == 95
+    assert (span.frames, span.start_s, span.end_s) == (31, 0, pytest.approx(1.0))
+    assert span.duration_s == pytest.approx(31 / 30)
+    assert span.last_source_index == 95

@@ -12,10 +12,10 @@ import pytest
 
 from handler.errors import ComputeError, WorkerError
 from handler.job import ChosenPerson, Options
-from handler.results.frame_document import FrameRecord
+from handler.results.document import FrameRecord
 from handler.results.write import disk_full_is_coded, read_lines, write, write_document
 from tests.fakes import FakeBody
-from tests.handler.results.factories import make_frame, make_person, predicted, tracked, walk
+from tests.handler.results.factories import make_frame, make_info, make_person, predicted, tracked, walk
 
 
 def written_lines(tmp_path, frames, **options) -> tuple[list[dict], object]:
@@ -34,7 +34,7 @@ def test_every_frame_has_its_line(tmp_path):
         assert [json.loads(line) for line in file] == lines
     assert [line["frame"] for line in lines] == [0, 1, 2, 3, 4, 5]
     assert [len(line["people"]) for line in lines] == [2, 2, 2, 2, 2, 0]
-    assert [line["time_s"] for line in lines] == [round(frame.pts_seconds, 6) for frame in frames]
+    assert [line["time_s"] for line in lines] == [round(frame.info.pts_seconds, 6) for frame in frames]
 
 
 def test_same_frames_give_the_same_bytes(tmp_path):
@@ -57,7 +57,7 @@ def test_gap_is_never_written(tmp_path):
 
 def test_broken_number_ends_the_job(tmp_path):
     """A NaN in the middle of a video is a coded error."""
-    bad = make_person(betas=np.full(10, np.nan, np.float32))
+    bad = make_person(betas=np.full((1, 10), np.nan, np.float32))
 
     with pytest.raises(ComputeError) as failed:
         write(
@@ -130,7 +130,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
 
     def many(num_frames: int):
         for i in range(num_frames):
-            yield replace(some[i % 50], frame_index=i, source_index=i, pts=i * 512, pts_seconds=i / 30)
+            yield replace(some[i % 50], info=make_info(i))
 
     def peak(num_frames: int) -> int:
         tracemalloc.start()

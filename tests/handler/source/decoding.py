@@ -1,7 +1,6 @@
 """Decode a made clip and read what its frames say."""
 
 import itertools
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,14 +16,13 @@ LIMITS = IntakeSettings()
 
 
 def frames_of(path: Path, settings: IntakeSettings = LIMITS, **more) -> tuple[list[Frame], DecodeReport]:
-    """All frames and the report; no thread is left behind."""
+    """All frames and the report."""
     report = DecodeReport()
     frames = list(decode(probe(path, settings), settings, report=report, **more))
-    assert "decode" not in {thread.name for thread in threading.enumerate()}
     assert report.num_kept == len(frames)
-    seconds = [frame.pts_seconds for frame in frames]
+    seconds = seconds_of(frames)
     assert all(later > earlier for earlier, later in itertools.pairwise(seconds))
-    assert [frame.frame_index for frame in frames] == list(range(len(frames)))
+    assert [frame.info.frame_index for frame in frames] == list(range(len(frames)))
     return frames, report
 
 
@@ -39,6 +37,11 @@ def copy_packets(path: Path, source: Path, change: Callable[[av.Packet], None]) 
                 packet.stream = copy
                 container.mux(packet)
     return path
+
+
+def seconds_of(frames: list[Frame]) -> list[float]:
+    """Seconds of the frames."""
+    return [frame.info.pts_seconds for frame in frames]
 
 
 def numbers(frames: list[Frame]) -> list[int]:

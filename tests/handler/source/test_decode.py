@@ -2,20 +2,20 @@
 
 import contextlib
 import gc
-import itertools
 import os
-import threading
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from handler.context import JobControl
 from handler.errors import InputError, JobError, SourceError, WorkerError
 from handler.settings import IntakeSettings
-from handler.source.decode import DecodeReport, decode
+from handler.source.decode import decode, frames_ahead
 from handler.source.probe import probe
-from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers
+from tests.handler.results.factories import make_facts
+from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers, seconds_of
 from tests.video_factory import cut_without_encoding, damage, join, make_video, read_index
 
 
@@ -49,8 +49,8 @@ def test_decode_gives_every_frame(tmp_path, more):
     frames, report = frames_of(path)
 
     assert numbers(frames) == list(range(20))
-    assert [frame.source_index for frame in frames] == list(range(20))
-    assert [frame.pts_seconds for frame in frames] == pytest.approx([n / rate for n in range(20)], abs=6e-4)
+    assert [frame.info.source_index for frame in frames] == list(range(20))
+    assert seconds_of(frames) == pytest.approx([n / rate for n in range(20)], abs=6e-4)
     assert frames[0].image_bgr.dtype == np.uint8
     assert (report.num_decoded, report.num_corrupt, report.reached_end) == (20, 0, True)
     assert codes(report) == []
@@ -111,12 +111,12 @@ def test_decode_keeps_a_variable_rate(tmp_path):
 
     frames, report = frames_of(path)
 
-    assert [frame.pts_seconds for frame in frames] == pytest.approx(times, abs=1e-9)
-    assert [frame.pts for frame in frames] == [round(time * 90_000) for time in times]
+    assert seconds_of(frames) == pytest.approx(times, abs=1e-9)
+    assert [frame.info.pts for frame in frames] == [round(time * 90_000) for time in times]
     assert codes(report) == []
 
     path = make_video(tmp_path / "b.mp4", num_frames=20, variable_rate=True)
-    steps = np.diff([frame.pts_seconds for frame in frames_of(path)[0]])
+    steps = np.diff([frame.info.pts_seconds for frame in frames_of(path)[0]])
     np.testing.assert_allclose(steps, [1 / 30] * 10 + [2.5 / 30] * 9, atol=1e-4)
 
 
@@ -124,7 +124,7 @@ def test_decode_counts_time_from_the_first_frame(tmp_path):
     """A file whose timestamps begin late begins at zero all the same."""
     frames, _ = frames_of(make_video(tmp_path / "a.mkv", num_frames=4, times=[5.0, 5.1, 5.2, 5.3]))
 
-    assert [frame.pts_seconds for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3], abs=1e-3)
+    assert seconds_of(frames) == pytest.approx([0, 0.1, 0.2, 0.3], abs=1e-3)
 
 
 def test_decode_honours_edit_lists(tmp_path):
@@ -135,7 +135,7 @@ def test_decode_honours_edit_lists(tmp_path):
         frames, report = frames_of(path, start_s=start_s)
 
         assert numbers(frames) == list(range(first, 90))
-        assert frames[0].pts_seconds == pytest.approx(start_s)
+        assert frames[0].info.pts_seconds == pytest.approx(start_s)
         assert codes(report) == []
         assert report.reached_end
 
@@ -153,7 +153,7 @@ def test_decode_fits_a_changed_size_into_the_first(tmp_path):
     narrow = frames[40].image_bgr
     assert narrow[:, :30].max() < 10  # black beside a picture of another shape
     assert read_index(narrow[:, 32:96]) == 40
-    seconds = [frame.pts_seconds for frame in frames]
+    seconds = seconds_of(frames)
     np.testing.assert_allclose(np.diff(seconds), 1 / 30, atol=0.6 / 30)
     assert seconds[-1] == pytest.approx(44 / 30, abs=0.01)
     assert codes(report) == ["SIZE_CHANGED", "TIMESTAMPS_REPAIRED"]
@@ -167,11 +167,11 @@ def test_decode_marks_and_counts_damage_in_the_middle(tmp_path, seed):
     frames, report = frames_of(damage(whole, start=0.4, end=0.5, num_bytes=40, seed=seed))
 
     assert "FRAMES_CORRUPT" in codes(report)
-    assert report.num_corrupt == sum(frame.is_corrupt for frame in frames) > 0
+    assert report.num_corrupt == sum(frame.info.is_corrupt for frame in frames) > 0
     assert len(frames) > 120
     assert numbers(frames[:15]) == list(range(15))
     assert numbers(frames[-30:]) == list(range(120, 150))
-    assert [frame.pts_seconds for frame in frames[-30:]] == pytest.approx([n / 30 for n in range(120, 150)])
+    assert seconds_of(frames[-30:]) == pytest.approx([n / 30 for n in range(120, 150)])
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
@@ -184,7 +184,7 @@ def test_decode_keeps_what_a_truncated_file_holds(tmp_path, name):
     frames, report = frames_of(path)
 
     assert 20 < len(frames) < 110
-    good = [frame for frame in frames if not frame.is_corrupt][:-1]
+    good = [frame for frame in frames if not frame.info.is_corrupt][:-1]
     assert numbers(good) == list(range(len(good)))
     told = codes(report) + [warning.code for warning in facts.warnings]
     assert name == "a.ts" or {"FRAMES_MISSING", "VIDEO_CUT_OFF", "VIDEO_ENDED_EARLY"} & set(told)
@@ -203,7 +203,7 @@ def test_decode_gives_the_one_frame_of_a_one_frame_video(tmp_path):
     """One frame is enough."""
     frames, report = frames_of(make_video(tmp_path / "a.mp4", num_frames=1))
 
-    assert (len(frames), frames[0].pts_seconds, codes(report)) == (1, 0.0, [])
+    assert (len(frames), frames[0].info.pts_seconds, codes(report)) == (1, 0.0, [])
     assert probe(tmp_path / "a.mp4", LIMITS).num_frames_estimate == 1
 
 
@@ -231,8 +231,8 @@ def test_decode_takes_the_part_that_is_asked_for(tmp_path, part, expected):
     frames, report = frames_of(path, **part)
 
     assert numbers(frames) == list(expected)
-    assert [frame.source_index for frame in frames] == list(expected)
-    assert [frame.pts_seconds for frame in frames] == pytest.approx([n / 30 for n in expected])
+    assert [frame.info.source_index for frame in frames] == list(expected)
+    assert seconds_of(frames) == pytest.approx([n / 30 for n in expected])
     assert report.reached_end
 
 
@@ -267,54 +267,36 @@ def test_decode_refuses_a_change_to_too_large_frames(tmp_path):
 
 
 def test_decode_ends_on_cancel(tmp_path):
-    """What the check raises in the decoding thread comes out at the next frame, and the thread ends."""
+    """What the check raises comes out at the next frame."""
     facts = probe(make_video(tmp_path / "a.mp4", num_frames=120), LIMITS)
-    stop = threading.Event()
+    control = JobControl(time_budget_seconds=600.0)
 
-    def check() -> None:
-        if stop.is_set():
-            raise WorkerError("CANCELLED", "the caller ended the job")
-
-    frames = decode(facts, LIMITS, check=check, queue_frames=2)
+    frames = decode(facts, LIMITS, check=control.check)
     next(frames)
-    stop.set()
+    control.stop("CANCELLED", "the caller ended the job")
     with pytest.raises(WorkerError, match="CANCELLED"):
         list(frames)
-    assert "decode" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_decode_releases_the_file_when_closed(tmp_path):
-    """Closing the iterator ends the thread and closes the file before it returns."""
+    """Closing the iterator closes the file before it returns."""
     path = make_video(tmp_path / "a.mp4", num_frames=120)
-    frames = decode(probe(path, LIMITS), LIMITS, queue_frames=2)
+    frames = decode(probe(path, LIMITS), LIMITS)
     next(frames)
-    assert "decode" in {thread.name for thread in threading.enumerate()}
 
     frames.close()
 
-    assert "decode" not in {thread.name for thread in threading.enumerate()}
     gc.collect()
     opened = {link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()}
     assert path not in opened
 
 
-def test_decode_starts_nothing_before_the_first_frame_is_asked_for(tmp_path):
-    """A decode that is never used leaves no thread."""
-    frames = decode(probe(make_video(tmp_path / "a.mp4", num_frames=3), LIMITS), LIMITS)
-    assert "decode" not in {thread.name for thread in threading.enumerate()}
-    frames.close()
+@pytest.mark.parametrize(("width", "most", "expected"), [(1920, 16, 16), (16_000, 16, 1), (8_000, 16, 4)])
+def test_large_frames_that_wait_are_few(width, most, expected):
+    """As many as allowed, unless they would take more than 512 MiB; always one."""
+    facts = make_facts(width=width, height=width * 9 // 16)
 
-
-def test_decode_runs_ahead_by_a_bounded_number_of_frames(tmp_path):
-    """A slow reader holds up the decoder: no more than the queue is made."""
-    report = DecodeReport()
-    facts = probe(make_video(tmp_path / "a.mp4", num_frames=200), LIMITS)
-    frames = decode(facts, LIMITS, queue_frames=4, report=report)
-    for _ in itertools.islice(frames, 10):
-        threading.Event().wait(0.01)
-
-    assert report.num_kept <= 10 + 4 + 2
-    frames.close()
+    assert frames_ahead(facts, most) == expected
 
 
 def test_making_an_av1_clip_leaves_the_tests_priority_alone(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from handler.source.packets import first_look
 from handler.source.probe import probe
-from tests.handler.source.decoding import LIMITS, codes, copy_packets, frames_of, numbers
+from tests.handler.source.decoding import LIMITS, codes, copy_packets, frames_of, numbers, seconds_of
 from tests.video_factory import make_video
 
 NUM_FRAMES = 90
@@ -56,14 +56,14 @@ def test_frames_are_shown_evenly(tmp_path, name, more):
     frames, report = frames_of(path)
 
     assert numbers(frames) == list(range(NUM_FRAMES))
-    assert [frame.pts_seconds for frame in frames] == pytest.approx(
+    assert seconds_of(frames) == pytest.approx(
         [n / rate for n in range(NUM_FRAMES)], abs=1e-9 if name != "a.mkv" else 6e-4
     )
     assert codes(report) == ["TIMESTAMPS_REPAIRED"]
 
     late, _ = frames_of(path, start_s=2.5)
-    assert [(frame.source_index, frame.pts_seconds) for frame in late] == [
-        (frame.source_index, frame.pts_seconds) for frame in frames if frame.pts_seconds >= 2.5
+    assert [(frame.info.source_index, frame.info.pts_seconds) for frame in late] == [
+        (frame.info.source_index, frame.info.pts_seconds) for frame in frames if frame.info.pts_seconds >= 2.5
     ]
 
 
@@ -81,7 +81,7 @@ def test_a_lost_frame_does_not_move_the_frames_behind_the_next_key_frame(tmp_pat
 
     assert NUM_FRAMES - 3 <= len(frames) < NUM_FRAMES
     assert numbers(frames[-30:]) == list(range(60, 90))
-    assert [frame.pts_seconds for frame in frames[-30:]] == pytest.approx([n / 30 for n in range(60, 90)])
+    assert seconds_of(frames[-30:]) == pytest.approx([n / 30 for n in range(60, 90)])
 
 
 @pytest.mark.parametrize(
@@ -107,5 +107,5 @@ def test_true_times_are_left_alone(tmp_path, name, more):
     frames, report = frames_of(path)
     with av.open(str(path)) as container:
         stored = sorted(packet.pts for packet in container.demux(video=0) if packet.size)
-    assert [frame.pts for frame in frames] == stored
+    assert [frame.info.pts for frame in frames] == stored
     assert codes(report) == []

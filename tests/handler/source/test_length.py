@@ -9,7 +9,7 @@ import pytest
 from handler.errors import InputError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.probe import check_part, probe
-from tests.handler.source.decoding import LIMITS, codes, copy_packets, frames_of, numbers
+from tests.handler.source.decoding import LIMITS, codes, copy_packets, frames_of, numbers, seconds_of
 from tests.video_factory import join, make_video
 
 
@@ -75,7 +75,7 @@ def test_few_frames_in_a_long_time_are_not_called_missing(tmp_path, name):
     frames, report = frames_of(path)
 
     assert facts.num_frames_estimate == len(frames) == len(times)
-    assert [frame.pts_seconds for frame in frames] == pytest.approx(times, abs=1e-3)
+    assert seconds_of(frames) == pytest.approx(times, abs=1e-3)
     assert codes(report) == []
 
 
@@ -115,7 +115,7 @@ def test_joined_transport_streams_are_one_video(tmp_path, ahead):
     assert facts.duration_seconds == pytest.approx(4.0, abs=0.05)
     assert facts.num_frames_estimate == 120
     assert numbers(frames) == list(range(120))
-    assert [frame.pts_seconds for frame in frames] == pytest.approx([n / 30 for n in range(120)], abs=0.02)
+    assert seconds_of(frames) == pytest.approx([n / 30 for n in range(120)], abs=0.02)
     assert codes(report) == ["TIMESTAMPS_REPAIRED"]
     assert numbers(frames_of(path, start_s=3.0)[0])[-30:] == list(range(90, 120))
 

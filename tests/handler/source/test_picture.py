@@ -14,7 +14,7 @@ from handler.records import PictureTags
 from handler.settings import IntakeSettings
 from handler.source.picture import Renderer, complete_tags, square_size
 from handler.source.probe import probe
-from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers
+from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers, seconds_of
 from tests.hdr_pictures import hdr_codes
 from tests.video_factory import draw_frame, join, make_video
 
@@ -289,8 +289,8 @@ def test_interlaced_frames_show_one_moment(tmp_path, name, rotation, more):
     frames, report = frames_of(path)
     facts = probe(path, LIMITS)
 
-    assert [frame.source_index for frame in frames] == list(range(8))
-    assert [frame.pts_seconds for frame in frames] == pytest.approx([n / 30 for n in range(8)], abs=1e-3)
+    assert [frame.info.source_index for frame in frames] == list(range(8))
+    assert seconds_of(frames) == pytest.approx([n / 30 for n in range(8)], abs=1e-3)
     for index, frame in enumerate(frames):
         away = np.abs(frame.image_bgr.astype(int) - draw_bar(index, (96, 96))).max(axis=2) > 60
         # Fields as they are would put 150 pixels of the next moment in; a line at the block's edges may stay.

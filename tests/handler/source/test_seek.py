@@ -34,12 +34,12 @@ def test_decode_from_a_key_frame_equals_decoding_everything(tmp_path, name, more
     for start_s in (2.001, 2.667, 3.9):
         part, report = frames_of(path, start_s=start_s)
 
-        expected = [frame for frame in whole if frame.pts_seconds >= start_s - 1e-6]
+        expected = [frame for frame in whole if frame.info.pts_seconds >= start_s - 1e-6]
         assert report.num_decoded < whole_report.num_decoded - 20
         assert len(part) == len(expected)
         for one, other in zip(part, expected, strict=True):
-            assert (one.source_index, one.pts) == (other.source_index, other.pts)
-            assert one.pts_seconds == other.pts_seconds
+            assert (one.info.source_index, one.info.pts) == (other.info.source_index, other.info.pts)
+            assert one.info.pts_seconds == other.info.pts_seconds
             np.testing.assert_array_equal(one.image_bgr, other.image_bgr)
 
 
@@ -50,7 +50,7 @@ def test_decode_from_a_key_frame_honours_edit_lists(tmp_path):
 
     frames, report = frames_of(path, start_s=2.1)
 
-    assert [frame.source_index for frame in frames] == list(range(63, 114))
+    assert [frame.info.source_index for frame in frames] == list(range(63, 114))
     assert numbers(frames) == list(range(99, 150))
     assert report.num_decoded < 70
 

@@ -47,7 +47,7 @@ def frames(path: Path, end_s: float | None, threads: int) -> Got:
         patch.setattr(packets, "THREADS", threads)
         report = DecodeReport()
         decoded = decode(probe(path, LIMITS), LIMITS, end_s=end_s, report=report)
-        got = [(frame.source_index, frame.pts, frame.is_corrupt) for frame in decoded]
+        got = [(frame.info.source_index, frame.info.pts, frame.info.is_corrupt) for frame in decoded]
     return got, report.reached_end
 
 

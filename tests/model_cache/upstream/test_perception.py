@@ -34,7 +34,7 @@ def test_people_come_with_their_boxes_and_official_numbering():
     """Narrow and doubtful people are dropped; who is left keeps the number from before the size filter."""
     perception, seen = perception_of(StandInModel(BOXES, SCORES))
 
-    image = perception.perceive([IMAGE], [7], PerceptionOptions(masks=True, appearance=True))[0]
+    image = perception.perceive([IMAGE], [7], PerceptionOptions(masks=True))[0]
 
     assert seen == [7]
     assert image.detection_index.tolist() == [0, 1]
@@ -42,8 +42,6 @@ def test_people_come_with_their_boxes_and_official_numbering():
     np.testing.assert_array_equal(image.bbox_xyxy, np.array(BOXES[:2], np.float32))
     np.testing.assert_array_equal(image.bbox_padded_xyxy[:, 0], [-1, 99])
     assert image.mask_rle == ("mask of 0", "mask of 100")
-    assert image.appearance is not None
-    np.testing.assert_allclose(image.appearance[:, 0], SCORES[:2])
 
 
 def test_a_jobs_options_reach_the_official_filters():
@@ -60,7 +58,7 @@ def test_nobody_is_an_empty_record():
     """A frame without people has arrays of the right shapes."""
     perception, _ = perception_of(StandInModel([], []))
 
-    images = perception.perceive([IMAGE, IMAGE], [0, 1], PerceptionOptions(masks=True, appearance=True))
+    images = perception.perceive([IMAGE, IMAGE], [0, 1], PerceptionOptions(masks=True))
 
     assert len(images) == 2
     assert images[0].body_pose.shape == (0, 23, 3, 3)

@@ -1,4 +1,4 @@
-"""Which stage takes how long, and in which one a job failed. Knows nothing of what the stages do."""
+"""Which stage takes how long, and in which one a job failed."""
 
 import errno
 import threading
@@ -20,7 +20,7 @@ _COMPUTE_ERRORS: dict[type[Exception], tuple[str, str]] = {
 }
 
 
-class Stages:
+class StageTimer:
     """Seconds of work per stage, over all threads; nested stages and waiting are not counted twice.
 
     Args:
@@ -73,11 +73,6 @@ class Stages:
         """The same items, made by this stage in another thread; waiting for them is no work."""
         return self.each(name, items, counts=False)
 
-    def add(self, name: Stage, seconds: float) -> None:
-        """Count time that was measured elsewhere."""
-        with self._lock:
-            self._seconds[name] = self._seconds.get(name, 0.0) + seconds
-
     def seconds(self) -> dict[str, float]:
         """Seconds per stage so far."""
         with self._lock:
@@ -92,7 +87,8 @@ class Stages:
         now = self._clock()
         former: Stage | None = getattr(self._local, "name", None)
         if former is not None:
-            self.add(former, now - self._local.since)
+            with self._lock:
+                self._seconds[former] = self._seconds.get(former, 0.0) + now - self._local.since
         self._local.name, self._local.since = name, now
         return former
 

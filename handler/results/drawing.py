@@ -1,4 +1,4 @@
-"""Boxes, names and skeletons drawn on a picture. Knows nothing of files or bodies."""
+"""Boxes, names and skeletons drawn on a picture."""
 
 import colorsys
 
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from handler.results.joints import PARENTS
+from handler.results.document import PARENTS
 
 GOLDEN_RATIO = 0.618033988749895  # steps of it spread hues evenly however many there are
 Colour = tuple[int, int, int]

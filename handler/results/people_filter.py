@@ -1,15 +1,15 @@
-"""Keep one chosen person of a stream of frames. Knows nothing of files to be uploaded or of JSON.
-
-Who is meant is known only at the chosen time, so earlier frames wait on disk, not in memory.
-"""
+"""Which of the tracked people are written, and what to say if nobody is."""
 
 import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy import ndarray
+
 from handler.job import ChosenPerson
-from handler.records import TrackedFrame, TrackedPerson, Warn
+from handler.records import TrackedFrame, Warn
 
 PATIENCE_SECONDS = 1.0  # a chosen person may be hidden at the very moment
 
@@ -18,7 +18,7 @@ class OnePerson:
     """A filter that keeps the identity at a point, or the one that overlaps a box most, at a time.
 
     The first frame at or after that time in which a measured person fits decides; after `PATIENCE_SECONDS`
-    nobody is kept and a warning says so.
+    nobody is kept and a warning says so. Earlier frames wait on the disk, not in memory.
 
     Args:
         chosen: whom to keep.
@@ -63,19 +63,18 @@ class OnePerson:
         return (Warn(code="PERSON_NOT_FOUND", message=message),)
 
     def _decided(self, frame: TrackedFrame) -> bool:
-        late = frame.pts_seconds - self._chosen.time_s
+        late = frame.info.pts_seconds - self._chosen.time_s
         if late < 0:
             return False
         self._has_looked = True
-        measured = [tracked for tracked in frame.people if tracked.state == "tracked"]
-        best = max(measured, key=self._fit, default=None)
-        if best is not None and self._fit(best) > 0:
-            self.track_id = best.track_id
+        people = frame.people.take(np.flatnonzero(frame.people.measured))
+        fits = [self._fit(*box) for box in people.bbox_xyxy.tolist()]
+        if fits and max(fits) > 0:
+            self.track_id = int(people.track_ids[np.argmax(fits)])
         return self.track_id is not None or late > PATIENCE_SECONDS
 
-    def _fit(self, tracked: TrackedPerson) -> float:
-        """How well a person fits, 0 to 1; 0 not at all."""
-        left, top, right, bottom = (float(edge) for edge in tracked.person.bbox_xyxy)
+    def _fit(self, left: float, top: float, right: float, bottom: float) -> float:
+        """How well a person with this box fits, 0 to 1; 0 not at all."""
         if self._chosen.point is not None:
             x, y = self._chosen.point
             if not (left <= x <= right and top <= y <= bottom):
@@ -91,12 +90,47 @@ class OnePerson:
         return shared / union if union > 0 else 0.0
 
     def _only(self, frame: TrackedFrame) -> TrackedFrame:
-        people = tuple(tracked for tracked in frame.people if tracked.track_id == self.track_id)
-        return replace(frame, people=people, num_detected=sum(t.state == "tracked" for t in people))
+        kept = _with_people(frame, frame.people.track_ids == self.track_id)
+        return replace(kept, num_detected=int(kept.people.measured.sum()))
+
+
+class Presence:
+    """Notes whether anybody is in the video at all, before any of its people are left out.
+
+    Args:
+        n_init: measurements in a row that make an identity.
+    """
+
+    def __init__(self, n_init: int) -> None:
+        self._n_init = n_init
+        self._num_detected = 0
+        self._is_empty = True
+
+    def note(self, frames: Iterable[TrackedFrame]) -> Iterator[TrackedFrame]:
+        """The same frames, looked at."""
+        for frame in frames:
+            self._num_detected += frame.num_detected
+            self._is_empty = self._is_empty and not len(frame.people)
+            yield frame
+
+    def warnings(self) -> tuple[Warn, ...]:
+        """NO_PEOPLE if there is no identity in the whole video; ask after the last frame."""
+        if not self._is_empty:
+            return ()
+        message = "nobody was found in the video"
+        if self._num_detected:
+            message = (
+                f"nobody was in sight for {self._n_init} frames in a row (phalp.n_init); "
+                f"shorter sightings: {self._num_detected}"
+            )
+        return (Warn(code="NO_PEOPLE", message=message),)
 
 
 def without_predicted(frames: Iterable[TrackedFrame]) -> Iterator[TrackedFrame]:
     """The same frames with measured people only."""
     for frame in frames:
-        people = tuple(tracked for tracked in frame.people if tracked.state == "tracked")
-        yield frame if len(people) == len(frame.people) else replace(frame, people=people)
+        yield _with_people(frame, frame.people.measured)
+
+
+def _with_people(frame: TrackedFrame, kept: ndarray) -> TrackedFrame:
+    return frame if kept.all() else replace(frame, people=frame.people.take(np.flatnonzero(kept)))

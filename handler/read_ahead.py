@@ -1,8 +1,7 @@
-"""Run a stage ahead of the next in its own thread, by a bounded number of items. Knows no stage."""
+"""Run a stage ahead of the next in its own thread, by a bounded number of items."""
 
 import contextvars
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -10,15 +9,12 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Ahead(Generic[Item]):
+class ReadAhead(Generic[Item]):
     """An iterator whose items are made in a thread of their own.
 
     Memory: at most `depth` items wait or are in the making. An exception of the source is raised where
     the items are taken. A context manager: leaving it stops the thread after the item in the making,
     closes the source (in that thread) and waits for both.
-
-    Attributes:
-        busy_seconds: time spent on making items, waiting not included.
 
     Args:
         items: the source; nobody else may touch it afterwards.
@@ -27,7 +23,6 @@ class Ahead(Generic[Item]):
     """
 
     def __init__(self, items: Iterator[Item], *, depth: int, name: str) -> None:
-        self.busy_seconds = 0.0
         self._items = items
         self._depth = depth
         self._changed = threading.Condition()
@@ -38,7 +33,7 @@ class Ahead(Generic[Item]):
         context = contextvars.copy_context()  # log lines of the thread name the job too
         self._thread = threading.Thread(target=context.run, args=(self._make,), name=name, daemon=True)
 
-    def __enter__(self) -> "Ahead[Item]":
+    def __enter__(self) -> "ReadAhead[Item]":
         self._thread.start()
         return self
 
@@ -64,10 +59,8 @@ class Ahead(Generic[Item]):
             del item  # not held while waiting for the next one
 
     def _make(self) -> None:
-        since = time.perf_counter()
         try:
             for item in self._items:
-                self.busy_seconds += time.perf_counter() - since
                 with self._changed:
                     self._waiting.append(item)
                     del item
@@ -75,7 +68,6 @@ class Ahead(Generic[Item]):
                     self._changed.wait_for(lambda: len(self._waiting) < self._depth or self._closed)
                     if self._closed:
                         return
-                since = time.perf_counter()
         except BaseException as error:  # noqa: BLE001 - raised again where the items are taken
             self._error = error
         finally:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from handler.ahead import Ahead
 from handler.errors import ComputeError, JobError, SourceError, WorkerError
-from handler.stages import Stages
+from handler.read_ahead import ReadAhead
+from handler.stage_timer import StageTimer
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
 
 
@@ -24,7 +24,7 @@ class Clock:
 def test_stages_count_nested_time_once() -> None:
     """A writer that pulls a tracker that pulls a decoder: each second belongs to the innermost stage."""
     clock = Clock()
-    stages = Stages(clock)
+    stages = StageTimer(clock)
 
     def decode() -> Iterator[int]:
         for index in range(3):
@@ -47,14 +47,14 @@ def test_stages_count_nested_time_once() -> None:
 def test_waiting_for_another_thread_counts_for_no_stage() -> None:
     """Time in which a stage waits for what another thread makes is nobody's work."""
     clock = Clock()
-    stages = Stages(clock)
+    stages = StageTimer(clock)
 
     def slow() -> Iterator[int]:
         for index in range(3):
             clock.now += 5
             yield index
 
-    made = Ahead(stages.each("perceive", slow()), depth=1, name="test")
+    made = ReadAhead(stages.each("perceive", slow()), depth=1, name="test")
     with made as ahead, stages.stage("track"):
         list(stages.waiting("perceive", ahead))
 
@@ -77,7 +77,7 @@ def test_waiting_for_another_thread_counts_for_no_stage() -> None:
 )
 def test_stages_translate_errors(raised: Exception, code: str, kind: type[JobError]) -> None:
     """What libraries and models raise becomes a code with its stage; the cause stays for the log."""
-    stages = Stages()
+    stages = StageTimer()
     with pytest.raises(kind) as caught, stages.stage("perceive"):
         raise raised
 
@@ -88,7 +88,7 @@ def test_stages_translate_errors(raised: Exception, code: str, kind: type[JobErr
 
 def test_the_innermost_stage_is_named() -> None:
     """An error of the decoder is the decoder's, although the writer pulled it."""
-    stages = Stages()
+    stages = StageTimer()
 
     def broken() -> Iterator[int]:
         yield 1
@@ -110,7 +110,7 @@ def test_each_closes_what_it_iterates() -> None:
         finally:
             closed.append(True)
 
-    items = Stages().each("decode", source())
+    items = StageTimer().each("decode", source())
     assert next(items) == 1
     items.close()
     assert closed == [True]

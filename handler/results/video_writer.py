@@ -1,4 +1,4 @@
-"""Pictures with their times to an H.264 file. Knows nothing of what they show."""
+"""Pictures with their times to an H.264 file."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ FALLBACK_FPS = Fraction(30)  # only a hint for the encoder's rate control
 INDEX_BYTES, INDEX_BYTES_PER_PICTURE = 4096, 48
 
 
-class Film:
+class VideoWriter:
     """An open mp4 file. Every picture gets the size of the first one, made even.
 
     Args:
@@ -40,7 +40,7 @@ class Film:
         self._last_pts: int | None = None
 
     def add(self, image_bgr: UInt8[ndarray, "h w 3"], pts: int) -> None:
-        """Append a picture; `pts` in ticks, moved on by one where it does not grow. The film starts at 0."""
+        """Append a picture; `pts` in ticks, moved on by one where it does not grow. The video starts at 0."""
         if self._last_pts is not None:
             pts = max(pts, self._last_pts + 1)
         self._last_pts = pts
@@ -88,15 +88,15 @@ class Film:
 
 
 @contextmanager
-def film(
+def video_writer(
     path: Path,
     *,
     time_base: Fraction,
     average_fps: float | None,
     most_pictures: int,
     check: Callable[[], None],
-) -> Iterator[Film]:
-    """A film at `path`, playable when the block is left without an error.
+) -> Iterator[VideoWriter]:
+    """A video at `path`, playable when the block is left without an error.
 
     Args:
         path: the file to write.
@@ -106,10 +106,10 @@ def film(
         check: called while the encoder is emptied; what it raises comes out.
     """
     # The index at the front lets a browser start before the whole file is there. Room is left for it: moved
-    # there at the end (`faststart`), the whole film would be written twice, the second time in one call that
+    # there at the end (`faststart`), the whole video would be written twice, the second time in one call that
     # nothing can end and that holds Python's lock.
     room = str(INDEX_BYTES + INDEX_BYTES_PER_PICTURE * most_pictures)
     with av.open(str(path), "w", format="mp4", options={"moov_size": room}) as container:
-        pictures = Film(container, time_base=time_base, average_fps=average_fps)
+        pictures = VideoWriter(container, time_base=time_base, average_fps=average_fps)
         yield pictures
         pictures.finish(check)

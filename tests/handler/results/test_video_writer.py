@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from handler.context import unstoppable
-from handler.results.film import film
+from handler.results.video_writer import video_writer
 
 
 def film_at(path: Path, *, most_pictures: int, time_base=Fraction(1, 1000), average_fps=25.0):
     """A film; by default its times are milliseconds."""
-    return film(
+    return video_writer(
         path, time_base=time_base, average_fps=average_fps, most_pictures=most_pictures, check=unstoppable
     )
 

@@ -1,0 +1,205 @@
+"""PHALP's tracker: who of a frame's measured people is who."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+from numpy import ndarray
+
+from handler.job import TrackingOptions
+from handler.people.association import Association, assign, cost_factors, pair_costs
+from handler.people.history import Histories
+from handler.people.motion import predict_locations
+from handler.records import PeopleInFrame
+from handler.vectors import location_vectors, pose_vectors
+from model_cache.interfaces import PosePredictor, Texture, TextureModel, TrackState
+
+
+@dataclass(slots=True, kw_only=True)
+class Track:
+    """One identity that may still be seen again.
+
+    Attributes:
+        track_id: from 1; tentative tracks that die use numbers up, as in PHALP.
+        texture: the texture mixed from all measurements; the only one kept.
+        confirmed: seen often enough to be reported.
+        hits: measurements.
+        age: frames since the first measurement, counted from 1.
+        time_since_update: frames since the newest measurement.
+    """
+
+    track_id: int
+    texture: Texture
+    confirmed: bool
+    hits: int = 1
+    age: int = 1
+    time_since_update: int = 0
+
+
+class Tracker:
+    """The live tracks of one job; its identities start at 1, and nothing is kept but the live tracks.
+
+    Memory: one texture and `track_history` vectors per live track.
+
+    Args:
+        texture: compares and mixes textures.
+        pose_predictor: predicts poses.
+        options: PHALP's names and defaults.
+
+    Attributes:
+        tracks: live tracks, oldest first.
+        histories: their observations and expectations, row by row.
+        last: who was matched in the newest frame.
+    """
+
+    def __init__(
+        self, texture: TextureModel, pose_predictor: PosePredictor, options: TrackingOptions
+    ) -> None:
+        self.tracks: list[Track] = []
+        self.histories = Histories(options.track_history)
+        self.last: Association | None = None
+        self._texture = texture
+        self._pose_predictor = pose_predictor
+        self._options = options
+        self._next_id = 1
+
+    def update(self, frame: PeopleInFrame) -> list[TrackState]:
+        """Take the people of the next frame: match, forget, predict, begin new tracks, in PHALP's order.
+
+        Args:
+            frame: `frame_index` grows by one; the people must come with their textures.
+
+        Returns:
+            The live tracks after it, oldest first.
+        """
+        people = frame.people
+        if people.textures is None:
+            raise ValueError("people must come with their textures")
+        scores = people.scores.tolist()
+        poses, locations = pose_vectors(people), location_vectors(people)
+        self.last = association = self._associate(people.textures, poses, locations)
+        for track in self.tracks:
+            track.age += 1
+            track.time_since_update += 1
+        rows, columns = association.matches.T
+        self.histories.observe(
+            rows, poses[columns], locations[columns], frame.info.frame_index, shot=frame.info.shot
+        )
+        for row, column in association.matches.tolist():
+            self._match(self.tracks[row], people.textures[column], scores[column])
+        states = self._states(association)
+        alive = np.array([self._lives(track) for track in self.tracks], bool)
+        if self._options.upstream_quirks:
+            # The official predictor reads a whole batch at the time slot of its first track, so here it
+            # matters who is in the batch: first the matched, then the unmatched, the dying ones included.
+            self._predict(rows)
+            self._predict(association.unmatched_tracks)
+            self._forget(alive)
+        else:
+            self._forget(alive)
+            self._predict(np.arange(len(self.tracks)))
+        states = [state for state, lives in zip(states, alive, strict=True) if lives]
+        return states + self._begin(
+            association.unmatched_detections, people.textures, poses, locations, frame.info.frame_index
+        )
+
+    def _associate(
+        self,
+        textures: Sequence[Texture],
+        poses: Float32[ndarray, "d 229"],
+        locations: Float32[ndarray, "d 99"],
+    ) -> Association:
+        of_tracks = [track.texture for track in self.tracks]
+        pose_factor, place_factor = cost_factors(
+            self.histories.expected_poses, self.histories.expected_locations, poses, locations
+        )
+        cost = pair_costs(
+            pose_factor,
+            place_factor,
+            lambda pairs: self._texture.distance(of_tracks, textures, pairs),
+            self._options.hungarian_th,
+            upstream_quirks=self._options.upstream_quirks,
+        )
+        return assign(cost, self._options.hungarian_th)
+
+    def _match(self, track: Track, texture: Texture, score: float) -> None:
+        """A track was measured; the `n_init`-th time confirms it."""
+        track.texture = self._texture.mix(track.texture, texture, score, alpha=self._options.alpha)
+        track.hits += 1
+        track.time_since_update = 0
+        track.confirmed = track.confirmed or track.hits >= self._options.n_init
+
+    def _lives(self, track: Track) -> bool:
+        missed = track.time_since_update
+        return missed == 0 or (track.confirmed and missed <= self._options.max_age_track)
+
+    def _states(self, association: Association) -> list[TrackState]:
+        """The tracks after matching, before any of them is forgotten or expected anew."""
+        columns = dict(association.matches.tolist())
+        states = []
+        for row, track in enumerate(self.tracks):
+            lost = row not in columns
+            states.append(
+                TrackState(
+                    track_id=track.track_id,
+                    detection=columns.get(row),
+                    confirmed=track.confirmed,
+                    expected_pose=self.histories.expected_poses[row].copy() if lost else None,
+                    expected_location=self.histories.expected_locations[row].copy() if lost else None,
+                )
+            )
+        return states
+
+    def _forget(self, alive: Bool[ndarray, " t"]) -> None:
+        if not alive.all():
+            self.tracks = [track for track, lives in zip(self.tracks, alive, strict=True) if lives]
+            self.histories.keep(alive)
+
+    def _predict(self, rows: Int64[ndarray, " m"]) -> None:
+        if len(rows) == 0:
+            return
+        histories = self.histories
+        chosen = slice(None) if len(rows) == len(self.tracks) else rows
+        times, poses, locations = (
+            histories.times[chosen],
+            histories.poses[chosen],
+            histories.locations[chosen],
+        )
+        time_since_update = np.array([self.tracks[row].time_since_update for row in rows.tolist()])
+        expected = locations[:, -1]
+        if "L" in self._options.predict:
+            expected = predict_locations(locations, times, time_since_update)
+            if not self._options.upstream_quirks:
+                # No line fits a depth that is not positive; expect such a body where it was.
+                lineless = ~np.isfinite(expected).all(axis=1)
+                expected[lineless] = locations[lineless, -1]
+        histories.expected_locations[chosen] = expected
+        expected = poses[:, -1]
+        if "P" in self._options.predict:
+            expected = self._pose_predictor.predict_next(
+                poses, times, time_since_update, upstream_quirks=self._options.upstream_quirks
+            )
+        histories.expected_poses[chosen] = expected
+
+    def _begin(
+        self,
+        columns: Int64[ndarray, " v"],
+        textures: Sequence[Texture],
+        poses: Float32[ndarray, "d 229"],
+        locations: Float32[ndarray, "d 99"],
+        time: int,
+    ) -> list[TrackState]:
+        if len(columns) == 0:
+            return []
+        self.histories.add(poses[columns], locations[columns], time)
+        states = []
+        confirmed = self._options.n_init == 1
+        for column in columns.tolist():
+            track = Track(
+                track_id=self._next_id, texture=self._texture.copy(textures[column]), confirmed=confirmed
+            )
+            self._next_id += 1
+            self.tracks.append(track)
+            states.append(TrackState(track_id=track.track_id, detection=column, confirmed=confirmed))
+        return states
