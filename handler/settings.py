@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic.fields import FieldInfo
@@ -40,6 +40,7 @@ class IntakeSettings(EnvironmentSettings):
     """What a source video may be and where it may come from."""
 
     model_config = SettingsConfigDict(env_prefix="VIDEO_", frozen=True)
+    trusts_urls: ClassVar[bool] = False  # strangers write them
 
     allow_http: bool = Field(default=False, description="Accept http:// URLs.")
     allow_private_addresses: bool = Field(

@@ -1,6 +1,5 @@
 """Which stage takes how long, and in which one a job failed."""
 
-import errno
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -8,11 +7,11 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from handler.errors import ComputeError, JobError, Stage, WorkerError
+from handler.transfer.errors import is_disk_full
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
 
 Item = TypeVar("Item")
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _COMPUTE_ERRORS: dict[type[Exception], tuple[str, str]] = {
     DeviceOutOfMemory: ("GPU_OUT_OF_MEMORY", "a single frame does not fit into the device's memory"),
     DeviceFault: ("GPU_FAULT", "the device failed and needs a new process"),
@@ -97,7 +96,7 @@ def _coded(error: Exception) -> JobError:
     """The error as a JobError; INTERNAL if nobody knows what it means."""
     if isinstance(error, JobError):
         return error
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+    if is_disk_full(error):
         return WorkerError("DISK_FULL", "the worker's disk is full")
     for kind, (code, message) in _COMPUTE_ERRORS.items():
         if isinstance(error, kind):

@@ -1,81 +1,63 @@
-"""Results in an S3 bucket with the worker's own credentials, by boto3. Knows nothing of what it stores."""
+"""Results in an S3 bucket with the worker's own credentials, by boto3.
+
+Parts are sent one by one and not by boto3's `upload_file`: that one keeps the upload's id to itself and ends
+a failed upload from the thread that sends, which may hang for long after the job was cancelled.
+"""
 
 import contextlib
 import hashlib
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import IO, TYPE_CHECKING, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import IO, TYPE_CHECKING, TypeVar
 
-import boto3
 import structlog
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    FlexibleChecksumError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-    SSLError,
-)
 from botocore.parsers import ResponseParserError
 
-from handler.errors import JobError, ResultError
+from handler.context import unstoppable
+from handler.errors import InputError, ResultError
 from handler.job import Artifact, ArtifactKind
-from handler.results.keys import object_key
-from handler.results.store import READ_BYTES, LocalFile, Section
+from handler.results.store import LocalFile, Store, limited, upload_errors_coded
 from handler.settings import BucketSettings
-from handler.transfer.attempts import attempt, limited
+from handler.transfer.attempts import Section, attempt
 from handler.transfer.connections import Check
+from handler.transfer.errors import Problem, TransferError, s3_errors_translated
+from handler.transfer.s3 import CHUNK_BYTES, s3_client
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 MAX_PARTS = 10_000  # S3's limit
 MAX_SUMMARY_BYTES = 1_000_000
 TIDY_SECONDS = 5.0  # nothing waits longer for what only saves space
-DEFAULT_REGION = "us-east-1"  # what stores without regions of their own expect in a signature
-AWS_DOMAINS = (  # of all its partitions
-    ".amazonaws.com",
-    ".amazonaws.com.cn",
-    ".amazonaws.eu",
-    ".c2s.ic.gov",
-    ".sc2s.sgov.gov",
-    ".cloud.adc-e.uk",
-    ".csp.hci.ic.gov",
-)
-# Refused now; the same request may succeed in a moment.
-BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
-BUSY |= {"OperationAborted"}  # somebody else writes the same object
-BUSY |= {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}  # damaged on the way
+# Without the right to list, S3 says "access denied" for what does not exist.
+ABSENT = (Problem.NOT_FOUND, Problem.ACCESS_DENIED, Problem.CHANGED)
+
+MAX_PREFIX_BYTES = 512
+MAX_JOB_ID_LENGTH = 100
+HASH_LENGTH = 16
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Result = TypeVar("Result")
 
 log = structlog.get_logger(__name__)
 
 
-class _UploadGone(ResultError):
-    """A multipart upload is not known any more: it is complete, or was ended by somebody else."""
-
-
-class Bucket:
+class Bucket(Store):
     """One job's prefix in a bucket.
 
     Args:
         settings: address, credentials and limits.
         bucket: its name.
-        prefix: ends with a slash, checked by `keys.key_prefix`.
+        prefix: ends with a slash, from `key_prefix`.
     """
 
     def __init__(self, settings: BucketSettings, *, bucket: str, prefix: str) -> None:
-        self.bucket: str | None = bucket
-        self._name = bucket
+        self.bucket = self._name = bucket
         self._prefix = prefix
         self._limits = settings
-        self._client = _client(settings)
+        self._client = s3_client(settings)
 
     def key(self, kind: ArtifactKind, sha256: str) -> str:
         """The object key of a file."""
@@ -94,15 +76,15 @@ class Bucket:
         for again in (True, False):
             # Aborted last: a store that gave no answer may still be at it. Parts that nobody aborts are
             # stored, and paid for, without being visible.
-            with contextlib.ExitStack() as unfinished:
+            with upload_errors_coded("the bucket"), contextlib.ExitStack() as unfinished:
                 try:
                     self._send(file, check, unfinished)
                     break
-                except ResultError as error:
+                except TransferError as error:
                     if self._is_there(artifact, check):
                         log.info("an upload seemed to fail, but the file is there", kind=file.kind)
                         break
-                    if not (again and isinstance(error, _UploadGone)):
+                    if not (again and error.problem is Problem.UPLOAD_UNKNOWN):
                         raise
         return artifact
 
@@ -122,7 +104,7 @@ class Bucket:
                     check,
                 )
         if not self._arrived(key, file.size_bytes, check):
-            raise ResultError("UPLOAD_FAILED", f"{file.kind} did not arrive whole", stage="upload")
+            raise TransferError(Problem.UNAVAILABLE, f"has not got the whole of {file.kind}")
 
     def _send_in_parts(
         self, key: str, file: LocalFile, stream: IO[bytes], check: Check, unfinished: contextlib.ExitStack
@@ -135,7 +117,7 @@ class Bucket:
             ],
             check,
         )
-        unfinished.callback(lambda: self._abort(key, upload_id, limited(_nothing, TIDY_SECONDS)))
+        unfinished.callback(lambda: self._abort(key, upload_id, limited(unstoppable, TIDY_SECONDS)))
 
         def send_part(number: int, start: int) -> "CompletedPartTypeDef":
             part = client.upload_part(
@@ -168,46 +150,31 @@ class Bucket:
         """
         key = self.key("result.json", "")
 
-        def read() -> bytes | None:
-            try:
-                answer = self._client.get_object(Bucket=self._name, Key=key)
-            except ClientError as error:
-                # Without the right to list, S3 says AccessDenied for what does not exist.
-                if _code(error) in ("NoSuchKey", "404", "AccessDenied", "403"):
-                    return None
-                raise
-            with contextlib.closing(answer["Body"]) as body:
+        def read() -> bytes:
+            with contextlib.closing(self._client.get_object(Bucket=self._name, Key=key)["Body"]) as body:
                 return body.read(MAX_SUMMARY_BYTES + 1)
 
-        content = self._call(read, limited(check, self._limits.upload_seconds))
+        with upload_errors_coded("the bucket"):
+            content = self._read(read, check)
         return None if content is None or len(content) > MAX_SUMMARY_BYTES else content
 
     def holds(self, artifact: Artifact, check: Check) -> bool:
         """Whether an object with these bytes is there: it is read, whatever checksum the store may keep."""
-        check = limited(check, self._limits.upload_seconds)
-
-        def read() -> bool:
-            try:
-                answer = self._client.get_object(Bucket=self._name, Key=artifact.key or "")
-                with contextlib.closing(answer["Body"]) as body:
-                    if answer.get("ContentLength", artifact.bytes) != artifact.bytes:
-                        return False
-                    digest = hashlib.sha256()
-                    for chunk in body.iter_chunks(READ_BYTES):
-                        check()
-                        digest.update(chunk)
-            except ClientError as error:
-                # Without the right to list, S3 says AccessDenied for what does not exist.
-                if _status(error) in (403, 404):
-                    return False
-                raise
-            except FlexibleChecksumError:  # the store's own checksum says so already
-                return False
-            return digest.hexdigest() == artifact.sha256
-
         if artifact.key != self.key(artifact.kind, artifact.sha256):
             return False
-        return self._call(read, check)
+        with upload_errors_coded("the bucket"):
+            return bool(self._read(lambda: self._is_equal(artifact, check), check))
+
+    def _is_equal(self, artifact: Artifact, check: Check) -> bool:
+        answer = self._client.get_object(Bucket=self._name, Key=artifact.key or "")
+        digest = hashlib.sha256()
+        with contextlib.closing(answer["Body"]) as body:
+            if answer.get("ContentLength", artifact.bytes) != artifact.bytes:
+                return False
+            for chunk in body.iter_chunks(CHUNK_BYTES):
+                check()
+                digest.update(chunk)
+        return digest.hexdigest() == artifact.sha256
 
     def end_uploads(self, check: Check) -> None:
         """Abort every multipart upload of this job: call it when the job's files are there.
@@ -215,7 +182,9 @@ class Bucket:
         A worker that still does the same job begins its upload again, or finds that the job is done.
         """
         check = limited(check, TIDY_SECONDS)
-        with contextlib.suppress(ResultError):  # not every key may list them, not every store can
+        with contextlib.suppress(
+            TransferError, ResultError
+        ):  # not every key may list them, not every store can
             found = self._call(
                 lambda: self._client.list_multipart_uploads(Bucket=self._name, Prefix=self._prefix),
                 check,
@@ -226,7 +195,7 @@ class Bucket:
                     self._abort(upload["Key"], upload["UploadId"], check)
 
     def _abort(self, key: str, upload_id: str, check: Check) -> None:
-        with contextlib.suppress(ResultError):
+        with contextlib.suppress(TransferError, ResultError):
             self._call(
                 lambda: self._client.abort_multipart_upload(Bucket=self._name, Key=key, UploadId=upload_id),
                 check,
@@ -241,95 +210,92 @@ class Bucket:
 
     def _arrived(self, key: str, num_bytes: int, check: Check) -> bool:
         """Whether an object of that length is there; what was accepted is believed where nobody may look."""
-
-        def look() -> bool:
-            try:
-                answer = self._client.head_object(Bucket=self._name, Key=key)
-            except ClientError as error:
-                if _status(error) == 404:
-                    return False
-                raise
-            return answer.get("ContentLength", num_bytes) == num_bytes
-
         try:
-            return self._call(look, check)
+            answer = self._call(lambda: self._client.head_object(Bucket=self._name, Key=key), check)
+        except TransferError as error:
+            return error.problem is not Problem.NOT_FOUND
         except ResultError:
             return True
+        return answer.get("ContentLength", num_bytes) == num_bytes
 
     def _call(self, call: Callable[[], Result], check: Check, *, attempts: int | None = None) -> Result:
         """One request and its answer, with boto3's errors as ours; `BUCKET_ATTEMPTS` times if need be."""
-        return attempt(lambda: _coded(call), attempts=attempts or self._limits.attempts, check=check)
+        return attempt(lambda: _translated(call), attempts=attempts or self._limits.attempts, check=check)
+
+    def _read(self, read: Callable[[], Result], check: Check) -> Result | None:
+        """What `read` gives, or None if the object is not there, or is not what the store once took."""
+
+        def read_if_there() -> Result | None:
+            try:
+                return _translated(read)
+            except TransferError as error:
+                if error.problem in ABSENT:
+                    return None
+                raise
+
+        return attempt(
+            read_if_there, attempts=self._limits.attempts, check=limited(check, self._limits.upload_seconds)
+        )
 
 
-def _nothing() -> None:
-    """The check of what is done for a job that ends anyway."""
-
-
-def _client(settings: BucketSettings) -> "S3Client":
-    key, secret = settings.access_key_id, settings.secret_access_key
-    client = partial(
-        boto3.client,
-        "s3",
-        aws_access_key_id=key.get_secret_value() if key else None,
-        aws_secret_access_key=secret.get_secret_value() if secret else None,
-    )
-    # Without an address of ours, boto3 looks in its own settings (AWS_ENDPOINT_URL_S3 and others).
-    address = settings.endpoint_url or client(region_name=settings.region).meta.endpoint_url
-    custom = not f".{urlsplit(address).hostname}".endswith(AWS_DOMAINS)
-    # Many S3-compatible stores refuse the checksums that boto3 adds by default since 1.36.
-    checksums: Literal["when_required", "when_supported"] = "when_required" if custom else "when_supported"
-    style = settings.addressing_style or ("path" if custom else "auto")
-    made: S3Client = client(
-        endpoint_url=settings.endpoint_url,
-        region_name=settings.region or (DEFAULT_REGION if settings.endpoint_url and custom else None),
-        config=Config(
-            signature_version="s3v4",
-            s3={"addressing_style": style},
-            connect_timeout=settings.connect_seconds,
-            read_timeout=settings.read_seconds,
-            retries={"mode": "standard", "total_max_attempts": 1},  # ours look for a cancel in between
-            request_checksum_calculation=checksums,
-            response_checksum_validation=checksums,
-        ),
-    )
-    return made
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _coded(call: Callable[[], Result]) -> Result:
-    """What `call` gives, with boto3's errors as ours. Their own messages name hosts, buckets and key ids."""
+def _translated(call: Callable[[], Result]) -> Result:
     try:
-        return call()
-    except (ClientError, BotoCoreError) as error:
-        raise translated(error) from error
+        with s3_errors_translated():
+            return call()
     except (ResponseParserError, KeyError) as error:  # some other server's page, or an empty one
-        raise ResultError("UPLOAD_FAILED", "the bucket does not answer as S3 does", stage="upload") from error
+        raise TransferError(Problem.UNAVAILABLE, "does not answer as S3 does") from error
 
 
-def translated(error: ClientError | BotoCoreError) -> JobError:
-    """The coded error for one of boto3's."""
-    if isinstance(error, ClientError):
-        status, code = _status(error), _code(error)
-        if code == "NoSuchUpload":
-            return _UploadGone(
-                "UPLOAD_FAILED", "the bucket does not know the upload any more", stage="upload"
-            )
-        shown = code if re.fullmatch(r"[A-Za-z0-9]{1,64}", code) else f"HTTP {status}"
-        if status >= 500 or status in (408, 429) or code in BUSY:
-            return ResultError("UPLOAD_FAILED", f"the bucket is not available ({shown})", stage="upload")
-        return ResultError("UPLOAD_DENIED", f"the bucket refused the upload ({shown})", stage="upload")
-    if isinstance(error, ParamValidationError):
-        return ResultError("OUTPUT_NOT_ALLOWED", "the bucket's name is not valid", stage="upload")
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return ResultError("UPLOAD_DENIED", "the worker has no credentials for the bucket", stage="upload")
-    if isinstance(error, SSLError):
-        return ResultError("UPLOAD_FAILED", "the bucket's certificate is not valid", stage="upload")
-    name = type(error).__name__
-    return ResultError("UPLOAD_FAILED", f"the bucket cannot be reached ({name})", stage="upload")
+def key_prefix(root_prefix: str, prefix: str, job_id: str) -> str:
+    """`root/prefix/job/`, under which a job's files lie.
+
+    Args:
+        root_prefix: the operator's; every key lies under it.
+        prefix: the caller's.
+        job_id: from the platform; made safe with `safe_job_id`.
+
+    Raises:
+        InputError: INPUT_INVALID, a prefix starts with a slash or holds `..`, a backslash or a control
+            character, or is too long.
+    """
+    parts = [*_segments(root_prefix), *_segments(prefix), safe_job_id(job_id)]
+    return "/".join(parts) + "/"
+
+
+def object_key(prefix: str, kind: ArtifactKind, sha256: str) -> str:
+    """`prefix/result.json`, or `prefix/{hash}/{file}` for the data it names.
+
+    Two workers may do one job at the same time, and their bytes differ. Neither overwrites what the other's
+    summary names, so a summary always matches its files, whoever stores what in which order.
+
+    Args:
+        prefix: from `key_prefix`.
+        kind: the file.
+        sha256: of its bytes, hexadecimal.
+    """
+    return f"{prefix}{kind}" if kind == "result.json" else f"{prefix}{sha256[:HASH_LENGTH]}/{kind}"
+
+
+def safe_job_id(job_id: str) -> str:
+    """The id as one path segment; an id that had to be changed ends with a hash, so that no two meet."""
+    safe = _UNSAFE.sub("_", job_id)[:MAX_JOB_ID_LENGTH]
+    if safe == job_id and safe.strip("."):
+        return safe
+    return f"{safe.strip('.')}-{hashlib.sha256(job_id.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def _segments(prefix: str) -> list[str]:
+    if prefix.startswith("/"):
+        raise _invalid("must not start with a slash")
+    if "\\" in prefix or _CONTROL.search(prefix):
+        raise _invalid("must not hold backslashes or control characters")
+    if len(prefix.encode()) > MAX_PREFIX_BYTES:
+        raise _invalid(f"must not be longer than {MAX_PREFIX_BYTES} bytes")
+    segments = [segment for segment in prefix.split("/") if segment not in ("", ".")]
+    if ".." in segments:
+        raise _invalid("must not hold `..`")
+    return segments
+
+
+def _invalid(rule: str) -> InputError:
+    return InputError("INPUT_INVALID", f"output.prefix {rule}", stage="validate")

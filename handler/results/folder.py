@@ -1,4 +1,4 @@
-"""Results in a folder of this machine, for jobs that run without an endpoint. Knows nothing of S3.
+"""Results in a folder of this machine, for jobs that run without an endpoint.
 
 What an earlier run left there is replaced, never reused.
 """
@@ -7,15 +7,13 @@ from pathlib import Path
 
 from handler.context import read_chunks
 from handler.job import Artifact, ArtifactKind
-from handler.results.store import LocalFile
-from handler.results.write import disk_full_is_coded
+from handler.results.store import LocalFile, Store
 from handler.transfer.connections import Check
+from handler.transfer.errors import disk_full_is_coded
 
 
-class Folder:
+class Folder(Store):
     """A folder as a store; made if it is not there."""
-
-    bucket = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -43,13 +41,3 @@ class Folder:
         finally:
             part.unlink(missing_ok=True)
         return file.artifact(self.key(file.kind, file.sha256))
-
-    def summary(self, check: Check) -> None:
-        """None: what is there is replaced."""
-
-    def holds(self, artifact: Artifact, check: Check) -> bool:
-        """False, as above."""
-        return False
-
-    def end_uploads(self, check: Check) -> None:
-        """Nothing: a copy that broke off is removed at once, or replaced by the next."""

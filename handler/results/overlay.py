@@ -19,8 +19,9 @@ from handler.results.drawing import colour_of, draw_box, draw_label, draw_skelet
 from handler.results.painter import paint_bodies
 from handler.results.rotations import rotation_matrices
 from handler.results.video_writer import video_writer
-from handler.results.write import disk_full_is_coded, intrinsics_of, is_disk_full, read_lines
+from handler.results.write import intrinsics_of, read_lines
 from handler.transfer.connections import Check
+from handler.transfer.errors import disk_full_is_coded, is_disk_full
 from model_cache.interfaces import BodyModel
 
 OVERLAY_NAME = "overlay.mp4"

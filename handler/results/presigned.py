@@ -1,4 +1,4 @@
-"""Results to presigned PUT URLs given in the job, one per file. Knows nothing of what it stores.
+"""Results to presigned PUT URLs given in the job, one per file.
 
 The URLs are a caller's and a secret: they are checked like a video's, and no message holds a part of one.
 """
@@ -7,25 +7,24 @@ import ssl
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-import httpcore2
 import httpx2
 from pydantic import SecretStr
 
-from handler.errors import InputError, JobError, ResultError
+from handler.errors import InputError, ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.results.signed import foreign_headers, has_expired, is_azure
-from handler.results.store import READ_BYTES, LocalFile, Section
+from handler.results.store import LocalFile, Store, upload_errors_coded
 from handler.settings import BucketSettings, IntakeSettings
-from handler.transfer.addresses import AddressRefused, Resolve, check_url, resolve_host
-from handler.transfer.attempts import attempt
-from handler.transfer.connections import Check, open_connections
+from handler.transfer.addresses import Resolve, check_url, resolve_host
+from handler.transfer.attempts import READ_BYTES, Section, attempt
+from handler.transfer.connections import Check, Headers, requested
+from handler.transfer.errors import Problem, TransferError, is_busy
 
 MAX_PUT_BYTES = 5 * 1000**3  # S3's limit for one PUT
-NOW_NOT_LATER = {408, 425, 429}  # the 4xx answers that mean "try again"
 
 
-class PresignedUrls:
-    """The URLs as a store that can be written and not read.
+class PresignedUrls(Store):
+    """The URLs as a store that can be written and not read; a PUT that broke off leaves nothing.
 
     Args:
         put_urls: one per file.
@@ -38,8 +37,6 @@ class PresignedUrls:
         InputError: URL_NOT_ALLOWED; INPUT_INVALID, a URL signs headers that are not sent.
         ResultError: UPLOAD_DENIED, a URL has expired.
     """
-
-    bucket = None
 
     def __init__(
         self,
@@ -54,10 +51,8 @@ class PresignedUrls:
         self._limits = bucket
         self._resolve = resolve
         self._ssl_context = ssl_context
-        try:
+        with upload_errors_coded("an upload URL"):
             self._urls = {kind: check_url(url.get_secret_value(), intake) for kind, url in put_urls.items()}
-        except AddressRefused as error:
-            raise _not_allowed(error) from None
         for kind, url in self._urls.items():
             _check_signature(url, kind)
 
@@ -77,56 +72,32 @@ class PresignedUrls:
             raise ResultError(
                 "UPLOAD_DENIED", f"{file.kind} is too large for one PUT; use a bucket", stage="upload"
             )
-        attempt(lambda: self._put_once(file, check), attempts=self._limits.attempts, check=check)
+        with upload_errors_coded(f"the upload URL of {file.kind}"):
+            attempt(lambda: self._put_once(file, check), attempts=self._limits.attempts, check=check)
         return file.artifact(key=None)
 
     def _put_once(self, file: LocalFile, check: Check) -> None:
         """Send it once. The status decides; the answer's body may be long or never end, and is not read."""
         url = self._urls[file.kind]
-        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        seconds = {"connect": self._limits.connect_seconds, "pool": self._limits.connect_seconds}
-        seconds |= {"read": self._limits.read_seconds, "write": self._limits.read_seconds}
         # AWS answers 501 to a chunked body: the length must be said.
-        headers = [
-            ("Content-Length", str(file.size_bytes)),
-            ("Content-Type", file.content_type),
-            ("User-Agent", "hmr2-phalp-worker"),
-        ]
+        headers: Headers = {"Content-Length": str(file.size_bytes), "Content-Type": file.content_type}
         if is_azure(url):
-            headers.append(("x-ms-blob-type", "BlockBlob"))
-        try:
-            with (
-                file.path.open("rb") as stream,
-                open_connections(
-                    self._intake, check=check, resolve=self._resolve, ssl_context=self._ssl_context
-                ) as pool,
-                pool.stream(
-                    "PUT",
-                    target,
-                    headers=headers,
-                    content=_chunks(Section(stream, 0, file.size_bytes, check)),
-                    extensions={"timeout": seconds},
-                ) as answer,
-            ):
-                status = answer.status
-        except AddressRefused as error:
-            raise _not_allowed(error) from None
-        except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError) as error:
-            raise _failed(file.kind, _reason(error)) from error
-        _judge(status, file.kind)
-
-    def summary(self, check: Check) -> bytes | None:
-        """None: a URL signed for PUT cannot be read."""
-        check()
-        return None
-
-    def holds(self, artifact: Artifact, check: Check) -> bool:
-        """False: nobody may look."""
-        check()
-        return False
-
-    def end_uploads(self, check: Check) -> None:
-        """Nothing: a PUT that broke off leaves nothing."""
+            headers["x-ms-blob-type"] = "BlockBlob"
+        with (
+            file.path.open("rb") as stream,
+            requested(
+                "PUT",
+                url,
+                headers,
+                rules=self._intake,
+                limits=self._limits,
+                check=check,
+                content=_chunks(Section(stream, 0, file.size_bytes, check)),
+                resolve=self._resolve,
+                ssl_context=self._ssl_context,
+            ) as answer,
+        ):
+            _refuse_failures(answer.status)
 
 
 def _chunks(section: Section) -> Iterator[bytes]:
@@ -147,32 +118,10 @@ def _check_signature(url: httpx2.URL, kind: str) -> None:
         raise ResultError("UPLOAD_DENIED", f"the upload URL of {kind} has expired", stage="validate")
 
 
-def _judge(status: int, kind: str) -> None:
-    """Nothing for success; else what the answer means."""
-    if 200 <= status < 300:
-        return
-    if status >= 500 or status in NOW_NOT_LATER:
-        raise _failed(kind, f"HTTP {status}")
+def _refuse_failures(status: int) -> None:
+    if is_busy(status):
+        raise TransferError(Problem.UNAVAILABLE, f"answered HTTP {status}")
     if 300 <= status < 400:
-        meaning = "it redirects"
-    else:
-        meaning = "it has expired, or was signed for another method or Content-Type; a new URL is needed"
-    raise ResultError(
-        "UPLOAD_DENIED", f"the upload URL of {kind} was refused (HTTP {status}): {meaning}", stage="upload"
-    )
-
-
-def _failed(kind: str, reason: str) -> ResultError:
-    return ResultError("UPLOAD_FAILED", f"the upload of {kind} failed: {reason}", stage="upload")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, httpcore2.TimeoutException):
-        return "the server was silent for too long"
-    if isinstance(error, httpcore2.ConnectError):
-        return "no connection"
-    return "the connection broke"
-
-
-def _not_allowed(error: AddressRefused) -> JobError:
-    return InputError("URL_NOT_ALLOWED", f"an upload URL: {error}", stage="upload")
+        raise TransferError(Problem.REFUSED, f"redirects (HTTP {status})")
+    if not 200 <= status < 300:
+        raise TransferError(Problem.LINK_REFUSED, f"HTTP {status}")

@@ -1,4 +1,4 @@
-"""What a presigned PUT URL says of itself: until when it holds, and what else was signed. Knows no HTTP.
+"""What a presigned PUT URL says of itself: until when it holds, and what else was signed.
 
 Anything that a store would refuse after an hour of work, and that can be read in the URL, is read first.
 """

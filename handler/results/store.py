@@ -1,14 +1,18 @@
-"""What every place for results promises, and the files that go there. Knows no place in particular."""
+"""What every place for results promises, the files that go there, and the errors of an upload."""
 
+import contextlib
 import hashlib
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from handler.context import read_chunks, unstoppable
-from handler.errors import JobError
+from handler.errors import InputError, JobError, ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.transfer.connections import Check
+from handler.transfer.errors import Problem, TransferError
 
 CONTENT_TYPES: dict[ArtifactKind, str] = {
     "result.json": "application/json",
@@ -18,7 +22,28 @@ CONTENT_TYPES: dict[ArtifactKind, str] = {
     "overlay.mp4": "video/mp4",
 }
 COMPRESSION: dict[ArtifactKind, str] = {"frames.jsonl.gz": "gzip"}
-READ_BYTES = 64 * 1024  # `check` is asked at least that often
+
+_DENIED = (ResultError, "UPLOAD_DENIED", "{place} refused the upload ({reason})")
+_FAILED = (ResultError, "UPLOAD_FAILED", "{place} {reason}")
+CODES: dict[Problem, tuple[type[JobError], str, str]] = {
+    Problem.ADDRESS_REFUSED: (InputError, "URL_NOT_ALLOWED", "{place}: {reason}"),
+    Problem.NOT_HTTPS: (InputError, "URL_NOT_ALLOWED", "{place}: {reason}"),
+    Problem.NAME_INVALID: (ResultError, "OUTPUT_NOT_ALLOWED", "the bucket's name is not valid"),
+    Problem.LINK_REFUSED: (
+        ResultError,
+        "UPLOAD_DENIED",
+        "{place} was refused ({reason}): it has expired, or was signed for another method or Content-Type; "
+        "a new URL is needed",
+    ),
+    Problem.NOT_FOUND: _DENIED,
+    Problem.ACCESS_DENIED: _DENIED,
+    Problem.KEYS_REFUSED: _DENIED,
+    Problem.REFUSED: (ResultError, "UPLOAD_DENIED", "{place} refused the upload: it {reason}"),
+    Problem.UPLOAD_UNKNOWN: _FAILED,
+    Problem.NOT_TRUSTED: _FAILED,
+    Problem.CHANGED: _FAILED,
+    Problem.UNAVAILABLE: _FAILED,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +83,16 @@ def local_file(kind: ArtifactKind, path: Path, check: Check = unstoppable) -> Lo
 
 @runtime_checkable
 class Store(Protocol):
-    """One job's place for results."""
+    """One job's place for results. What is not said otherwise holds for a place that cannot be read.
 
-    @property
-    def bucket(self) -> str | None:
-        """The bucket's name; None where there is none."""
-        ...
+    Attributes:
+        bucket: the bucket's name; None where there is none.
+    """
+
+    bucket: str | None = None
 
     def key(self, kind: ArtifactKind, sha256: str) -> str | None:
         """Where a file with these bytes lies; None if only the caller knows."""
-        ...
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
         """Store a file under its name; nothing half-written stays behind.
@@ -87,7 +112,8 @@ class Store(Protocol):
         Raises:
             ResultError: UPLOAD_DENIED, UPLOAD_FAILED: nothing could be stored there later either.
         """
-        ...
+        check()
+        return None
 
     def holds(self, artifact: Artifact, check: Check) -> bool:
         """Whether this very file is there, byte for byte; False if this place cannot tell.
@@ -95,60 +121,30 @@ class Store(Protocol):
         Raises:
             ResultError: UPLOAD_FAILED: the place does not answer.
         """
-        ...
+        return False
 
     def end_uploads(self, check: Check) -> None:
         """Remove what workers that are gone have begun to store for this job, as far as this place can."""
-        ...
+        check()
 
 
-class Interrupt(BaseException):
-    """Carries a JobError through a library that would swallow or retry any `Exception`."""
+@contextlib.contextmanager
+def upload_errors_coded(place: str) -> Iterator[None]:
+    """Every TransferError as the coded error of an upload; `place` begins its message."""
+    try:
+        yield
+    except TransferError as error:
+        kind, code, message = CODES[error.problem]
+        raise kind(code, message.format(place=place, reason=error.reason), stage="upload") from error
 
-    def __init__(self, error: JobError) -> None:
-        super().__init__(error.code)
-        self.error = error
 
+def limited(check: Check, seconds: float) -> Check:
+    """The same check, which also raises UPLOAD_FAILED once so much time has passed."""
+    deadline = time.monotonic() + seconds
 
-class Section:
-    """A part of a file as a request body that asks `check` before every read.
+    def check_all() -> None:
+        check()
+        if time.monotonic() > deadline:
+            raise ResultError("UPLOAD_FAILED", f"the upload took longer than {seconds:.0f} s", stage="upload")
 
-    Args:
-        file: open for reading; not closed here.
-        start: first byte.
-        size: number of bytes.
-        check: what JobError it raises comes out as an `Interrupt`.
-    """
-
-    def __init__(self, file: IO[bytes], start: int, size: int, check: Check) -> None:
-        self._file = file
-        self._start = start
-        self._size = size
-        self._check = check
-        self._position = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, amount: int | None = -1) -> bytes:
-        """At most `amount` bytes, and never more than `READ_BYTES`; all that is left by default."""
-        try:
-            self._check()
-        except JobError as error:
-            raise Interrupt(error) from None
-        left = self._size - self._position
-        amount = left if amount is None or amount < 0 else min(amount, left, READ_BYTES)
-        self._file.seek(self._start + self._position)
-        data = self._file.read(amount)
-        self._position += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Move to a byte of the section; a retry starts over."""
-        origin = {0: 0, 1: self._position, 2: self._size}[whence]
-        self._position = min(max(origin + offset, 0), self._size)
-        return self._position
-
-    def tell(self) -> int:
-        """The next byte to be read."""
-        return self._position
+    return check_all

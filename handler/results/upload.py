@@ -1,7 +1,4 @@
-"""Finished files go out, the summary last: its presence means that everything else is there.
-
-Knows nothing of what the files hold, but that an earlier summary can be the answer.
-"""
+"""Finished files go out, the summary last: its presence means that everything else is there."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +7,15 @@ from pydantic import ValidationError
 
 from handler.errors import ResultError
 from handler.job import Artifact, BucketOutput, PresignedOutput, Reply
-from handler.results.bucket import Bucket
+from handler.results.bucket import Bucket, key_prefix
 from handler.results.document import ResultDocument
 from handler.results.folder import Folder
-from handler.results.keys import key_prefix
 from handler.results.presigned import PresignedUrls
-from handler.results.store import LocalFile, Store, local_file
+from handler.results.store import LocalFile, Store, limited, local_file
 from handler.results.summarise import document_bytes, reply_of
-from handler.results.write import disk_full_is_coded
 from handler.settings import BucketSettings, IntakeSettings
-from handler.transfer.attempts import limited
 from handler.transfer.connections import Check
+from handler.transfer.errors import disk_full_is_coded
 
 SUMMARY_NAME = "result.json"
 
@@ -61,13 +56,13 @@ def open_store(
 
 
 def upload(store: Store, files: Sequence[LocalFile], *, check: Check, seconds: float) -> tuple[Artifact, ...]:
-    """Store the data files, in order.
+    """Store the data files, in order, within so many seconds.
 
     Args:
         store: where to.
         files: everything but the summary.
         check: called all along; what it raises ends the upload.
-        seconds: limit for all of them.
+        seconds: for all of them.
 
     Raises:
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED.

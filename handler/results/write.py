@@ -1,6 +1,5 @@
 """Tracked frames to files on disk, one line after the other."""
 
-import errno
 import gzip
 import io
 from collections.abc import Iterable, Iterator
@@ -13,7 +12,6 @@ import orjson
 
 from handler.camera import Intrinsics, assumed_intrinsics, known_intrinsics
 from handler.context import unstoppable
-from handler.errors import Stage, WorkerError
 from handler.job import CameraIntrinsics, Options
 from handler.records import TrackedFrame, Warn
 from handler.results.bodies import bodies_of
@@ -22,6 +20,7 @@ from handler.results.encode import frame_line
 from handler.results.people_filter import OnePerson, Presence, without_predicted
 from handler.results.statistics import FrameSpan, Statistics
 from handler.transfer.connections import Check
+from handler.transfer.errors import disk_full_is_coded
 from model_cache.interfaces import BodyModel
 
 FRAMES_NAME = "frames.jsonl.gz"
@@ -151,22 +150,6 @@ def intrinsics_of(known: CameraIntrinsics | None, width: int, height: int) -> In
     if known is None:
         return assumed_intrinsics(width, height)
     return known_intrinsics(width, height, known.fx, known.fy, known.cx, known.cy)
-
-
-@contextmanager
-def disk_full_is_coded(stage: Stage) -> Iterator[None]:
-    """Turn a full disk into DISK_FULL; every other error passes."""
-    try:
-        yield
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise WorkerError("DISK_FULL", "the worker's disk is full", stage=stage) from error
-
-
-def is_disk_full(error: Exception) -> bool:
-    """Whether an error with an `errno` means that no more can be written."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A video URL becomes a local file, or a coded error and nothing on disk. Knows nothing of video.
+"""A video URL becomes a local file, or a coded error and nothing on disk.
 
 Never hand a URL to a decoder: FFmpeg follows redirects to anywhere, and some versions drop frames over
 HTTP without an error.
@@ -9,12 +9,38 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from handler.errors import InputError, SourceError
+from handler.context import unstoppable
+from handler.errors import InputError, JobError, SourceError, WorkerError
 from handler.settings import IntakeSettings
-from handler.transfer.addresses import AddressRefused, Resolve, check_url, resolve_host
-from handler.transfer.connections import Check, backoff_seconds, open_connections, wait
-from handler.transfer.fetch import Report, TryAgain, transfer
-from handler.transfer.partial import FreeBytes, PartialFile, free_bytes, translated_disk_errors
+from handler.transfer.addresses import Resolve, check_url, resolve_host
+from handler.transfer.connections import Check
+from handler.transfer.download import Patience, Report
+from handler.transfer.download import download as fetch
+from handler.transfer.errors import Problem, TransferError
+from handler.transfer.http import HttpFile
+from handler.transfer.partial import FreeBytes, PartialFile, free_bytes
+
+CODES: dict[Problem, tuple[type[JobError], str, str]] = {
+    Problem.ADDRESS_REFUSED: (InputError, "URL_NOT_ALLOWED", "{}"),
+    Problem.NOT_HTTPS: (InputError, "URL_NOT_ALLOWED", "{}"),
+    Problem.NOT_FOUND: (SourceError, "DOWNLOAD_NOT_FOUND", "there is no file at this URL ({})"),
+    Problem.LINK_REFUSED: (
+        SourceError,
+        "DOWNLOAD_DENIED",
+        "the server refused the link ({}): it has expired or is not valid; a new link is needed",
+    ),
+    Problem.REFUSED: (SourceError, "DOWNLOAD_DENIED", "the server {}"),
+    Problem.ENCODED: (
+        SourceError,
+        "VIDEO_UNREADABLE",
+        "the server {}; store it without Content-Encoding",
+    ),
+    Problem.NOT_TRUSTED: (SourceError, "DOWNLOAD_FAILED", "the server {}"),
+    Problem.TOO_LARGE: (InputError, "VIDEO_TOO_LARGE", "the video is {}"),
+    Problem.DISK_FULL: (WorkerError, "DISK_FULL", "this worker's disk has no room for the video"),
+    Problem.CHANGED: (SourceError, "DOWNLOAD_FAILED", "the download failed: the server {}"),
+    Problem.UNAVAILABLE: (SourceError, "DOWNLOAD_FAILED", "the download failed: the server {}"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,19 +51,11 @@ class Source:
         path: the file; its name says nothing about the URL.
         size_bytes: its length.
         sha256: of its bytes; None for a local file that nobody has read yet.
-        etag: the server's version tag, if it gave one.
-        num_attempts: requests it took; 0 for a local file.
     """
 
     path: Path
     size_bytes: int
     sha256: str | None = None
-    etag: str | None = None
-    num_attempts: int = 0
-
-
-def _nothing() -> None:
-    """The check of a download that nobody can cancel."""
 
 
 def _nobody(num_bytes: int, total: int | None) -> None:
@@ -50,7 +68,7 @@ def download(
     settings: IntakeSettings,
     *,
     report: Report = _nobody,
-    check: Check = _nothing,
+    check: Check = unstoppable,
     resolve: Resolve = resolve_host,
     ssl_context: ssl.SSLContext | None = None,
     free: FreeBytes = free_bytes,
@@ -75,10 +93,6 @@ def download(
         SourceError: DOWNLOAD_NOT_FOUND, DOWNLOAD_DENIED, DOWNLOAD_FAILED, VIDEO_UNREADABLE.
         WorkerError: DISK_FULL.
     """
-    try:
-        address = check_url(url, settings)
-    except AddressRefused as error:
-        raise InputError("URL_NOT_ALLOWED", str(error)) from None
     deadline = time.monotonic() + settings.download_seconds
 
     def check_all() -> None:
@@ -90,31 +104,23 @@ def download(
 
     path = into / "video.part"
     try:
-        with (
-            translated_disk_errors(),
-            open_connections(settings, check=check_all, resolve=resolve, ssl_context=ssl_context) as pool,
-            PartialFile(path, settings, free) as partial,
-        ):
-            for attempt in range(1, settings.download_attempts + 1):
-                try:
-                    transfer(pool, address, partial, settings, report)
-                    break
-                except TryAgain as reason:
-                    if attempt == settings.download_attempts:
-                        raise SourceError(
-                            "DOWNLOAD_FAILED", f"the download failed {attempt} times, at last: {reason}"
-                        ) from reason
-                    wait(backoff_seconds(attempt, reason.wait_seconds or 0.0), check_all)
-        return Source(
-            path=path.rename(into / "video"),
-            size_bytes=partial.size,
-            sha256=partial.sha256,
-            etag=partial.etag,
-            num_attempts=attempt,
-        )
-    except BaseException:
+        address = check_url(url, settings)
+        file = HttpFile(address, settings, check=check_all, resolve=resolve, ssl_context=ssl_context)
+        with PartialFile(
+            path, reserve_bytes=settings.reserve_disk_bytes, max_bytes=settings.max_bytes, free=free
+        ) as partial:
+            patience = Patience(
+                attempts=settings.download_attempts,
+                min_bytes_per_second=settings.min_bytes_per_second,
+                min_rate_seconds=settings.min_rate_seconds,
+            )
+            fetch(file.open_at, partial, patience, check=check_all, report=report)
+        return Source(path=path.rename(into / "video"), size_bytes=partial.size, sha256=partial.sha256)
+    except TransferError as error:
+        kind, code, message = CODES[error.problem]
+        raise kind(code, message.format(error.reason)) from error
+    finally:
         path.unlink(missing_ok=True)
-        raise
 
 
 def local_source(path: Path, settings: IntakeSettings) -> Source:

@@ -1,4 +1,4 @@
-"""Which URLs and which network addresses this worker may talk to. Knows nothing of HTTP or of jobs.
+"""Which URLs and which network addresses this worker may talk to.
 
 A URL in a job is written by a stranger. Without these checks it could point the worker at its own
 network: the cloud's metadata service, a database, another container.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 import httpx2
 
 from handler.settings import IntakeSettings
+from handler.transfer.errors import Problem, TransferError
 
 Resolve = Callable[[str, int], list[str]]
 
@@ -62,11 +63,14 @@ _OWN_NETWORKS: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = [
 _METADATA_V6 = ipaddress.IPv6Address("fd00:ec2::254")
 
 
-class AddressRefused(ValueError):
+class AddressRefused(TransferError):
     """A URL or an address is not allowed; the message may be shown and holds no part of the URL."""
 
+    def __init__(self, reason: str, problem: Problem = Problem.ADDRESS_REFUSED) -> None:
+        super().__init__(problem, reason)
 
-def check_url(url: str, settings: IntakeSettings) -> httpx2.URL:
+
+def check_url(url: str, rules: IntakeSettings) -> httpx2.URL:
     """The parsed URL, if its form is allowed; where its host leads is checked when connecting.
 
     Raises:
@@ -81,27 +85,29 @@ def check_url(url: str, settings: IntakeSettings) -> httpx2.URL:
     except (httpx2.InvalidURL, ValueError):
         # `from None`: the parser's message quotes the URL.
         raise AddressRefused("the URL cannot be parsed") from None
-    schemes = ("https", "http") if settings.allow_http else ("https",)
+    schemes = ("https", "http") if rules.allow_http else ("https",)
     if parsed.scheme not in schemes:
-        raise AddressRefused(f"the URL must start with {' or '.join(f'{s}://' for s in schemes)}")
+        raise AddressRefused(
+            f"the URL must start with {' or '.join(f'{s}://' for s in schemes)}", Problem.NOT_HTTPS
+        )
     host = parsed.raw_host.decode("ascii")  # not `.host`, which fails on names that it cannot translate back
     if not host:
         raise AddressRefused("the URL has no host")
-    if parsed.userinfo:
+    if parsed.userinfo and not rules.trusts_urls:
         raise AddressRefused("the URL must not hold a user name or password")
     port = DEFAULT_PORTS[parsed.scheme] if parsed.port is None else parsed.port
     if not 0 < port < 65536:
         raise AddressRefused("the URL's port is not a port number")
-    if settings.allowed_ports and port not in settings.allowed_ports:
+    if rules.allowed_ports and port not in rules.allowed_ports:
         raise AddressRefused(f"port {port} is not allowed")
-    if settings.allowed_hosts and not any(_is_within(host, name) for name in settings.allowed_hosts):
+    if rules.allowed_hosts and not any(_is_within(host, name) for name in rules.allowed_hosts):
         raise AddressRefused("the URL's host is not on this worker's list")
     if not (_HOST_NAME.fullmatch(host) or _is_address(host)):
         raise AddressRefused("the URL's host is not a host name")
     return parsed
 
 
-def check_written_address(url: httpx2.URL, settings: IntakeSettings) -> None:
+def check_written_address(url: httpx2.URL, rules: IntakeSettings) -> None:
     """Refuse a URL that says itself, without a look-up, that it leads to an address that is not allowed.
 
     Raises:
@@ -109,7 +115,7 @@ def check_written_address(url: httpx2.URL, settings: IntakeSettings) -> None:
     """
     host = url.raw_host.decode("ascii")
     if _is_address(host):
-        _refuse_address(host, settings)
+        _refuse_address(host, rules)
 
 
 def _is_within(host: str, name: str) -> bool:
@@ -136,7 +142,7 @@ def resolve_host(host: str, port: int) -> list[str]:
 
 
 def allowed_addresses(
-    host: str, port: int, settings: IntakeSettings, resolve: Resolve = resolve_host
+    host: str, port: int, rules: IntakeSettings, resolve: Resolve = resolve_host
 ) -> list[str]:
     """The addresses to connect to. One address that is not allowed refuses the host as a whole.
 
@@ -147,13 +153,14 @@ def allowed_addresses(
     addresses = resolve(host, port)
     if not addresses:
         raise OSError("the host has no address")
-    for address in addresses:
-        _refuse_address(address, settings)
+    if not rules.trusts_urls:
+        for address in addresses:
+            _refuse_address(address, rules)
     return addresses
 
 
-def _refuse_address(address: str, settings: IntakeSettings) -> None:
-    if not (is_public(address) or (settings.allow_private_addresses and _is_own(address))):
+def _refuse_address(address: str, rules: IntakeSettings) -> None:
+    if not (is_public(address) or (rules.allow_private_addresses and _is_own(address))):
         raise AddressRefused("the URL leads to an address that is not public")
 
 

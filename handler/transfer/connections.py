@@ -1,21 +1,27 @@
-"""HTTP connections that reach only allowed addresses and can be ended at any moment. Knows no job.
+"""HTTP connections that reach only allowed addresses and can be ended at any moment.
 
 The check sits where the socket is opened: the host is resolved once, every address is checked, and the
 connection goes to a checked address. So a name that resolves differently a second later gains nothing,
 a redirect is checked like the first URL, and the TLS name and Host header stay the URL's own.
-Proxies in the environment are not used: behind one, nobody knows where a connection ends.
+Proxies in the environment are used for an operator's own URLs only: behind one, nobody knows where a
+connection ends.
 """
 
+import contextlib
 import random
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import unquote_to_bytes
+from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
 import httpx2
 
-from handler.settings import IntakeSettings
+from handler.settings import BucketSettings, IntakeSettings
 from handler.transfer.addresses import Resolve, allowed_addresses, resolve_host
+from handler.transfer.errors import http_errors_translated
 
 Check = Callable[[], None]
 
@@ -23,42 +29,79 @@ SLICE_SECONDS = 0.25  # how late a cancel or a deadline is noticed while the oth
 POLL_SECONDS = 0.1  # the same between two attempts
 WRITE_BYTES = 64 * 1024  # between two checks while sending
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
+CONNECT_SECONDS = 10.0  # for who sets no limit
+
+Headers = dict[bytes | str, bytes | str]
 
 
-def open_connections(
-    settings: IntakeSettings,
+@contextlib.contextmanager
+def requested(
+    method: str,
+    url: httpx2.URL,
+    headers: Headers,
     *,
+    rules: IntakeSettings,
+    limits: IntakeSettings | BucketSettings,
     check: Check,
+    content: bytes | Iterator[bytes] | None = None,
     resolve: Resolve = resolve_host,
     ssl_context: ssl.SSLContext | None = None,
-) -> httpcore2.ConnectionPool:
-    """A pool of one connection; the caller closes it and follows redirects by itself.
+) -> Iterator[httpcore2.Response]:
+    """One request and the head of its answer, on a connection of its own; redirects are not followed.
 
     Args:
-        settings: which addresses are allowed.
+        method: GET, PUT ...
+        url: from `check_url`.
+        headers: beside Host and User-Agent.
+        rules: which addresses are allowed.
+        limits: `connect_seconds`, and `read_seconds` for silence.
         check: called before every network operation and while waiting; whatever it raises comes out.
+        content: body of the request.
         resolve: addresses of a host; tests hand in their own.
         ssl_context: default: the usual certificate authorities, SSL_CERT_FILE respected.
+
+    Raises:
+        TransferError: ADDRESS_REFUSED, NOT_TRUSTED, UNAVAILABLE; also while the body is read.
     """
-    return httpcore2.ConnectionPool(
-        ssl_context=ssl_context or httpcore2.default_ssl_context(),
-        max_connections=1,
-        network_backend=_CheckedBackend(settings, check=check, resolve=resolve),
-    )
+    headers = {"Host": url.netloc, "User-Agent": "hmr2-phalp-worker", **headers}
+    if url.userinfo:  # of the operator's own URLs alone
+        headers["Authorization"] = b"Basic " + b64encode(unquote_to_bytes(url.userinfo))
+    seconds = {"connect": limits.connect_seconds, "pool": limits.connect_seconds}
+    seconds |= {"read": limits.read_seconds, "write": limits.read_seconds}
+    with (
+        http_errors_translated(),
+        httpcore2.ConnectionPool(
+            ssl_context=ssl_context or httpcore2.default_ssl_context(),
+            proxy=_proxy(url) if rules.trusts_urls else None,
+            max_connections=1,
+            network_backend=_CheckedBackend(rules, check=check, resolve=resolve),
+        ) as pool,
+        pool.stream(
+            method, _as_target(url), headers=headers, content=content, extensions={"timeout": seconds}
+        ) as response,
+    ):
+        yield response
 
 
-def as_target(address: httpx2.URL) -> httpcore2.URL:
-    """A checked URL as the pool takes it; send `address.netloc` as Host beside it."""
-    return httpcore2.URL(
-        scheme=address.raw_scheme, host=address.raw_host, port=address.port, target=address.raw_path
-    )
+def _proxy(url: httpx2.URL) -> httpcore2.Proxy | None:
+    """What the environment names (HTTPS_PROXY, NO_PROXY and so on), as for other tools."""
+    proxies = getproxies()
+    address = proxies.get(url.scheme) or proxies.get("all")
+    if not address or proxy_bypass(url.host):
+        return None
+    proxy = httpx2.Proxy(address if "://" in address else f"http://{address}")
+    return httpcore2.Proxy(_as_target(proxy.url), auth=proxy.raw_auth)
+
+
+def _as_target(url: httpx2.URL) -> httpcore2.URL:
+    return httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
 
 
 class _CheckedBackend(httpcore2.NetworkBackend):
     """Opens sockets to checked addresses only."""
 
-    def __init__(self, settings: IntakeSettings, *, check: Check, resolve: Resolve) -> None:
-        self._settings = settings
+    def __init__(self, rules: IntakeSettings, *, check: Check, resolve: Resolve) -> None:
+        self._rules = rules
         self._check = check
         self._resolve = resolve
         self._sockets = httpcore2.SyncBackend()
@@ -79,10 +122,10 @@ class _CheckedBackend(httpcore2.NetworkBackend):
         """
         self._check()
         try:
-            addresses = allowed_addresses(host, port, self._settings, self._resolve)
+            addresses = allowed_addresses(host, port, self._rules, self._resolve)
         except OSError as error:
             raise httpcore2.ConnectError("the host name cannot be resolved") from error
-        deadline = time.monotonic() + (timeout or self._settings.connect_seconds)
+        deadline = time.monotonic() + (timeout or CONNECT_SECONDS)
         failure: Exception = httpcore2.ConnectError("no address")
         for position, address in enumerate(addresses):
             self._check()
@@ -141,15 +184,19 @@ class _CheckedStream(httpcore2.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-def backoff_seconds(attempt: int, wish_seconds: float = 0.0) -> float:
+def backoff_seconds(
+    attempt: int,
+    wish_seconds: float = 0.0,
+    *,
+    first: float = FIRST_WAIT_SECONDS,
+    longest: float = LONGEST_WAIT_SECONDS,
+) -> float:
     """Time until the next attempt: doubling, with jitter, so that many workers do not come back at once.
 
-    Args:
-        attempt: the one that failed, from 1.
-        wish_seconds: what the server asks for; counts within bounds.
+    `attempt` is the one that failed, from 1; what the server asks for counts up to the longest wait.
     """
-    doubled = FIRST_WAIT_SECONDS * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
-    return min(max(doubled, wish_seconds), LONGEST_WAIT_SECONDS)
+    doubled = first * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
+    return min(max(doubled, wish_seconds), longest)
 
 
 def wait(seconds: float, check: Check) -> None:

@@ -1,4 +1,4 @@
-"""Numbers in what strangers send: headers, queries. Knows nothing of what they count."""
+"""Numbers in what strangers send: headers, queries."""
 
 import re
 

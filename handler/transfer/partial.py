@@ -1,14 +1,13 @@
-"""A download's bytes on disk: counted, hashed, within the disk's and the job's limits. Knows no network."""
+"""A download's bytes on disk: counted, hashed, within the limits, and kept for a later run if wanted."""
 
-import contextlib
-import errno
 import hashlib
+import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from handler.errors import InputError, WorkerError
-from handler.settings import IntakeSettings
+from handler.transfer.errors import Problem, TransferError, is_disk_full
 
 FreeBytes = Callable[[Path], int]
 
@@ -23,27 +22,52 @@ def free_bytes(folder: Path) -> int:
 class PartialFile:
     """What has arrived of a file, and which version of it; a context manager that closes the file.
 
+    Args:
+        path: where the bytes are.
+        reserve_bytes: disk space that must stay free.
+        max_bytes: longest file that is taken; None: any.
+        source: if given, `PATH.json` notes that the bytes are from there, and what an earlier run left of the
+            same source is gone on with. Must hold no secret.
+        free: bytes free on a folder's disk.
+
     Attributes:
         size: bytes on disk.
-        etag: strong version tag these bytes belong to, or None; only then may a transfer be resumed.
-        total: length of the whole file, or None if the server does not say.
-        num_restarts: times the bytes had to be thrown away.
+        version: what the source calls the version that these bytes belong to; if None, a transfer cannot be
+            resumed.
+        total: length of the whole file, or None if the source does not say.
     """
 
-    def __init__(self, path: Path, settings: IntakeSettings, free: FreeBytes = free_bytes) -> None:
+    size: int
+    version: str | None
+    total: int | None
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        reserve_bytes: int,
+        max_bytes: int | None = None,
+        source: str | None = None,
+        free: FreeBytes = free_bytes,
+    ) -> None:
         self._path = path
-        self._settings = settings
-        self._free = free
-        self._file = path.open("wb", buffering=0)
+        self._note_path = path.with_name(path.name + ".json")
+        self._reserve_bytes, self._max_bytes = reserve_bytes, max_bytes
+        self._source, self._free = source, free
+        note = self._read_note() if path.is_file() else {}
+        is_kept = bool(note.get("version"))
+        self._file = path.open("ab" if is_kept else "wb", buffering=0)
         self._reset()
-        self.num_restarts = 0
+        if is_kept:
+            with path.open("rb") as kept:
+                self._hash = hashlib.file_digest(kept, "sha256")
+            self.size = self._file.tell()
+            self.version, self.total = note["version"], note.get("total")
 
     def _reset(self) -> None:
         self._hash = hashlib.sha256()
         self._next_disk_check = DISK_CHECK_BYTES
-        self.size = 0
-        self.etag: str | None = None
-        self.total: int | None = None
+        self.size, self.version, self.total = 0, None, None
 
     def __enter__(self) -> "PartialFile":
         return self
@@ -56,66 +80,84 @@ class PartialFile:
         """Of the bytes on disk."""
         return self._hash.hexdigest()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all bytes are there, as far as the source told its length."""
+        return self.size == self.total
+
     def restart(self) -> None:
         """Throw away what has arrived: it belongs to another version, or cannot be resumed."""
-        self._file.seek(0)
-        self._file.truncate()
-        self.num_restarts += self.size > 0
+        if self.size:
+            self._file.seek(0)
+            self._file.truncate()
         self._reset()
 
-    def announce(self, total: int | None) -> None:
-        """Note the length of the whole file and refuse it if it cannot fit.
+    def describe(self, version: str | None, total: int | None) -> None:
+        """Note what the bytes that follow belong to, and refuse a file that is too long.
 
         Raises:
-            InputError: VIDEO_TOO_LARGE.
-            WorkerError: DISK_FULL.
+            TransferError: TOO_LARGE, DISK_FULL.
         """
-        self.total = total
-        if total is None:
-            return
-        self._check_size(total)
-        self._check_disk(total - self.size)
+        self.version, self.total = version, total
+        if self._source is not None:
+            note = {"source": self._source, "version": version, "total": total}
+            self._note_path.write_text(json.dumps(note))
+        if total is not None:
+            self._check_size(total)
+            self._check_room(total - self.size)
 
     def write(self, chunk: bytes) -> None:
         """Append a chunk.
 
         Raises:
-            InputError: VIDEO_TOO_LARGE if the count passes the limit, whatever was announced.
-            WorkerError: DISK_FULL.
-            OSError: the disk's own word, see `translated_disk_errors`.
+            TransferError: TOO_LARGE if the count passes the limit, whatever was announced; DISK_FULL.
         """
         self._check_size(self.size + len(chunk))
         if self.size + len(chunk) >= self._next_disk_check:
-            self._check_disk(len(chunk))
-            self._next_disk_check += DISK_CHECK_BYTES
+            self._check_room(len(chunk))
+            self._next_disk_check = self.size + DISK_CHECK_BYTES
         view = memoryview(chunk)
-        while view:
-            view = view[self._file.write(view) :]
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            if is_disk_full(error):
+                raise TransferError(Problem.DISK_FULL, "no room left") from error
+            raise
         self._hash.update(chunk)
         self.size += len(chunk)
 
+    def discard(self) -> None:
+        """Remove it from the disk."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+        self._note_path.unlink(missing_ok=True)
+
+    def _read_note(self) -> dict[str, Any]:
+        try:
+            note = json.loads(self._note_path.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        is_ours = isinstance(note, dict) and self._source is not None and note.get("source") == self._source
+        return note if is_ours else {}
+
     def _check_size(self, size: int) -> None:
-        limit = self._settings.max_bytes
-        if size > limit:
-            raise InputError(
-                "VIDEO_TOO_LARGE", f"the video is larger than this worker's limit of {limit} bytes"
-            )
+        if self._max_bytes is not None and size > self._max_bytes:
+            raise TransferError(Problem.TOO_LARGE, f"larger than the limit of {self._max_bytes} bytes")
 
-    def _check_disk(self, more_bytes: int) -> None:
-        if self._free(self._path.parent) - more_bytes < self._settings.reserve_disk_bytes:
-            raise _disk_full()
+    def _check_room(self, num_bytes: int) -> None:
+        check_room(self._path.parent, num_bytes, self._reserve_bytes, self._free)
 
 
-@contextlib.contextmanager
-def translated_disk_errors() -> Iterator[None]:
-    """Turn a full disk or quota into DISK_FULL; other errors of the disk pass."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full() from error
-        raise
+def check_room(folder: Path, num_bytes: int, reserve_bytes: int, free: FreeBytes = free_bytes) -> None:
+    """Nothing, if so much can be written and the reserve still stays free.
 
-
-def _disk_full() -> WorkerError:
-    return WorkerError("DISK_FULL", "this worker's disk has no room for the video")
+    Raises:
+        TransferError: DISK_FULL.
+    """
+    free_now = free(folder)
+    needed = num_bytes + reserve_bytes
+    if free_now < needed:
+        raise TransferError(
+            Problem.DISK_FULL, f"{free_now / 2**20:.0f} MiB free, {needed / 2**20:.0f} MiB are needed"
+        )

@@ -8,13 +8,13 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-import httpcore2
 import orjson
 import structlog
 
 from handler.settings import IntakeSettings
-from handler.transfer.addresses import AddressRefused, check_url
-from handler.transfer.connections import as_target, open_connections
+from handler.transfer.addresses import check_url
+from handler.transfer.connections import requested
+from handler.transfer.errors import TransferError
 from ops.endpoint.queue import Job, JobQueue
 
 MAX_AT_ONCE = 8
@@ -55,22 +55,22 @@ def _call(job: Job, intake: IntakeSettings, timeout_seconds: float, is_over: thr
             raise TimeoutError
 
     try:
-        address = check_url(job.webhook, intake)
-        with (
-            open_connections(intake, check=check) as pool,
-            pool.stream(
-                "POST",
-                as_target(address),
-                headers={"Host": address.netloc, "Content-Type": "application/json"},
-                content=orjson.dumps(job.webhook_document()),
-                extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout_seconds)},
-            ) as reply,
-        ):
+        with requested(
+            "POST",
+            check_url(job.webhook, intake),
+            {"Content-Type": "application/json"},
+            rules=intake,
+            limits=intake.model_copy(
+                update=dict.fromkeys(("connect_seconds", "read_seconds"), timeout_seconds)
+            ),
+            check=check,
+            content=orjson.dumps(job.webhook_document()),
+        ) as reply:
             outcome = f"HTTP {reply.status}"
             is_accepted = reply.status == 200
-    except AddressRefused as error:
-        outcome, is_accepted = f"refused: {error}", False
-    except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as error:
+    except TransferError as error:
+        outcome, is_accepted = error.reason, False
+    except OSError as error:
         outcome, is_accepted = type(error).__name__, False  # the message may name the URL
     log.info(
         "called a webhook",

@@ -16,7 +16,7 @@ from model_cache.store.manifest import (
     Precision,
     package_caches,
 )
-from ops.weights.answers import SourceFailed
+from ops.weights.errors import SourceFailed
 from ops.weights.inventory import Engine, detector_files, model_problem, upstream_files
 from ops.weights.locations import how_to_get
 from ops.weights.obtain import Listener, Obtainer, Wish, present

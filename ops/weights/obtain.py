@@ -1,30 +1,32 @@
-"""Gets official files into the store, each from the first place that gives it whole.
+"""Gets official files into the store, each from the first place that gives it whole."""
 
-Knows nothing of conversion or of what the files are for.
-"""
-
+import hashlib
 import os
 import shutil
+import ssl
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
-import httpx2
+import httpcore2
 
+from handler.context import unstoppable
+from handler.settings import BucketSettings, IntakeSettings
+from handler.transfer.addresses import check_url
+from handler.transfer.download import Patience, download
+from handler.transfer.http import HttpFile
+from handler.transfer.partial import PartialFile
 from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OfficialFile
-from ops.weights.answers import Ask, SourceFailed
-from ops.weights.download import download
-from ops.weights.http import ask_http, https_client
+from ops.weights.errors import SourceFailed, check_room, told_to_the_operator
 from ops.weights.integrity import content_problem, usual_suffix
 from ops.weights.locations import Location, locations
 from ops.weights.lock import Lock, locked_now, read_lock, write_lock
-from ops.weights.partial import Partial, check_room, source_key
-from ops.weights.s3 import ask_s3, s3_client
 from ops.weights.settings import WeightSettings, WeightStorageSettings
 from ops.weights.unpack import archive_kind, unpack
 from ops.weights.writer import written_whole
@@ -32,10 +34,30 @@ from ops.weights.writer import written_whole
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+MIN_BYTES_PER_SECOND = 16 * 1024  # an attempt that brings less, the wait before it included, counts as failed
+LONGEST_WAIT_SECONDS = 30.0
+
+
+class OperatorRules(IntakeSettings):
+    """Where weight files may come from: anywhere, since the operator names the place."""
+
+    trusts_urls: ClassVar[bool] = True
+
+
+def operator_rules(settings: WeightSettings) -> OperatorRules:
+    """The rules by which a video is fetched, for weight files."""
+    return OperatorRules.model_construct(
+        allow_http=settings.allow_http,
+        allowed_ports=(),
+        connect_seconds=settings.connect_seconds,
+        read_seconds=settings.read_seconds,
+        max_redirects=6,  # a hub's file is behind two
+    )
+
 
 @runtime_checkable
 class Listener(Protocol):
-    """Who wants to know how it goes."""
+    """Is told how a fetch goes on."""
 
     def say(self, text: str) -> None:
         """A sentence for the operator."""
@@ -63,7 +85,7 @@ class Obtainer:
         partial_folder: for files on their way.
         lock_path: recorded hashes.
         folders: caches of the official packages.
-        listener: hears of it.
+        listener: is told how it goes on.
     """
 
     def __init__(
@@ -90,8 +112,6 @@ class Obtainer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if "_http" in self.__dict__:
-            self._http.close()
         with suppress(OSError):  # stays while something is on its way
             self._partials.rmdir()
 
@@ -122,33 +142,70 @@ class Obtainer:
                 raise SourceFailed("is not there")
             self._accept(location.path, location, wish, others, movable=False)
             return
-        path = self._partials / f"{wish.file.role}-{source_key(location.address)[:12]}.part"
-        with Partial(path, location.address, reserve_bytes=self._settings.reserve_disk_bytes) as partial:
-            revision = download(
-                self._ask(location.address),
-                partial,
-                self._settings,
-                lambda done, total: self._listener.progress(wish.file.name, done, total),
-            )
+        key = source_key(location.address)
+        path = self._partials / f"{wish.file.role}-{key[:12]}.part"
+        reserve = self._settings.reserve_disk_bytes
+        with (
+            told_to_the_operator(),
+            PartialFile(path, reserve_bytes=reserve, source=key) as partial,
+        ):
+            commit = self._download(location.address, partial, wish.file.name)
         try:
             self._accept(path, location, wish, others, movable=True)
         finally:
             partial.discard()
-        if revision:
-            self._pin(location.address, revision)
+        if commit:
+            self._pin(location.address, commit)
 
-    def _ask(self, address: str) -> Ask:
+    def _download(self, address: str, partial: PartialFile, name: str) -> str | None:
+        """Fetches what is missing of a file; returns the hub's commit, where there is one."""
+        patience = Patience(
+            attempts=self._settings.attempts,
+            forgives=True,  # so that a host which cuts every connection still gets there
+            min_bytes_per_second=MIN_BYTES_PER_SECOND,
+            first_wait_seconds=self._settings.retry_seconds,
+            longest_wait_seconds=LONGEST_WAIT_SECONDS,
+        )
+
+        def report(done: int, total: int | None) -> None:
+            self._listener.progress(name, done, total)
+
         if address.startswith("s3://"):
-            return ask_s3(self._s3, address)
-        return ask_http(self._http, address, allow_http=self._settings.allow_http)
+            from handler.transfer.s3 import s3_file  # takes a second, and most operators have no s3:// source
+
+            parts = urlsplit(address)
+            file = s3_file(self._s3, parts.netloc, parts.path.lstrip("/"))
+            download(file, partial, patience, check=unstoppable, report=report)
+            return None
+        rules = operator_rules(self._settings)
+        source = HttpFile(
+            check_url(address, rules),
+            rules,
+            check=unstoppable,
+            ssl_context=self._ssl_context,
+            # Some servers call a .tar.gz a tar with the content coding gzip; it must stay as it is.
+            takes_encoded=True,
+        )
+        download(source.open_at, partial, patience, check=unstoppable, report=report)
+        return source.commit
 
     @cached_property
-    def _http(self) -> httpx2.Client:
-        return https_client(self._settings)
+    def _ssl_context(self) -> ssl.SSLContext:
+        context = httpcore2.default_ssl_context()
+        if self._settings.ca_file:
+            context.load_verify_locations(self._settings.ca_file)
+        return context
 
     @cached_property
     def _s3(self) -> "S3Client":
-        return s3_client(self._storage(), self._settings)
+        from handler.transfer.s3 import s3_client
+
+        bucket = BucketSettings.model_construct(
+            **dict(self._storage()),
+            connect_seconds=self._settings.connect_seconds,
+            read_seconds=self._settings.read_seconds,
+        )
+        return s3_client(bucket, ca_file=self._settings.ca_file)
 
     def _accept(
         self, path: Path, location: Location, wish: Wish, others: Sequence[Wish], *, movable: bool
@@ -205,9 +262,18 @@ class Obtainer:
             self._listener.say(f"{key} is pinned to {commit}")
 
 
+def source_key(address: str) -> str:
+    """What a source is known by on disk.
+
+    Without the query: a presigned URL's signature changes, its path does not. Hashed: the path may be secret.
+    """
+    plain = urlsplit(address)._replace(query="", fragment="").geturl()
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
 def branch_of(address: str) -> str | None:
     """`repository@revision` out of a hub's address of a file."""
-    parts = httpx2.URL(address).path.strip("/").split("/")
+    parts = urlsplit(address).path.strip("/").split("/")
     return f"{parts[0]}/{parts[1]}@{parts[3]}" if len(parts) > 4 and parts[2] == "resolve" else None
 
 

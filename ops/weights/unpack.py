@@ -17,8 +17,7 @@ from typing import IO, Literal
 from model_cache.errors import StoreUnavailable
 from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OfficialFile
-from ops.weights.answers import SourceFailed
-from ops.weights.partial import check_room
+from ops.weights.errors import SourceFailed, check_room
 from ops.weights.writer import written_whole
 
 CHUNK_BYTES = 2**20

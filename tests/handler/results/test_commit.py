@@ -22,18 +22,12 @@ from tests.handler.results.places import (
 )
 
 
-def test_no_bucket_and_no_urls_is_refused():
-    """Without a place for the results the job does not start."""
+@pytest.mark.parametrize("bucket", [None, "some"], ids=["no bucket", "no keys"])
+def test_no_place_for_the_results_is_refused(bucket):
+    """Without a bucket and its keys, or URLs, the job does not start."""
     with pytest.raises(ResultError) as refused:
-        open_store(BucketOutput(), "j", bucket=BucketSettings(), intake=IntakeSettings())
+        open_store(BucketOutput(bucket=bucket), "j", bucket=BucketSettings(), intake=IntakeSettings())
     assert (refused.value.code, refused.value.stage) == ("OUTPUT_NOT_ALLOWED", "validate")
-
-
-def test_bucket_without_keys_is_refused(s3):
-    """A bucket's name alone is not enough."""
-    with pytest.raises(ResultError) as refused:
-        open_store(BucketOutput(bucket="some"), "j", bucket=BucketSettings(), intake=IntakeSettings())
-    assert refused.value.code == "OUTPUT_NOT_ALLOWED"
 
 
 def test_keys_lie_under_root_prefix_and_job(s3):
@@ -78,27 +72,19 @@ def test_reply_points_at_every_file(s3, tmp_path):
     assert reply.reused is False
 
 
-def test_finished_job_is_found_again(s3, tmp_path):
-    """The same id and input give the earlier reply, only marked as reused."""
-    store = store_of("bucket", s3, "again")
+@pytest.mark.parametrize(
+    ("job_id", "input_sha256", "is_found"),
+    [("golden-1", "1" * 64, True), ("golden-1", "f" * 64, False), ("other", "1" * 64, False)],
+    ids=["same", "other input", "other id"],
+)
+def test_finished_job_is_found_again(s3, request, tmp_path, job_id, input_sha256, is_found):
+    """The same id and input give the earlier reply, only marked as reused; others are other jobs."""
+    store = store_of("bucket", s3, f"again-{request.node.callspec.id.replace(' ', '-')}")
     _, reply = complete(store, tmp_path)
 
-    found = find_complete(store, job_id="golden-1", input_sha256="1" * 64, into=tmp_path, check=nothing)
+    found = find_complete(store, job_id=job_id, input_sha256=input_sha256, into=tmp_path, check=nothing)
 
-    assert found == reply.model_copy(update={"reused": True})
-
-
-@pytest.mark.parametrize(
-    ("job_id", "input_sha256"), [("golden-1", "f" * 64), ("other", "1" * 64)], ids=["input", "id"]
-)
-def test_other_input_is_not_found(s3, tmp_path, job_id, input_sha256):
-    """Another input under the same id is another job."""
-    store = store_of("bucket", s3, f"other-{job_id}")
-    complete(store, tmp_path)
-
-    assert (
-        find_complete(store, job_id=job_id, input_sha256=input_sha256, into=tmp_path, check=nothing) is None
-    )
+    assert found == (reply.model_copy(update={"reused": True}) if is_found else None)
 
 
 def flipped(content: bytes) -> bytes:

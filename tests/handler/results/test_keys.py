@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.errors import InputError
-from handler.results.keys import key_prefix, safe_job_id
+from handler.results.bucket import key_prefix, safe_job_id
 
 
 @pytest.mark.parametrize(

@@ -18,29 +18,24 @@ from tests.handler.results.places import (
 )
 
 
-def test_wrong_secret_is_denied_before_any_work(s3):
+@pytest.mark.parametrize(
+    ("bucket", "changes", "code"),
+    [
+        (None, {"secret_access_key": SecretStr("wrong")}, "UPLOAD_DENIED"),
+        ("no-such-bucket", {}, "UPLOAD_DENIED"),
+        ("Not A Bucket!", {}, "OUTPUT_NOT_ALLOWED"),
+    ],
+    ids=["wrong secret", "no such bucket", "impossible name"],
+)
+def test_bucket_that_cannot_take_results_is_told_before_any_work(s3, bucket, changes, code):
     """The look for an earlier result already says that nothing could be stored."""
-    store = Bucket(settings(s3, secret_access_key=SecretStr("wrong")), bucket=s3.bucket, prefix="x/")
+    store = Bucket(settings(s3, **changes), bucket=bucket or s3.bucket, prefix="x/")
 
     with pytest.raises(ResultError) as denied:
         store.summary(nothing)
 
-    assert (denied.value.code, denied.value.retryable) == ("UPLOAD_DENIED", False)
+    assert (denied.value.code, denied.value.retryable) == (code, False)
     assert_no_secret(denied.value, s3)
-
-
-def test_missing_bucket_is_denied_before_any_work(s3):
-    """So does a bucket that is not there."""
-    with pytest.raises(ResultError) as denied:
-        Bucket(settings(s3), bucket="no-such-bucket", prefix="x/").summary(nothing)
-    assert denied.value.code == "UPLOAD_DENIED"
-
-
-def test_impossible_bucket_name_is_refused(s3):
-    """A name that S3 cannot have is the caller's mistake."""
-    with pytest.raises(ResultError) as refused:
-        Bucket(settings(s3), bucket="Not A Bucket!", prefix="x/").summary(nothing)
-    assert refused.value.code == "OUTPUT_NOT_ALLOWED"
 
 
 @pytest.mark.parametrize(

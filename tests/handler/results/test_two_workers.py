@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from handler.job import Artifact, ArtifactKind, Reply
+from handler.results.bucket import object_key
 from handler.results.document import ResultDocument
-from handler.results.keys import object_key
 from handler.results.store import LocalFile, local_file
 from handler.results.upload import commit, find_complete, upload
 from tests.handler.results.places import nothing, store_of

@@ -13,7 +13,8 @@ import pytest
 from handler.errors import ComputeError, WorkerError
 from handler.job import ChosenPerson, Options
 from handler.results.document import FrameRecord
-from handler.results.write import disk_full_is_coded, read_lines, write, write_document
+from handler.results.write import read_lines, write, write_document
+from handler.transfer.errors import disk_full_is_coded
 from tests.fakes import FakeBody
 from tests.handler.results.factories import make_frame, make_info, make_person, predicted, tracked, walk
 

@@ -63,16 +63,6 @@ def test_fetch_takes_archive_loose_files_and_smpl_and_converts_all(
     assert len(https.requests) == asked
 
 
-def test_cut_download_is_resumed_where_it_stopped(uv_mirror, uv_files, https, run_fetch):
-    """After a cut the rest alone is asked for, of the same version."""
-    cut = len(uv_files[0]) // 3
-    assert run_fetch(mirror=uv_mirror(Fault(cut_after=cut))) == ["uv_map"]
-    first, second = [r for r in https.requests if BMAP in r.path]
-    assert "range" not in first.headers
-    assert second.headers["range"] == f"bytes={cut}-"
-    assert second.headers["if-range"].startswith('"')
-
-
 def test_host_that_cuts_every_connection_is_outlasted(uv_mirror, uv_files, run_fetch):
     """Attempts are counted only while they bring nothing, so many cuts do not end a fetch."""
     faults = [Fault(cut_after=len(uv_files[0]) // 12)] * 11  # five times the allowed attempts
@@ -90,14 +80,6 @@ def test_later_run_goes_on_where_the_earlier_one_gave_up(uv_files, https, run_fe
     assert part.read_bytes() == uv_files[0][:cut]
     assert run_fetch(uv_barycentric=f"{address}?sig=2", uv_faces=https.url("f")) == ["uv_map"]
     assert https.requests[-1].headers["range"] == f"bytes={cut}-"
-
-
-def test_changed_file_is_never_patched_together(uv_mirror, uv_files, run_fetch, store):
-    """When the file changes between two attempts, the new one is fetched from its start."""
-    other = bytes(reversed(uv_files[0]))
-    faults = [Fault(cut_after=len(other) // 2, data=other)]
-    assert run_fetch(mirror=uv_mirror(*faults)) == ["uv_map"]
-    assert (store / "official" / "phalp" / "3D" / BMAP).read_bytes() == uv_files[0]
 
 
 def test_corrupted_source_is_passed_over_for_the_next(uv_mirror, https, run_fetch, heard):

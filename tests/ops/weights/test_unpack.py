@@ -12,7 +12,7 @@ import pytest
 from model_cache.errors import StoreUnavailable
 from model_cache.store.manifest import OFFICIAL_FILES
 from ops.weights import unpack as unpacking
-from ops.weights.answers import SourceFailed
+from ops.weights.errors import SourceFailed
 from ops.weights.unpack import archive_kind, unpack
 
 WANTED = OFFICIAL_FILES

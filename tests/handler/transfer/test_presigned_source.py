@@ -4,12 +4,14 @@ import time
 
 import pytest
 
+from handler.context import unstoppable
 from handler.errors import SourceError
 from handler.settings import IntakeSettings
 from handler.source.download import download
 from handler.transfer.addresses import check_url
-from handler.transfer.connections import open_connections
-from handler.transfer.fetch import transfer
+from handler.transfer.download import Patience
+from handler.transfer.download import download as resume
+from handler.transfer.http import HttpFile
 from handler.transfer.partial import PartialFile
 from tests.s3_server import s3_server
 
@@ -33,18 +35,14 @@ def test_download_fetches_a_presigned_url(s3, tmp_path):
 
 def test_download_resumes_a_presigned_url(s3, tmp_path):
     """A real server's answer to a resume is understood, and the same version goes on."""
-    url = check_url(s3.presign("get_object", KEY), LIMITS)
+    file = HttpFile(check_url(s3.presign("get_object", KEY), LIMITS), LIMITS, check=unstoppable)
     etag = s3.client().head_object(Bucket="videos", Key=KEY)["ETag"]
     sizes = []
-    with (
-        open_connections(LIMITS, check=lambda: None) as pool,
-        PartialFile(tmp_path / "f", LIMITS) as partial,
-    ):
-        partial.announce(len(DATA))
+    with PartialFile(tmp_path / "f", reserve_bytes=0) as partial:
+        partial.describe(etag, len(DATA))
         partial.write(DATA[:100_000])
-        partial.etag = etag
-        transfer(pool, url, partial, LIMITS, lambda done, total: sizes.append(done))
-        assert partial.num_restarts == 0
+        patience = Patience(attempts=1, min_bytes_per_second=0)
+        resume(file.open_at, partial, patience, check=unstoppable, report=lambda *seen: sizes.append(seen[0]))
     assert sizes[0] > 100_000
     assert (tmp_path / "f").read_bytes() == DATA
 

@@ -1,0 +1,214 @@
+"""A file at an HTTP address, from any byte on: redirects, ranges, what each answer means."""
+
+import contextlib
+import re
+import ssl
+import time
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import httpcore2
+import httpx2
+
+from handler.settings import IntakeSettings
+from handler.transfer.addresses import AddressRefused, Resolve, check_url, resolve_host
+from handler.transfer.connections import Check, Headers, requested
+from handler.transfer.download import Answer
+from handler.transfer.errors import Problem, TransferError, is_busy
+from handler.transfer.numbers import whole_number
+
+REDIRECTS = {301, 302, 303, 307, 308}
+STRONG_TAG = re.compile(r'"[ !#-~]{0,1000}"')  # W/ tags promise no equal bytes; others may not be sent back
+DATE = re.compile(r"[A-Za-z0-9,: ]{1,40}")
+SPAN = re.compile(r"bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+|\*)")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# What S3 stores answer to a request that is signed for, or sent to, another region than the bucket's.
+WRONG_REGION = re.compile(
+    rb"<Code>(?:PermanentRedirect|TemporaryRedirect|IllegalLocationConstraintException)</Code>|<Region>"
+)
+REGION = re.compile(rb"<Region>([a-z0-9-]{1,40})</Region>")
+MAX_ERROR_BYTES, WORDS_SECONDS = 16 * 1024, 2.0  # of an answer that is read for its words
+ASCII = "".join(map(chr, range(128)))
+HARMLESS_ENCODINGS = {"", "identity", "aws-chunked"}  # the last: a slip of some S3 clients, the body is plain
+
+
+class HttpFile:
+    """A file at an address.
+
+    Args:
+        url: from `check_url`.
+        rules: for it, and for what it redirects to.
+        check: called before every network operation and while waiting; whatever it raises comes out.
+        resolve: addresses of a host; tests hand in their own.
+        ssl_context: default: the usual certificate authorities.
+        takes_encoded: also a body that the server calls compressed, as it is.
+
+    Attributes:
+        commit: that a model hub names on the way, 40 hex digits; None without one.
+    """
+
+    def __init__(
+        self,
+        url: httpx2.URL,
+        rules: IntakeSettings,
+        *,
+        check: Check,
+        resolve: Resolve = resolve_host,
+        ssl_context: ssl.SSLContext | None = None,
+        takes_encoded: bool = False,
+    ) -> None:
+        self._url = url
+        self._rules = rules
+        self._check = check
+        self._resolve = resolve
+        self._ssl_context = ssl_context or httpcore2.default_ssl_context()
+        self._takes_encoded = takes_encoded
+        self.commit: str | None = None
+
+    @contextlib.contextmanager
+    def open_at(self, start: int, version: str | None) -> Iterator[Answer]:
+        """The rest of the file from byte `start` on; see `handler.transfer.download.OpenAt`.
+
+        A resume names the version that it continues (Range with If-Range); a server that has another one, or
+        knows no ranges, sends the whole file.
+
+        Raises:
+            TransferError: everything but NAME_INVALID and what concerns keys, uploads and the disk.
+        """
+        headers: Headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        if start and version:
+            headers |= {"Range": f"bytes={start}-", "If-Range": version}
+        with self._get(headers) as response:
+            head = {name.lower(): value.decode("latin-1").strip() for name, value in response.headers}
+            span = SPAN.fullmatch(head.get(b"content-range", ""))
+            first, total = map(whole_number, span.groups()) if span else (None, None)
+            if response.status == 416 and start and total == start:
+                # Everything was there already; only the end had not been noticed.
+                yield Answer(start=start, total=start, version=version, chunks=())
+                return
+            self._refuse_failures(response, head, start)
+            length = whole_number(head.get(b"content-length"))
+            # Some servers answer a range with status 200, but name the range.
+            if response.status == 206 or (first is not None and start):
+                if first is None:
+                    raise TransferError(Problem.CHANGED, "sent another part than it was asked for")
+                if total is None and length is not None:
+                    total = first + length
+            else:
+                first, total = 0, length
+            yield Answer(
+                start=first, total=total, version=_version(head, version), chunks=response.iter_stream()
+            )
+
+    @contextlib.contextmanager
+    def _get(self, headers: Headers) -> Iterator[httpcore2.Response]:
+        """The first answer that leads nowhere else. Every address on the way is checked like the first."""
+        url = self._url
+        for _ in range(self._rules.max_redirects + 1):
+            with requested(
+                "GET",
+                url,
+                headers,
+                rules=self._rules,
+                limits=self._rules,
+                check=self._check,
+                resolve=self._resolve,
+                ssl_context=self._ssl_context,
+            ) as response:
+                self.commit = self.commit or _commit(response)
+                location = _location(response)
+                if response.status not in REDIRECTS or not location:
+                    yield response
+                    return
+                url = self._redirected(url, location)
+        raise AddressRefused(f"the URL redirects more than {self._rules.max_redirects} times")
+
+    def _redirected(self, url: httpx2.URL, location: str) -> httpx2.URL:
+        try:
+            joined = url.join(location)
+        except (httpx2.InvalidURL, ValueError):
+            raise AddressRefused("the server redirects to something that is no URL") from None
+        if url.scheme == "https" and joined.scheme == "http" and not self._rules.trusts_urls:
+            raise AddressRefused("the server redirects from https to http", Problem.NOT_HTTPS)
+        return check_url(str(joined), self._rules)
+
+    def _refuse_failures(self, response: httpcore2.Response, head: dict[bytes, str], start: int) -> None:
+        status = response.status
+        answered = f"HTTP {status}"
+        if status in (412, 416) and start:
+            raise TransferError(Problem.CHANGED, "changed the file while it was fetched")
+        if is_busy(status):
+            wait_seconds = whole_number(head.get(b"retry-after"))
+            raise TransferError(Problem.UNAVAILABLE, f"answered {answered}", wait_seconds=wait_seconds)
+        if status in (404, 410):
+            raise TransferError(Problem.NOT_FOUND, answered)
+        if status in REDIRECTS or status == 400:
+            _refuse_wrong_region(response)
+        if status in REDIRECTS:
+            raise TransferError(
+                Problem.REFUSED, f"redirects without saying where ({answered}); a new link is needed"
+            )
+        if status in (400, 401, 403):  # stores say "expired" with any of these
+            raise TransferError(Problem.LINK_REFUSED, answered)
+        if status not in (200, 206):
+            raise TransferError(Problem.REFUSED, f"refused the request ({answered})")
+        if head.get(b"content-encoding", "").lower() not in HARMLESS_ENCODINGS and not self._takes_encoded:
+            raise TransferError(Problem.ENCODED, "sends the file compressed")
+
+
+def _location(response: httpcore2.Response) -> str:
+    """Where a redirect leads. Servers also send raw bytes, mostly UTF-8: each means what `%XX` would."""
+    raw = _header(response, b"location")
+    try:
+        return raw.decode()  # also in host names, which are not percent-encoded
+    except UnicodeDecodeError:
+        return quote(raw, safe=ASCII)
+
+
+def _commit(response: httpcore2.Response) -> str | None:
+    commit = _header(response, b"x-repo-commit").decode("latin-1")
+    return commit if COMMIT.fullmatch(commit) else None
+
+
+def _header(response: httpcore2.Response, wanted: bytes) -> bytes:
+    return next((value.strip() for name, value in response.headers if name.lower() == wanted), b"")
+
+
+def _version(head: dict[bytes, str], asked: str | None) -> str | None:
+    """What promises equal bytes and can be sent back: a strong tag, else the time of the last change.
+
+    A time says nothing where a tag was asked for: some servers leave the tag out of the rest's head.
+    """
+    tag = head.get(b"etag")
+    if tag is not None:
+        return tag if STRONG_TAG.fullmatch(tag) else None
+    date = head.get(b"last-modified", "")
+    return date if DATE.fullmatch(date) and not (asked or "").startswith('"') else None
+
+
+def _refuse_wrong_region(response: httpcore2.Response) -> None:
+    """S3 tells it by a redirect without a Location, or by a 400 whose words name the region."""
+    words = _first_words(response)
+    if response.status in REDIRECTS and (region := _header(response, b"x-amz-bucket-region")):
+        words += b"<Region>%b</Region>" % region
+    if WRONG_REGION.search(words):
+        named = REGION.search(words)
+        where = f"its region, {named[1].decode()}," if named else "its region"
+        raise TransferError(
+            Problem.REFUSED,
+            f"says that the bucket is in another region than the link says (HTTP {response.status}): "
+            f"a new link, signed for {where} is needed",
+        )
+
+
+def _first_words(response: httpcore2.Response) -> bytes:
+    """The start of an answer's body, as far as it comes soon."""
+    words, end = b"", time.monotonic() + WORDS_SECONDS
+    with contextlib.suppress(
+        httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException
+    ):  # the status stays true
+        for chunk in response.iter_stream():
+            words += chunk
+            if len(words) > MAX_ERROR_BYTES or time.monotonic() > end:
+                break
+    return words
