@@ -26,8 +26,8 @@ from benchmarks.accuracy_people import (
 from benchmarks.accuracy_table import ANCHORS, COLUMNS, LEGEND, Row, anchor_line, head_line, line, unmet
 from benchmarks.accuracy_trackers import OVERLAP, PHALP, trackers
 from benchmarks.clip_truth import read_truth
-from model_cache.cache import load
 from model_cache.interfaces import Models
+from model_cache.load import load
 from model_cache.settings import ModelSettings
 
 SHIPPED = Path(__file__).parent.parent / "examples" / "four_people.mp4"

@@ -19,7 +19,8 @@ from handler.camera import assumed_intrinsics, canvas_translation
 from handler.job import TrackingOptions
 from handler.people.perceive import place
 from handler.records import FrameInfo, PeopleInFrame
-from model_cache.interfaces import Detections, Perception, PerceptionOptions
+from model_cache.interfaces import Perception, PerceptionOptions
+from model_cache.networks.detector import Detections
 
 # As docs/15-lite-models.md advises for small videos.
 TRACKING = TrackingOptions(small_w=25, small_h=60, hungarian_th=200, max_age_track=125, predict="TP")
@@ -85,29 +86,28 @@ def true_perception(truth: ClipTruth, frames: Sequence[int]) -> Perception:
     """The lite models behind a perfect detector."""
     import torch
 
-    from model_cache.lite.load import load_hmr2, read_uv_map
-    from model_cache.networks.detector import OnDevice
-    from model_cache.networks.hmr2 import BucketedHmr2
-    from model_cache.networks.replay import ReplayDetector
+    from model_cache.lite.load import load_lite_body, load_lite_hmr2, read_uv_map
+    from model_cache.networks.detector import ReplayDetector
+    from model_cache.networks.hmr2 import BodyEstimator
     from model_cache.networks.texture import TextureSampler
     from model_cache.perception import NativePerception
 
-    hmr2, device = load_hmr2(1), torch.device("cpu")
+    body, device = load_lite_body(), torch.device("cpu")
     return NativePerception(
-        detector=OnDevice(ReplayDetector({frame: true_detections(truth, frame) for frame in frames})),
-        hmr2=BucketedHmr2(hmr2),
-        sampler=TextureSampler(uv_map=read_uv_map(), faces=hmr2.body.faces, device=device),
+        detector=ReplayDetector({frame: true_detections(truth, frame) for frame in frames}),
+        bodies=BodyEstimator(load_lite_hmr2(1), body),
+        sampler=TextureSampler(uv_map=read_uv_map(), faces=body.faces, device=device),
         device=device,
     )
 
 
 def mean_people(truth: ClipTruth, frames: Sequence[int]) -> list[FoundFrame]:
     """Everybody who counts in the pose, shape and crop camera that HMR2's head starts from, in true boxes."""
-    from model_cache.lite.load import load_hmr2
-    from model_cache.networks.boxes import pad_boxes
-    from model_cache.networks.rotations import rotation_from_6d
+    from model_cache.lite.load import load_lite_hmr2
+    from model_cache.networks.crops import pad_boxes
+    from model_cache.networks.smpl import rotation_from_6d
 
-    head = load_hmr2(1).head
+    head = load_lite_hmr2(1).head
     rotations, betas = rotation_from_6d(head.mean_pose.view(24, 6)).numpy(), head.mean_betas[0].numpy()
     height, width = truth.owners.shape[1:]
     camera = assumed_intrinsics(width, height)

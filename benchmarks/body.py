@@ -15,9 +15,8 @@ from torch.nn.functional import softmax
 
 from benchmarks.timing import best_ms, print_head, print_row
 from model_cache.networks import vit
-from model_cache.networks.hmr2 import exact_float32
-from model_cache.networks.rotations import rotation_from_6d
-from model_cache.networks.smpl import BodyData, PosedBody, Smpl
+from model_cache.networks.device import exact_float32
+from model_cache.networks.smpl import BodyData, PosedBody, Smpl, rotation_from_6d
 from model_cache.networks.vit import CROP_SIZE, NUM_PATCHES, VitBackbone, VitConfig
 from model_cache.store.body_files import read_body
 

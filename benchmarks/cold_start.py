@@ -110,8 +110,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
         import handler.worker
         from handler.settings import Settings
-        from model_cache.cache import load
         from model_cache.interfaces import PerceptionOptions
+        from model_cache.load import load
         from model_cache.settings import ModelSettings
 
         handler.worker.prepare(Settings())

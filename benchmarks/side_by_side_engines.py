@@ -23,14 +23,13 @@ from handler.people.perceive import place
 from handler.people.track import tracker_options
 from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, PlacedPeople
-from model_cache.interfaces import Detections, PerceptionOptions, TrackState
+from model_cache.interfaces import PerceptionOptions, TrackState
+from model_cache.load import load_uv_map
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import OnDevice
-from model_cache.networks.replay import ReplayDetector
-from model_cache.networks.texture import UvMap
+from model_cache.networks.detector import Detections, ReplayDetector
 from model_cache.settings import ModelSettings
-from model_cache.store.load import load_hmr2, load_pose_predictor, read_tensors
+from model_cache.store.load import load_body, load_hmr2, load_pose_predictor, read_tensors
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.load import UpstreamModels, assemble_upstream
 from model_cache.upstream.shims import import_official
@@ -138,11 +137,11 @@ class Spans:
 def load_native(weights: Weights, detections: Mapping[int, Detections], device: torch.device) -> LoadedModels:
     """Our engine in float32."""
     store = weights.converted
-    uv = read_tensors(store, "uv_map")
     return assemble(
-        detector=OnDevice(ReplayDetector(detections)),
-        hmr2=load_hmr2(store, device),
-        uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
+        detector=ReplayDetector(detections),
+        regressor=load_hmr2(store, device),
+        body=load_body(store / "smpl.safetensors", device),
+        uv_map=load_uv_map(store),
         encoder=AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device),
         predictor=load_pose_predictor(store, device),
         description=DESCRIPTION,

@@ -25,7 +25,7 @@ from handler.people.perceive import perceive
 from handler.people.track import follow, track, tracker_options
 from handler.records import Frame, PeopleInFrame
 from model_cache.interfaces import PerceptionOptions
-from model_cache.networks.replay import ReplayDetector
+from model_cache.networks.detector import ReplayDetector
 from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.shims import on_device
 from tests.handler.results.factories import make_info

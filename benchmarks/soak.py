@@ -149,7 +149,7 @@ def load(kind: str) -> Any:
     """The models of the worker."""
     if kind == "fake":
         return FakeModels()
-    from model_cache.cache import load as load_models
+    from model_cache.load import load as load_models
     from model_cache.settings import ModelSettings
 
     return load_models(ModelSettings(models="lite"))

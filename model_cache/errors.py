@@ -6,6 +6,7 @@ ModelError
 ├─ WeightsMissing        a file an engine needs is not in the store
 ├─ WeightsInvalid        a file is not what it should be (wrong hash, wrong keys, wrong kind)
 ├─ EngineMissing         the GPU or the packages that the settings ask for are not there or cannot be used
+├─ UnknownModel          a setting names a model that is not registered and cannot be imported
 ├─ StoreUnavailable      the store cannot be written: no room, no right, or another process is at it
 ├─ DeviceOutOfMemory     one frame alone does not fit on the device
 ├─ DeviceFault           the device is in a state that only a new process cures
@@ -27,6 +28,10 @@ class WeightsInvalid(ModelError):
 
 class EngineMissing(ModelError):
     """The GPU or a package that the settings ask for is missing or does not fit; the message says which."""
+
+
+class UnknownModel(ModelError):
+    """A setting names a model that is neither registered nor can be imported; the message says which are."""
 
 
 class StoreUnavailable(ModelError):

@@ -9,41 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 from numpy import ndarray
 
 Columns = TypeVar("Columns", bound="People")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detections:
-    """People found in one image, in detector order (official: descending score), before any size filter.
-
-    Attributes:
-        bbox_xyxy: x1, y1, x2, y2 in continuous pixels of the upright image, neither padded nor clipped.
-        scores: 0 to 1.
-        masks: full-image instance masks.
-    """
-
-    bbox_xyxy: Float32[ndarray, "n 4"]
-    scores: Float32[ndarray, " n"]
-    masks: Bool[ndarray, "n h w"]
-
-
-@runtime_checkable
-class Detector(Protocol):
-    """Finds people. Lives in `model_cache`; `Perception` is what `handler` sees."""
-
-    def detect(
-        self, images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]], frame_indices: Sequence[int]
-    ) -> list[Detections]:
-        """People (class person only) of each image, down to the detector's own score floor.
-
-        Args:
-            images_bgr: upright frames, not necessarily of one size.
-            frame_indices: 0-based decode index of each; only a replaying detector needs it.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,9 @@
-"""The loaded networks of a worker, put together and warmed up. Knows nothing of weight files or jobs."""
+"""The loaded networks of a worker, put together and warmed up."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
@@ -12,20 +12,22 @@ import torch
 from model_cache.interfaces import (
     BodyModel,
     FrameTracker,
+    ModelFile,
     ModelsDescription,
     PosePredictor,
     TextureModel,
     TrackerOptions,
 )
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import DeviceDetector
-from model_cache.networks.hmr2 import BucketedHmr2, Hmr2
+from model_cache.networks.detector import Detector
+from model_cache.networks.hmr2 import BodyEstimator, BodyRegressor
 from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_transformer import PoseTransformer
-from model_cache.networks.smpl import SmplBody
+from model_cache.networks.smpl import Smpl, SmplBody
 from model_cache.networks.texture import TextureSampler, UvMap
 from model_cache.networks.texture_model import PAIRS_AT_ONCE, UvTextureModel
 from model_cache.perception import NativePerception
+from model_cache.store.files import sha256_of
 
 WARM_UP_TRACKS = (1, 4)  # with a single one, torch takes other ways than with several
 
@@ -34,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartsOnDevice:
-    """All of the `Models` promise but perception, whichever engine it is.
+    """All of `Models` but perception, whichever engine it is.
 
     Attributes:
         texture, pose_predictor, body, description: see `interfaces`.
@@ -74,13 +76,18 @@ class PartsOnDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModels(PartsOnDevice):
-    """The `Models` promise by our own inference.
+    """`Models` by our own inference.
 
     Attributes:
         perception: see `interfaces`.
     """
 
     perception: NativePerception
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or what the GPU calls itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 class Stopwatch:
@@ -100,8 +107,9 @@ class Stopwatch:
 
 def assemble(
     *,
-    detector: DeviceDetector,
-    hmr2: Hmr2,
+    detector: Detector,
+    regressor: BodyRegressor,
+    body: Smpl,
     uv_map: UvMap,
     encoder: AppearanceEncoder,
     predictor: PoseTransformer,
@@ -114,20 +122,25 @@ def assemble(
 
     Args:
         detector: finds people.
-        hmr2: crops to bodies.
+        regressor: crops to SMPL parameters.
+        body: what they pose.
         uv_map: which texel shows which point of the body.
         encoder: textures to appearance vectors.
         predictor: PHALP's pose transformer.
-        description: what results will say about them.
+        description: what results will say about them; the files of detector and regressor are added.
         device: where all of them are already.
         max_crops: most people in one batch of crops.
         watch: goes on counting.
     """
-    bucketed = BucketedHmr2(hmr2, largest_batch=max_crops)
+    files = [
+        ModelFile(role=role, name=name, sha256=sha256_of(path))
+        for role, weights in (("detector", detector.weights), ("body regressor", regressor.weights))
+        for name, path in weights.items()
+    ]
     perception = NativePerception(
         detector=detector,
-        hmr2=bucketed,
-        sampler=TextureSampler(uv_map=uv_map, faces=hmr2.body.faces, device=device),
+        bodies=BodyEstimator(regressor, body, largest_batch=max_crops),
+        sampler=TextureSampler(uv_map=uv_map, faces=body.faces, device=device),
         device=device,
         max_crops=max_crops,
     )
@@ -135,8 +148,8 @@ def assemble(
         perception=perception,
         texture=UvTextureModel(encoder),
         pose_predictor=TransformerPosePredictor(predictor, device),
-        body=SmplBody(hmr2.body),
-        description=description,
+        body=SmplBody(body),
+        description=replace(description, files=(*description.files, *files)),
         device=device,
         seconds=watch.seconds,
     )

@@ -11,16 +11,14 @@ from torch import Tensor
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
 from model_cache.interfaces import People, PerceptionOptions, Texture
-from model_cache.networks.boxes import pad_boxes
-from model_cache.networks.crops import crop_people
-from model_cache.networks.detector import Candidates, DeviceDetector
+from model_cache.networks.crops import Selection, crop_people, pad_boxes, select
+from model_cache.networks.detector import Candidates, Detector
+from model_cache.networks.device import device_faults
 from model_cache.networks.device_crops import crop_people_on_device
-from model_cache.networks.device_faults import device_faults
-from model_cache.networks.hmr2 import BodyEstimate, BucketedHmr2
+from model_cache.networks.hmr2 import BodyEstimate, BodyEstimator
 from model_cache.networks.rle import encode_mask
 from model_cache.networks.texture import TextureSampler
 from model_cache.networks.texture_model import UvTexture
-from model_cache.selection import Selection, select
 
 WARM_UP_SIZE = (720, 1280)  # height, width of the blank frames
 
@@ -47,14 +45,14 @@ class _Chosen:
 
 
 class NativePerception:
-    """The `Perception` promise with our own inference.
+    """`Perception` with our own inference.
 
     Memory on the device: the frames of the batch, a mask of each kept person, one batch of crops with its
     activations, and 1 MB of texture per kept person.
 
     Args:
         detector: finds people in frames on the device.
-        hmr2: crops to bodies.
+        bodies: crops to bodies.
         sampler: crops and bodies to textures.
         device: where all of them are.
         max_crops: most people in one batch of crops.
@@ -63,14 +61,14 @@ class NativePerception:
     def __init__(
         self,
         *,
-        detector: DeviceDetector,
-        hmr2: BucketedHmr2,
+        detector: Detector,
+        bodies: BodyEstimator,
         sampler: TextureSampler,
         device: torch.device,
         max_crops: int = 32,
     ) -> None:
         self._detector = detector
-        self._hmr2 = hmr2
+        self._bodies = bodies
         self._sampler = sampler
         self._device = device
         self._max_crops = max_crops
@@ -119,7 +117,7 @@ class NativePerception:
         blank = np.zeros((*WARM_UP_SIZE, 3), np.uint8)
         frame = torch.from_numpy(blank).to(self._device)
         self._detector.warm_up([frame] * num_frames)
-        sizes = self._hmr2.batch_sizes if self._device.type == "cuda" else self._hmr2.batch_sizes[:1]
+        sizes = self._bodies.batch_sizes if self._device.type == "cuda" else self._bodies.batch_sizes[:1]
         options = PerceptionOptions(masks=True)
         for size in sizes:
             (people,) = self._measure([blank], [frame], [_made_up(size, self._device)], options)
@@ -152,7 +150,7 @@ class NativePerception:
         if not sum(num_people):
             return [_nobody(c, options) for c in chosen]
         crops = self._crop(images_bgr, frames, chosen)
-        bodies = self._hmr2(crops[:, :3])
+        bodies = self._bodies(crops[:, :3])
         textures = self._sampler.sample(crops, bodies.vertices + bodies.crop_cam_t[:, None])
         arrays = _fetch(bodies)
         ends = np.cumsum(num_people)
@@ -234,7 +232,7 @@ def _fetch(bodies: BodyEstimate) -> dict[str, ndarray]:
     """
     packed = torch.cat([getattr(bodies, name).flatten(1) for name in _FETCHED], dim=1).cpu().numpy()
     if not np.isfinite(packed).all():
-        raise ModelOutputInvalid("HMR2 gave numbers that are not finite")
+        raise ModelOutputInvalid("the body regressor gave numbers that are not finite")
     arrays, start = {}, 0
     for name, shape in _COLUMNS.items():
         end = start + int(np.prod(shape))

@@ -1,10 +1,12 @@
-"""Which models are loaded, from where and how, read from the environment once. Knows nothing of jobs."""
+"""Which models are loaded, from where and how, read from the environment once."""
 
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model_cache.registry import HMR2, MOVENET, LoadOptions
 
 
 class ModelSettings(BaseSettings):
@@ -30,12 +32,21 @@ class ModelSettings(BaseSettings):
     )
     detector: str = Field(
         default="rf-detr-seg-large",
-        description="Folder below the store (or an absolute one) that holds an RF-DETR-Seg checkpoint.",
+        description="rf-detr-seg-nano, -small, -medium, -large, -xlarge or -xxlarge; movenet-multipose (the "
+        "default beside the lite models); a folder of the store, or an absolute one, with an RF-DETR-Seg "
+        "checkpoint; or a detector of your own as package.module:Name (docs/16-another-detector.md).",
     )
     detector_score_floor: float = Field(
         default=0.3, ge=0, lt=1, description="Detections below this score never leave the detector."
     )
-    max_batch_crops: int = Field(default=32, ge=1, le=512, description="Most person crops in one HMR2 batch.")
+    body_regressor: str = Field(
+        default=HMR2,
+        description="hmr2, or a network of your own as package.module:Name "
+        "(docs/17-another-body-regressor.md).",
+    )
+    max_batch_crops: int = Field(
+        default=32, ge=1, le=512, description="Most person crops in one batch of the body regressor."
+    )
     engine: Literal["native", "upstream"] = Field(
         default="native",
         description="native: our own inference. upstream: the official hmr2 and phalp packages "
@@ -53,3 +64,21 @@ class ModelSettings(BaseSettings):
     upstream_script: Path | None = Field(
         default=None, description="4D-Humans' track.py; default beside the installed package hmr2."
     )
+
+    @property
+    def lite_detector(self) -> str:
+        """The detector beside the lite models: the bundled one, unless DETECTOR is set."""
+        return self.detector if "detector" in self.model_fields_set else MOVENET
+
+    def load_options(
+        self, name: str, device: str = "cpu", precision: Literal["fp32", "bf16"] = "fp32"
+    ) -> LoadOptions:
+        """What the loader of a named model is called with."""
+        return LoadOptions(
+            name=name,
+            store=self.model_store,
+            device=device,
+            precision=precision,
+            num_threads=self.model_threads,
+            score_floor=self.detector_score_floor,
+        )

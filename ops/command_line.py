@@ -157,7 +157,7 @@ def _production_choice() -> ModelChoice | None:
 
 
 def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Models":
-    from model_cache.cache import load
+    from model_cache.load import load
     from model_cache.settings import ModelSettings
 
     wanted = ModelSettings() if choice is None else ModelSettings(models=choice)

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from model_cache.networks.hmr2 import CROP_SIZE, FOCAL_LENGTH, BodyEstimate
+from model_cache.networks.hmr2 import FOCAL_LENGTH, BodyEstimate
+from model_cache.networks.vit import CROP_SIZE
 
 MEAN_RGB = np.array([123.675, 116.280, 103.530])
 STD_RGB = np.array([58.395, 57.120, 57.375])

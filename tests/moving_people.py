@@ -10,7 +10,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from model_cache.interfaces import Detections
+from model_cache.networks.detector import Detections
 
 WIDTH, HEIGHT = 480, 270
 PERSON_WIDTH, PERSON_HEIGHT = 66, 150

@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_cache.interfaces import Detections
 from model_cache.lite.detector import PHALP_THRESHOLD, LiteDetector
-from model_cache.networks.boxes import pad_boxes
-from model_cache.networks.crops import warp_people
+from model_cache.networks.crops import pad_boxes, warp_people
+from model_cache.networks.detector import Detections
 from training.body import Body
 from training.clips import ClipFrame, ClipPlan, draw_clip
 from training.crops import Crop, fit_crop_cam, view_rotation
@@ -41,7 +40,7 @@ def find_crops(rng: np.random.Generator, body: Body, detector: LiteDetector) -> 
 def _crops_of(frame: ClipFrame, body: Body, detector: LiteDetector, quality: int) -> Iterator[Crop]:
     _, coded = cv2.imencode(".jpg", frame.image_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-    (found,) = detector.detect([image], [0])
+    found = detector.find(image)
     boxes = pad_boxes(found.bbox_xyxy)
     crops, masks = warp_people(image, boxes, found.masks)
     for row in np.flatnonzero(found.scores >= PHALP_THRESHOLD):

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from model_cache.cache import load
 from model_cache.interfaces import Models, PerceptionOptions
+from model_cache.load import load
 from model_cache.networks.texture_model import UvTexture
 from model_cache.settings import ModelSettings
 from training.body import Body

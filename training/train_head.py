@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_cache.lite.backbone import BackboneConfig, TokenMixer
-from model_cache.networks.decoder import HeadConfig, HeadOutput, SmplHead
+from model_cache.networks.decoder import BodyParameters, HeadConfig, SmplHead
 from training.body import Body
 from training.skeleton import PARENTS
 
@@ -115,12 +115,12 @@ class Network(nn.Module):
         self.mixer = TokenMixer(backbone)
         self.head = SmplHead(head)
 
-    def forward(self, patches: Tensor, landmarks: Tensor) -> HeadOutput:
+    def forward(self, patches: Tensor, landmarks: Tensor) -> BodyParameters:
         """Body and camera. While training, the large products are in bfloat16: twice as fast on a CPU."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.training):
             tokens = functional.dropout(self.mixer(patches, landmarks), TOKEN_DROPOUT, self.training)
             query = self.head.decode(tokens)
-        output: HeadOutput = self.head.read_out(query.float())
+        output: BodyParameters = self.head.read_out(query.float())
         return output
 
 
@@ -130,7 +130,7 @@ def warm_average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
     return averaged + (current - averaged) * (1 - decay)
 
 
-def losses(output: HeadOutput, truth: dict[str, Tensor], skeleton: Skeleton) -> dict[str, Tensor]:
+def losses(output: BodyParameters, truth: dict[str, Tensor], skeleton: Skeleton) -> dict[str, Tensor]:
     """The weighted terms: rotations, shape, camera, root-relative joints, key points in the crop."""
     rotations = torch.cat([output.global_orient, output.body_pose], 1)
     with torch.no_grad():

@@ -1,1 +1,1 @@
-"""The bundled small models and the free body. Knows nothing of jobs; see NOTICE for where they come from."""
+"""The bundled small models and the free body; NOTICE says where they come from."""

@@ -1,7 +1,7 @@
 """HMR2's bundled backbone: a frozen BlazePose and a small trained mixer turn a person crop into tokens.
 
-Knows nothing of body models. The crop is HMR2's own, so BlazePose sees the person as upright as she is; it is
-shrunk first, because BlazePose was trained with room around the body and HMR2's crop is tight.
+HMR2's crop is not turned, so BlazePose sees the person as upright as she is. The crop is shrunk first: it is
+tight, and BlazePose was trained with room around the body.
 """
 
 from dataclasses import dataclass
@@ -70,8 +70,8 @@ def measure(network: BlazePose, crop_rgb: Float32[ndarray, "256 256 3"]) -> Crop
 class TokenMixer(nn.Module):
     """The trained part: patches and landmarks to tokens of one width.
 
-    Four neighbouring cells make one token, each landmark one, and a few see the whole crop at once: what
-    attention over single cells would have to learn from many examples is given to it this way.
+    Four neighbouring cells make one token, each landmark one, and a few tokens see the whole crop at once;
+    attention over single cells would need many more examples to learn that.
     """
 
     patch_mean: Tensor

@@ -1,6 +1,5 @@
 """Run BlazePose's landmark network on square crops: landmarks, presence, mask logits, feature map.
 
-Knows nothing of body models.
 Paper: Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking", 2020.
 """
 
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float32
 from numpy import ndarray
 
-from model_cache.lite.session import open_session
+from model_cache.lite.files import open_session
 
 INPUT_SIZE = 256
 NUM_LANDMARKS = 33  # the network gives 39; the last 6 only steer its own next crop

@@ -1,4 +1,4 @@
-"""Where in a BlazePose crop the person can be, given the landmarks. Knows nothing of networks or full images.
+"""Where in a BlazePose crop the person can be, given the landmarks.
 
 BlazePose's mask runs over into whoever stands close by; the landmarks stay with one person.
 """
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from model_cache.lite.blazepose import INPUT_SIZE
-from model_cache.lite.claims import stroke
+from model_cache.lite.pixel_owners import stroke
 
 # Half widths in torso lengths: generous, since clothes and hair are wider than bones.
 LIMB, THIGH, TRUNK, HEAD, END = 0.24, 0.34, 0.32, 0.48, 0.3

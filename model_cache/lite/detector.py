@@ -1,9 +1,8 @@
 """The bundled detector: MoveNet finds people, BlazePose gives each one's mask.
 
-Knows nothing of HMR2. Its crop is BlazePose's own: upright, centred on the hips, with room around the body.
+Its crop is BlazePose's own: upright, centred on the hips, with room around the body.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,11 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int8, UInt8
 from numpy import ndarray
 
-from model_cache.interfaces import Detections
 from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
 from model_cache.lite.body_zone import body_zone
-from model_cache.lite.claims import claims, distance_to, grid_step, share_out
+from model_cache.lite.files import FILES, LITE_FOLDER
 from model_cache.lite.movenet import MoveNet
+from model_cache.lite.pixel_owners import distance_to, grid_step, nearest_person, share_out
+from model_cache.networks.detector import Detections, NumpyDetector
+from model_cache.registry import LoadOptions
 
 # MoveNet's own working point is mapped to PHALP's default threshold, so that one setting fits all detectors.
 MOVENET_THRESHOLD = 0.2
@@ -24,12 +25,12 @@ PRESENCE_FLOOR = 0.3  # of BlazePose; below, MoveNet saw a pattern
 OUTSIDE = -10.0  # mask logit where nobody is
 SURE_KEYPOINT = 0.15
 CROP_MARGIN = 2.7  # crop side over the largest distance from the hips to a key point: head top, feet, room
-SMALLEST_SHARE = 0.25  # of the pixels someone claims; with fewer left, it is a repeat or hardly seen
+SMALLEST_SHARE = 0.25  # of a person's own mask; with less left, it is a repeat or somebody hardly seen
 LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ANKLE, RIGHT_ANKLE = 11, 12, 5, 6, 15, 16
 
 
-class LiteDetector:
-    """`Detector` on the CPU by onnxruntime; holds nothing of any image.
+class LiteDetector(NumpyDetector):
+    """MoveNet and BlazePose on the CPU, by onnxruntime.
 
     Args:
         num_threads: threads inside one network operation; 0 lets onnxruntime choose.
@@ -40,14 +41,10 @@ class LiteDetector:
         self._movenet = MoveNet(num_threads)
         self._blazepose = BlazePose(num_threads)
         self._score_floor = score_floor
+        self.weights = {FILES["detector"]: LITE_FOLDER / FILES["detector"]}
 
-    def detect(
-        self, images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]], frame_indices: Sequence[int]
-    ) -> list[Detections]:
-        """People of each image, by descending score."""
-        return [self._detect_one(image) for image in images_bgr]
-
-    def _detect_one(self, image_bgr: UInt8[ndarray, "h w 3"]) -> Detections:
+    def find(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int = 0) -> Detections:
+        """People by descending score; no two masks share a pixel."""
         people = self._look(image_bgr)
         people.sort(key=lambda person: -person.score)
         return _detections(image_bgr.shape[:2], people)
@@ -62,7 +59,7 @@ class LiteDetector:
         coarse = image_bgr[::step, ::step]
         in_cells = poses.keypoints * np.array([1 / step, 1 / step, 1], np.float32)
         distances = [distance_to(in_cells[i], coarse.shape[:2]) for i in seen]
-        owners = claims(distances)
+        owners = nearest_person(distances)
         colour = _mean_colour(coarse, owners < 0)
         people = []
         for place, i in enumerate(seen):
@@ -86,6 +83,11 @@ class LiteDetector:
         return people
 
 
+def load_lite_detector(options: LoadOptions) -> LiteDetector:
+    """MoveNet and BlazePose out of the package."""
+    return LiteDetector(options.num_threads, options.score_floor)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Person:
     """Somebody found: `distance` is every grid cell's from the bones, `feet` the lower ankle's row."""
@@ -103,7 +105,7 @@ def _paint_others_over(
     grid_to_crop: Float64[ndarray, "2 3"],
     colour_rgb: Float32[ndarray, "3"],
 ) -> None:
-    """Give what others claim one colour, or BlazePose may take one of them for the person."""
+    """Paint the pixels of other people in one colour, or BlazePose may take one of them for the person."""
     owner = cv2.warpAffine(
         owners,
         grid_to_crop,

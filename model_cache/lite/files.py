@@ -1,6 +1,7 @@
-"""The bundled files, by their role. Knows nothing of what is in them, and needs no torch."""
+"""The bundled files, by their role, and how the ONNX networks among them are opened."""
 
 from pathlib import Path
+from typing import Any
 
 LITE_FOLDER = Path(__file__).parent
 CONFIG_FILE = "lite.json"
@@ -13,3 +14,23 @@ FILES = {
     "appearance": "appearance.safetensors",
     "pose_predictor": "pose_predictor.safetensors",
 }
+
+
+def open_session(file_name: str, num_threads: int) -> Any:
+    """An `onnxruntime.InferenceSession` of a bundled network, on the CPU.
+
+    Args:
+        file_name: name in this folder.
+        num_threads: threads inside one operation; 0 lets onnxruntime choose.
+    """
+    import onnxruntime  # here, since commands that only look at files need not load it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    # Threads that wait in a loop take the processor from decoding and tracking.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # the folded float16 casts of the weights are not worth a warning
+    return onnxruntime.InferenceSession(
+        str(LITE_FOLDER / file_name), options, providers=["CPUExecutionProvider"]
+    )

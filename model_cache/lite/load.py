@@ -1,9 +1,10 @@
 """The bundled models put together: MoveNet, BlazePose, HMR2's head, a free body and PHALP's small networks.
 
-Knows nothing of jobs or of the weights store. How the files were made: training/ in the source repository.
+How the files were made: training/ in the source repository.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,19 @@ from torch import Tensor
 
 from model_cache.interfaces import ModelFile, ModelsDescription
 from model_cache.lite.backbone import BackboneConfig, BlazePoseBackbone
-from model_cache.lite.detector import LiteDetector
 from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
 from model_cache.loaded import LoadedModels, Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.decoder import HeadConfig, SmplHead
-from model_cache.networks.detector import OnDevice
-from model_cache.networks.hmr2 import Hmr2
+from model_cache.networks.detector import load_detector
+from model_cache.networks.hmr2 import BodyRegressor, Hmr2, load_regressor
 from model_cache.networks.pose_transformer import PoseTransformer, PoseTransformerConfig
 from model_cache.networks.smpl import Smpl
 from model_cache.networks.texture import UvMap
+from model_cache.registry import HMR2
 from model_cache.settings import ModelSettings
-from model_cache.store.body_files import read_body
 from model_cache.store.files import sha256_of
+from model_cache.store.load import load_body
 
 LITE_NOTICE = (
     "Made with the small bundled models and a free body of SMPL's structure, not with the official HMR2 and "
@@ -34,30 +35,37 @@ LITE_NOTICE = (
 
 
 def load_lite(settings: ModelSettings, watch: Stopwatch) -> LoadedModels:
-    """All bundled networks, on the CPU."""
+    """All bundled networks but what DETECTOR and BODY_REGRESSOR put in their place, on the CPU."""
+    own_hmr2 = settings.body_regressor == HMR2
     with watch.step("hmr2"):
-        hmr2 = load_hmr2(settings.model_threads)
+        regressor: BodyRegressor = (
+            load_lite_hmr2(settings.model_threads)
+            if own_hmr2
+            else load_regressor(settings.load_options(settings.body_regressor))
+        )
     with watch.step("phalp"):
-        encoder, predictor = load_appearance(), load_pose_transformer()
+        encoder, predictor = load_appearance(), load_lite_pose_transformer()
     with watch.step("detector"):
-        detector = OnDevice(LiteDetector(settings.model_threads, settings.detector_score_floor))
+        detector = load_detector(settings.load_options(settings.lite_detector))
     return assemble(
         detector=detector,
-        hmr2=hmr2,
+        regressor=regressor,
+        body=load_lite_body(),
         uv_map=read_uv_map(),
         encoder=encoder,
         predictor=predictor,
         description=ModelsDescription(
             models="lite",
             engine="native",
-            detector="movenet-multipose",
-            backbone="blazepose",
+            detector=Path(settings.lite_detector).name,
+            backbone="blazepose" if own_hmr2 else settings.body_regressor,
             body_model="free",
             precision="fp32",
             device="cpu",
             files=tuple(
                 ModelFile(role=role, name=name, sha256=sha256_of(LITE_FOLDER / name))
                 for role, name in FILES.items()
+                if role != "detector" and (own_hmr2 or role != HMR2)
             ),
             notice=LITE_NOTICE,
         ),
@@ -67,8 +75,8 @@ def load_lite(settings: ModelSettings, watch: Stopwatch) -> LoadedModels:
     )
 
 
-def load_hmr2(num_threads: int) -> Hmr2:
-    """HMR2 with the BlazePose backbone and the free body."""
+def load_lite_hmr2(num_threads: int) -> Hmr2:
+    """HMR2's head, small, on the BlazePose backbone."""
     config = _config()
     backbone = BlazePoseBackbone(BackboneConfig(**config["backbone"]), num_threads)
     head = SmplHead(HeadConfig(**config["head"]))
@@ -77,8 +85,12 @@ def load_hmr2(num_threads: int) -> Hmr2:
         part.load_state_dict(
             {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         )
-    body = Smpl(read_body(LITE_FOLDER / "body.npz"))
-    return Hmr2(backbone=backbone, head=head, body=body).eval().requires_grad_(False)
+    return Hmr2(backbone=backbone, head=head).eval().requires_grad_(False)
+
+
+def load_lite_body() -> Smpl:
+    """The free body."""
+    return load_body(LITE_FOLDER / FILES["body"])
 
 
 def load_appearance() -> AppearanceEncoder:
@@ -86,7 +98,7 @@ def load_appearance() -> AppearanceEncoder:
     return AppearanceEncoder.from_state(_tensors("appearance.safetensors"))
 
 
-def load_pose_transformer() -> PoseTransformer:
+def load_lite_pose_transformer() -> PoseTransformer:
     """PHALP's pose transformer, small."""
     network = PoseTransformer(PoseTransformerConfig(**_config()["pose_predictor"]))
     network.load_state_dict(_tensors("pose_predictor.safetensors"))

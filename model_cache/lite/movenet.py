@@ -1,4 +1,4 @@
-"""Find people's boxes and key points with MoveNet MultiPose. Knows nothing of masks or body models.
+"""Find people's boxes and key points with MoveNet MultiPose.
 
 The network gives at most six people an image. When all six slots are taken, the image is looked at again in
 two overlapping halves, and so on, so that crowds are found too.
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
-from model_cache.lite.session import open_session
+from model_cache.lite.files import open_session
 
 NUM_SLOTS = 6
 STRIDE = 32  # both input sides are multiples of it

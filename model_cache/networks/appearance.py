@@ -1,4 +1,4 @@
-"""Turns a person's texture map into PHALP's appearance vector. Knows nothing of people, tracks or files."""
+"""Turns a person's texture map into PHALP's appearance vector."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_cache.errors import WeightsInvalid
-from model_cache.networks.hmr2 import exact_float32
+from model_cache.networks.device import exact_float32
 
 NUM_TEXTURE_CHANNELS = 4  # three colours and a mask
 POOLED_LAYERS = ("conv1x", "conv2", "conv3", "conv4")

@@ -1,17 +1,74 @@
-"""Cuts people out of a frame as HMR2's normalised input, with OpenCV. Knows nothing of devices or networks.
+"""Which detections become people, and how each is cut out of its frame as HMR2's normalised input.
 
 The crop is PHALP's: a square of the padded box's larger side, warped to 256x256 without blur. OpenCV 4 is
 the oracle; `device_crops` reproduces its bytes from frames that already lie on a GPU.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from numpy import ndarray
 
+from model_cache.interfaces import PerceptionOptions
+
+ASPECT_WIDTH, ASPECT_HEIGHT = 192, 256  # PHALP's `expand_bbox_shape`
 CROP_SIZE = 256  # HMR2's training crop, pixels
 MEAN_RGB = (123.675, 116.280, 103.530)  # ImageNet statistics times 255, as HMR2 was trained
 STD_RGB = (58.395, 57.120, 57.375)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The kept detections of one image, in detector order.
+
+    Attributes:
+        rows: their indices among all detections.
+        detection_index: their indices among those that passed the score filter (PHALP's `extra_data`).
+    """
+
+    rows: Int64[ndarray, " n"]
+    detection_index: Int64[ndarray, " n"]
+
+
+def select(
+    bbox_xyxy: Float32[ndarray, "n 4"], scores: Float32[ndarray, " n"], options: PerceptionOptions
+) -> Selection:
+    """People with `score > score_threshold` and a box that is not narrower or lower than allowed.
+
+    If there are more than `max_people` of them, those with the highest scores stay, in detector order.
+    Boxes without finite coordinates or without area are dropped whatever the options say.
+    """
+    passed = np.flatnonzero(scores > np.float32(options.score_threshold))
+    with np.errstate(invalid="ignore"):
+        size = bbox_xyxy[passed, 2:] - bbox_xyxy[passed, :2]
+        large = (size[:, 0] >= options.small_w) & (size[:, 1] >= options.small_h) & (size > 0).all(axis=1)
+    kept = np.flatnonzero(large & np.isfinite(bbox_xyxy[passed]).all(axis=1))
+    if options.max_people is not None and len(kept) > options.max_people:
+        best = np.argsort(-scores[passed[kept]], kind="stable")[: options.max_people]
+        kept = kept[np.sort(best)]
+    return Selection(rows=passed[kept], detection_index=kept)
+
+
+def pad_boxes(bbox_xyxy: Float32[ndarray, "n 4"]) -> Float32[ndarray, "n 4"]:
+    """The smallest boxes of aspect ratio 192:256 around the given ones, about the same centres.
+
+    Nothing is clipped to the image. The order of the float32 operations is that of PHALP, so that the
+    last bit agrees too.
+
+    Args:
+        bbox_xyxy: x1, y1, x2, y2 in pixels, as the detector gave them.
+    """
+    width = bbox_xyxy[:, 2] - bbox_xyxy[:, 0]
+    height = bbox_xyxy[:, 3] - bbox_xyxy[:, 1]
+    center_x = (bbox_xyxy[:, 0] + bbox_xyxy[:, 2]) / 2
+    center_y = (bbox_xyxy[:, 1] + bbox_xyxy[:, 3]) / 2
+    half_width = np.maximum(height * ASPECT_WIDTH / ASPECT_HEIGHT, width) / 2
+    half_height = np.maximum(width * ASPECT_HEIGHT / ASPECT_WIDTH, height) / 2
+    return np.stack(
+        [center_x - half_width, center_y - half_height, center_x + half_width, center_y + half_height], axis=1
+    )
 
 
 def crop_people(

@@ -1,7 +1,4 @@
-"""HMR2's SMPL head: one query reads a crop's feature tokens and gives body and camera.
-
-Knows nothing of where the tokens come from.
-"""
+"""HMR2's SMPL head: one query reads a crop's feature tokens and gives body and camera."""
 
 from dataclasses import dataclass
 
@@ -10,8 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from model_cache.networks.rotations import rotation_from_6d
-from model_cache.networks.smpl import NUM_BETAS, NUM_JOINTS
+from model_cache.networks.smpl import NUM_BETAS, NUM_JOINTS, rotation_from_6d
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +23,8 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeadOutput:
-    """What the head reads out of a crop.
+class BodyParameters:
+    """The people of a batch of crops, as SMPL parameters.
 
     Attributes:
         global_orient: root rotation matrix, camera frame (x right, y down, z forward).
@@ -105,7 +101,7 @@ class SmplHead(nn.Module):
         self.register_buffer("mean_betas", torch.zeros(1, NUM_BETAS))
         self.register_buffer("mean_cam", torch.zeros(1, 3))
 
-    def forward(self, tokens: Float[Tensor, "b n c"]) -> HeadOutput:
+    def forward(self, tokens: Float[Tensor, "b n c"]) -> BodyParameters:
         """Body and crop camera out of a crop's feature tokens, any number of them."""
         return self.read_out(self.decode(tokens))
 
@@ -116,12 +112,12 @@ class SmplHead(nn.Module):
             x = layer(x, tokens)
         return x
 
-    def read_out(self, query: Float[Tensor, "b 1 d"]) -> HeadOutput:
+    def read_out(self, query: Float[Tensor, "b 1 d"]) -> BodyParameters:
         """Parameters out of the decoded query."""
         x = query[:, 0]
         six = (self.to_pose(x) + self.mean_pose).unflatten(-1, (NUM_JOINTS, 6))
         rotations = rotation_from_6d(six)
-        return HeadOutput(
+        return BodyParameters(
             global_orient=rotations[:, :1],
             body_pose=rotations[:, 1:],
             betas=self.to_betas(x) + self.mean_betas,

@@ -1,27 +1,28 @@
-"""What perception asks of a detector: candidates on the device, whose masks are painted on demand.
+"""What perception asks of a person detector. docs/16-another-detector.md shows how to add one."""
 
-Knows nothing of any particular detector.
-"""
-
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
+from numpy import ndarray
 from torch import Tensor
 
-from model_cache.interfaces import Detections, Detector
+from model_cache.errors import ModelOutputInvalid, UnknownModel
+from model_cache.registry import LoadOptions, detector_entry, load_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """People found in one image, where the detector left them.
+    """People found in one frame, on its device.
 
     Attributes:
-        bbox_xyxy: continuous pixels of the upright image, by descending score.
+        bbox_xyxy: x1, y1, x2, y2 in continuous pixels of the upright frame, neither padded nor clipped.
         scores: 0 to 1.
-        paint_masks: full-image masks of the chosen rows. Only they are ever painted: a full-HD mask is
+        paint_masks: full-frame masks of the given rows. Only they are ever painted: a full-HD mask is
             2 MB, and most candidates are dropped before their mask is needed.
     """
 
@@ -30,44 +31,133 @@ class Candidates:
     paint_masks: Callable[[Int64[Tensor, " k"]], Bool[Tensor, "k h w"]]
 
 
-@runtime_checkable
-class DeviceDetector(Protocol):
-    """A detector for frames that already lie on the device."""
+class Detector(ABC):
+    """Finds people in frames on the device. `NumpyDetector` is the simpler base where that is no gain.
+
+    Attributes:
+        weights: files that it was loaded from, by the names that results give them (with their SHA-256).
+    """
+
+    weights: Mapping[str, Path] = {}
+
+    @abstractmethod
+    def detect(
+        self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]], frame_indices: Sequence[int]
+    ) -> list[Candidates]:
+        """People, and nothing else, of each frame, before any filter of size.
+
+        Args:
+            frames_bgr: upright frames, not necessarily of one size.
+            frame_indices: 0-based decode index of each, for detections that were recorded before.
+        """
+
+    def warm_up(self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]]) -> None:
+        """Do once, on blank frames, what `detect` and painting masks do."""
+        for found in self.detect(frames_bgr, range(len(frames_bgr))):
+            found.paint_masks(torch.arange(len(found.scores), device=found.scores.device))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detections:
+    """People found in one image, as numpy arrays.
+
+    Attributes:
+        bbox_xyxy: x1, y1, x2, y2 in continuous pixels of the upright image, neither padded nor clipped.
+        scores: 0 to 1.
+        masks: full-image instance masks; None where there are none: the whole box is then the person.
+    """
+
+    bbox_xyxy: Float[ndarray, "n 4"]
+    scores: Float[ndarray, " n"]
+    masks: Bool[ndarray, "n h w"] | None = None
+
+
+class NumpyDetector(Detector):
+    """A detector that looks at one image at a time, on the host."""
+
+    @abstractmethod
+    def find(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int) -> Detections:
+        """People, and nothing else, of one upright image.
+
+        Args:
+            image_bgr: must not be written to.
+            frame_index: its 0-based decode index.
+        """
 
     def detect(
         self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]], frame_indices: Sequence[int]
     ) -> list[Candidates]:
-        """People of each frame, by descending score."""
-        ...
+        """People of each frame, in the order of `find`.
 
-    def warm_up(self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]]) -> None:
-        """Do once what `detect` and painting masks do, whether or not there is anybody in the frames."""
-        ...
+        Raises:
+            ModelOutputInvalid: `find` gave arrays that do not fit together or the image.
+        """
+        return [self._detect(frame, index) for frame, index in zip(frames_bgr, frame_indices, strict=True)]
+
+    def _detect(self, frame: UInt8[Tensor, "h w 3"], frame_index: int) -> Candidates:
+        height, width = frame.shape[:2]
+        found = self.find(frame.cpu().numpy(), frame_index)
+        num = len(found.scores)
+        for name, array, expected in (
+            ("bbox_xyxy", found.bbox_xyxy, (num, 4)),
+            ("scores", found.scores, (num,)),
+            ("masks", found.masks, (num, height, width)),
+        ):
+            if array is not None and array.shape != expected:
+                raise ModelOutputInvalid(
+                    f"{type(self).__name__} gave {name} of shape {array.shape} for {num} scores in a frame "
+                    f"of {width} x {height} pixels; it must be {expected}"
+                )
+
+        def paint_masks(rows: Int64[Tensor, " k"]) -> Bool[Tensor, "k h w"]:
+            chosen = rows.cpu().numpy()
+            boxes = found.bbox_xyxy[chosen]
+            masks = box_masks(boxes, height, width) if found.masks is None else found.masks[chosen]
+            return torch.from_numpy(masks).to(frame.device)
+
+        return Candidates(
+            bbox_xyxy=torch.from_numpy(found.bbox_xyxy.astype(np.float32)).to(frame.device),
+            scores=torch.from_numpy(found.scores.astype(np.float32)).to(frame.device),
+            paint_masks=paint_masks,
+        )
 
 
-class OnDevice:
-    """Any numpy `Detector` as a `DeviceDetector`; its masks are moved when they are asked for."""
-
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-
-    def detect(
-        self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]], frame_indices: Sequence[int]
-    ) -> list[Candidates]:
-        """People of each frame, in the wrapped detector's order."""
-        images = [frame.cpu().numpy() for frame in frames_bgr]
-        found = self._detector.detect(images, frame_indices)
-        return [_candidates(d, frame.device) for d, frame in zip(found, frames_bgr, strict=True)]
-
-    def warm_up(self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]]) -> None:
-        """Run the wrapped detector once."""
-        self.detect(frames_bgr, range(len(frames_bgr)))
+def box_masks(bbox_xyxy: Float[ndarray, "n 4"], height: int, width: int) -> Bool[ndarray, "n h w"]:
+    """Masks of an image of this size that fill the boxes."""
+    rows, columns = np.arange(height)[:, None] + 0.5, np.arange(width) + 0.5
+    x1, y1, x2, y2 = (side[:, None, None] for side in bbox_xyxy.T)
+    masks: Bool[ndarray, "n h w"] = (columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2)
+    return masks
 
 
-def _candidates(detections: Detections, device: torch.device) -> Candidates:
-    masks = torch.from_numpy(detections.masks)
-    return Candidates(
-        bbox_xyxy=torch.from_numpy(detections.bbox_xyxy).to(device),
-        scores=torch.from_numpy(detections.scores).to(device),
-        paint_masks=lambda rows: masks[rows.cpu()].to(device),
-    )
+class ReplayDetector(NumpyDetector):
+    """Detections recorded before, in a detector's place: PHALP's mode for true boxes.
+
+    Args:
+        recorded: frame index to its people; a frame that is not in it has none.
+    """
+
+    def __init__(self, recorded: Mapping[int, Detections]) -> None:
+        self._recorded = recorded
+
+    def find(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int) -> Detections:
+        """The recorded people of the frame, in recorded order."""
+        nobody = Detections(bbox_xyxy=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32))
+        return self._recorded.get(frame_index, nobody)
+
+
+def load_detector(options: LoadOptions) -> Detector:
+    """The detector that DETECTOR names.
+
+    Raises:
+        UnknownModel: it cannot be imported, or is no `Detector`.
+        WeightsMissing: a file of it is not in the store.
+        WeightsInvalid: a file is not what it should be.
+    """
+    detector = load_named("DETECTOR", detector_entry(options.name).loader, options)
+    if not isinstance(detector, Detector):
+        raise UnknownModel(
+            f"DETECTOR={options.name} gives a {type(detector).__name__}; it must derive from Detector or "
+            f"NumpyDetector of {Detector.__module__}"
+        )
+    return detector

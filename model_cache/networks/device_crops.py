@@ -1,7 +1,4 @@
-"""Cuts people out of frames that already lie on a device, byte for byte as OpenCV 4 would.
-
-Knows nothing of networks.
-"""
+"""Cuts people out of frames that already lie on a device, byte for byte as OpenCV 4 would."""
 
 from collections.abc import Sequence
 

@@ -1,31 +1,77 @@
-"""HMR2: a person crop in, the posed body and its camera out. Knows nothing of frames, boxes or files."""
+"""HMR2: person crops in, posed bodies and their cameras out.
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+docs/17-another-body-regressor.md shows how to put another network in its place.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from model_cache.networks.decoder import HeadOutput, SmplHead
-from model_cache.networks.smpl import PosedBody, Smpl
+from model_cache.errors import ModelOutputInvalid, UnknownModel
+from model_cache.networks.decoder import BodyParameters, SmplHead
+from model_cache.networks.device import exact_float32
+from model_cache.networks.smpl import NUM_BETAS, NUM_JOINTS, PosedBody, Smpl
 from model_cache.networks.vit import CROP_SIZE
+from model_cache.registry import LoadOptions, load_named
 
 FOCAL_LENGTH = 5000.0  # HMR2's assumed focal length, pixels of the crop
 _TINY = 1e-9  # HMR2's guard against a scale of zero
+_SHAPES = {  # of `BodyParameters`, for one person
+    "global_orient": (1, 3, 3),
+    "body_pose": (NUM_JOINTS - 1, 3, 3),
+    "betas": (NUM_BETAS,),
+    "crop_cam": (3,),
+}
+
+
+class BodyRegressor(nn.Module):
+    """Crops to SMPL parameters: HMR2, or a network in its place.
+
+    Attributes:
+        weights: files that it was loaded from, by the names that results give them (with their SHA-256).
+    """
+
+    weights: Mapping[str, Path] = {}
+
+    def forward(self, crops: Float[Tensor, "b 3 256 256"]) -> BodyParameters:
+        """The person in each crop.
+
+        Args:
+            crops: RGB, normalised by ImageNet's mean and deviation, on the worker's device.
+        """
+        raise NotImplementedError
+
+
+class Hmr2(BodyRegressor):
+    """A backbone that turns crops into tokens, and the SMPL head, which runs in float32 in any case.
+
+    Args:
+        backbone: crops to tokens.
+        head: the SMPL head.
+    """
+
+    def __init__(self, *, backbone: nn.Module, head: SmplHead) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, crops: Float[Tensor, "b 3 256 256"]) -> BodyParameters:
+        """The person in each crop."""
+        people: BodyParameters = self.head(self.backbone(crops).float())
+        return people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyEstimate:
-    """People as HMR2 sees them, one row per crop.
+    """Posed people, one row per crop.
 
     Attributes:
-        global_orient: root rotation matrix, camera frame (x right, y down, z forward).
-        body_pose: joint rotation matrices relative to the parent joint.
-        betas: shape coefficients.
-        crop_cam: weak camera of the crop (s, tx, ty), crop units.
-        crop_cam_t: the same as a translation in metres in front of the crop's own camera, which has a
+        global_orient, body_pose, betas, crop_cam: see `BodyParameters`.
+        crop_cam_t: `crop_cam` as a translation in metres in front of the crop's own camera, which has a
             focal length of 5000 pixels. Never the person's place in the full image.
         vertices: metres, body frame without translation.
         joints_3d: HMR2's 44 joints, metres, body frame without translation.
@@ -41,56 +87,60 @@ class BodyEstimate:
     joints_3d: Float[Tensor, "b 44 3"]
     smpl_joints_3d: Float[Tensor, "b 24 3"]
 
-    def first(self, num: int) -> "BodyEstimate":
-        """The first `num` rows."""
-        return BodyEstimate(**{field.name: getattr(self, field.name)[:num] for field in fields(self)})
 
-    @classmethod
-    def concatenate(cls, parts: list["BodyEstimate"]) -> "BodyEstimate":
-        """The rows of all parts in order; at least one part."""
-        return cls(
-            **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)}
-        )
+class BodyEstimator:
+    """A regressor and the body it poses, in batches of a few fixed sizes.
 
-
-class Hmr2(nn.Module):
-    """A backbone that turns crops into tokens, the SMPL head, and the body.
-
-    Head, body and camera run in float32 whatever the backbone runs in: the camera's depth is
+    So memory is reused and kernels are chosen once. Body and camera are float32: the camera's depth is
     2 * 5000 / (256 s), so it magnifies any error of s.
 
     Args:
-        backbone: crops to tokens; None where tokens come from elsewhere and only `from_tokens` is used.
-        head: the SMPL head.
-        body: the SMPL body.
+        regressor: the loaded network.
+        body: on the same device.
+        largest_batch: crops in the largest batch; the others are the powers of two below it.
     """
 
-    def __init__(self, *, backbone: nn.Module | None, head: SmplHead, body: Smpl) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
+    def __init__(self, regressor: BodyRegressor, body: Smpl, *, largest_batch: int = 32) -> None:
+        self.regressor = regressor
         self.body = body
+        powers = (2**exponent for exponent in range(largest_batch.bit_length()))
+        self.batch_sizes = tuple(sorted({*powers, largest_batch}))
 
-    def forward(self, crops: Float[Tensor, "b 3 256 256"]) -> BodyEstimate:
-        """The people in normalised RGB crops."""
-        if self.backbone is None:
-            raise TypeError("this HMR2 has no backbone of its own: give it tokens")
-        return self.from_tokens(self.backbone(crops))
+    def __call__(self, crops: Float[Tensor, "n 3 256 256"]) -> BodyEstimate:
+        """The people in normalised RGB crops, on the device of the weights; any number of them but none.
 
-    def from_tokens(self, tokens: Float[Tensor, "b n c"]) -> BodyEstimate:
-        """The people behind feature tokens."""
-        read: HeadOutput = self.head(tokens.float())
-        posed: PosedBody = self.body(read.global_orient, read.body_pose, read.betas)
+        Raises:
+            ModelOutputInvalid: the regressor gave tensors of other shapes than promised.
+        """
+        with torch.inference_mode(), exact_float32():
+            parts = [self._estimate(part) for part in torch.split(crops, self.batch_sizes[-1])]
         return BodyEstimate(
-            global_orient=read.global_orient,
-            body_pose=read.body_pose,
-            betas=read.betas,
-            crop_cam=read.crop_cam,
-            crop_cam_t=crop_translation(read.crop_cam),
-            vertices=posed.vertices,
-            joints_3d=posed.joints,
-            smpl_joints_3d=posed.smpl_joints,
+            **{
+                field.name: torch.cat([getattr(part, field.name) for part in parts])
+                for field in fields(BodyEstimate)
+            }
         )
+
+    def _estimate(self, crops: Float[Tensor, "n 3 256 256"]) -> BodyEstimate:
+        size = next(size for size in self.batch_sizes if size >= len(crops))
+        # Copies of a real row, since rows of zeros could turn up where finiteness is checked.
+        padding = crops[-1:].expand(size - len(crops), *crops.shape[1:])
+        found: BodyParameters = self.regressor(torch.cat((crops, padding)))
+        for name, shape in _SHAPES.items():
+            given, expected = tuple(getattr(found, name).shape), (size, *shape)
+            if given != expected:
+                network = type(self.regressor).__name__
+                raise ModelOutputInvalid(f"{network} gave {name} of shape {given}; it must be {expected}")
+        people = {name: getattr(found, name).float() for name in _SHAPES}
+        posed: PosedBody = self.body(people["global_orient"], people["body_pose"], people["betas"])
+        rows = {
+            **people,
+            "crop_cam_t": crop_translation(people["crop_cam"]),
+            "vertices": posed.vertices,
+            "joints_3d": posed.joints,
+            "smpl_joints_3d": posed.smpl_joints,
+        }
+        return BodyEstimate(**{name: row[: len(crops)] for name, row in rows.items()})
 
 
 def crop_translation(crop_cam: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:
@@ -99,52 +149,16 @@ def crop_translation(crop_cam: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:
     return torch.stack((x, y, 2 * FOCAL_LENGTH / (CROP_SIZE * scale + _TINY)), dim=-1)
 
 
-class BucketedHmr2:
-    """HMR2 in batches of a few fixed sizes, so that memory is reused and kernels are chosen once.
+def load_regressor(options: LoadOptions) -> BodyRegressor:
+    """The operator's own body regressor, which BODY_REGRESSOR names; frozen, in eval mode, on the device.
 
-    Args:
-        hmr2: the loaded network.
-        largest_batch: crops in the largest batch; the others are the powers of two below it.
+    Raises:
+        UnknownModel: it cannot be imported, or is no `BodyRegressor`.
     """
-
-    def __init__(self, hmr2: Hmr2, *, largest_batch: int = 32) -> None:
-        self._hmr2 = hmr2
-        powers = (2**exponent for exponent in range(largest_batch.bit_length()))
-        self.batch_sizes = tuple(sorted({*powers, largest_batch}))
-
-    @property
-    def body(self) -> Smpl:
-        """The body that the results are made with."""
-        return self._hmr2.body
-
-    def __call__(self, crops: Float[Tensor, "n 3 256 256"]) -> BodyEstimate:
-        """The people in normalised RGB crops, on the device of the weights; any number of them but none."""
-        return self._in_buckets(crops, self._hmr2)
-
-    def from_tokens(self, tokens: Float[Tensor, "n t c"]) -> BodyEstimate:
-        """The people behind feature tokens; any number of them but none."""
-        return self._in_buckets(tokens, self._hmr2.from_tokens)
-
-    def _in_buckets(self, rows: Tensor, run: Callable[[Tensor], BodyEstimate]) -> BodyEstimate:
-        with torch.inference_mode(), exact_float32():
-            return BodyEstimate.concatenate(
-                [self._padded(part, run) for part in torch.split(rows, self.batch_sizes[-1])]
-            )
-
-    def _padded(self, part: Tensor, run: Callable[[Tensor], BodyEstimate]) -> BodyEstimate:
-        size = next(size for size in self.batch_sizes if size >= len(part))
-        # Copies of a real row, since rows of zeros could turn up where finiteness is checked.
-        padding = part[-1:].expand(size - len(part), *part.shape[1:])
-        return run(torch.cat((part, padding))).first(len(part))
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Keeps float32 products in float32: torch lets cuDNN round them to TF32 (10 bits) by default."""
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
+    regressor = load_named("BODY_REGRESSOR", options.name, options)
+    if not isinstance(regressor, BodyRegressor):
+        raise UnknownModel(
+            f"BODY_REGRESSOR={options.name} gives a {type(regressor).__name__}; it must derive from "
+            f"BodyRegressor of {BodyRegressor.__module__}"
+        )
+    return regressor.to(options.device).eval().requires_grad_(False)

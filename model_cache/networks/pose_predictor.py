@@ -2,17 +2,16 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.networks.device_faults import device_faults
-from model_cache.networks.hmr2 import exact_float32
+from model_cache.networks.device import device_faults, exact_float32
 from model_cache.networks.pose_transformer import PoseTransformer
 
 
 class TransformerPosePredictor:
-    """The promise `PosePredictor` by PHALP's pose transformer."""
+    """`PosePredictor` by PHALP's pose transformer."""
 
     def __init__(self, network: PoseTransformer, device: torch.device) -> None:
         self._network = network.eval().requires_grad_(False).to(device)
@@ -59,24 +58,13 @@ class TransformerPosePredictor:
         newest = np.where(repeated, slots.shape[1], np.arange(slots.shape[1]))  # the last entry of each slot
         newest = np.minimum.accumulate(newest[:, ::-1], axis=1)[:, ::-1]
         poses = np.take_along_axis(poses, newest[..., None], axis=1)
-        return self._decode(poses, slots, repeated, asked[:, None])[:, 0]
-
-    def _decode(
-        self,
-        poses: Float32[ndarray, "b k 229"],
-        slots: Int64[ndarray, "b k"],
-        repeated: Bool[ndarray, "b k"],
-        asked: Int64[ndarray, "b q"],
-    ) -> Float32[ndarray, "b q 229"]:
+        arrays = (poses, slots, repeated, asked[:, None])
         try:
             with torch.inference_mode(), exact_float32(), device_faults():
-                tokens = self._network.tokens(
-                    *(torch.from_numpy(array).to(self._device) for array in (poses, slots, repeated, asked))
-                )
-                decoded = self._network.read_out(tokens.flatten(0, 1)).cpu().numpy()
+                tokens = self._network.tokens(*(torch.from_numpy(a).to(self._device) for a in arrays))
+                predicted: Float32[ndarray, "b 229"] = self._network.read_out(tokens[:, 0]).cpu().numpy()
         except torch.OutOfMemoryError as exc:
             raise DeviceOutOfMemory(f"no memory to predict the poses of {len(slots)} tracks") from exc
-        if not np.isfinite(decoded).all():
+        if not np.isfinite(predicted).all():
             raise ModelOutputInvalid("the pose predictor gave numbers that are not finite")
-        vectors: Float32[ndarray, "b q 229"] = decoded.reshape(*asked.shape, -1)
-        return vectors
+        return predicted

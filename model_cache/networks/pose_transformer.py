@@ -1,6 +1,6 @@
-"""The network behind PHALP's pose prediction and smoothing (LART's transformer over one person's time slots).
+"""The network behind PHALP's pose prediction (LART's transformer over one person's time slots).
 
-Knows nothing of tracks, frames or files. Rajasegaran et al., On the Benefits of 3D Pose and Tracking for
+Rajasegaran et al., On the Benefits of 3D Pose and Tracking for
 Human Action Recognition, CVPR 2023.
 """
 
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_cache.networks.rotations import rotation_from_6d
+from model_cache.networks.smpl import rotation_from_6d
 
 NUM_POSE_ENTRIES = 229  # rotations 9 + 207, betas 10, camera 3
 NUM_MEASURED_ENTRIES = 226  # those with a mean and a deviation
@@ -182,7 +182,7 @@ class PoseTransformer(nn.Module):
         """What the network makes of the asked slots.
 
         Args:
-            poses: pose vectors, camera with z / 200; k may be 0.
+            poses: pose vectors, camera with z / 200.
             slots: time slot of each pose.
             repeated: poses that repeat another entry of the same slot, with the same numbers; they fill the
                 batch and are not attended to.
@@ -190,13 +190,8 @@ class PoseTransformer(nn.Module):
         """
         num = len(slots)
         x = self.mask_token.expand(num, self.frame_length, -1)
-        if slots.shape[1]:
-            embedded = self.pose_encoder(self._normalised(poses))
-            x = x.scatter(1, slots[..., None].expand_as(embedded), embedded)
-        else:
-            slots = torch.arange(self.frame_length, device=slots.device).expand(num, -1)
-            repeated = torch.ones_like(slots, dtype=torch.bool)
-        x = x + self.position1
+        embedded = self.pose_encoder(self._normalised(poses))
+        x = x.scatter(1, slots[..., None].expand_as(embedded), embedded) + self.position1
         for layer in self.layers:
             x = layer(x, key_slots=slots, blocked=repeated)
         x = self.grow(self.shrink(x.transpose(1, 2))).transpose(1, 2) + self.position2

@@ -1,7 +1,4 @@
-"""Official tensors of the pose predictor become our network, its sizes read from their shapes.
-
-Knows nothing of files or devices.
-"""
+"""Official tensors of the pose predictor become our network, its sizes read from their shapes."""
 
 import re
 from collections.abc import Mapping

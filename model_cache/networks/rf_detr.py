@@ -1,9 +1,6 @@
-"""RF-DETR-Seg (transformers) behind the detector promise, with our own pre- and post-processing.
+"""RF-DETR-Seg (transformers) as a detector, with our own pre- and post-processing."""
 
-Knows nothing of crops, bodies or tracks.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,23 +9,29 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
-from model_cache.networks.detector import Candidates
+from model_cache.networks.detector import Candidates, Detector
+from model_cache.registry import LoadOptions
+from model_cache.store.manifest import FETCH
 
 COCO_PERSON = 1  # RF-DETR's 91 logits are indexed by COCO category id
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 
 
-class RfDetrSegDetector:
-    """RF-DETR-Seg (transformers) with our own pre- and post-processing; instance masks, no NMS.
+class RfDetrSegDetector(Detector):
+    """RF-DETR-Seg; instance masks, no NMS.
 
     Args:
         network: `RfDetrForInstanceSegmentation`, on its device, in eval mode.
         image_size: side of the square that frames are squashed to, pixels.
         score_floor: people below this score never leave the detector.
+        weights: the checkpoint, by the name that results give it.
     """
 
-    def __init__(self, network: nn.Module, *, image_size: int, score_floor: float) -> None:
+    def __init__(
+        self, network: nn.Module, *, image_size: int, score_floor: float, weights: Mapping[str, Path]
+    ) -> None:
+        self.weights = weights
         self._network = network
         self._score_floor = score_floor
         self._size = image_size
@@ -93,18 +96,19 @@ def _candidates(
     return Candidates(bbox_xyxy=bbox_xyxy, scores=scores[order], paint_masks=paint_masks)
 
 
-def load_rf_detr(
-    folder: Path, *, device: torch.device, dtype: torch.dtype, score_floor: float
-) -> RfDetrSegDetector:
-    """RF-DETR-Seg of any size from a folder in the hub's layout; never from the network.
+def load_rf_detr(options: LoadOptions) -> RfDetrSegDetector:
+    """RF-DETR-Seg of any size from the store's folder of its name, laid out as on the hub.
 
     Raises:
         WeightsMissing: the folder or one of its two files is not there.
         WeightsInvalid: the files do not hold an RF-DETR-Seg of at least the person class.
     """
+    folder = options.store / options.name
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise WeightsMissing(f"the detector's {name} is not in {folder.name}")
+            raise WeightsMissing(
+                f"the detector's {name} is not in {folder.name}: run `{FETCH} --only detector`"
+            )
     from transformers import RfDetrForInstanceSegmentation  # slow import, only where it is used
     from transformers.utils import logging
 
@@ -122,8 +126,10 @@ def load_rf_detr(
         )
     if network.config.num_labels <= COCO_PERSON:
         raise WeightsInvalid(f"{folder.name} has no person class")
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     return RfDetrSegDetector(
-        network.to(device, dtype).eval(),
+        network.to(options.device, dtype).eval(),
         image_size=int(network.config.backbone_config.image_size),
-        score_floor=score_floor,
+        score_floor=options.score_floor,
+        weights={folder.name: folder / "model.safetensors"},
     )

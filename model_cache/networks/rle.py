@@ -1,4 +1,4 @@
-"""Encodes full-frame masks as COCO compressed run lengths. Knows nothing of people or models."""
+"""Encodes full-frame masks as COCO compressed run lengths."""
 
 import numpy as np
 from jaxtyping import Bool, Int64

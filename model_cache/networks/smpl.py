@@ -1,7 +1,4 @@
-"""SMPL's skinned body: shape and joint rotations in, vertices and joints out.
-
-Knows nothing of files, images or cameras.
-"""
+"""SMPL's skinned body: shape and joint rotations in, vertices and joints out."""
 
 from dataclasses import dataclass
 
@@ -10,7 +7,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from numpy import ndarray
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import linear, normalize, pad
 
 NUM_JOINTS = 24
 NUM_BETAS = 10
@@ -29,7 +26,6 @@ OPENPOSE_FROM_SMPL = (
     *(24, 12, 17, 19, 21, 16, 18, 20, 0, 2, 5, 8, 1, 4, 7),
     *(25, 26, 27, 28, 29, 30, 31, 32, 33, 34),
 )
-# BODY_25 indices: right hip, left hip, mid hip.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +155,20 @@ class Smpl(nn.Module):
         return torch.cat((openpose, extra), dim=1)
 
 
+def rotation_from_6d(six: Float[Tensor, "... 6"]) -> Float[Tensor, "... 3 3"]:
+    """The rotation whose first two columns are the two 3-vectors of `six`, made orthonormal.
+
+    The six numbers are two consecutive vectors (HMR2's layout), not the columns interleaved (SPIN's).
+    Zhou et al., On the Continuity of Rotation Representations in Neural Networks, CVPR 2019.
+    """
+    first = normalize(six[..., :3], dim=-1)  # norms below 1e-12 count as 1e-12
+    second = six[..., 3:]
+    second = normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
+    return torch.stack((first, second, torch.linalg.cross(first, second)), dim=-1)
+
+
 class SmplBody:
-    """`BodyModel`: the same body, arrays in and arrays out.
+    """The same body as a `BodyModel`: arrays in, arrays out.
 
     Args:
         smpl: the loaded body, on any device.

@@ -1,4 +1,4 @@
-"""Unwraps a person's pixels onto the body's UV map. Knows nothing of tracks, frames or files."""
+"""Unwraps a person's pixels onto the body's UV map."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from model_cache.errors import WeightsInvalid
-from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, Fill, depth_maps
-from model_cache.networks.depth_compiled import compiled_fill
+from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, Fill, compiled_fill, depth_maps
 
 GRID_SCALE = 2 * FOCAL_LENGTH_PX / MAP_SIZE  # x / z to -1..1 between the crop's borders
 VISIBILITY_SLACK = 1e-4  # metres behind the depth map that still count as seen, HMAR's value

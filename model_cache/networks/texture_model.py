@@ -1,4 +1,4 @@
-"""Compares, mixes and copies people's texture maps where they lie. Knows nothing of track life or costs."""
+"""Compares, mixes and copies people's texture maps where they lie."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import Texture
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.device_faults import device_faults
+from model_cache.networks.device import device_faults
 
 ENCODING_DIVISOR = 1000.0  # PHALP's scale of appearance vectors in the cost
 DISTANCE_FACTOR = 100.0
@@ -34,7 +34,7 @@ class UvTexture:
 
 
 class UvTextureModel:
-    """The `TextureModel` promise with PHALP's appearance encoder.
+    """`TextureModel` with PHALP's appearance encoder.
 
     Every method may raise `DeviceFault`.
 

@@ -1,7 +1,4 @@
-"""The vision transformer under HMR2: person crops in, one feature token per image patch out.
-
-Knows nothing of bodies, boxes or weight files.
-"""
+"""The vision transformer under HMR2: person crops in, one feature token per image patch out."""
 
 from dataclasses import dataclass
 

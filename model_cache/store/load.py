@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.networks.decoder import HeadConfig, SmplHead
@@ -36,12 +36,12 @@ def load_body(path: Path, device: torch.device | str = "cpu") -> Smpl:
 def load_hmr2(
     store: Path, device: torch.device | str = "cpu", precision: Literal["fp32", "bf16"] = "fp32"
 ) -> Hmr2:
-    """HMR2 with its ViT and the store's body, ready to run.
+    """HMR2 with its ViT, ready to run.
 
     Args:
         store: folder of the converted files.
         device: where the tensors go, straight from the file.
-        precision: of the backbone; head, body and camera are float32 in any case.
+        precision: of the backbone; the head is float32 in any case.
 
     Raises:
         WeightsMissing: not converted yet.
@@ -56,15 +56,14 @@ def load_hmr2(
     with torch.device("meta"):  # no memory until the file's own tensors take the places
         backbone = VitBackbone(VitConfig(**config["vit"]))
         head = SmplHead(HeadConfig(**config["head"]))
-    hmr2 = Hmr2(backbone=backbone, head=head, body=load_body(store / "smpl.safetensors", device))
-    parts = nn.ModuleDict({"backbone": backbone, "head": head})
+    hmr2 = Hmr2(backbone=backbone, head=head)
     try:
-        parts.load_state_dict(read_tensors(store, "hmr2", device), strict=True, assign=True)
+        hmr2.load_state_dict(read_tensors(store, "hmr2", device), strict=True, assign=True)
     except RuntimeError as error:
         raise WeightsInvalid(
             f"hmr2.safetensors does not fit the network ({str(error)[:300]}); convert the files again"
         ) from error
-    parts.requires_grad_(requires_grad=False).eval()
+    hmr2.requires_grad_(requires_grad=False).eval()
     if precision == "bf16":
         backbone.to(torch.bfloat16)
     return hmr2

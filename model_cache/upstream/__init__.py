@@ -1,4 +1,4 @@
-"""The official hmr2 and phalp packages behind this project's promises (optional install).
+"""The official hmr2 and phalp packages as another engine (optional install).
 
-Knows nothing of jobs. docs/13-engines.md says when to use them and how to install them.
+docs/13-engines.md says when to use them and how to install them.
 """

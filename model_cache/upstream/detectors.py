@@ -1,19 +1,17 @@
-"""The official detectors from local files, or another one in their place. Knows nothing of tracks."""
+"""The official detectors from local files, or another one in their place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float32, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from model_cache.errors import WeightsMissing
-from model_cache.interfaces import Detections, Detector
-from model_cache.networks.detector import Candidates, DeviceDetector
+from model_cache.networks.detector import Detector
 from model_cache.store.manifest import OFFICIAL_FOLDER, UPSTREAM_DETECTORS, package_caches
 from model_cache.upstream.shims import Official, on_device
 
@@ -85,20 +83,28 @@ def find_checkpoint(name: OfficialDetectorName, weights: Path | None, store: Pat
 
 
 class ReplacedDetector:
-    """Any `Detector` where the official code expects detectron2's."""
+    """Any `Detector` where the official code expects detectron2's.
 
-    def __init__(self, detector: Detector) -> None:
+    Args:
+        detector: finds people.
+        device: where it wants its frames.
+    """
+
+    def __init__(self, detector: Detector, device: torch.device | str = "cpu") -> None:
         self._detector = detector
+        self._device = device
 
     def __call__(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int) -> dict[str, "FoundInstances"]:
-        """What was found in one frame, under detectron2's names."""
-        found = self._detector.detect([image_bgr], [frame_index])[0]
+        """What was found in one frame, on the host, under detectron2's names."""
+        frame = torch.from_numpy(image_bgr).to(self._device)
+        (found,) = self._detector.detect([frame], [frame_index])
+        everybody = torch.arange(len(found.scores), device=found.scores.device)
         return {
             "instances": FoundInstances(
-                pred_boxes=FoundBoxes(tensor=torch.from_numpy(found.bbox_xyxy.astype(np.float32))),
-                scores=torch.from_numpy(found.scores.astype(np.float32)),
+                pred_boxes=FoundBoxes(tensor=found.bbox_xyxy.float().cpu()),
+                scores=found.scores.float().cpu(),
                 pred_classes=torch.full((len(found.scores),), PERSON),
-                pred_masks=torch.from_numpy(found.masks),
+                pred_masks=found.paint_masks(everybody).cpu(),
             )
         }
 
@@ -126,27 +132,3 @@ class FoundInstances:
             pred_classes=self.pred_classes[chosen],
             pred_masks=self.pred_masks[chosen],
         )
-
-
-class OnHost:
-    """A detector of this project as a numpy `Detector`."""
-
-    def __init__(self, detector: DeviceDetector, device: torch.device) -> None:
-        self._detector = detector
-        self._device = device
-
-    def detect(
-        self, images_bgr: Sequence[UInt8[ndarray, "_ _ 3"]], frame_indices: Sequence[int]
-    ) -> list[Detections]:
-        """People of each frame, in the wrapped detector's order."""
-        frames = [torch.from_numpy(image).to(self._device) for image in images_bgr]
-        return [_on_host(found) for found in self._detector.detect(frames, frame_indices)]
-
-
-def _on_host(found: Candidates) -> Detections:
-    everybody = torch.arange(len(found.scores), device=found.scores.device)
-    return Detections(
-        bbox_xyxy=found.bbox_xyxy.float().cpu().numpy(),
-        scores=found.scores.float().cpu().numpy(),
-        masks=found.paint_masks(everybody).cpu().numpy(),
-    )

@@ -1,4 +1,4 @@
-"""The official engine put together from its packages and files. Knows nothing of jobs."""
+"""The official engine put together from its packages and files."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,17 +7,19 @@ import numpy as np
 import torch
 
 from model_cache.errors import EngineMissing, ModelOutputInvalid
-from model_cache.interfaces import Detections, ModelsDescription, PerceptionOptions, TrackerOptions
-from model_cache.loaded import PartsOnDevice, Stopwatch
+from model_cache.interfaces import ModelsDescription, PerceptionOptions, TrackerOptions
+from model_cache.load import SMPL_NOTICE
+from model_cache.loaded import PartsOnDevice, Stopwatch, device_name
+from model_cache.networks.detector import Detections, ReplayDetector, load_detector
 from model_cache.networks.smpl import Smpl, SmplBody
-from model_cache.official import SMPL_NOTICE, device_name
+from model_cache.registry import HMR2
 from model_cache.settings import ModelSettings
-from model_cache.upstream.detectors import FrameDetector, OnHost, ReplacedDetector, official_detector
+from model_cache.upstream.detectors import FrameDetector, ReplacedDetector, official_detector
 from model_cache.upstream.networks import build_tracking_model
 from model_cache.upstream.perception import UpstreamPerception
-from model_cache.upstream.promises import UpstreamPosePredictor, UpstreamTextures
 from model_cache.upstream.shims import Official, OwnDepth, import_official
 from model_cache.upstream.tracking import UpstreamTracker, job_settings, official_tracker
+from model_cache.upstream.tracking_networks import UpstreamPosePredictor, UpstreamTextures
 from model_cache.upstream.weights import OfficialWeights, read_official
 
 OWN_DEPTH_NOTICE = "Depth maps for textures were drawn by this project's rasteriser, not by neural_renderer."
@@ -26,7 +28,7 @@ WARM_UP_SIZE = (256, 256)  # height, width of the frame with one made-up person
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamModels(PartsOnDevice):
-    """The `Models` promise by the official packages.
+    """`Models` by the official packages.
 
     Attributes:
         perception: see `interfaces`.
@@ -53,12 +55,14 @@ def load_upstream(settings: ModelSettings, device: torch.device, watch: Stopwatc
     """The official packages with the official weights, warmed up.
 
     Raises:
-        EngineMissing: a package is missing or cannot be imported.
+        EngineMissing: a package is missing or cannot be imported, or the settings ask for what it has not.
         WeightsMissing: official files are neither in the store nor in `~/.cache`.
         WeightsInvalid: a file is not what it should be.
     """
     if settings.models == "lite":
         raise EngineMissing("ENGINE=upstream runs the official models only: set MODELS=official or auto")
+    if settings.body_regressor != HMR2:
+        raise EngineMissing("ENGINE=upstream runs HMR2 only: leave BODY_REGRESSOR out")
     with watch.step("packages"):
         official = import_official(
             settings.upstream_script, with_detectron=settings.upstream_detector != "native"
@@ -124,11 +128,15 @@ def warm_up(models: UpstreamModels) -> None:
     Raises:
         ModelOutputInvalid: the person got lost on the way.
     """
-    blank = np.zeros((*WARM_UP_SIZE, 3), np.uint8)
+    height, width = WARM_UP_SIZE
+    blank = np.zeros((height, width, 3), np.uint8)
     models.perception.perceive([blank], [-1], PerceptionOptions())
-    person = ReplacedDetector(_OnePerson())
+    person = Detections(bbox_xyxy=np.array([[64, 32, 192, 224]], np.float32), scores=np.ones(1, np.float32))
     perception = UpstreamPerception(
-        model=models.model, detector=person, body=models.body, device=models.device
+        model=models.model,
+        detector=ReplacedDetector(ReplayDetector({0: person, 1: person}), models.device),
+        body=models.body,
+        device=models.device,
     )
     tracker = models.begin_tracking(TrackerOptions())
     for index in range(2):  # the second frame compares textures and predicts
@@ -137,33 +145,13 @@ def warm_up(models: UpstreamModels) -> None:
             raise ModelOutputInvalid("the official networks lost the person of the warm-up")
 
 
-class _OnePerson:
-    def detect(self, images_bgr: Any, frame_indices: Any) -> list[Detections]:
-        height, width = WARM_UP_SIZE
-        return [
-            Detections(
-                bbox_xyxy=np.array([[64, 32, 192, 224]], np.float32),
-                scores=np.ones(1, np.float32),
-                masks=np.ones((1, height, width), bool),
-            )
-        ]
-
-
 def _detector(settings: ModelSettings, official: Official, device: torch.device) -> FrameDetector:
-    if settings.upstream_detector != "native":
-        return official_detector(
-            official,
-            settings.upstream_detector,
-            settings.upstream_detector_weights,
-            settings.model_store,
-            device,
-        )
-    from model_cache.networks.rf_detr import load_rf_detr  # imports transformers
-
-    detector = load_rf_detr(
-        settings.model_store / settings.detector,
-        device=device,
-        dtype=torch.float32,
-        score_floor=settings.detector_score_floor,
+    if settings.upstream_detector == "native":
+        return ReplacedDetector(load_detector(settings.load_options(settings.detector, str(device))), device)
+    return official_detector(
+        official,
+        settings.upstream_detector,
+        settings.upstream_detector_weights,
+        settings.model_store,
+        device,
     )
-    return ReplacedDetector(OnHost(detector, device))

@@ -1,7 +1,4 @@
-"""The official networks, built from the official classes and filled with the official weights.
-
-Knows nothing of frames or tracks.
-"""
+"""The official networks, built from the official classes and filled with the official weights."""
 
 import tempfile
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""One person as the official code carries it from its features to its tracker. Knows nothing of networks."""
+"""One person as the official code carries it from its features to its tracker."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""The official detector and networks, one frame at a time, behind the `Perception` promise."""
+"""The official detector and networks as `Perception`, one frame at a time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from numpy import ndarray
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
 from model_cache.interfaces import BodyModel, People, PerceptionOptions
-from model_cache.networks.device_faults import device_faults
-from model_cache.selection import select
+from model_cache.networks.crops import select
+from model_cache.networks.device import device_faults
 from model_cache.upstream.detectors import FrameDetector
 from model_cache.upstream.people import OfficialPerson
 from model_cache.upstream.shims import on_device

@@ -1,9 +1,8 @@
 """Everything done to the official packages so that they can be used here, each with its reason.
 
-Knows nothing of weights, frames or tracks. Nothing is written into the packages: what their modules want at
-import is given to them for the time of the import, their constructors (which download, read from the home
-folder and build networks that nothing calls) are left out, one method is corrected in a subclass, and where
-neural_renderer is missing a rasteriser takes its place.
+The packages' files stay as they are: what their modules want at import is given to them for that time, their
+constructors (which download, read from the home folder and build networks that nothing calls) are not called,
+one method is corrected in a subclass, and where neural_renderer is missing our rasteriser takes its place.
 
 Written against 4D-Humans 6ec79656 and PHALP 96f7e6c0. Places are named as REPOSITORY: file.
 """
@@ -14,12 +13,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,8 +29,7 @@ from torch.overrides import TorchFunctionMode
 from transformers.utils import is_torchvision_available
 
 from model_cache.errors import EngineMissing
-from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, depth_maps
-from model_cache.networks.depth_compiled import compiled_fill
+from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, compiled_fill, depth_maps
 
 log = structlog.get_logger(__name__)
 IMAGE_SIZE = 256  # of HMR2's crop
@@ -52,43 +49,28 @@ DETECTORS_NEED = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Official:
-    """What is used of the official packages; their types are not known to a type checker.
+MODULES = {
+    "hmr2": "hmr2.models.hmr2",
+    "vit": "hmr2.models.backbones.vit",
+    "hmr2_head": "hmr2.models.heads.smpl_head",
+    "hmr2_body": "hmr2.models.smpl_wrapper",
+    "hmar": "phalp.models.hmar.hmar",
+    "encoding_head": "phalp.models.heads.encoding_head",
+    "phalp_body": "phalp.utils.smpl_utils",
+    "predictor": "phalp.models.predictor.pose_transformer_v2",
+    "phalp": "phalp.trackers.PHALP",
+    "metric": "phalp.external.deep_sort_.nn_matching",
+    "tracker": "phalp.external.deep_sort_.tracker",
+    "track": "phalp.external.deep_sort_.track",
+    "omegaconf": "omegaconf",  # which phalp reads its settings with
+}
 
-    Attributes:
-        hmr2: the module `hmr2.models.hmr2`.
-        vit: `hmr2.models.backbones.vit`.
-        hmr2_head: `hmr2.models.heads.smpl_head`.
-        hmr2_body: `hmr2.models.smpl_wrapper`.
-        script: 4D-Humans' `track.py`.
-        hmar: `phalp.models.hmar.hmar`.
-        encoding_head: `phalp.models.heads.encoding_head`.
-        phalp_body: `phalp.utils.smpl_utils`.
-        predictor: `phalp.models.predictor.pose_transformer_v2`.
-        phalp: `phalp.trackers.PHALP`.
-        metric: `phalp.external.deep_sort_.nn_matching`.
-        tracker: `phalp.external.deep_sort_.tracker`.
-        track: `phalp.external.deep_sort_.track`.
-        omegaconf: `omegaconf`, which phalp reads its settings with.
-        tracking_class: `script.HMR2_4dhuman` with its one correction.
+
+class Official(SimpleNamespace):
+    """What is used of the official packages: the modules of `MODULES` under its names, and two more.
+
+    `script` is 4D-Humans' `track.py`, `tracking_class` its `HMR2_4dhuman` with one correction.
     """
-
-    hmr2: Any
-    vit: Any
-    hmr2_head: Any
-    hmr2_body: Any
-    script: Any
-    hmar: Any
-    encoding_head: Any
-    phalp_body: Any
-    predictor: Any
-    phalp: Any
-    metric: Any
-    tracker: Any
-    track: Any
-    omegaconf: Any
-    tracking_class: Any
 
 
 def import_official(script: Path | None, *, with_detectron: bool) -> Official:
@@ -104,24 +86,9 @@ def import_official(script: Path | None, *, with_detectron: bool) -> Official:
     """
     absent = NEVER_USED if with_detectron else (*NEVER_USED, *OF_DETECTORS)
     try:
-        with _for_the_import(absent):
+        with imports_without(absent):
             path = script.expanduser() if script else _script_beside_package()
-            names = {
-                "hmr2": "hmr2.models.hmr2",
-                "vit": "hmr2.models.backbones.vit",
-                "hmr2_head": "hmr2.models.heads.smpl_head",
-                "hmr2_body": "hmr2.models.smpl_wrapper",
-                "hmar": "phalp.models.hmar.hmar",
-                "encoding_head": "phalp.models.heads.encoding_head",
-                "phalp_body": "phalp.utils.smpl_utils",
-                "predictor": "phalp.models.predictor.pose_transformer_v2",
-                "phalp": "phalp.trackers.PHALP",
-                "metric": "phalp.external.deep_sort_.nn_matching",
-                "tracker": "phalp.external.deep_sort_.tracker",
-                "track": "phalp.external.deep_sort_.track",
-                "omegaconf": "omegaconf",
-            }
-            modules = {role: importlib.import_module(name) for role, name in names.items()}
+            modules = {role: importlib.import_module(name) for role, name in MODULES.items()}
             loaded = _load_script(path)
     except EngineMissing:
         raise
@@ -294,7 +261,7 @@ def _load_script(path: Path) -> ModuleType:
 
 
 @contextmanager
-def _for_the_import(absent: Sequence[str]) -> Iterator[None]:
+def imports_without(absent: Sequence[str]) -> Iterator[None]:
     """Stand-ins for `absent` packages, and no lasting change of global state by the imported modules.
 
     PHALP, while they are imported: phalp/trackers/PHALP.py and phalp/models/hmar/hmr.py silence all warnings;

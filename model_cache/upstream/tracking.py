@@ -1,4 +1,4 @@
-"""PHALP's own tracker, fed one frame at a time. Knows nothing of pixels, files or requests.
+"""PHALP's own tracker, fed one frame at a time.
 
 Bounded: the official tracker remembers every frame's costs and assignments (`tracked_cost`); they are taken
 out of it after each frame. Its live tracks are bounded by themselves, about 20 MB each.
@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import Texture, TrackerOptions, TrackState
-from model_cache.networks.device_faults import device_faults
+from model_cache.networks.device import device_faults
 from model_cache.upstream.people import detection_of
 from model_cache.upstream.shims import Official, on_device
 
@@ -68,7 +68,7 @@ def official_tracker(official: Official, model: Any, config: Any) -> Any:
 
 
 class UpstreamTracker:
-    """The `FrameTracker` promise by PHALP's `Tracker`.
+    """`FrameTracker` by PHALP's `Tracker`.
 
     Args:
         tracker: new, so that identities start at 1.

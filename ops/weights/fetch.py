@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_cache.errors import StoreUnavailable, WeightsMissing
+from model_cache.registry import detector_entry
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_checked
 from model_cache.store.manifest import (
@@ -103,7 +104,8 @@ def fetch(
 
 def _needs_our_detector(models: ModelSettings, options: FetchOptions) -> bool:
     upstream = "upstream" in options.engines and models.upstream_detector == "native"
-    return "detector" in options.models and ("official" in options.engines or upstream)
+    wanted = "detector" in options.models and ("official" in options.engines or upstream)
+    return wanted and bool(detector_entry(models.detector).files)
 
 
 def _models_to_convert(store: Path, options: FetchOptions) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
+from model_cache.registry import detector_entry
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_store, sha256_of
 from model_cache.store.manifest import (
@@ -82,7 +83,12 @@ def upstream_files(detector: str) -> list[OfficialFile]:
 def detector_files(
     models: ModelSettings, settings: WeightSettings, revisions: Mapping[str, str]
 ) -> tuple[OfficialFile, ...]:
-    """The two files of the RF-DETR-Seg checkpoint on the hub, at the commit that its branch is pinned to."""
+    """The two files of the RF-DETR-Seg checkpoint on the hub, at the commit that its branch is pinned to.
+
+    None if DETECTOR names a detector that needs no files.
+    """
+    if not detector_entry(models.detector).files:
+        return ()
     name = Path(models.detector).name
     repository = settings.detector_repository or f"Roboflow/{name}"
     asked = settings.detector_revision

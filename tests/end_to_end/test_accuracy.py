@@ -25,7 +25,7 @@ from benchmarks.clip_truth import read_truth
 from handler.camera import canvas_translation
 from handler.records import PeopleInFrame, PlacedPeople
 from model_cache import perception
-from model_cache.cache import load
+from model_cache.load import load
 from model_cache.settings import ModelSettings
 from tests.model_cache.lite.shipped_clip import CLIP
 

@@ -17,14 +17,14 @@ from handler.people.track import FrameDelay, track
 from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, TrackedFrame
 from handler.vectors import location_vectors, phalp_joints_3d
-from model_cache.interfaces import Detections, PerceptionOptions
+from model_cache.interfaces import PerceptionOptions
+from model_cache.load import load_uv_map
 from model_cache.loaded import Stopwatch, assemble
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import OnDevice
-from model_cache.networks.replay import ReplayDetector
-from model_cache.networks.texture import UvMap
-from model_cache.store.load import load_hmr2, load_pose_predictor, read_tensors
+from model_cache.networks.detector import ReplayDetector
+from model_cache.store.load import load_body, load_hmr2, load_pose_predictor, read_tensors
 from tests.fakes import DESCRIPTION
+from tests.goldens import golden_detections
 from tests.handler.results.factories import make_info
 
 HEIGHT, WIDTH = 480, 854
@@ -32,24 +32,13 @@ QUIRKS = TrackingOptions(upstream_quirks=True)
 
 
 @pytest.fixture(scope="module")
-def models(golden, official_tiny_store):
+def models(official_tiny_store):
     """The goldens' networks behind the promises, with the official run's detections."""
-    data = golden("e2e")
-    masks = np.unpackbits(data["masks_packed"], axis=-1, count=WIDTH).astype(bool)
-    ends = np.cumsum(data["n_dets"])
-    recorded = {
-        index: Detections(
-            bbox_xyxy=data["boxes"][end - num : end],
-            scores=data["scores"][end - num : end],
-            masks=masks[end - num : end],
-        )
-        for index, (num, end) in enumerate(zip(data["n_dets"].tolist(), ends.tolist(), strict=True))
-    }
-    uv = read_tensors(official_tiny_store, "uv_map")
     return assemble(
-        detector=OnDevice(ReplayDetector(recorded)),
-        hmr2=load_hmr2(official_tiny_store),
-        uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
+        detector=ReplayDetector(golden_detections()),
+        regressor=load_hmr2(official_tiny_store),
+        body=load_body(official_tiny_store / "smpl.safetensors"),
+        uv_map=load_uv_map(official_tiny_store),
         encoder=AppearanceEncoder.from_state(read_tensors(official_tiny_store, "appearance")),
         predictor=load_pose_predictor(official_tiny_store),
         description=DESCRIPTION,

@@ -21,7 +21,7 @@ def load(kind: str) -> Models:
     """The fakes that see coloured rectangles, or the bundled networks."""
     if kind == "fake":
         return FakeModels()
-    from model_cache.cache import load as load_models
+    from model_cache.load import load as load_models
     from model_cache.settings import ModelSettings
 
     return load_models(ModelSettings(models="lite"))

@@ -1,7 +1,6 @@
 """Whole jobs through ENGINE=upstream, with stand-ins for the official objects: as any other engine's jobs."""
 
 from collections.abc import Callable
-from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,9 +43,10 @@ def engine(model: ColourModel, trackers: list[StandInTracker] | None = None) -> 
         begun.append(StandInTracker(n_init, max_age))
         return begun[-1]
 
-    modules: dict[str, Any] = dict.fromkeys(field.name for field in fields(Official))
-    modules["metric"] = SimpleNamespace(NearestNeighborDistanceMetric=lambda *arguments: None)
-    modules["tracker"] = SimpleNamespace(Tracker=new_tracker)
+    official = Official(
+        metric=SimpleNamespace(NearestNeighborDistanceMetric=lambda *arguments: None),
+        tracker=SimpleNamespace(Tracker=new_tracker),
+    )
     return UpstreamModels(
         perception=UpstreamPerception(
             model=model, detector=lambda image, index: None, body=FakeBody(), device=cpu
@@ -55,7 +55,7 @@ def engine(model: ColourModel, trackers: list[StandInTracker] | None = None) -> 
         pose_predictor=FakePosePredictor(),
         body=FakeBody(),
         description=DESCRIPTION,
-        official=Official(**modules),
+        official=official,
         model=model,
         device=cpu,
     )

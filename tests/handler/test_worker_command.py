@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 import handler.worker
-import model_cache.cache
+import model_cache.load
 from ops.command_line import app
 
 
@@ -17,7 +17,7 @@ def test_worker_insists_on_official_models_unless_told_otherwise(monkeypatch, en
     """A worker without MODELS in its environment never falls back to the lite models."""
     monkeypatch.delenv("MODELS", raising=False)
     wanted = []
-    monkeypatch.setattr(model_cache.cache, "load", lambda settings, **_: wanted.append(settings.models))
+    monkeypatch.setattr(model_cache.load, "load", lambda settings, **_: wanted.append(settings.models))
     monkeypatch.setattr(handler.worker, "start", lambda load, settings: load())
 
     result = CliRunner().invoke(app, ["worker"], env=environment)

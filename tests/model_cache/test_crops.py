@@ -7,8 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_cache.networks.boxes import pad_boxes
-from model_cache.networks.crops import CROP_SIZE, crop_matrices, crop_people, normalised_levels, warp_people
+from model_cache.networks.crops import (
+    CROP_SIZE,
+    crop_matrices,
+    crop_people,
+    normalised_levels,
+    pad_boxes,
+    warp_people,
+)
 from model_cache.networks.device_crops import crop_people_on_device
 
 coordinates = st.floats(-300, 900, width=32)

@@ -7,8 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_cache.networks import depth as depth_module
-from model_cache.networks.depth import FAR_DEPTH, FOCAL_LENGTH_PX, MAP_SIZE, depth_maps, fill_in_torch
-from model_cache.networks.depth_compiled import compiled_fill
+from model_cache.networks.depth import (
+    FAR_DEPTH,
+    FOCAL_LENGTH_PX,
+    MAP_SIZE,
+    compiled_fill,
+    depth_maps,
+    fill_in_torch,
+)
 from model_cache.store.load import load_body
 
 

@@ -1,5 +1,7 @@
-"""RF-DETR-Seg of a tiny random size, and replayed detections."""
+"""Detectors: RF-DETR-Seg of a tiny random size, recorded detections, and how a name becomes a detector."""
 
+import shutil
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,12 @@ import torch
 from transformers import RfDetrConfig, RfDetrForInstanceSegmentation
 from transformers.utils import logging
 
-from model_cache.errors import WeightsInvalid, WeightsMissing
-from model_cache.interfaces import Detections
-from model_cache.networks.detector import OnDevice
-from model_cache.networks.replay import ReplayDetector
+import model_cache.load
+from model_cache.errors import ModelOutputInvalid, UnknownModel, WeightsInvalid, WeightsMissing
+from model_cache.networks.detector import Detections, NumpyDetector, ReplayDetector, load_detector
 from model_cache.networks.rf_detr import RfDetrSegDetector, load_rf_detr
+from model_cache.registry import DETECTORS, LoadOptions, check_detector
+from model_cache.settings import ModelSettings
 
 SIZE = 96
 
@@ -54,8 +57,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def detector(folder: Path) -> RfDetrSegDetector:
-    """The tiny detector; its random scores are near 0.01, so nothing is cut."""
-    return load_rf_detr(folder, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.0)
+    """The tiny detector."""
+    return load(folder)
+
+
+def load(folder: Path, *, score_floor: float = 0.0, precision: str = "fp32") -> RfDetrSegDetector:
+    """The detector of a folder; random scores are near 0.01, so by default nothing is cut."""
+    return load_rf_detr(
+        LoadOptions(name=folder.name, store=folder.parent, precision=precision, score_floor=score_floor)
+    )
 
 
 def frames(count: int, *, height: int = 90, width: int = 160) -> list[torch.Tensor]:
@@ -100,7 +110,7 @@ def test_rf_detr_orders_people_by_score(detector):
 
 def test_rf_detr_keeps_only_people_above_the_floor(folder):
     """Nothing at or below the score floor leaves the detector, and nobody is a valid answer."""
-    strict = load_rf_detr(folder, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.9)
+    strict = load(folder, score_floor=0.9)
 
     found = strict.detect(frames(1), [0])[0]
 
@@ -122,8 +132,8 @@ def test_rf_detr_batch_equals_single_frames(detector):
 
 def test_rf_detr_runs_in_bf16(folder):
     """The bf16 detector gives finite float32 boxes near the fp32 ones (best box, within 3 % of the frame)."""
-    exact = load_rf_detr(folder, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.0)
-    half = load_rf_detr(folder, device=torch.device("cpu"), dtype=torch.bfloat16, score_floor=0.0)
+    exact = load(folder)
+    half = load(folder, precision="bf16")
     frame = frames(1)
 
     box = half.detect(frame, [0])[0].bbox_xyxy
@@ -135,7 +145,7 @@ def test_rf_detr_runs_in_bf16(folder):
 
 def test_warm_up_paints_masks_though_nobody_passes_the_threshold(folder, monkeypatch):
     """The first person of a job must not meet code that never ran: warm-up paints whoever is likeliest."""
-    strict = load_rf_detr(folder, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.99)
+    strict = load(folder, score_floor=0.99)
     sizes, real = [], torch.nn.functional.interpolate
     monkeypatch.setattr(
         torch.nn.functional,
@@ -157,7 +167,7 @@ def test_loading_a_detector_names_the_missing_file(folder, tmp_path, missing):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
 
     with pytest.raises(WeightsMissing, match=missing):
-        load_rf_detr(tmp_path, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.0)
+        load(tmp_path)
 
 
 def test_loading_a_detector_refuses_missing_weights(folder, tmp_path):
@@ -171,7 +181,7 @@ def test_loading_a_detector_refuses_missing_weights(folder, tmp_path):
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
 
     with pytest.raises(WeightsInvalid, match="lacks weights"):
-        load_rf_detr(tmp_path, device=torch.device("cpu"), dtype=torch.float32, score_floor=0.0)
+        load(tmp_path)
 
 
 def test_replay_gives_each_frame_its_own_people():
@@ -183,7 +193,7 @@ def test_replay_gives_each_frame_its_own_people():
         scores=np.array([0.9, 0.95], np.float32),
         masks=masks,
     )
-    replay = OnDevice(ReplayDetector({7: people}))
+    replay = ReplayDetector({7: people})
 
     nobody, both = replay.detect(frames(2), [6, 7])
 
@@ -192,11 +202,83 @@ def test_replay_gives_each_frame_its_own_people():
     assert torch.equal(torch.from_numpy(masks[1:]), both.paint_masks(torch.tensor([1])))
 
 
-def test_replay_refuses_masks_of_another_size():
-    """Recorded masks must be of the frame's size."""
-    people = Detections(
-        bbox_xyxy=np.zeros((1, 4), np.float32), scores=np.ones(1, np.float32), masks=np.ones((1, 5, 5), bool)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["rf-detr-seg-nano", "my-own-people"])
+def test_rf_detr_is_loaded_by_its_name(folder, tmp_path, name, precision):
+    """A registered size and a folder of one's own, both below the store, are the same kind of checkpoint."""
+    shutil.copytree(folder, tmp_path / name)
+    check_detector(name, tmp_path)
+
+    detector = load_detector(LoadOptions(name=name, store=tmp_path, precision=precision))
+
+    assert isinstance(detector, RfDetrSegDetector)
+    assert detector.weights == {name: tmp_path / name / "model.safetensors"}
+
+
+def test_every_registered_loader_can_be_imported():
+    """The registry names code that is there."""
+    for entry in DETECTORS.values():
+        module, attribute = entry.loader.split(":")
+        assert callable(getattr(import_module(module), attribute))
+
+
+def test_a_name_that_means_nothing_is_answered_with_the_names_that_do(tmp_path):
+    """A typing error never becomes a download or another detector."""
+    with pytest.raises(UnknownModel) as caught:
+        model_cache.load.load(ModelSettings(models="lite", detector="rf-detr-seg-huge", model_store=tmp_path))
+
+    assert all(name in str(caught.value) for name in ("DETECTOR=rf-detr-seg-huge", *DETECTORS))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_package.people:Finder", "No module named 'no_such_package'"),
+        ("numpy:NoSuchDetector", "NoSuchDetector"),
+        ("builtins:repr", "gives a str; it must derive from Detector or NumpyDetector"),
+    ],
+)
+def test_a_detector_of_ones_own_that_cannot_be_used_is_named(name, said):
+    """The message repeats the setting and says what is wrong with it."""
+    with pytest.raises(UnknownModel, match=f"DETECTOR={name}") as caught:
+        load_detector(LoadOptions(name=name, store=Path()))
+
+    assert said in str(caught.value)
+
+
+class Says(NumpyDetector):
+    """Says the same about every image."""
+
+    def __init__(self, found: Detections) -> None:
+        self.found = found
+
+    def find(self, image_bgr, frame_index):
+        return self.found
+
+
+def test_without_masks_the_box_is_the_person():
+    """Pixels whose centre is in the box; float64 boxes are as good as float32 ones."""
+    found = Detections(bbox_xyxy=np.array([[10.4, -5, 20.6, 30], [0, 0, 1, 1]]), scores=np.array([0.9, 0.8]))
+
+    (candidates,) = Says(found).detect(frames(1), [0])
+
+    mask = candidates.paint_masks(torch.tensor([0]))[0]
+    assert candidates.bbox_xyxy.dtype == torch.float32
+    assert mask[:30, 10:21].all()
+    assert int(mask.sum()) == 30 * 11
+
+
+@pytest.mark.parametrize(
+    ("boxes", "masks", "said"),
+    [((2, 4), (2, 5, 5), "masks of shape"), ((1, 4), (2, 90, 160), "bbox_xyxy"), ((2, 5), None, "bbox_xyxy")],
+)
+def test_arrays_that_do_not_fit_are_named(boxes, masks, said, unchecked_types):
+    """Masks of another size than the image, or boxes of another number than the scores, are refused."""
+    found = Detections(
+        bbox_xyxy=np.zeros(boxes, np.float32),
+        scores=np.ones(2, np.float32),
+        masks=None if masks is None else np.ones(masks, bool),
     )
 
-    with pytest.raises(WeightsInvalid, match="recorded masks"):
-        ReplayDetector({0: people}).detect([np.zeros((90, 160, 3), np.uint8)], [0])
+    with pytest.raises(ModelOutputInvalid, match=f"Says gave {said}"):
+        Says(found).detect(frames(1), [0])

@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.interfaces import Detections, People, PerceptionOptions
+from model_cache.interfaces import People, PerceptionOptions
+from model_cache.load import load_uv_map
 from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import OnDevice
-from model_cache.networks.hmr2 import BucketedHmr2
-from model_cache.networks.replay import ReplayDetector
-from model_cache.networks.texture import TextureSampler, UvMap
+from model_cache.networks.detector import Detector, ReplayDetector
+from model_cache.networks.hmr2 import BodyEstimator
+from model_cache.networks.texture import TextureSampler
 from model_cache.perception import NativePerception
-from model_cache.store.load import load_hmr2, read_tensors
+from model_cache.store.load import load_body, load_hmr2, read_tensors
+from tests.goldens import golden_detections
 
 FRAMES = 20
 HEIGHT, WIDTH = 480, 854
@@ -24,30 +25,17 @@ HEIGHT, WIDTH = 480, 854
 def clip(golden):
     """The golden clip's frames and its detector output per frame."""
     data = golden("e2e")
-    recorded, start = {}, 0
-    masks = np.unpackbits(data["masks_packed"], axis=-1, count=WIDTH).astype(bool)
-    for index, count in enumerate(data["n_dets"].tolist()):
-        rows = slice(start, start + count)
-        recorded[index] = Detections(
-            bbox_xyxy=data["boxes"][rows], scores=data["scores"][rows], masks=masks[rows]
-        )
-        start += count
-    return data["frames"], recorded, data
+    return data["frames"], golden_detections(), data
 
 
-def build(store, detector, *, max_crops: int = 32, device: str = "cpu") -> NativePerception:
+def build(store, detector, *, regressor=None, max_crops: int = 32, device: str = "cpu") -> NativePerception:
     """Perception with the goldens' tiny networks."""
     where = torch.device(device)
-    hmr2 = load_hmr2(store, where)
-    uv = read_tensors(store, "uv_map")
+    body = load_body(store / "smpl.safetensors", where)
     return NativePerception(
         detector=detector,
-        hmr2=BucketedHmr2(hmr2, largest_batch=max_crops),
-        sampler=TextureSampler(
-            uv_map=UvMap(barycentric=uv["bmap"].numpy(), face_index=uv["fmap"].numpy()),
-            faces=hmr2.body.faces,
-            device=where,
-        ),
+        bodies=BodyEstimator(regressor or load_hmr2(store, where), body, largest_batch=max_crops),
+        sampler=TextureSampler(uv_map=load_uv_map(store), faces=body.faces, device=where),
         device=where,
         max_crops=max_crops,
     )
@@ -56,7 +44,7 @@ def build(store, detector, *, max_crops: int = 32, device: str = "cpu") -> Nativ
 @pytest.fixture(scope="module")
 def perception(official_tiny_store, clip) -> NativePerception:
     """Perception on the recorded detections of the golden clip."""
-    return build(official_tiny_store, OnDevice(ReplayDetector(clip[1])))
+    return build(official_tiny_store, ReplayDetector(clip[1]))
 
 
 OPTIONS = PerceptionOptions(masks=True)
@@ -133,7 +121,7 @@ def test_batches_change_nothing(perception, perceived, clip):
 
 def test_small_crop_batches_change_nothing(official_tiny_store, perceived, clip):
     """Crops in batches of at most two people give the same people in the same frames."""
-    small = build(official_tiny_store, OnDevice(ReplayDetector(clip[1])), max_crops=2)
+    small = build(official_tiny_store, ReplayDetector(clip[1]), max_crops=2)
 
     people = in_batches(small, clip[0][:5], 5)
 
@@ -170,7 +158,7 @@ def test_filters_keep_whom_the_options_say(perception, clip, options, expected):
         assert np.array_equal(recorded.bbox_xyxy[expected], image.bbox_xyxy)
 
 
-class Failing:
+class Failing(Detector):
     """Perception's detector, which fails when it sees more frames than it may."""
 
     def __init__(self, inner, error: Exception, most_frames: int) -> None:
@@ -191,7 +179,7 @@ class Failing:
 
 def test_warm_up_goes_the_way_of_a_job_and_changes_nothing(official_tiny_store, perceived, clip):
     """It ends in textures like a job's, and the people after it are the same as without it."""
-    detector = Failing(OnDevice(ReplayDetector(clip[1])), RuntimeError(), most_frames=FRAMES)
+    detector = Failing(ReplayDetector(clip[1]), RuntimeError(), most_frames=FRAMES)
     warm = build(official_tiny_store, detector)
 
     textures = warm.warm_up(num_frames=2)
@@ -204,7 +192,7 @@ def test_warm_up_goes_the_way_of_a_job_and_changes_nothing(official_tiny_store, 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(official_tiny_store, perceived, clip):
     """Eight frames that fit only in twos give the same people, none lost, none twice."""
-    failing = Failing(OnDevice(ReplayDetector(clip[1])), torch.OutOfMemoryError("full"), most_frames=2)
+    failing = Failing(ReplayDetector(clip[1]), torch.OutOfMemoryError("full"), most_frames=2)
 
     people = build(official_tiny_store, failing).perceive(list(clip[0][:8]), list(range(8)), OPTIONS)
 
@@ -215,7 +203,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(official_tiny_store, perceiv
 
 def test_one_frame_that_does_not_fit_is_an_error(official_tiny_store, clip):
     """When even one frame does not fit, the caller is told."""
-    failing = Failing(OnDevice(ReplayDetector(clip[1])), torch.OutOfMemoryError("full"), most_frames=0)
+    failing = Failing(ReplayDetector(clip[1]), torch.OutOfMemoryError("full"), most_frames=0)
 
     with pytest.raises(DeviceOutOfMemory):
         build(official_tiny_store, failing).perceive(list(clip[0][:2]), [0, 1], OPTIONS)
@@ -223,7 +211,7 @@ def test_one_frame_that_does_not_fit_is_an_error(official_tiny_store, clip):
 
 def test_a_device_fault_is_told_apart_from_other_errors(official_tiny_store, clip):
     """A sticky device error becomes DeviceFault, so that the worker can be replaced."""
-    failing = Failing(OnDevice(ReplayDetector(clip[1])), torch.AcceleratorError("illegal access"), 0)
+    failing = Failing(ReplayDetector(clip[1]), torch.AcceleratorError("illegal access"), 0)
 
     with pytest.raises(DeviceFault, match="illegal access"):
         build(official_tiny_store, failing).perceive([clip[0][0]], [0], OPTIONS)
@@ -231,10 +219,9 @@ def test_a_device_fault_is_told_apart_from_other_errors(official_tiny_store, cli
 
 def test_numbers_that_are_not_finite_are_an_error(official_tiny_store, clip):
     """A network that gives NaN stops the job instead of writing it."""
-    broken = build(official_tiny_store, OnDevice(ReplayDetector(clip[1])))
-    head = broken._hmr2._hmr2.head
-    with torch.no_grad():
-        next(head.parameters()).fill_(float("nan"))
+    regressor = load_hmr2(official_tiny_store)
+    regressor.head.query.fill_(float("nan"))
+    broken = build(official_tiny_store, ReplayDetector(clip[1]), regressor=regressor)
 
     with pytest.raises(ModelOutputInvalid):
         broken.perceive([clip[0][0]], [0], OPTIONS)
@@ -250,7 +237,7 @@ def test_a_record_has_one_row_per_person_in_every_field(perceived):
 @pytest.mark.needs_gpu
 def test_the_gpu_gives_what_the_cpu_gives(official_tiny_store, perceived, clip):
     """On a GPU in fp32 the people are the CPU's within 5e-5; crops are the same bytes."""
-    gpu = build(official_tiny_store, OnDevice(ReplayDetector(clip[1])), device="cuda")
+    gpu = build(official_tiny_store, ReplayDetector(clip[1]), device="cuda")
 
     people = in_batches(gpu, clip[0], 7)
 

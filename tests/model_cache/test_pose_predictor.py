@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid, WeightsInvalid
+from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_weights import pose_transformer
-from tests.pose_predictors import golden_pose_predictor
+from tests.pose_predictors import golden_pose_transformer
 from tests.weight_rule import official_state
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.needs_gpu)]
@@ -31,9 +32,15 @@ def config(request):
 
 
 @pytest.fixture(scope="module")
-def predictor(config, device, tmp_path_factory):
-    """The predictor of a configuration, converted from official files."""
-    return golden_pose_predictor(tmp_path_factory.mktemp(config), config, device)
+def network(config, tmp_path_factory):
+    """The network of a configuration, converted from official files."""
+    return golden_pose_transformer(tmp_path_factory.mktemp(config), config)
+
+
+@pytest.fixture(scope="module")
+def predictor(network, device):
+    """The predictor around it."""
+    return TransformerPosePredictor(network, torch.device(device))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +92,7 @@ def test_predict_next_reads_each_track_at_its_own_slot(data, config, predictor):
     assert num_wrong_officially >= 3
 
 
-def test_tokens_are_the_official_ones(data, config, predictor, device):
+def test_tokens_are_the_official_ones(data, config, network, predictor, device):
     """The transformer's output at every fifth slot, and what the heads read out of it."""
     poses, times, _ = _batch(data, config, 8)
     slots = times - times[:, :1]
@@ -95,8 +102,8 @@ def test_tokens_are_the_official_ones(data, config, predictor, device):
     # Of repeated slots the last pose counts; in this batch the copies are equal.
     arrays = (torch.tensor(array).to(device) for array in (poses, slots, repeated, asked))
     with torch.inference_mode():
-        tokens = predictor._network.tokens(*arrays)
-        vectors = predictor._network.read_out(tokens.flatten(0, 1))
+        tokens = network.tokens(*arrays)
+        vectors = network.read_out(tokens.flatten(0, 1))
 
     np.testing.assert_allclose(tokens.cpu(), data[f"{config}_b8_tokens"], atol=2 * TOLERANCE, rtol=0)
     np.testing.assert_allclose(
@@ -167,13 +174,13 @@ def test_predict_next_tells_when_the_network_gives_no_numbers(data, config, pred
 
 
 @SMALL
-def test_predict_next_tells_when_memory_is_out(data, config, predictor, monkeypatch):
+def test_predict_next_tells_when_memory_is_out(data, config, network, predictor, monkeypatch):
     """Too little device memory is a named error too."""
 
     def no_memory(*tensors):
         raise torch.OutOfMemoryError("2 GiB more")
 
-    monkeypatch.setattr(predictor._network, "tokens", no_memory)
+    monkeypatch.setattr(network, "tokens", no_memory)
 
     with pytest.raises(DeviceOutOfMemory, match="1 track"):
         predictor.predict_next(data[f"{config}_poses"][:1], data["times"][:1], np.zeros(1, np.int64))

@@ -9,8 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_cache.networks.rotations import rotation_from_6d
-from model_cache.networks.smpl import Smpl, SmplBody
+from model_cache.networks.smpl import Smpl, SmplBody, rotation_from_6d
 from model_cache.store.body_files import read_body
 from model_cache.store.load import load_body
 

@@ -8,8 +8,9 @@ from model_cache.errors import WeightsInvalid
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.crops import normalised_levels
 from model_cache.networks.depth import FOCAL_LENGTH_PX
+from model_cache.networks.hmr2 import BodyEstimator
 from model_cache.networks.texture import SampledTexels, TextureSampler, UvMap, look_up
-from model_cache.store.load import load_hmr2, read_tensors
+from model_cache.store.load import load_body, load_hmr2, read_tensors
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,8 @@ def crops(golden):
 @pytest.fixture(scope="module")
 def estimate(crops, official_tiny_store):
     """What the tiny HMR2 sees in them, its weights converted from official files."""
-    hmr2 = load_hmr2(official_tiny_store)
-    with torch.inference_mode():
-        return hmr2(crops[:, :3])
+    body = load_body(official_tiny_store / "smpl.safetensors")
+    return BodyEstimator(load_hmr2(official_tiny_store), body)(crops[:, :3])
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from handler.people.association import TEXTURE_WEIGHT, cost_factors
 from handler.people.track import FrameDelay
 from handler.people.tracker import Tracker
 from handler.vectors import location_vectors, pose_vectors
-from model_cache.networks.boxes import pad_boxes
+from model_cache.networks.crops import pad_boxes
 from tests.handler.people.golden_tracks import frame_of, person_of
 
 NUM_FRAMES = 20

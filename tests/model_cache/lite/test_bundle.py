@@ -8,9 +8,9 @@ from model_cache.lite.load import (
     FILES,
     LITE_FOLDER,
     load_appearance,
-    load_hmr2,
     load_lite,
-    load_pose_transformer,
+    load_lite_hmr2,
+    load_lite_pose_transformer,
 )
 from model_cache.loaded import Stopwatch
 from model_cache.settings import ModelSettings
@@ -45,7 +45,7 @@ def test_lite_results_say_so():
     assert "rough" in description.notice
 
 
-@pytest.mark.parametrize("network", [load_appearance, load_pose_transformer, lambda: load_hmr2(1)])
+@pytest.mark.parametrize("network", [load_appearance, load_lite_pose_transformer, lambda: load_lite_hmr2(1)])
 def test_bundled_weights_are_finite_and_frozen(network):
     """No weight is NaN, infinite or left trainable."""
     for parameter in network().parameters():

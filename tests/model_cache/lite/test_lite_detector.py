@@ -29,7 +29,7 @@ def test_detector_finds_and_masks_the_people(detector, shipped):
     images, truth = shipped
     expected = hits = extra = 0
     overlaps = []
-    for frame, found in zip(FRAMES, detector.detect(images, FRAMES), strict=True):
+    for frame, found in zip(FRAMES, map(detector.find, images), strict=True):
         people = [p for p in range(len(truth.betas)) if truth.counts(frame, p)]
         kept = found.masks[found.scores > 0.8]
         overlap = mask_iou(kept, np.stack([truth.owners[frame] == p for p in people]))
@@ -44,7 +44,7 @@ def test_detector_finds_and_masks_the_people(detector, shipped):
 
 def test_masks_share_no_pixel_and_fill_their_boxes(detector, shipped):
     """A pixel belongs to one person, boxes are tight around masks, scores descend."""
-    for found in detector.detect(shipped[0], FRAMES):
+    for found in map(detector.find, shipped[0]):
         assert found.masks.sum(0).max(initial=0) <= 1
         assert (np.diff(found.scores) <= 0).all()
         for box, mask in zip(found.bbox_xyxy, found.masks, strict=True):
@@ -55,7 +55,7 @@ def test_masks_share_no_pixel_and_fill_their_boxes(detector, shipped):
 def test_empty_room_has_nobody(detector):
     """A plain picture, however small or long, gives no detections but well-formed arrays."""
     for size in ((360, 640), (33, 500), (700, 20)):
-        (found,) = detector.detect([np.full((*size, 3), 120, np.uint8)], [0])
+        found = detector.find(np.full((*size, 3), 120, np.uint8))
 
         assert (0, *size) == found.masks.shape
         assert found.bbox_xyxy.shape == (0, 4)
@@ -64,7 +64,7 @@ def test_empty_room_has_nobody(detector):
 def test_people_are_found_in_any_size_of_frame(detector, shipped):
     """The same frame twice as large gives the same people at twice the coordinates."""
     image = shipped[0][1]
-    small, large = detector.detect([image, image.repeat(2, 0).repeat(2, 1)], [0, 1])
+    small, large = detector.find(image), detector.find(image.repeat(2, 0).repeat(2, 1))
 
     assert len(small.scores) == len(large.scores)
     assert np.diag(box_iou(large.bbox_xyxy / 2, small.bbox_xyxy)).min() > 0.7
@@ -74,7 +74,7 @@ def test_people_side_by_side_are_told_apart(detector):
     """Where two people overlap by a fifth, each has a mask of their own."""
     images, truth = read_frames((199, 212))
     for image, index in zip(images, (199, 212), strict=True):
-        (found,) = detector.detect([image], [0])
+        found = detector.find(image)
         true_masks = np.stack([truth.owners[index] == person for person in range(4)])
 
         assert len(match(mask_iou(found.masks, true_masks), 0.5)) == 4
@@ -83,7 +83,7 @@ def test_people_side_by_side_are_told_apart(detector):
 def test_more_people_are_found_than_the_network_has_slots_for(detector):
     """Three frames side by side show twelve people; one look of MoveNet's finds six at most."""
     images, truth = read_frames((46, 85, 148))
-    (found,) = detector.detect([np.concatenate(images, axis=1)], [0])
+    found = detector.find(np.concatenate(images, axis=1))
     true_masks = np.zeros((12, 360, 3 * 640), bool)
     for place, index in enumerate((46, 85, 148)):
         for person in range(4):

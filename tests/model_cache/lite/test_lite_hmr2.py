@@ -7,11 +7,9 @@ import torch
 from benchmarks.accuracy_scores import mean_distance, procrustes
 from model_cache.lite.backbone import measure
 from model_cache.lite.blazepose import BlazePose
-from model_cache.lite.load import LITE_FOLDER, load_hmr2
-from model_cache.networks.boxes import pad_boxes
-from model_cache.networks.crops import crop_people
-from model_cache.networks.smpl import Smpl
-from model_cache.store.body_files import read_body
+from model_cache.lite.load import load_lite_body, load_lite_hmr2
+from model_cache.networks.crops import crop_people, pad_boxes
+from model_cache.networks.hmr2 import BodyEstimator
 from tests.hmr2_inputs import keypoints_2d
 from tests.model_cache.lite.shipped_clip import read_frames
 
@@ -37,7 +35,7 @@ BODY_25_IN_BLAZEPOSE = {
 def people():
     """Crops (n, 3, 256, 256) of people hardly hidden, their true joints (n, 44, 3) and crop key points."""
     images, truth = read_frames(FRAMES)
-    body = Smpl(read_body(LITE_FOLDER / "body.npz"))
+    body = load_lite_body()
     crops, joints, keypoints = [], [], []
     for frame, image in zip(FRAMES, images, strict=True):
         for p in range(len(truth.betas)):
@@ -59,7 +57,7 @@ def people():
 @pytest.fixture(scope="module")
 def estimate(people):
     """What the bundled HMR2 says about them."""
-    return load_hmr2(1)(people[0])
+    return BodyEstimator(load_lite_hmr2(1), load_lite_body())(people[0])
 
 
 def test_bodies_are_meaningful(people, estimate):
@@ -108,8 +106,7 @@ def test_measured_landmarks_are_in_crop_coordinates(people):
 
 def test_backbone_gives_the_heads_tokens(people):
     """16 patches, 33 landmarks and 4 summaries of the width that the head reads."""
-    hmr2 = load_hmr2(1)
-    assert hmr2.backbone is not None
+    hmr2 = load_lite_hmr2(1)
 
     assert (2, 53, hmr2.head.layers[0].cross.to_key_value.in_features) == tuple(
         hmr2.backbone(people[0][:2]).shape
@@ -118,6 +115,6 @@ def test_backbone_gives_the_heads_tokens(people):
 
 def test_each_person_is_seen_alone(people, estimate):
     """A batch gives what each crop gives by itself."""
-    alone = load_hmr2(1)(people[0][1:2])
+    alone = BodyEstimator(load_lite_hmr2(1), load_lite_body())(people[0][1:2])
 
     assert torch.allclose(alone.joints_3d[0], estimate.joints_3d[1], atol=1e-4)

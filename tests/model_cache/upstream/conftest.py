@@ -3,20 +3,18 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from benchmarks.side_by_side_engines import load_native, load_official
 from benchmarks.side_by_side_weights import Weights, arrange
 from model_cache.errors import EngineMissing
-from model_cache.interfaces import Detections
 from model_cache.loaded import LoadedModels
+from model_cache.networks.detector import Detections
 from model_cache.settings import ModelSettings
 from model_cache.upstream.load import UpstreamModels
 from model_cache.upstream.shims import Official, import_official
-
-E2E_WIDTH = 854
+from tests.goldens import golden_detections
 
 
 @pytest.fixture(scope="session")
@@ -51,16 +49,6 @@ def native(weights: Weights) -> Callable[[Mapping[int, Detections]], LoadedModel
 
 
 @pytest.fixture(scope="session")
-def e2e_detections(golden: Callable[[str], dict[str, np.ndarray]]) -> dict[int, Detections]:
+def e2e_detections() -> dict[int, Detections]:
     """What the official run's detector found, frame by frame."""
-    data = golden("e2e")
-    masks = np.unpackbits(data["masks_packed"], axis=-1, count=E2E_WIDTH).astype(bool)
-    ends = np.cumsum(data["n_dets"]).tolist()
-    return {
-        index: Detections(
-            bbox_xyxy=data["boxes"][end - num : end],
-            scores=data["scores"][end - num : end],
-            masks=masks[end - num : end],
-        )
-        for index, (num, end) in enumerate(zip(data["n_dets"].tolist(), ends, strict=True))
-    }
+    return golden_detections()

@@ -18,8 +18,8 @@ from handler.people.perceive import place
 from handler.people.track import follow, track, tracker_options
 from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, TrackedFrame
-from model_cache.cache import load
 from model_cache.interfaces import Models, PerceptionOptions, TrackerOptions
+from model_cache.load import load
 from model_cache.settings import ModelSettings
 from model_cache.upstream.load import warm_up
 from tests.handler.results.factories import make_info

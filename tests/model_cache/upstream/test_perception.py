@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.interfaces import Detections, Perception, PerceptionOptions
-from model_cache.networks.replay import ReplayDetector
-from model_cache.upstream.detectors import OnHost, ReplacedDetector
+from model_cache.interfaces import Perception, PerceptionOptions
+from model_cache.networks.detector import Detections, ReplayDetector
+from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.perception import UpstreamPerception
 from tests.fakes import FakeBody
 from tests.model_cache.upstream.standins import OUT_OF_MEMORY, StandInModel
@@ -97,20 +97,3 @@ def test_another_detector_speaks_detectron2s_names():
 
     assert instances.pred_boxes.tensor.shape == (3, 4)
     assert instances.pred_masks.shape == (3, 300, 400)
-
-
-def test_our_detector_works_on_the_host():
-    """A detector for frames on the device gives numpy detections, masks painted."""
-    from model_cache.networks.detector import OnDevice
-
-    found = Detections(
-        bbox_xyxy=np.array(BOXES, np.float32),
-        scores=np.array(SCORES, np.float32),
-        masks=np.arange(4)[:, None, None] * np.ones((4, 300, 400)) > 1,
-    )
-    detector = OnHost(OnDevice(ReplayDetector({0: found})), torch.device("cpu"))
-
-    detections = detector.detect([IMAGE], [0])[0]
-
-    np.testing.assert_array_equal(detections.bbox_xyxy, found.bbox_xyxy)
-    np.testing.assert_array_equal(detections.masks, found.masks)

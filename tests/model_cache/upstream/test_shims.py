@@ -39,7 +39,7 @@ def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_packages_that_are_never_used_need_not_be_there(foreign):
     """Annotations, base classes and registries of absent packages work at import."""
-    with shims._for_the_import(("absent_gl",)):
+    with shims.imports_without(("absent_gl",)):
         module = importlib.import_module(foreign)
 
     assert module.Derived.__name__ == "Derived"
@@ -51,7 +51,7 @@ def test_an_import_changes_nothing_for_others(foreign):
     """Warning filters, numpy's print options and the stand-ins are gone afterwards."""
     filters, precision = list(warnings.filters), np.get_printoptions()["precision"]
 
-    with shims._for_the_import(("absent_gl",)):
+    with shims.imports_without(("absent_gl",)):
         importlib.import_module(foreign)
 
     assert list(warnings.filters) == filters
@@ -86,7 +86,7 @@ def test_transformers_does_not_take_a_stand_in_for_torchvision():
     there = importlib.util.find_spec("torchvision") is not None
     is_torchvision_available.cache_clear()
 
-    with shims._for_the_import(shims.OF_DETECTORS):
+    with shims.imports_without(shims.OF_DETECTORS):
         importlib.import_module("torchvision.transforms")
         assert is_torchvision_available() == there
     assert is_torchvision_available() == there

@@ -76,12 +76,17 @@ def run_fetch(store, settings, heard) -> Callable[..., list[str]]:
     """`run_fetch(...)` fetches the UV map, or what `models` or `engines` names, with the given settings."""
 
     def run(
-        *, caches=(), storage=WeightStorageSettings, upstream_detector="native", **changes: object
+        *,
+        caches=(),
+        storage=WeightStorageSettings,
+        detector=DETECTOR,
+        upstream_detector="native",
+        **changes: object,
     ) -> list[str]:
         known = {field.name for field in fields(FetchOptions)}
         options = {"models": ("uv_map",)} | {k: v for k, v in changes.items() if k in known}
         chosen = settings(**{k: v for k, v in changes.items() if k not in known})
-        models = ModelSettings(model_store=store, detector=DETECTOR, upstream_detector=upstream_detector)
+        models = ModelSettings(model_store=store, detector=detector, upstream_detector=upstream_detector)
         return fetch(models, FetchOptions(**options), chosen, storage, heard, caches=caches)  # type: ignore[arg-type]
 
     return run

@@ -301,6 +301,13 @@ def test_detector_comes_from_a_folder(run_fetch, tmp_path, https, store):
     assert https.requests == []
 
 
+@pytest.mark.parametrize("detector", ["movenet-multipose", "my_package.people:Finder"])
+def test_detector_that_needs_no_files_is_not_fetched(run_fetch, https, detector):
+    """Neither the bundled detector nor one's own is sought on the hub."""
+    run_fetch(official_hosts=True, hub_url=https.url("").rstrip("/"), models=("detector",), detector=detector)
+    assert https.requests == []
+
+
 def tiny_safetensors() -> bytes:
     """A file of one tensor."""
     return save({"weight": np.zeros(4, np.float32)})

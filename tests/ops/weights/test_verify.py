@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from model_cache.cache import load
 from model_cache.errors import WeightsInvalid, WeightsMissing
+from model_cache.load import load
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
 from ops.weights.integrity import content_problem

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model_cache.lite.claims import claims, distance_to, share_out
+from model_cache.lite.pixel_owners import distance_to, nearest_person, share_out
 
 SIZE = (120, 160)
 UPRIGHT = np.array(
@@ -31,7 +31,7 @@ def test_distance_is_zero_on_the_bones_and_counts_torso_lengths():
 
 def test_each_of_two_people_claims_their_own_side():
     """Pixels go to the nearer bones, and far ones to nobody."""
-    owners = claims([distance_to(standing_at(60), SIZE), distance_to(standing_at(90), SIZE)])
+    owners = nearest_person([distance_to(standing_at(60), SIZE), distance_to(standing_at(90), SIZE)])
 
     assert owners[50, 60] == 0
     assert owners[50, 90] == 1
@@ -45,7 +45,7 @@ def test_nobody_claims_anything_with_unsure_key_points():
     distance = distance_to(standing_at(60, score=0.02), SIZE)
 
     assert np.isinf(distance).all()
-    assert (claims([distance]) == -1).all()
+    assert (nearest_person([distance]) == -1).all()
 
 
 def test_a_shared_pixel_goes_to_the_nearer_bones_and_a_free_one_stays():

@@ -1,4 +1,4 @@
-"""Whose a pixel is when people stand close together, by their key points. Knows nothing of networks."""
+"""Which person a pixel belongs to where people stand close together, by their key points."""
 
 from collections.abc import Sequence
 
@@ -57,7 +57,7 @@ def distance_to(keypoints: Float32[ndarray, "17 3"], size: tuple[int, int]) -> F
     return np.asarray(cv2.distanceTransform(outside, cv2.DIST_L2, 3) / torso, np.float32)
 
 
-def claims(distances: Sequence[Float32[ndarray, "r c"]]) -> Int8[ndarray, "r c"]:
+def nearest_person(distances: Sequence[Float32[ndarray, "r c"]]) -> Int8[ndarray, "r c"]:
     """The person whose bones are nearest to each cell and within reach, -1 where there is none."""
     stacked = np.stack(distances)
     return np.where(stacked.min(0) < REACH, stacked.argmin(0), -1).astype(np.int8)

@@ -1,7 +1,4 @@
-"""The official pose predictor and texture comparison by themselves, for our own tracker on their networks.
-
-Knows nothing of frames, files or jobs.
-"""
+"""The official pose predictor and texture comparison, for our own tracker on the official networks."""
 
 import copy
 from collections.abc import Sequence
@@ -13,7 +10,7 @@ from jaxtyping import Float32, Float64, Int64
 from numpy import ndarray
 
 from model_cache.interfaces import Texture
-from model_cache.networks.device_faults import device_faults
+from model_cache.networks.device import device_faults
 from model_cache.upstream.people import OfficialTexture, uv_of
 from model_cache.upstream.shims import Official, on_device
 
@@ -21,7 +18,7 @@ _DISTANCE_FACTOR = 100  # PHALP: nn_matching.py, _pdist
 
 
 class UpstreamPosePredictor:
-    """The `PosePredictor` promise by `forward_for_tracking`.
+    """`PosePredictor` by `forward_for_tracking`.
 
     Args:
         model: `HMR2_4dhuman` with its networks.
@@ -62,7 +59,7 @@ class UpstreamPosePredictor:
 
 
 class UpstreamTextures:
-    """The `TextureModel` promise by `get_uv_distance` and the official track's own mixing.
+    """`TextureModel` by `get_uv_distance` and the official track's own mixing.
 
     Args:
         official: the packages.
