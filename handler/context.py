@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from handler.errors import JobError, WorkerError
+from handler.errors import ErrorCode, JobError, WorkerError
 from handler.job import JobInput
 from handler.progress import Report
 
@@ -35,9 +35,9 @@ class JobControl:
         self._time_budget_seconds = time_budget_seconds
         self._last_check = clock()
         self._lock = threading.Lock()
-        self._reason: tuple[str, str] | None = None
+        self._reason: tuple[ErrorCode, str] | None = None
 
-    def stop(self, code: str, message: str) -> None:
+    def stop(self, code: ErrorCode, message: str) -> None:
         """Make every later `check()` raise this WorkerError; the first reason given stays."""
         with self._lock:
             if self._reason is None:
@@ -53,7 +53,7 @@ class JobControl:
         self._last_check = now
         if now > self._deadline:
             self.stop(
-                "TIME_BUDGET_EXCEEDED",
+                ErrorCode.TIME_BUDGET_EXCEEDED,
                 f"the job took longer than {self._time_budget_seconds:.0f} s; send a shorter part",
             )
         if error := self.stopped():

@@ -17,7 +17,7 @@ import structlog
 from pydantic import ValidationError
 
 from handler.context import JobContext, JobControl
-from handler.errors import InputError, JobError, WorkerError
+from handler.errors import ErrorCode, InputError, JobError, WorkerError
 from handler.job import ErrorReply, JobInput, ProgressMessage, Reply
 from handler.logs import Redactor, job_context, job_secrets
 from handler.progress import ProgressPump, Report
@@ -29,7 +29,7 @@ Job = Mapping[str, Any]
 MAX_REPORTED_PROBLEMS = 8  # of an invalid input
 MAX_REPLY_BYTES = 256 * 1024  # the platform drops results over about 20 MB; ours are pointers
 # No reply is sent: the caller has cancelled, or the queue gives the job to another worker.
-UNANSWERED = ("CANCELLED", "SHUTTING_DOWN")
+UNANSWERED = (ErrorCode.CANCELLED, ErrorCode.SHUTTING_DOWN)
 EARLY_STOP_SECONDS = 3.0  # how long a stop is remembered for a job that has not begun
 
 log = structlog.get_logger(__name__)
@@ -94,12 +94,14 @@ class Handler:
                 raise asyncio.CancelledError
             try:
                 if self.leaving:
-                    raise WorkerError("SHUTTING_DOWN", "this worker is shutting down and takes no more jobs")
+                    raise WorkerError(
+                        ErrorCode.SHUTTING_DOWN, "this worker is shutting down and takes no more jobs"
+                    )
                 return await self._answer(job, job_id)
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a reply
                 return self._error_reply(error, job_id)
 
-    def stop(self, code: str, message: str) -> None:
+    def stop(self, code: ErrorCode, message: str) -> None:
         """Ask every running job to end with this WorkerError, within a frame."""
         for running in list(self._running.values()):
             running.control.stop(code, message)
@@ -124,12 +126,12 @@ class Handler:
             running.task.add_done_callback(lambda _: self._forget(job_id, running))
         elif running.input_sha256 != input_sha256:
             raise InputError(
-                "DUPLICATE_JOB", "a job with this id and another input is running; use another id"
+                ErrorCode.DUPLICATE_JOB, "a job with this id and another input is running; use another id"
             )
         try:
             reply = await asyncio.shield(running.task)
         except asyncio.CancelledError:
-            running.control.stop("CANCELLED", "the job was cancelled")
+            running.control.stop(ErrorCode.CANCELLED, "the job was cancelled")
             self._forget(job_id, running)  # a retry of the same id must not join a job that is ending
             raise
         if reply is None:
@@ -189,9 +191,9 @@ class Handler:
             if done.done():
                 return done.result()
             if control.silence_seconds() > limit:
-                control.stop("STALLED", "given up")  # ends the thread if it ever continues
+                control.stop(ErrorCode.STALLED, "given up")  # ends the thread if it ever continues
                 done.add_done_callback(lambda future: future.exception())  # nobody else retrieves it
-                raise WorkerError("STALLED", f"the job made no progress for {limit:.0f} s")
+                raise WorkerError(ErrorCode.STALLED, f"the job made no progress for {limit:.0f} s")
 
     def _success(self, reply: Reply) -> dict[str, Any]:
         body = reply.model_dump(mode="json")
@@ -219,23 +221,23 @@ class Handler:
 
     def _error_reply(self, error: Exception, job_id: str) -> dict[str, Any]:
         stage = error.stage if isinstance(error, JobError) else None
-        if isinstance(error, JobError) and error.code != "INTERNAL":
+        if isinstance(error, JobError) and error.code != ErrorCode.INTERNAL:
             log.warning("job failed", error_code=error.code, error=error.message, stage=stage)
         else:
             log.error("job failed unexpectedly", stage=stage, exc_info=error)
             message = f"unexpected error; the worker's log has it under job {job_id}"
-            error = WorkerError("INTERNAL", message, stage=stage)
+            error = WorkerError(ErrorCode.INTERNAL, message, stage=stage)
         if error.code in UNANSWERED:
             raise asyncio.CancelledError
-        if error.refresh_worker:
+        if error.code.refresh_worker:
             self.leaving = error.code
         return ErrorReply(
             error=self._redactor(f"{error.code}: {error.message}"),
             error_code=error.code,
-            retryable=error.retryable,
+            retryable=error.code.retryable,
             stage=error.stage,
             job_id=self._redactor(job_id),
-            refresh_worker=True if error.refresh_worker else None,
+            refresh_worker=True if error.code.refresh_worker else None,
         ).model_dump(mode="json", exclude_none=True)
 
 
@@ -250,9 +252,9 @@ def parse(job: Job) -> tuple[JobInput, str]:
         request = JobInput.model_validate(raw)
         canonical = json.dumps(raw, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValidationError as error:
-        raise InputError("INPUT_INVALID", _problems(error), stage="validate") from None
+        raise InputError(ErrorCode.INPUT_INVALID, _problems(error), stage="validate") from None
     except (TypeError, ValueError, RecursionError):
-        raise InputError("INPUT_INVALID", "the input is not plain JSON", stage="validate") from None
+        raise InputError(ErrorCode.INPUT_INVALID, "the input is not plain JSON", stage="validate") from None
     return request, hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 import structlog
 
+from handler.errors import ErrorCode
 from handler.handler import Handler
 
 CLEAN_UP_SHARE = 0.25  # of that time: for a stopped job to end its uploads and remove its files
@@ -89,7 +90,7 @@ class Lifecycle:
         )
         self._wait_until_idle(end - clean_up)
         if self._num_jobs():
-            self._handler.stop("SHUTTING_DOWN", "this worker was told to shut down")
+            self._handler.stop(ErrorCode.SHUTTING_DOWN, "this worker was told to shut down")
             self._wait_until_idle(end)
         self._leave(f"{reason} while busy")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from handler.context import JobControl
-from handler.errors import InputError
+from handler.errors import ErrorCode, InputError
 from handler.process import stopping_on_signals
 from handler.read_ahead import ReadAhead
 from handler.results.document import ResultDocument
@@ -43,7 +43,7 @@ def draw(
     document = _document(results)
     facts = probe(source.path, settings.intake)
     if facts.sha256 != document.source.sha256:
-        raise InputError("INPUT_INVALID", "these results were made from another video")
+        raise InputError(ErrorCode.INPUT_INVALID, "these results were made from another video")
     options = document.options
     if style is not None:
         options = options.model_copy(update={"overlay_style": style})
@@ -60,7 +60,9 @@ def draw(
     target = out or results / OVERLAY_NAME
     scratch = tempfile.TemporaryDirectory(dir=target.parent)
     with (
-        stopping_on_signals(lambda: control.stop("CANCELLED", "stopped by a signal"), scratch.cleanup),
+        stopping_on_signals(
+            lambda: control.stop(ErrorCode.CANCELLED, "stopped by a signal"), scratch.cleanup
+        ),
         scratch as folder,
         ReadAhead(decoded, depth=frames_ahead(facts, queue_frames), name="decode") as frames,
     ):
@@ -82,4 +84,4 @@ def _document(results: Path) -> ResultDocument:
     try:
         return ResultDocument.model_validate_json((results / SUMMARY_NAME).read_bytes())
     except (OSError, ValidationError):
-        raise InputError("INPUT_INVALID", f"the folder has no readable {SUMMARY_NAME}") from None
+        raise InputError(ErrorCode.INPUT_INVALID, f"the folder has no readable {SUMMARY_NAME}") from None

@@ -6,16 +6,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from handler.errors import ComputeError, JobError, Stage, WorkerError
+from handler.errors import ComputeError, ErrorCode, JobError, Stage, WorkerError
 from handler.transfer.errors import is_disk_full
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
 
 Item = TypeVar("Item")
 
-_COMPUTE_ERRORS: dict[type[Exception], tuple[str, str]] = {
-    DeviceOutOfMemory: ("GPU_OUT_OF_MEMORY", "a single frame does not fit into the device's memory"),
-    DeviceFault: ("GPU_FAULT", "the device failed and needs a new process"),
-    ModelOutputInvalid: ("MODEL_OUTPUT_INVALID", "a network gave numbers that are not finite"),
+_COMPUTE_ERRORS: dict[type[Exception], tuple[ErrorCode, str]] = {
+    DeviceOutOfMemory: (ErrorCode.GPU_OUT_OF_MEMORY, "a single frame does not fit into the device's memory"),
+    DeviceFault: (ErrorCode.GPU_FAULT, "the device failed and needs a new process"),
+    ModelOutputInvalid: (ErrorCode.MODEL_OUTPUT_INVALID, "a network gave numbers that are not finite"),
 }
 
 
@@ -97,8 +97,8 @@ def _coded(error: Exception) -> JobError:
     if isinstance(error, JobError):
         return error
     if is_disk_full(error):
-        return WorkerError("DISK_FULL", "the worker's disk is full")
+        return WorkerError(ErrorCode.DISK_FULL, "the worker's disk is full")
     for kind, (code, message) in _COMPUTE_ERRORS.items():
         if isinstance(error, kind):
             return ComputeError(code, message)
-    return WorkerError("INTERNAL", "unexpected error")
+    return WorkerError(ErrorCode.INTERNAL, "unexpected error")

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from handler import logs
 from handler.context import JobContext, JobControl
-from handler.errors import JobError
+from handler.errors import ErrorCode, JobError
 from handler.fitness import Unfit, check_scratch
 from handler.job import JobInput, ProgressMessage, Reply
 from handler.overrides import OUT, SOURCE, UnknownOption, local_path, parse_overrides
@@ -84,7 +84,7 @@ def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings,
         console.show_cursor()
 
     with (
-        stopping_on_signals(lambda: control.stop("CANCELLED", "stopped by a signal"), clean_up),
+        stopping_on_signals(lambda: control.stop(ErrorCode.CANCELLED, "stopped by a signal"), clean_up),
         closing(scratch),
         scratch.job() as folder,
         _progress_bar(console) as publish,

@@ -8,7 +8,7 @@ import structlog
 
 from handler.camera import canvas_translation, project_to_canvas
 from handler.context import unstoppable
-from handler.errors import ComputeError
+from handler.errors import ComputeError, ErrorCode
 from handler.job import Options
 from handler.records import Frame, PeopleInFrame, PlacedPeople
 from handler.vectors import phalp_joints_3d
@@ -126,7 +126,7 @@ def _people_in_frame(frame: Frame, image: People) -> PeopleInFrame:
                 image.smpl_joints_3d)  # fmt: skip
     if not all(np.isfinite(array).all() for array in measured):
         raise ComputeError(
-            "MODEL_OUTPUT_INVALID",
+            ErrorCode.MODEL_OUTPUT_INVALID,
             f"a network gave numbers that are not finite in frame {frame.info.frame_index}",
         )
     return PeopleInFrame(info=frame.info, people=place(image, frame.info.width, frame.info.height))

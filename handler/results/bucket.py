@@ -15,7 +15,7 @@ import structlog
 from botocore.parsers import ResponseParserError
 
 from handler.context import unstoppable
-from handler.errors import InputError, ResultError
+from handler.errors import ErrorCode, InputError, ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.results.store import LocalFile, Store, limited, upload_errors_coded
 from handler.settings import BucketSettings
@@ -298,4 +298,4 @@ def _segments(prefix: str) -> list[str]:
 
 
 def _invalid(rule: str) -> InputError:
-    return InputError("INPUT_INVALID", f"output.prefix {rule}", stage="validate")
+    return InputError(ErrorCode.INPUT_INVALID, f"output.prefix {rule}", stage="validate")

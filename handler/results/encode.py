@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from handler.camera import Intrinsics, project
-from handler.errors import ComputeError
+from handler.errors import ComputeError, ErrorCode
 from handler.job import Profile
 from handler.records import TrackedFrame, TrackedPeople
 from handler.results.bodies import Bodies
@@ -147,7 +147,7 @@ def _require_finite(frame: TrackedFrame, columns: Columns) -> None:
     if all(np.isfinite(column).all() for column in checked):
         return
     raise ComputeError(
-        "MODEL_OUTPUT_INVALID",
+        ErrorCode.MODEL_OUTPUT_INVALID,
         f"a model gave numbers that are not finite in frame {frame.info.frame_index}",
         stage="write",
     )

@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from handler.camera import Intrinsics, project
 from handler.context import unstoppable
-from handler.errors import WorkerError
+from handler.errors import ErrorCode, WorkerError
 from handler.job import Options
 from handler.records import Frame, VideoFacts
 from handler.results.drawing import colour_of, draw_box, draw_label, draw_skeleton
@@ -79,7 +79,7 @@ def overlay(
                 pictures.add(image, round(info.pts_seconds / facts.time_base))
     except av.FFmpegError as error:
         if is_disk_full(error):
-            raise WorkerError("DISK_FULL", "the worker's disk is full", stage="overlay") from error
+            raise WorkerError(ErrorCode.DISK_FULL, "the worker's disk is full", stage="overlay") from error
         raise
     return path
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import httpx2
 from pydantic import SecretStr
 
-from handler.errors import InputError, ResultError
+from handler.errors import ErrorCode, InputError, ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.results.signed import foreign_headers, has_expired, is_azure
 from handler.results.store import LocalFile, Store, upload_errors_coded
@@ -70,7 +70,7 @@ class PresignedUrls(Store):
         """
         if file.size_bytes > MAX_PUT_BYTES:
             raise ResultError(
-                "UPLOAD_DENIED", f"{file.kind} is too large for one PUT; use a bucket", stage="upload"
+                ErrorCode.UPLOAD_DENIED, f"{file.kind} is too large for one PUT; use a bucket", stage="upload"
             )
         with upload_errors_coded(f"the upload URL of {file.kind}"):
             attempt(lambda: self._put_once(file, check), attempts=self._limits.attempts, check=check)
@@ -109,13 +109,13 @@ def _check_signature(url: httpx2.URL, kind: str) -> None:
     """Refuse at once what the store would refuse after all the work."""
     if names := foreign_headers(url):
         raise InputError(
-            "INPUT_INVALID",
+            ErrorCode.INPUT_INVALID,
             f"output.put_urls: the URL of {kind} is signed for {', '.join(names[:8])}, which this worker "
             "does not send or cannot know; sign no header but host and Content-Type",
             stage="validate",
         )
     if has_expired(url, datetime.now(UTC)):
-        raise ResultError("UPLOAD_DENIED", f"the upload URL of {kind} has expired", stage="validate")
+        raise ResultError(ErrorCode.UPLOAD_DENIED, f"the upload URL of {kind} has expired", stage="validate")
 
 
 def _refuse_failures(status: int) -> None:

@@ -5,7 +5,7 @@ from jaxtyping import Float, Float32
 from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
-from handler.errors import ComputeError
+from handler.errors import ComputeError, ErrorCode
 
 ORTHONORMAL_TOLERANCE = 1e-4  # float32 networks are within 1e-6; a broken one is not
 
@@ -26,7 +26,7 @@ def axis_angle(matrices: Float32[ndarray, "*batch 3 3"]) -> Float32[ndarray, "*b
         gap = np.abs(rotation.as_matrix() - flat).max()
     if not gap < ORTHONORMAL_TOLERANCE:  # a NaN must not pass
         raise ComputeError(
-            "MODEL_OUTPUT_INVALID", "a model gave a matrix that is not a rotation", stage="write"
+            ErrorCode.MODEL_OUTPUT_INVALID, "a model gave a matrix that is not a rotation", stage="write"
         )
     return rotation.as_rotvec().astype(np.float32).reshape(matrices.shape[:-1])
 

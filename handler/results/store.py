@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from handler.context import read_chunks, unstoppable
-from handler.errors import InputError, JobError, ResultError
+from handler.errors import ErrorCode, InputError, JobError, ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.transfer.connections import Check
 from handler.transfer.errors import Problem, TransferError
@@ -23,22 +23,22 @@ CONTENT_TYPES: dict[ArtifactKind, str] = {
 }
 COMPRESSION: dict[ArtifactKind, str] = {"frames.jsonl.gz": "gzip"}
 
-_DENIED = (ResultError, "UPLOAD_DENIED", "{place} refused the upload ({reason})")
-_FAILED = (ResultError, "UPLOAD_FAILED", "{place} {reason}")
-CODES: dict[Problem, tuple[type[JobError], str, str]] = {
-    Problem.ADDRESS_REFUSED: (InputError, "URL_NOT_ALLOWED", "{place}: {reason}"),
-    Problem.NOT_HTTPS: (InputError, "URL_NOT_ALLOWED", "{place}: {reason}"),
-    Problem.NAME_INVALID: (ResultError, "OUTPUT_NOT_ALLOWED", "the bucket's name is not valid"),
+_DENIED = (ResultError, ErrorCode.UPLOAD_DENIED, "{place} refused the upload ({reason})")
+_FAILED = (ResultError, ErrorCode.UPLOAD_FAILED, "{place} {reason}")
+CODES: dict[Problem, tuple[type[JobError], ErrorCode, str]] = {
+    Problem.ADDRESS_REFUSED: (InputError, ErrorCode.URL_NOT_ALLOWED, "{place}: {reason}"),
+    Problem.NOT_HTTPS: (InputError, ErrorCode.URL_NOT_ALLOWED, "{place}: {reason}"),
+    Problem.NAME_INVALID: (ResultError, ErrorCode.OUTPUT_NOT_ALLOWED, "the bucket's name is not valid"),
     Problem.LINK_REFUSED: (
         ResultError,
-        "UPLOAD_DENIED",
+        ErrorCode.UPLOAD_DENIED,
         "{place} was refused ({reason}): it has expired, or was signed for another method or Content-Type; "
         "a new URL is needed",
     ),
     Problem.NOT_FOUND: _DENIED,
     Problem.ACCESS_DENIED: _DENIED,
     Problem.KEYS_REFUSED: _DENIED,
-    Problem.REFUSED: (ResultError, "UPLOAD_DENIED", "{place} refused the upload: it {reason}"),
+    Problem.REFUSED: (ResultError, ErrorCode.UPLOAD_DENIED, "{place} refused the upload: it {reason}"),
     Problem.UPLOAD_UNKNOWN: _FAILED,
     Problem.NOT_TRUSTED: _FAILED,
     Problem.CHANGED: _FAILED,
@@ -145,6 +145,8 @@ def limited(check: Check, seconds: float) -> Check:
     def check_all() -> None:
         check()
         if time.monotonic() > deadline:
-            raise ResultError("UPLOAD_FAILED", f"the upload took longer than {seconds:.0f} s", stage="upload")
+            raise ResultError(
+                ErrorCode.UPLOAD_FAILED, f"the upload took longer than {seconds:.0f} s", stage="upload"
+            )
 
     return check_all

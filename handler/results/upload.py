@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from handler.errors import ResultError
+from handler.errors import ErrorCode, ResultError
 from handler.job import Artifact, BucketOutput, PresignedOutput, Reply
 from handler.results.bucket import Bucket, key_prefix
 from handler.results.document import ResultDocument
@@ -48,7 +48,7 @@ def open_store(
     name = output.bucket or bucket.name
     if name is None or bucket.access_key_id is None or bucket.secret_access_key is None:
         raise ResultError(
-            "OUTPUT_NOT_ALLOWED",
+            ErrorCode.OUTPUT_NOT_ALLOWED,
             "this worker has no bucket of its own (BUCKET_NAME and keys); send output.put_urls",
             stage="validate",
         )

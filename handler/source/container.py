@@ -16,7 +16,7 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from handler.errors import InputError, SourceError
+from handler.errors import ErrorCode, InputError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.truncation import is_cut_off
 
@@ -60,7 +60,7 @@ def open_video(path: Path, settings: IntakeSettings) -> Iterator[tuple[InputCont
         InputError: VIDEO_TOO_LARGE (streams, pixels).
     """
     if other := what_else(path):
-        raise SourceError("VIDEO_UNREADABLE", f"the file is not a video: it is {other}")
+        raise SourceError(ErrorCode.VIDEO_UNREADABLE, f"the file is not a video: it is {other}")
     with _open(path, settings) as container:
         stream = _best_stream(path, container, settings)
         stream.thread_type = "AUTO"
@@ -95,7 +95,7 @@ def check_pixels(width: int, height: int, settings: IntakeSettings) -> None:
     """
     if width * height > settings.max_pixels:
         raise InputError(
-            "VIDEO_TOO_LARGE",
+            ErrorCode.VIDEO_TOO_LARGE,
             f"a frame has {width} x {height} pixels; the limit is {settings.max_pixels} in all",
         )
 
@@ -142,7 +142,7 @@ def _open(path: Path, settings: IntakeSettings) -> InputContainer:
         )
         if is_cut_off(path):
             message = "the file is cut off before its index: its upload or download was not complete"
-        raise SourceError("VIDEO_UNREADABLE", message) from error
+        raise SourceError(ErrorCode.VIDEO_UNREADABLE, message) from error
 
 
 def _max_decoder_pixels(settings: IntakeSettings) -> str:
@@ -156,20 +156,21 @@ def _max_decoder_pixels(settings: IntakeSettings) -> str:
 def _best_stream(path: Path, container: InputContainer, settings: IntakeSettings) -> VideoStream:
     if len(container.streams) > settings.max_streams:
         raise InputError(
-            "VIDEO_TOO_LARGE", f"the file has more than this worker's limit of {settings.max_streams} streams"
+            ErrorCode.VIDEO_TOO_LARGE,
+            f"the file has more than this worker's limit of {settings.max_streams} streams",
         )
     streams = video_streams(path, container, settings)
     if not streams:
         what = "data"
         if container.streams.video or container.streams.audio:
             what = "a still picture" if container.streams.video else "sound"
-        raise SourceError("VIDEO_HAS_NO_FRAMES", f"the file has no moving pictures, only {what}")
+        raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, f"the file has no moving pictures, only {what}")
     stream = streams[0]
     context: VideoCodecContext | None = stream.codec_context  # None where FFmpeg has no decoder
     if not _is_decodable(stream):
         name = f" ({context.codec.name})" if context else ""
         raise SourceError(
-            "VIDEO_UNREADABLE",
+            ErrorCode.VIDEO_UNREADABLE,
             f"this worker cannot decode the video's codec{name}; send H.264, HEVC, VP9 or AV1",
         )
     check_pixels(stream.codec_context.width, stream.codec_context.height, settings)

@@ -15,7 +15,7 @@ from itertools import pairwise
 import av
 
 from handler.context import Check, unstoppable
-from handler.errors import InputError, SourceError
+from handler.errors import ErrorCode, InputError, SourceError
 from handler.records import Frame, FrameInfo, VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels
@@ -172,10 +172,10 @@ class _Selection:
 
     def _check_limits(self, seconds: float) -> None:
         if seconds - self.start_s > self.settings.max_duration_seconds:
-            raise InputError("VIDEO_TOO_LONG", too_long(self.settings))
+            raise InputError(ErrorCode.VIDEO_TOO_LONG, too_long(self.settings))
         if self.report.num_kept >= self.settings.max_frames:
             raise InputError(
-                "VIDEO_TOO_LONG",
+                ErrorCode.VIDEO_TOO_LONG,
                 f"the part has more frames than this worker's limit of {self.settings.max_frames}",
             )
 
@@ -233,7 +233,7 @@ class _Selection:
             message = "no frame of the video can be decoded"
             if report.num_decoded:
                 message = f"there is no frame in this part of the video; it ends at {last_seconds:.2f} s"
-            raise SourceError("VIDEO_HAS_NO_FRAMES", message)
+            raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, message)
 
     def _warn_of_missing(self, num_frames: int, num_hidden: int) -> None:
         announced = (self.facts.num_frames_announced or num_hidden) - num_hidden

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handler.context import unstoppable
-from handler.errors import InputError, JobError, SourceError, WorkerError
+from handler.errors import ErrorCode, InputError, JobError, SourceError, WorkerError
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import Resolve, check_url, resolve_host
 from handler.transfer.connections import Check
@@ -20,26 +20,26 @@ from handler.transfer.errors import Problem, TransferError
 from handler.transfer.http import HttpFile
 from handler.transfer.partial import FreeBytes, PartialFile, free_bytes
 
-CODES: dict[Problem, tuple[type[JobError], str, str]] = {
-    Problem.ADDRESS_REFUSED: (InputError, "URL_NOT_ALLOWED", "{}"),
-    Problem.NOT_HTTPS: (InputError, "URL_NOT_ALLOWED", "{}"),
-    Problem.NOT_FOUND: (SourceError, "DOWNLOAD_NOT_FOUND", "there is no file at this URL ({})"),
+CODES: dict[Problem, tuple[type[JobError], ErrorCode, str]] = {
+    Problem.ADDRESS_REFUSED: (InputError, ErrorCode.URL_NOT_ALLOWED, "{}"),
+    Problem.NOT_HTTPS: (InputError, ErrorCode.URL_NOT_ALLOWED, "{}"),
+    Problem.NOT_FOUND: (SourceError, ErrorCode.DOWNLOAD_NOT_FOUND, "there is no file at this URL ({})"),
     Problem.LINK_REFUSED: (
         SourceError,
-        "DOWNLOAD_DENIED",
+        ErrorCode.DOWNLOAD_DENIED,
         "the server refused the link ({}): it has expired or is not valid; a new link is needed",
     ),
-    Problem.REFUSED: (SourceError, "DOWNLOAD_DENIED", "the server {}"),
+    Problem.REFUSED: (SourceError, ErrorCode.DOWNLOAD_DENIED, "the server {}"),
     Problem.ENCODED: (
         SourceError,
-        "VIDEO_UNREADABLE",
+        ErrorCode.VIDEO_UNREADABLE,
         "the server {}; store it without Content-Encoding",
     ),
-    Problem.NOT_TRUSTED: (SourceError, "DOWNLOAD_FAILED", "the server {}"),
-    Problem.TOO_LARGE: (InputError, "VIDEO_TOO_LARGE", "the video is {}"),
-    Problem.DISK_FULL: (WorkerError, "DISK_FULL", "this worker's disk has no room for the video"),
-    Problem.CHANGED: (SourceError, "DOWNLOAD_FAILED", "the download failed: the server {}"),
-    Problem.UNAVAILABLE: (SourceError, "DOWNLOAD_FAILED", "the download failed: the server {}"),
+    Problem.NOT_TRUSTED: (SourceError, ErrorCode.DOWNLOAD_FAILED, "the server {}"),
+    Problem.TOO_LARGE: (InputError, ErrorCode.VIDEO_TOO_LARGE, "the video is {}"),
+    Problem.DISK_FULL: (WorkerError, ErrorCode.DISK_FULL, "this worker's disk has no room for the video"),
+    Problem.CHANGED: (SourceError, ErrorCode.DOWNLOAD_FAILED, "the download failed: the server {}"),
+    Problem.UNAVAILABLE: (SourceError, ErrorCode.DOWNLOAD_FAILED, "the download failed: the server {}"),
 }
 
 
@@ -99,7 +99,7 @@ def download(
         check()
         if time.monotonic() > deadline:
             raise SourceError(
-                "DOWNLOAD_FAILED", f"the download took longer than {settings.download_seconds:.0f} s"
+                ErrorCode.DOWNLOAD_FAILED, f"the download took longer than {settings.download_seconds:.0f} s"
             )
 
     path = into / "video.part"
@@ -131,12 +131,13 @@ def local_source(path: Path, settings: IntakeSettings) -> Source:
         InputError: VIDEO_TOO_LARGE.
     """
     if not path.exists():
-        raise SourceError("DOWNLOAD_NOT_FOUND", "there is no such file")
+        raise SourceError(ErrorCode.DOWNLOAD_NOT_FOUND, "there is no such file")
     if not path.is_file():
-        raise SourceError("DOWNLOAD_DENIED", "this is not a file")
+        raise SourceError(ErrorCode.DOWNLOAD_DENIED, "this is not a file")
     size = path.stat().st_size
     if size > settings.max_bytes:
         raise InputError(
-            "VIDEO_TOO_LARGE", f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
+            ErrorCode.VIDEO_TOO_LARGE,
+            f"the video is larger than this worker's limit of {settings.max_bytes} bytes",
         )
     return Source(path=path, size_bytes=size)

@@ -14,7 +14,7 @@ import av
 from av.video.stream import VideoStream
 
 from handler.context import Check, unstoppable
-from handler.errors import SourceError
+from handler.errors import ErrorCode, SourceError
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
 
@@ -126,7 +126,7 @@ def first_look(path: Path, settings: IntakeSettings, check: Check = unstoppable)
     for threads in (THREADS, 1):  # several may give up a whole file of a few frames, see `_Reader.pictures`
         if look := _look(_Reader(path, settings, check, ReadTally()), threads):
             return look
-    raise SourceError("VIDEO_HAS_NO_FRAMES", "no frame of the video can be decoded")
+    raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, "no frame of the video can be decoded")
 
 
 def _look(reader: "_Reader", threads: int) -> FirstLook | None:

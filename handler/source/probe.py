@@ -9,7 +9,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from handler.context import Check, read_chunks, unstoppable
-from handler.errors import InputError, SourceError
+from handler.errors import ErrorCode, InputError, SourceError
 from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels, open_video, video_streams
@@ -41,7 +41,8 @@ def probe(
     size = path.stat().st_size
     if size > settings.max_bytes:
         raise InputError(
-            "VIDEO_TOO_LARGE", f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
+            ErrorCode.VIDEO_TOO_LARGE,
+            f"the video is larger than this worker's limit of {settings.max_bytes} bytes",
         )
     look = first_look(path, settings, check)
     frame = look.picture
@@ -95,11 +96,12 @@ def check_part(facts: VideoFacts, settings: IntakeSettings, *, start_s: float, e
     # Where joined transport streams begin is only known once they are decoded.
     if start_s > 0 and start_s >= facts.duration_seconds and facts.container != "mpegts":
         raise SourceError(
-            "VIDEO_HAS_NO_FRAMES", f"the video ends after {facts.duration_seconds:.2f} s, before start_s"
+            ErrorCode.VIDEO_HAS_NO_FRAMES,
+            f"the video ends after {facts.duration_seconds:.2f} s, before start_s",
         )
     part_seconds = min(facts.duration_seconds, end_s or facts.duration_seconds) - start_s
     if part_seconds > settings.max_duration_seconds:
-        raise InputError("VIDEO_TOO_LONG", too_long(settings))
+        raise InputError(ErrorCode.VIDEO_TOO_LONG, too_long(settings))
 
 
 def too_long(settings: IntakeSettings) -> str:
@@ -122,7 +124,7 @@ def _lacks_pictures(path: Path, container: InputContainer, stream: VideoStream) 
 def _check_rate(length: Length, settings: IntakeSettings) -> None:
     if length.fps is not None and length.fps > settings.max_fps * (1 + 1e-6):
         raise InputError(
-            "VIDEO_TOO_LARGE",
+            ErrorCode.VIDEO_TOO_LARGE,
             f"the video has {length.fps:.0f} frames per second; the limit is {settings.max_fps:g}",
         )
 

@@ -21,7 +21,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from handler.errors import Stage, WorkerError
+from handler.errors import ErrorCode, Stage, WorkerError
 
 
 class Problem(Enum):
@@ -161,7 +161,7 @@ def disk_full_is_coded(stage: Stage) -> Iterator[None]:
     except OSError as error:  # PyAV's are such errors, too
         if not is_disk_full(error):
             raise
-        raise WorkerError("DISK_FULL", "the worker's disk is full", stage=stage) from error
+        raise WorkerError(ErrorCode.DISK_FULL, "the worker's disk is full", stage=stage) from error
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from handler.errors import EndpointError
+from handler.errors import EndpointError, ErrorCode
 from ops.endpoint.errors import CannotServe
 from ops.endpoint.settings import ServeSettings
 
@@ -297,7 +297,7 @@ class JobQueue:
             )
             for job in too_long:
                 message = f"the job ran longer than {job.execution_timeout_seconds:g} s"
-                self._fail(job, State.TIMED_OUT, EndpointError("EXECUTION_TIMEOUT", message))
+                self._fail(job, State.TIMED_OUT, EndpointError(ErrorCode.EXECUTION_TIMEOUT, message))
             for job in self._select("status = ? AND lease_until <= ?", State.IN_PROGRESS, now):
                 self._lose(job, its_fault=True, may_return=True)
             db.execute(
@@ -363,7 +363,7 @@ class JobQueue:
         if its_fault and job.attempts >= self._settings.max_attempts:
             self._update("worker_id = NULL", "id = ?", job.id)
             message = f"{job.attempts} workers ended or fell silent while they had the job"
-            return self._fail(job, State.FAILED, EndpointError("WORKER_LOST", message))
+            return self._fail(job, State.FAILED, EndpointError(ErrorCode.WORKER_LOST, message))
         self._count("retried")
         (waiting,) = self._update(
             "status = ?, worker_id = IIF(?, worker_id, NULL), attempts = attempts - ?, lease_until = NULL,"
@@ -437,7 +437,7 @@ def _as_job(row: sqlite3.Row) -> Job:
 
 def _error_output(error: EndpointError, job_id: str) -> bytes:
     """What stands beside an error of the endpoint's own, as beside a worker's."""
-    return orjson.dumps({"error_code": error.code, "retryable": error.retryable, "job_id": job_id})
+    return orjson.dumps({"error_code": error.code, "retryable": error.code.retryable, "job_id": job_id})
 
 
 def _may_report(job: Job, worker_id: str) -> bool:

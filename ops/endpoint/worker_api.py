@@ -14,7 +14,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from handler.errors import EndpointError
+from handler.errors import EndpointError, ErrorCode
 from handler.transfer.numbers import whole_number
 from ops.endpoint.queue import State
 from ops.endpoint.registry import Worker, WorkerRegistry
@@ -81,7 +81,8 @@ class WorkerApi:
             # The SDK drops a refused result; without this its caller would wait until the job times out.
             # One that did not arrive whole may be sent again; if not, the job goes back at the next job-take.
             if refused.status != HTTPStatus.REQUEST_TIMEOUT and not _is_progress(raw):
-                code = "RESULT_TOO_LARGE" if refused.status == 413 else "RESULT_INVALID"
+                is_large = refused.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+                code = ErrorCode.RESULT_TOO_LARGE if is_large else ErrorCode.RESULT_INVALID
                 error = EndpointError(code, refused.reason)
                 self._queue.finish_with_error(job_id, worker.worker_id, error)
             raise

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from handler import worker
 from handler.context import JobContext
-from handler.errors import ComputeError, SourceError
+from handler.errors import ComputeError, ErrorCode, SourceError
 from handler.job import JobWarning, Reply
 from handler.settings import Settings, WorkerSettings
 from model_cache.errors import WeightsMissing
@@ -39,9 +39,9 @@ def run(work: JobContext) -> Reply:
         case "stuck":
             time.sleep(float(arguments[0]))  # deaf: no check
         case "gone":
-            raise SourceError("DOWNLOAD_NOT_FOUND", f"no such video: {url}")
+            raise SourceError(ErrorCode.DOWNLOAD_NOT_FOUND, f"no such video: {url}")
         case "fault":
-            raise ComputeError("GPU_FAULT", "an illegal memory access")
+            raise ComputeError(ErrorCode.GPU_FAULT, "an illegal memory access")
         case "crash":
             raise RuntimeError(f"unexpected, with {url}")
         case "exit":

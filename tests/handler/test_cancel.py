@@ -6,7 +6,7 @@ import time
 import pytest
 
 from handler.context import JobControl
-from handler.errors import ComputeError, WorkerError
+from handler.errors import ComputeError, ErrorCode, WorkerError
 from handler.job import ProgressMessage
 from handler.progress import Report
 from model_cache.errors import DeviceFault
@@ -20,7 +20,7 @@ def test_job_is_cancelled_in_each_stage(rig: Rig, stage: str) -> None:
     control = JobControl(time_budget_seconds=60.0)
 
     def stop(_: object = None) -> None:
-        control.stop("CANCELLED", "by the caller")
+        control.stop(ErrorCode.CANCELLED, "by the caller")
 
     def publish(message: ProgressMessage) -> None:
         stages.append(message.stage)

@@ -11,7 +11,7 @@ import av
 import pytest
 
 from handler.context import CHUNK_BYTES, JobControl
-from handler.errors import WorkerError
+from handler.errors import ErrorCode, WorkerError
 from handler.job import ChosenPerson, Options
 from handler.people.perceive import perceive
 from handler.progress import Report
@@ -177,7 +177,7 @@ def count_calls(task: Task, *, stop_at: int | None = None) -> int:
         nonlocal num_calls
         num_calls += 1
         if stop_at is not None and num_calls >= stop_at:
-            raise WorkerError("CANCELLED", "the job was cancelled")
+            raise WorkerError(ErrorCode.CANCELLED, "the job was cancelled")
 
     if stop_at is None:
         task.run(check)

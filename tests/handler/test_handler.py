@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from handler.context import JobContext
-from handler.errors import ComputeError, InputError, SourceError, WorkerError
+from handler.errors import ComputeError, ErrorCode, InputError, SourceError, WorkerError
 from handler.handler import Handler, parse
 from handler.job import JobWarning, ProgressMessage, Reply
 from handler.logs import Redactor
@@ -113,9 +113,14 @@ def test_handler_names_what_is_wrong_with_an_input(make: Make) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "retryable", "refresh"),
     [
-        (SourceError("DOWNLOAD_DENIED", "expired", stage="download"), "DOWNLOAD_DENIED", False, None),
-        (ComputeError("GPU_OUT_OF_MEMORY", "full", stage="perceive"), "GPU_OUT_OF_MEMORY", True, True),
-        (WorkerError("DISK_FULL", "full", stage="write"), "DISK_FULL", True, True),
+        (SourceError(ErrorCode.DOWNLOAD_DENIED, "expired", stage="download"), "DOWNLOAD_DENIED", False, None),
+        (
+            ComputeError(ErrorCode.GPU_OUT_OF_MEMORY, "full", stage="perceive"),
+            "GPU_OUT_OF_MEMORY",
+            True,
+            True,
+        ),
+        (WorkerError(ErrorCode.DISK_FULL, "full", stage="write"), "DISK_FULL", True, True),
         (RuntimeError("anything"), "INTERNAL", False, None),
         (SystemExit(1), "INTERNAL", False, None),
         (MemoryError(), "INTERNAL", False, None),
@@ -147,7 +152,9 @@ def test_handler_keeps_secrets_out_of_replies(make: Make) -> None:
         warning = JobWarning(code="ODD", message=f"seen {SIGNATURE}")
         if work.job_id == "good":
             return reply(work).model_copy(update={"warnings": (warning,)})
-        raise SourceError("DOWNLOAD_FAILED", f"{work.request.video_url.get_secret_value()} or {SIGNATURE}")
+        raise SourceError(
+            ErrorCode.DOWNLOAD_FAILED, f"{work.request.video_url.get_secret_value()} or {SIGNATURE}"
+        )
 
     handler = make(do)
     for job_id in ("good", "bad"):
@@ -249,7 +256,7 @@ def test_job_stopped_by_a_shutdown_is_not_answered(make: Make) -> None:
     async def main() -> None:
         task = asyncio.create_task(handler.handle({"id": "a", "input": GOOD}))
         await until(started.is_set)
-        handler.stop("SHUTTING_DOWN", "told to")
+        handler.stop(ErrorCode.SHUTTING_DOWN, "told to")
         await task
 
     with pytest.raises(asyncio.CancelledError):

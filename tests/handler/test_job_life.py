@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from handler.context import JobControl
-from handler.errors import WorkerError
+from handler.errors import ErrorCode, WorkerError
 from handler.read_ahead import ReadAhead
 from handler.scratch import LOCK_NAME, Scratch
 
@@ -21,8 +21,8 @@ def test_control_raises_the_first_reason_everywhere() -> None:
     """Once stopped, every check raises, in any thread, and a later reason changes nothing."""
     control = JobControl(time_budget_seconds=60.0)
     control.check()
-    control.stop("CANCELLED", "first")
-    control.stop("STALLED", "second")
+    control.stop(ErrorCode.CANCELLED, "first")
+    control.stop(ErrorCode.STALLED, "second")
 
     for _ in range(2):
         with pytest.raises(WorkerError, match="CANCELLED: first"):
@@ -55,7 +55,7 @@ def test_watched_items_stop_at_the_next_one() -> None:
     control = JobControl(time_budget_seconds=100.0)
     items = control.watch(iter(range(10)))
     assert next(items) == 0
-    control.stop("CANCELLED", "enough")
+    control.stop(ErrorCode.CANCELLED, "enough")
     with pytest.raises(WorkerError, match="CANCELLED"):
         next(items)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from handler.errors import ComputeError, JobError, SourceError, WorkerError
+from handler.errors import ComputeError, ErrorCode, JobError, SourceError, WorkerError
 from handler.read_ahead import ReadAhead
 from handler.stage_timer import StageTimer
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
@@ -92,7 +92,7 @@ def test_the_innermost_stage_is_named() -> None:
 
     def broken() -> Iterator[int]:
         yield 1
-        raise SourceError("VIDEO_UNREADABLE", "broken")
+        raise SourceError(ErrorCode.VIDEO_UNREADABLE, "broken")
 
     with pytest.raises(SourceError) as caught, stages.stage("write"):
         list(stages.each("decode", broken()))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from handler.context import JobControl
-from handler.errors import WorkerError
+from handler.errors import ErrorCode, WorkerError
 from handler.progress import Report
 from model_cache.interfaces import Models, ModelsDescription
 from model_cache.upstream.load import UpstreamModels
@@ -109,7 +109,9 @@ def test_each_job_begins_anew_and_leaves_nothing(rig: Rig, monkeypatch: pytest.M
 def test_a_cancelled_job_asks_the_official_code_no_more(rig: Rig) -> None:
     """After a cancel the job ends at its next check, with nothing stored."""
     control = JobControl(time_budget_seconds=60.0)
-    model = ColourModel(before=lambda index: control.stop("CANCELLED", "enough") if index == 12 else None)
+    model = ColourModel(
+        before=lambda index: control.stop(ErrorCode.CANCELLED, "enough") if index == 12 else None
+    )
     rig.models = engine(model)
 
     with pytest.raises(WorkerError, match="CANCELLED"):

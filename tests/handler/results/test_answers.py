@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from handler.errors import ResultError, WorkerError
+from handler.errors import ErrorCode, ResultError, WorkerError
 from handler.results.upload import upload
 from tests.fault_proxy import Answer, AnswerTo, Stall
 from tests.handler.results.places import MEBIBYTE, make_file, nothing, store_of, stored
@@ -167,7 +167,7 @@ def test_cancel_ends_a_wait_for_a_silent_store(s3, proxy, tmp_path, place, act):
 
     def check() -> None:
         if next(checks) > 3:
-            raise WorkerError("CANCELLED", "the job was cancelled")
+            raise WorkerError(ErrorCode.CANCELLED, "the job was cancelled")
 
     with pytest.raises(WorkerError) as ended:
         act(store, make_file(tmp_path, SINGLE), check)

@@ -5,7 +5,7 @@ import pytest
 from moto import mock_aws
 from pydantic import SecretStr
 
-from handler.errors import WorkerError
+from handler.errors import ErrorCode, WorkerError
 from handler.results.bucket import Bucket
 from handler.settings import BucketSettings
 from tests.fault_proxy import AnswerTo
@@ -34,7 +34,7 @@ def test_cancelled_multipart_upload_is_aborted(moto_bucket, tmp_path):
 
     def check() -> None:
         if moto_bucket.list_multipart_uploads(Bucket="results").get("Uploads", []):
-            raise WorkerError("SHUTTING_DOWN", "the worker leaves")
+            raise WorkerError(ErrorCode.SHUTTING_DOWN, "the worker leaves")
 
     with pytest.raises(WorkerError):
         moto_store().put(make_file(tmp_path, 12 * MEBIBYTE), check)

@@ -34,7 +34,7 @@ def test_bucket_that_cannot_take_results_is_told_before_any_work(s3, bucket, cha
     with pytest.raises(ResultError) as denied:
         store.summary(nothing)
 
-    assert (denied.value.code, denied.value.retryable) == (code, False)
+    assert (denied.value.code, denied.value.code.retryable) == (code, False)
     assert_no_secret(denied.value, s3)
 
 
@@ -55,7 +55,7 @@ def test_url_that_does_not_fit_is_denied(s3, tmp_path, url):
     with pytest.raises(ResultError) as denied:
         store.put(make_file(tmp_path, 100), nothing)
 
-    assert (denied.value.code, denied.value.retryable) == ("UPLOAD_DENIED", False)
+    assert (denied.value.code, denied.value.code.retryable) == ("UPLOAD_DENIED", False)
     assert_no_secret(denied.value, s3)
     assert s3.keys("d/") == []
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from handler.errors import ResultError, WorkerError
+from handler.errors import ErrorCode, ResultError, WorkerError
 from handler.results.upload import upload
 from tests.fault_proxy import Answer, Cut, Slow, Stall, fault_proxy
 from tests.handler.results.places import (
@@ -70,7 +70,7 @@ def test_lasting_fault_is_coded(s3, proxy, tmp_path, place, fault):
     with pytest.raises(ResultError) as failed:
         upload(store, [file], check=nothing, seconds=60)
 
-    assert (failed.value.code, failed.value.retryable, failed.value.stage) == (
+    assert (failed.value.code, failed.value.code.retryable, failed.value.stage) == (
         "UPLOAD_FAILED",
         True,
         "upload",
@@ -116,7 +116,7 @@ def test_cancel_ends_an_upload_under_way(s3, tmp_path, place, size):
     def check() -> None:
         calls.append(1)
         if len(calls) > 20:
-            raise WorkerError("CANCELLED", "the job was cancelled")
+            raise WorkerError(ErrorCode.CANCELLED, "the job was cancelled")
 
     with pytest.raises(WorkerError) as ended:
         upload(store, [make_file(tmp_path, size)], check=check, seconds=60)

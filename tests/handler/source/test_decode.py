@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from handler.context import JobControl
-from handler.errors import InputError, JobError, SourceError, WorkerError
+from handler.errors import ErrorCode, InputError, JobError, SourceError, WorkerError
 from handler.settings import IntakeSettings
 from handler.source.decode import decode, frames_ahead
 from handler.source.probe import probe
@@ -273,7 +273,7 @@ def test_decode_ends_on_cancel(tmp_path):
 
     frames = decode(facts, LIMITS, check=control.check)
     next(frames)
-    control.stop("CANCELLED", "the caller ended the job")
+    control.stop(ErrorCode.CANCELLED, "the caller ended the job")
     with pytest.raises(WorkerError, match="CANCELLED"):
         list(frames)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
-from handler.errors import InputError, SourceError
+from handler.errors import ErrorCode, InputError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.probe import check_part, probe
 from tests.handler.source.decoding import LIMITS, codes, copy_packets, frames_of, numbers, seconds_of
@@ -147,7 +147,7 @@ def test_counting_can_be_cancelled(tmp_path):
     """A long file does not hold up the end of a job."""
 
     def stop() -> None:
-        raise InputError("VIDEO_TOO_LONG", "stopped by the test")
+        raise InputError(ErrorCode.VIDEO_TOO_LONG, "stopped by the test")
 
     with pytest.raises(InputError, match="stopped by the test"):
         probe(make_video(tmp_path / "a.mkv", num_frames=10), LIMITS, check=stop)

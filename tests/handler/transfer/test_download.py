@@ -8,7 +8,7 @@ import time
 import httpcore2
 import pytest
 
-from handler.errors import SourceError, WorkerError
+from handler.errors import ErrorCode, SourceError, WorkerError
 from handler.source.download import download
 from handler.transfer.errors import HTTP_ERRORS
 from tests.handler.transfer.failures import DATA, failed, settings
@@ -168,7 +168,7 @@ def test_download_asks_once_when_the_answer_is_final(server, tmp_path, status, c
 
     assert error.code == code
     assert words in error.message
-    assert not error.retryable
+    assert not error.code.retryable
     assert len(server.requests) == 1
 
 
@@ -195,7 +195,7 @@ def test_download_gives_up_after_its_attempts(server, tmp_path, fault, words):
     error = failed(SourceError, server.add("v", DATA, always=fault), tmp_path, settings())
 
     assert error.code == "DOWNLOAD_FAILED"
-    assert error.retryable
+    assert error.code.retryable
     assert words in error.message
     assert len(server.requests) == 2
 
@@ -233,7 +233,7 @@ def test_download_can_be_cancelled_while_it_waits(server, tmp_path, fault):
 
     def check() -> None:
         if time.monotonic() > end:
-            raise WorkerError("CANCELLED", "the caller ended the job")
+            raise WorkerError(ErrorCode.CANCELLED, "the caller ended the job")
 
     limits = settings(read_seconds=60, download_attempts=20)
     assert failed(WorkerError, url, tmp_path, limits, check=check).code == "CANCELLED"
@@ -251,7 +251,7 @@ def test_download_says_when_nobody_answers(tmp_path):
         raise socket.gaierror(socket.EAI_NONAME, "SECRET")
 
     error = failed(SourceError, "http://nowhere.example/", tmp_path, settings(), resolve=unknown)
-    assert (error.code, error.retryable) == ("DOWNLOAD_FAILED", True)
+    assert (error.code, error.code.retryable) == ("DOWNLOAD_FAILED", True)
 
 
 def test_transfer_translates_every_network_error():

@@ -33,7 +33,7 @@ def test_download_refuses_what_the_disk_cannot_hold(server, tmp_path):
 
     error = failed(WorkerError, url, tmp_path, limits, free=lambda folder: len(DATA) + 999)
 
-    assert (error.code, error.retryable, error.refresh_worker) == ("DISK_FULL", True, True)
+    assert (error.code, error.code.retryable, error.code.refresh_worker) == ("DISK_FULL", True, True)
     assert download(url, tmp_path, limits, free=lambda folder: len(DATA) + 1000).size_bytes == len(DATA)
 
 
@@ -86,7 +86,7 @@ def test_download_refuses_private_addresses_by_default(server, tmp_path):
 
     error = failed(InputError, url, tmp_path, settings(allow_private_addresses=False))
 
-    assert (error.code, error.retryable) == ("URL_NOT_ALLOWED", False)
+    assert (error.code, error.code.retryable) == ("URL_NOT_ALLOWED", False)
     assert server.requests == []
 
 

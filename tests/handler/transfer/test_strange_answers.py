@@ -157,7 +157,7 @@ def test_redirect_without_a_place_is_denied(server, tmp_path, status):
     for headers in ({}, {"Location": ""}, {"Location": "  "}):
         url = server.add("v", DATA, always=Fault(status=status, headers=headers))
         error = failed(SourceError, url, tmp_path, settings())
-        assert (error.code, error.retryable) == ("DOWNLOAD_DENIED", False)
+        assert (error.code, error.code.retryable) == ("DOWNLOAD_DENIED", False)
         assert "without saying where" in error.message
     assert len(server.requests) == 3
 
@@ -196,7 +196,7 @@ def test_link_for_another_region_is_told(raw, tmp_path, status, code, headers, m
 
     error = failed(SourceError, raw.url, tmp_path, settings())
 
-    assert (error.code, error.retryable) == ("DOWNLOAD_DENIED", False)
+    assert (error.code, error.code.retryable) == ("DOWNLOAD_DENIED", False)
     assert "another region" in error.message
     assert "new link" in error.message
     assert ("eu-west-1" in error.message) is region
@@ -228,7 +228,7 @@ def test_strange_retry_after_is_not_heeded(raw, tmp_path, headers):
     """The answer counts as the 503 that it is."""
     raw.answers = [f"HTTP/1.1 503 x\r\n{headers}\r\nContent-Length: 0\r\n\r\n".encode()]
     error = failed(SourceError, raw.url, tmp_path, settings())
-    assert (error.code, error.retryable) == ("DOWNLOAD_FAILED", True)
+    assert (error.code, error.code.retryable) == ("DOWNLOAD_FAILED", True)
     assert "HTTP 503" in error.message
 
 
