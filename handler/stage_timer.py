@@ -12,10 +12,9 @@ from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvali
 
 Item = TypeVar("Item")
 
-_COMPUTE_ERRORS: dict[type[Exception], tuple[ErrorCode, str]] = {
+_DEVICE_ERRORS: dict[type[Exception], tuple[ErrorCode, str]] = {
     DeviceOutOfMemory: (ErrorCode.GPU_OUT_OF_MEMORY, "a single frame does not fit into the device's memory"),
     DeviceFault: (ErrorCode.GPU_FAULT, "the device failed and needs a new process"),
-    ModelOutputInvalid: (ErrorCode.MODEL_OUTPUT_INVALID, "a network gave numbers that are not finite"),
 }
 
 
@@ -98,7 +97,9 @@ def _coded(error: Exception) -> JobError:
         return error
     if is_disk_full(error):
         return WorkerError(ErrorCode.DISK_FULL, "the worker's disk is full")
-    for kind, (code, message) in _COMPUTE_ERRORS.items():
+    for kind, (code, message) in _DEVICE_ERRORS.items():
         if isinstance(error, kind):
             return ComputeError(code, message)
+    if isinstance(error, ModelOutputInvalid):
+        return ComputeError(ErrorCode.MODEL_OUTPUT_INVALID, str(error))
     return WorkerError(ErrorCode.INTERNAL, "unexpected error")

@@ -10,7 +10,7 @@ ModelError
 ├─ StoreUnavailable      the store cannot be written: no room, no right, or another process is at it
 ├─ DeviceOutOfMemory     one frame alone does not fit on the device
 ├─ DeviceFault           the device is in a state that only a new process cures
-└─ ModelOutputInvalid    a network gave NaN or infinity
+└─ ModelOutputInvalid    a network gave NaN, infinity or an array of the wrong shape
 """
 
 
@@ -47,4 +47,4 @@ class DeviceFault(ModelError):
 
 
 class ModelOutputInvalid(ModelError):
-    """A network gave numbers that are not finite."""
+    """A network gave numbers that are not finite, or an array of the wrong shape; the message says which."""

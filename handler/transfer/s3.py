@@ -5,7 +5,7 @@ boto3 and not presigned URLs for weights, too: RunPod's network volumes speak S3
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,9 +96,10 @@ def _open_at(client: "S3Client", bucket: str, key: str, start: int, version: str
             return
         # Some servers answer a range with status 200, but all of them name the range.
         span = SPAN.fullmatch(got.get("ContentRange", ""))
-        yield Answer(
-            start=int(span[1]) if span else 0,
-            total=int(span[2]) if span else got["ContentLength"],
-            version=got.get("ETag"),
-            chunks=got["Body"].iter_chunks(CHUNK_BYTES),
-        )
+        with closing(got["Body"]) as body:
+            yield Answer(
+                start=int(span[1]) if span else 0,
+                total=int(span[2]) if span else got["ContentLength"],
+                version=got.get("ETag"),
+                chunks=body.iter_chunks(CHUNK_BYTES),
+            )

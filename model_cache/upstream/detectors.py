@@ -76,8 +76,8 @@ def find_checkpoint(name: OfficialDetectorName, weights: Path | None, store: Pat
     if path is None:
         raise WeightsMissing(
             f"the checkpoint of the detector {name} is not at {' or '.join(map(str, places))}: get it by "
-            "`python -m model_cache fetch --engine upstream`, name it by UPSTREAM_DETECTOR_WEIGHTS, or do "
-            "without it by UPSTREAM_DETECTOR=native"
+            "`python -m handler weights fetch --engine upstream`, name it by UPSTREAM_DETECTOR_WEIGHTS, or "
+            "do without it by UPSTREAM_DETECTOR=native"
         )
     return path
 

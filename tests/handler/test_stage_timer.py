@@ -62,6 +62,13 @@ def test_waiting_for_another_thread_counts_for_no_stage() -> None:
     assert stages.seconds().get("track", 0.0) <= 5.0
 
 
+def test_what_a_model_got_wrong_is_told() -> None:
+    """Whoever writes a detector of their own reads which array was wrong."""
+    with pytest.raises(ComputeError, match="boxes of shape") as caught, StageTimer().stage("perceive"):
+        raise ModelOutputInvalid("Mine gave boxes of shape (2, 5)")
+    assert caught.value.message == "Mine gave boxes of shape (2, 5)"
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "kind"),
     [
