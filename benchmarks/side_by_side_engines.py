@@ -203,7 +203,7 @@ def our_side(models: LoadedModels, device: torch.device) -> Side:
     perception = models.perception
     spans.wrap(perception, "_crop", "crops and mask codes")
     spans.wrap(model_cache.perception, "encode_mask", "crops and mask codes")
-    spans.wrap(perception, "_hmr2", "HMR2")
+    spans.wrap(perception, "_bodies", "HMR2")
     spans.wrap(perception._sampler, "sample", "texture maps")
     spans.wrap(models.texture, "distance", "texture comparison")
     spans.wrap(models.pose_predictor, "predict_next", "pose prediction")

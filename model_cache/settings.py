@@ -22,7 +22,9 @@ class ModelSettings(BaseSettings):
     model_store: Path = Field(
         default=Path.home() / ".cache" / "hmr2-phalp", description="Folder of the converted official weights."
     )
-    model_device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    model_device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
+    )
     model_precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
         description="Precision of the ViT and the detector; auto: bf16 on a GPU that has it, else fp32.",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from model_cache.errors import ModelError, WeightsMissing
 from ops.deploy.command import app as deploy
@@ -175,6 +176,11 @@ def main() -> None:
         app()
     except ModelError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(1)
+    except SettingsError as error:  # its own words name the field and no value
+        typer.echo(
+            f"A setting is wrong: {str(error).partition(' from source')[0]}; write lists as JSON", err=True
+        )
         sys.exit(1)
     except ValidationError as error:
         problems = ", ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

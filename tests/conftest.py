@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-randomly vary the order of the tests, but not the numbers that they draw."""
+    """Let pytest-randomly vary the order of the tests, not their numbers; heed SIGHUP even under `nohup`."""
     config.option.randomly_reset_seed = False
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # processes that tests start inherit it
 
 
 @pytest.hookimpl(tryfirst=True)

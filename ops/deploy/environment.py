@@ -82,7 +82,8 @@ def _classes() -> Iterator[type[BaseSettings]]:
 def _variables(settings: type[BaseSettings]) -> Iterator[tuple[str, FieldInfo]]:
     prefix = settings.model_config.get("env_prefix", "")
     for name, field in settings.model_fields.items():
-        yield f"{prefix}{name}".upper(), field
+        if field.description:  # the others are constants, see `EnvironmentSettings`
+            yield f"{prefix}{name}".upper(), field
 
 
 def _holds_secret(field: FieldInfo) -> bool:

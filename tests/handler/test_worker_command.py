@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 import handler.worker
 import model_cache.load
-from ops.command_line import app
+from ops.command_line import app, main
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,27 @@ def test_worker_insists_on_official_models_unless_told_otherwise(monkeypatch, en
 
     assert result.exit_code == 0, result.output
     assert wanted == [expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        (
+            "VIDEO_ALLOWED_HOSTS",
+            "s3cret.example",
+            'error parsing value for field "allowed_hosts"; write lists as JSON',
+        ),
+        ("MODEL_DEVICE", "s3cret", "model_device: String should match pattern"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence_without_its_value(monkeypatch, capsys, name, value, told):
+    """No traceback, and nothing of what may be a secret."""
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MODELS", "lite")
+    monkeypatch.setattr("sys.argv", ["hmr2-worker", "fitness"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert shown.startswith(f"A setting is wrong: {told}")
+    assert "s3cret" not in shown

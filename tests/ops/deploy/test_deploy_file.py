@@ -222,6 +222,7 @@ def test_image_that_is_no_build_is_refused(image: str, said: str):
         ("WORKER_BATCH_FRAMES", "0", False),
         ("WORKER_BATCH_FRAMES", "many", False),
         ("WORKER_BATCH_FRAMSE", "8", False),
+        ("VIDEO_MAX_FRAMES", "100", False),  # a constant: the worker would not heed it
         ("VIDEO_ALLOW_HTTP", "yes", True),
         ("VIDEO_ALLOWED_HOSTS", '["example.com"]', True),
         ("VIDEO_ALLOWED_HOSTS", "example.com", False),
