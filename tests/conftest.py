@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-randomly vary the order of the tests, not their numbers; heed signals in the background too."""
+    """Let pytest-randomly vary the order, not the numbers; heed signals in the background too."""
     config.option.randomly_reset_seed = False
     # `nohup` and a shell's `&` ignore them; processes that tests start inherit that.
     for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
