@@ -139,8 +139,10 @@ def _default(info: FieldInfo) -> str:
         return ""
     if isinstance(value, Path) and value.is_relative_to(Path.home()):
         value = "~" / value.relative_to(Path.home())
-    if isinstance(value, tuple | bool):  # as the environment must hold it
+    if isinstance(value, bool):  # as the environment must hold it
         value = json.dumps(value)
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
     return f"`{value}`"
 
 

@@ -20,13 +20,13 @@ from handler.context import JobContext, JobControl
 from handler.errors import ErrorCode, InputError, JobError, WorkerError
 from handler.job import ErrorReply, JobInput, ProgressMessage, Reply
 from handler.logs import Redactor, job_context, job_secrets
+from handler.problems import problems
 from handler.progress import ProgressPump, Report
 from handler.scratch import Scratch
 from handler.settings import WorkerSettings
 
 Job = Mapping[str, Any]
 
-MAX_REPORTED_PROBLEMS = 8  # of an invalid input
 MAX_REPLY_BYTES = 256 * 1024  # the platform drops results over about 20 MB; ours are pointers
 # No reply is sent: the caller has cancelled, or the queue gives the job to another worker.
 UNANSWERED = (ErrorCode.CANCELLED, ErrorCode.SHUTTING_DOWN)
@@ -252,18 +252,8 @@ def parse(job: Job) -> tuple[JobInput, str]:
         request = JobInput.model_validate(raw)
         canonical = json.dumps(raw, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValidationError as error:
-        raise InputError(ErrorCode.INPUT_INVALID, _problems(error), stage="validate") from None
+        message = "; ".join(problems(error, JobInput, raw))
+        raise InputError(ErrorCode.INPUT_INVALID, message, stage="validate") from None
     except (TypeError, ValueError, RecursionError):
         raise InputError(ErrorCode.INPUT_INVALID, "the input is not plain JSON", stage="validate") from None
     return request, hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _problems(error: ValidationError) -> str:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    lines = [
-        f"{'.'.join(str(part)[:64] for part in problem['loc']) or 'input'}: {problem['msg'][:200]}"
-        for problem in problems[:MAX_REPORTED_PROBLEMS]
-    ]
-    if len(problems) > MAX_REPORTED_PROBLEMS:
-        lines.append(f"and {len(problems) - MAX_REPORTED_PROBLEMS} more problems")
-    return "; ".join(lines)

@@ -3,9 +3,9 @@
 JSON Schemas and TypeScript types are generated from these models (`make schema`).
 """
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, model_validator
 
 ArtifactKind = Literal["result.json", "frames.jsonl.gz", "frames.json", "overlay.mp4"]
 Profile = Literal["params", "standard", "full"]
@@ -37,16 +37,18 @@ class ChosenPerson(Strict):
 
     time_s: float = Field(default=0.0, ge=0, description="Seconds since the video's first frame.")
     point: tuple[float, float] | None = Field(
-        default=None, description="x, y in pixels of the upright frame."
+        default=None, examples=[[960, 540]], description="x, y in pixels of the upright frame."
     )
     box: tuple[float, float, float, float] | None = Field(
-        default=None, description="x1, y1, x2, y2 in pixels of the upright frame."
+        default=None,
+        examples=[[800, 200, 1100, 900]],
+        description="x1, y1, x2, y2 in pixels of the upright frame.",
     )
 
     @model_validator(mode="after")
     def _one_of_point_and_box(self) -> "ChosenPerson":
         if (self.point is None) == (self.box is None):
-            raise ValueError("give either point or box, not both")
+            raise ValueError("must have either a point or a box")
         return self
 
 
@@ -110,14 +112,20 @@ class Options(Strict):
     max_people: int | None = Field(
         default=None, ge=1, le=1000, description="Most people per frame, highest scores first."
     )
-    person: ChosenPerson | None = Field(default=None, description="Keep one chosen person only.")
+    person: ChosenPerson | None = Field(
+        default=None, examples=[{"point": [960, 540]}], description="Keep one chosen person only."
+    )
     camera: CameraIntrinsics | None = Field(
-        default=None, description="Known intrinsics; without them the focal length is PHALP's assumption."
+        default=None,
+        examples=[{"fx": 1500}],
+        description="Known intrinsics; without them the focal length is PHALP's assumption.",
     )
     profile: Profile = Field(default="standard", description="How much each person's record holds.")
     masks: bool = Field(default=False, description="Add each person's mask as COCO RLE (profile full).")
     artifacts: tuple[Literal["frames.json", "overlay.mp4"], ...] = Field(
-        default=(), description="Extra files beside result.json and frames.jsonl.gz."
+        default=(),
+        examples=[["overlay.mp4"]],
+        description="Extra files beside result.json and frames.jsonl.gz.",
     )
     overlay_style: Literal["mesh", "skeleton"] = Field(
         default="mesh", description="What overlay.mp4 draws on people."
@@ -126,18 +134,18 @@ class Options(Strict):
         default=True,
         description="Also write people who are not seen in a frame, where the tracker expects them.",
     )
-    tracking: TrackingOptions = Field(default_factory=TrackingOptions)
+    tracking: TrackingOptions = Field(default_factory=TrackingOptions, examples=[{"phalp.n_init": 3}])
 
     @model_validator(mode="after")
     def _end_after_start(self) -> "Options":
         if self.end_s is not None and self.end_s <= self.start_s:
-            raise ValueError("end_s must be after start_s")
+            raise ValueError("end_s must be more than start_s")
         return self
 
     @model_validator(mode="after")
     def _masks_only_in_full(self) -> "Options":
         if self.masks and self.profile != "full":
-            raise ValueError('masks need the profile "full"')
+            raise ValueError("masks needs the profile full")
         return self
 
 
@@ -152,20 +160,40 @@ class BucketOutput(Strict):
     )
 
 
+class PutUrls(Strict):
+    """A presigned PUT URL for each file, signed for no header but host and Content-Type."""
+
+    model_config = ConfigDict(populate_by_name=False)
+
+    result: SecretStr = Field(alias="result.json")
+    frames: SecretStr = Field(alias="frames.jsonl.gz")
+    frames_document: SecretStr | None = Field(default=None, alias="frames.json")
+    overlay: SecretStr | None = Field(default=None, alias="overlay.mp4")
+
+    def by_kind(self) -> dict[ArtifactKind, SecretStr]:
+        """The URLs that were given."""
+        urls: dict[ArtifactKind, SecretStr | None] = {
+            "result.json": self.result,
+            "frames.jsonl.gz": self.frames,
+            "frames.json": self.frames_document,
+            "overlay.mp4": self.overlay,
+        }
+        return {kind: url for kind, url in urls.items() if url is not None}
+
+
 class PresignedOutput(Strict):
     """Results go to presigned PUT URLs, one per artifact."""
 
-    put_urls: dict[ArtifactKind, SecretStr] = Field(
-        description="Presigned PUT URL per artifact, signed for no header but host and Content-Type; "
-        "result.json and frames.jsonl.gz are required."
+    put_urls: PutUrls = Field(
+        examples=[{"result.json": "https://...", "frames.jsonl.gz": "https://..."}],
+        description="Presigned PUT URL per artifact; frames.json and overlay.mp4 where they are asked for.",
     )
 
-    @model_validator(mode="after")
-    def _has_the_two_files(self) -> "PresignedOutput":
-        missing = {"result.json", "frames.jsonl.gz"} - set(self.put_urls)
-        if missing:
-            raise ValueError(f"put_urls lacks {', '.join(sorted(missing))}")
-        return self
+
+def _place(value: Any) -> str | None:
+    if isinstance(value, PresignedOutput) or (isinstance(value, dict) and "put_urls" in value):
+        return "presigned"
+    return "bucket" if isinstance(value, dict | BucketOutput) else None
 
 
 class JobInput(Strict):
@@ -174,19 +202,28 @@ class JobInput(Strict):
     video_url: SecretStr = Field(
         min_length=1,
         max_length=8192,
+        examples=["https://..."],
         description="Presigned https URL of the video.",
     )
-    output: BucketOutput | PresignedOutput = Field(
-        default_factory=BucketOutput, description="Where the results go."
+    output: Annotated[
+        Annotated[BucketOutput, Tag("bucket")] | Annotated[PresignedOutput, Tag("presigned")],
+        Discriminator(_place),
+    ] = Field(
+        default_factory=BucketOutput,
+        examples=[{"prefix": "clips"}],
+        description="Where the results go.",
     )
-    options: Options = Field(default_factory=Options)
+    options: Options = Field(default_factory=Options, examples=[{"stride": 2}])
 
     @model_validator(mode="after")
     def _every_artifact_has_a_place(self) -> "JobInput":
         if isinstance(self.output, PresignedOutput):
-            missing = set(self.options.artifacts) - set(self.output.put_urls)
+            missing = set(self.options.artifacts) - set(self.output.put_urls.by_kind())
             if missing:
-                raise ValueError(f"put_urls lacks {', '.join(sorted(missing))}")
+                raise ValueError(
+                    f"output.put_urls needs a URL for {' and for '.join(sorted(missing))} too, "
+                    "which options.artifacts asks for"
+                )
         return self
 
 

@@ -113,7 +113,7 @@ def job_secrets(request: JobInput) -> set[str]:
     """Everything in a request that must not be logged or returned."""
     secrets = url_secrets(request.video_url.get_secret_value())
     if not isinstance(request.output, BucketOutput):
-        for url in request.output.put_urls.values():
+        for url in request.output.put_urls.by_kind().values():
             secrets |= url_secrets(url.get_secret_value())
     return secrets
 

@@ -1,12 +1,19 @@
 """Every limit and address of the handler, read from the environment once."""
 
+import json
 import os
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 
 class _DescribedFields(EnvSettingsSource):
@@ -19,37 +26,54 @@ class _DescribedFields(EnvSettingsSource):
 
 
 class EnvironmentSettings(BaseSettings):
-    """Fields with a description are environment variables.
+    """Fields with a description are environment variables; empty ones count as unset.
 
     The others are constants, with the reason for their value beside them; only tests pass other values.
     """
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
     @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
         *_: PydanticBaseSettingsSource,
         **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments first, then the environment."""
-        return init_settings, _DescribedFields(settings_cls)
+        assert isinstance(env_settings, EnvSettingsSource)
+        return init_settings, _DescribedFields(settings_cls, env_prefix=env_settings.env_prefix)
+
+
+def _words(value: object) -> object:
+    """`a, b`, `["a", "b"]` as JSON, or `any` for no words at all."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return () if value.strip() == "any" else [word.strip() for word in value.split(",")]
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_words)]
 
 
 class IntakeSettings(EnvironmentSettings):
     """What a source video may be and where it may come from."""
 
-    model_config = SettingsConfigDict(env_prefix="VIDEO_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="VIDEO_")
     trusts_urls: ClassVar[bool] = False  # strangers write them
 
     allow_http: bool = Field(default=False, description="Accept http:// URLs.")
     allow_private_addresses: bool = Field(
         default=False, description="Accept URLs that resolve to private addresses (one machine only)."
     )
-    allowed_hosts: tuple[str, ...] = Field(
-        default=(), description="If set, only these hosts and their subdomains are accepted."
+    allowed_hosts: Words = Field(
+        default=(), description="If set, only these hosts and their subdomains are accepted: `a.com,b.com`."
     )
-    allowed_ports: tuple[int, ...] = Field(default=(443, 80), description="Ports accepted; empty = any.")
+    allowed_ports: Ports = Field(default=(443, 80), description="Ports accepted, or `any`.")
     max_bytes: int = Field(default=20 * 1024**3, gt=0, description="Largest video, bytes.")
     max_duration_seconds: float = Field(
         default=6 * 3600, gt=0, description="Longest video part to process, seconds."
@@ -71,17 +95,15 @@ class IntakeSettings(EnvironmentSettings):
     max_redirects: int = 5  # stores redirect once or twice; each one is checked
 
 
-class BucketSettings(BaseSettings):
+class BucketSettings(EnvironmentSettings):
     """Where results go; the names that RunPod's own helpers use, and two more."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="BUCKET_",
-        frozen=True,
-        env_ignore_empty=True,  # the Hub's forms set what was left empty to ""
-    )
+    model_config = SettingsConfigDict(env_prefix="BUCKET_")
 
     endpoint_url: str | None = Field(
         default=None,
+        pattern=r"^https?://[^/\s]+",
+        examples=["https://s3.example.com"],
         description="S3 endpoint; default: what boto3's own settings say (`AWS_ENDPOINT_URL_S3`), AWS.",
     )
     access_key_id: SecretStr | None = Field(default=None, description="Access key.")
@@ -93,18 +115,17 @@ class BucketSettings(BaseSettings):
         default=None, description="Default: path with a custom endpoint, auto on AWS."
     )
     part_bytes: int = Field(default=16 * 1024**2, ge=5 * 1024**2, description="Multipart part size, bytes.")
-    attempts: int = Field(default=5, ge=1, description="Attempts of each request.")
-    connect_seconds: float = Field(default=10.0, gt=0, description="Limit for a connection.")
-    read_seconds: float = Field(
-        default=30.0, gt=0, description="Limit for silence of the store, each attempt."
-    )
     upload_seconds: float = Field(default=1800.0, gt=0, description="Limit for all uploads of a job.")
+
+    attempts: int = 5  # of each request, with growing waits; `upload_seconds` bounds them all
+    connect_seconds: float = 10.0  # a handshake takes a few round trips
+    read_seconds: float = 30.0  # of silence, each attempt; busy stores pause for a few seconds
 
 
 class WorkerSettings(EnvironmentSettings):
     """How jobs are run."""
 
-    model_config = SettingsConfigDict(env_prefix="WORKER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="WORKER_")
 
     scratch: Path = Field(default=Path("/tmp/hmr2-jobs"), description="Folder of the jobs' temporary files.")  # noqa: S108 - per-job folders inside are 0700
     batch_frames: int = Field(default=8, ge=1, le=256, description="Frames per perception batch.")
@@ -137,20 +158,20 @@ class WorkerSettings(EnvironmentSettings):
     progress_drain_seconds: float = 10.0  # for updates at a job's end; a queue that answers takes under one
 
 
-class ClearCacheSettings(BaseSettings):
+class ClearCacheSettings(EnvironmentSettings):
     """When unused device memory is given back."""
 
-    model_config = SettingsConfigDict(env_prefix="CLEAR_CACHE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="CLEAR_CACHE_")
 
     every_frames: int = Field(
         default=1, ge=0, description="Clear the device cache after this many frames; 0 = never."
     )
 
 
-class PlatformSettings(BaseSettings):
+class PlatformSettings(EnvironmentSettings):
     """What RunPod itself puts into a worker's environment; the SDK reads the rest."""
 
-    model_config = SettingsConfigDict(env_prefix="RUNPOD_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="RUNPOD_")
 
     ai_api_key: SecretStr | None = Field(default=None, description="Key of the job queue; only ever hidden.")
 

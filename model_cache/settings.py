@@ -12,7 +12,7 @@ from model_cache.registry import HMR2, MOVENET, LoadOptions
 class ModelSettings(BaseSettings):
     """The worker's models; every field is an environment variable of the same name in capitals."""
 
-    model_config = SettingsConfigDict(frozen=True, protected_namespaces=())
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, protected_namespaces=())
 
     models: Literal["auto", "official", "lite"] = Field(
         default="auto",

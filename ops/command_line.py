@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
+from handler.settings import inherited_environment
 from model_cache.errors import ModelError, WeightsMissing
 from ops.deploy.command import app as deploy
+from ops.environment import unknown_settings, wrong_values
 from ops.weights.command import app as weights
 
 if TYPE_CHECKING:  # the commands import what they need when they run: importing torch takes seconds
@@ -20,13 +20,26 @@ ModelChoice = Literal["auto", "official", "lite"]
 OverlayStyle = Literal["mesh", "skeleton"]
 
 app = typer.Typer(
-    help="Video of people in, tracked 3D human motion out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(deploy, name="deploy")
 app.add_typer(weights, name="weights")
+
+
+@app.callback()
+def check_environment() -> None:
+    """Video of people in, tracked 3D human motion out."""
+    environment = inherited_environment()
+    wrong = wrong_values(environment)
+    for line in [
+        *(f"error: {line}" for line in wrong),
+        *(f"warning: {line}" for line in unknown_settings(environment)),
+    ]:
+        typer.echo(line, err=True)
+    if wrong:
+        raise typer.Exit(1)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -176,13 +189,4 @@ def main() -> None:
         app()
     except ModelError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(1)
-    except SettingsError as error:  # its own words name the field and no value
-        typer.echo(
-            f"A setting is wrong: {str(error).partition(' from source')[0]}; write lists as JSON", err=True
-        )
-        sys.exit(1)
-    except ValidationError as error:
-        problems = ", ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        typer.echo(f"A setting is wrong: {problems}", err=True)  # without the values: they may be secret
         sys.exit(1)

@@ -239,8 +239,8 @@ export interface PhalpRecord {
 
 /** Results go to presigned PUT URLs, one per artifact. */
 export interface PresignedOutput {
-  /** Presigned PUT URL per artifact, signed for no header but host and Content-Type; result.json and frames.jsonl.gz are required. */
-  put_urls: Partial<Record<"result.json" | "frames.jsonl.gz" | "frames.json" | "overlay.mp4", string>>;
+  /** Presigned PUT URL per artifact; frames.json and overlay.mp4 where they are asked for. */
+  put_urls: PutUrls;
 }
 
 /** What part of the video the frames cover. */
@@ -272,6 +272,14 @@ export interface ProgressMessage {
   eta_s: number | null;
   /** People in the newest frame. */
   people: number;
+}
+
+/** A presigned PUT URL for each file, signed for no header but host and Content-Type. */
+export interface PutUrls {
+  "result.json": string;
+  "frames.jsonl.gz": string;
+  "frames.json"?: string | null;
+  "overlay.mp4"?: string | null;
 }
 
 /** Numbers that tell a good result from a doubtful one, without reading the frames. */

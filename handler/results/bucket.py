@@ -219,7 +219,7 @@ class Bucket(Store):
         return answer.get("ContentLength", num_bytes) == num_bytes
 
     def _call(self, call: Callable[[], Result], check: Check, *, attempts: int | None = None) -> Result:
-        """One request and its answer, with boto3's errors as ours; `BUCKET_ATTEMPTS` times if need be."""
+        """One request and its answer, with boto3's errors as ours; up to five times."""
         return attempt(lambda: _translated(call), attempts=attempts or self._limits.attempts, check=check)
 
     def _read(self, read: Callable[[], Result], check: Check) -> Result | None:

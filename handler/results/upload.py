@@ -44,7 +44,7 @@ def open_store(
     if folder is not None:
         return Folder(folder)
     if isinstance(output, PresignedOutput):
-        return PresignedUrls(output.put_urls, intake=intake, bucket=bucket)
+        return PresignedUrls(output.put_urls.by_kind(), intake=intake, bucket=bucket)
     name = output.bucket or bucket.name
     if name is None or bucket.access_key_id is None or bucket.secret_access_key is None:
         raise ResultError(

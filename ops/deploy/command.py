@@ -26,10 +26,10 @@ from ops.deploy.deploy_file import (
     remarks,
     resolve_environment,
 )
-from ops.deploy.environment import wrong_settings
 from ops.deploy.errors import DeployError
 from ops.deploy.plan import Plan
 from ops.deploy.settings import DeploySettings
+from ops.environment import wrong_settings
 
 FAILED, CHANGES = 1, 2
 USAGE = 2  # how typer ends when it does not understand; here 2 means "there are changes"

@@ -9,8 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from ops.deploy.environment import is_reference, is_secret, setting_value, unknown_names
 from ops.deploy.errors import DeployError
+from ops.environment import is_reference, is_secret, setting_value, unknown_names
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 CudaVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$")]

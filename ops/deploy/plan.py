@@ -6,8 +6,8 @@ from typing import Any
 
 from handler.logs import HIDDEN
 from ops.deploy.api import LiveEndpoint
-from ops.deploy.environment import is_reference, is_secret
 from ops.deploy.errors import DeployError
+from ops.environment import is_reference, is_secret
 
 # A change of one of these replaces the workers, release by release; the rest is scaling and placement.
 CONTAINER = frozenset({"image", "args", "disk", "env", "ports", "registry"})

@@ -1,33 +1,35 @@
 """What the operator who deploys can set, and the times nobody needs to change."""
 
-from typing import ClassVar
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from handler.settings import EnvironmentSettings
 
 
-class DeploySettings(BaseSettings):
+def _encrypted(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        raise ValueError("must be https (the API key travels with each request)")
+    return url.rstrip("/")
+
+
+class DeploySettings(EnvironmentSettings):
     """How `python -m handler deploy` reaches RunPod's REST API; nothing here concerns a worker."""
 
-    model_config = SettingsConfigDict(env_prefix="RUNPOD_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="RUNPOD_")
 
     api_key: SecretStr | None = Field(default=None, description="API key; deploy only, never on a worker.")
-    deploy_url: str = Field(default="https://api.runpod.io/v2", description="Address of the REST API.")
+    deploy_url: Annotated[str, AfterValidator(_encrypted)] = Field(
+        default="https://api.runpod.io/v2", description="Address of the REST API."
+    )
     deploy_release_seconds: float = Field(
         default=900.0, ge=0, description="Longest wait until all workers run a new release."
     )
 
-    # Not read from the environment.
-    timeout_seconds: ClassVar[float] = 30.0  # for an answer
-    attempts: ClassVar[int] = 5  # of a request that the API refused for the moment
-    longest_wait_seconds: ClassVar[float] = 60.0  # an hour's quota that is spent is the operator's decision
-    poll_seconds: ClassVar[float] = 5.0  # between two looks at a release
-
-    @field_validator("deploy_url")
-    @classmethod
-    def _key_travels_encrypted(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
-            raise ValueError("must be https (the API key travels with each request)")
-        return url.rstrip("/")
+    timeout_seconds: float = 30.0  # for an answer
+    attempts: int = 5  # of a request that the API refused for the moment
+    longest_wait_seconds: float = 60.0  # an hour's quota that is spent is the operator's decision
+    poll_seconds: float = 5.0  # between two looks at a release

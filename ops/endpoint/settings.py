@@ -1,19 +1,17 @@
 """What the operator of one machine can set, and the times nobody needs to change."""
 
-from typing import ClassVar
-
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from handler.settings import IntakeSettings
+from handler.settings import EnvironmentSettings, IntakeSettings, Ports
 
 ENDPOINT_ID = "local"  # in every URL, as RunPod has it; clients read the whole URL from client.env
 
 
-class ServeSettings(BaseSettings):
+class ServeSettings(EnvironmentSettings):
     """The endpoint on one machine (`python -m handler serve`), with RunPod's figures where it gives them."""
 
-    model_config = SettingsConfigDict(env_prefix="SERVE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SERVE_")
 
     api_key: SecretStr | None = Field(
         default=None, description="Bearer key that clients must send; required to listen beyond loopback."
@@ -35,14 +33,13 @@ class ServeSettings(BaseSettings):
         default=15, gt=0, description="Time a worker has to end after SIGTERM, or after a job was stopped."
     )
 
-    # Not read from the environment; tests shorten them in a subclass.
-    sync_result_seconds: ClassVar[float] = 60.0  # RunPod's; who waits on /runsync is there to read the result
-    ping_seconds: ClassVar[int] = 5  # several heartbeats in a lease
-    hold_seconds: ClassVar[float] = 20.0  # a request for a job is held open; the SDK gives up after 90 s
-    request_seconds: ClassVar[float] = 75.0  # for a request to arrive; aiohttp's life of an idle connection
-    webhook_attempts: ClassVar[int] = 3  # this and the next are RunPod's
-    webhook_interval_seconds: ClassVar[float] = 10.0
-    webhook_timeout_seconds: ClassVar[float] = 10.0
+    sync_result_seconds: float = 60.0  # RunPod's; who waits on /runsync is there to read the result
+    ping_seconds: int = 5  # several heartbeats in a lease
+    hold_seconds: float = 20.0  # a request for a job is held open; the SDK gives up after 90 s
+    request_seconds: float = 75.0  # for a request to arrive; aiohttp's life of an idle connection
+    webhook_attempts: int = 3  # this and the next are RunPod's
+    webhook_interval_seconds: float = 10.0
+    webhook_timeout_seconds: float = 10.0
 
 
 class LocalIntakeSettings(IntakeSettings):
@@ -52,4 +49,4 @@ class LocalIntakeSettings(IntakeSettings):
     allow_private_addresses: bool = Field(
         default=True, description="Accept loopback and private addresses, for webhooks too."
     )
-    allowed_ports: tuple[int, ...] = Field(default=(), description="Ports a URL may name; empty: any.")
+    allowed_ports: Ports = Field(default=(), description="Ports a URL may name, or `any`.")

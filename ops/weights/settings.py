@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from handler.settings import EnvironmentSettings
 
 LOCK_FILE = "weights.lock.json"
 
 
-class WeightSettings(BaseSettings):
+class WeightSettings(EnvironmentSettings):
     """Where `python -m handler weights fetch` finds the official files; a worker reads none of this.
 
     A source is `https://...` (also presigned, or a file-sharing service's direct link), `s3://bucket/key`,
@@ -16,7 +18,7 @@ class WeightSettings(BaseSettings):
     presigned URL is one.
     """
 
-    model_config = SettingsConfigDict(env_prefix="WEIGHTS_", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="WEIGHTS_")
 
     hmr2_data: SecretStr | None = Field(
         default=None, description="hmr2_data.tar.gz: checkpoint, configuration and joint regressor in one."
@@ -61,11 +63,12 @@ class WeightSettings(BaseSettings):
     )
     ca_file: Path | None = Field(default=None, description="PEM file of one more authority to trust.")
     allow_http: bool = Field(default=False, description="Accept http:// sources (inside a private network).")
-    attempts: int = Field(default=5, ge=1, description="Attempts in a row that may bring nothing.")
-    connect_seconds: float = Field(default=15.0, gt=0, description="Limit for a connection.")
-    read_seconds: float = Field(default=60.0, gt=0, description="Limit for silence while downloading.")
-    retry_seconds: float = Field(default=1.0, ge=0, description="Wait before the second attempt; it doubles.")
-    reserve_disk_bytes: int = Field(default=512 * 1024**2, ge=0, description="Disk space left free.")
+
+    attempts: int = 5  # in a row that bring nothing; a download that moves may go on for ever
+    connect_seconds: float = 15.0  # the authors' hosts are slow
+    read_seconds: float = 60.0  # of silence, for the same reason
+    retry_seconds: float = 1.0  # before the second attempt; it doubles
+    reserve_disk_bytes: int = 512 * 1024**2  # left free, for whatever else writes there
 
     def source(self, name: str) -> str | None:
         """The operator's own source of a file, or None."""
@@ -77,10 +80,10 @@ class WeightSettings(BaseSettings):
         return self.lock or store / LOCK_FILE
 
 
-class WeightStorageSettings(BaseSettings):
+class WeightStorageSettings(EnvironmentSettings):
     """Credentials of `s3://` sources; without any of these, those of BUCKET_*, else what boto3 finds."""
 
-    model_config = SettingsConfigDict(env_prefix="WEIGHTS_S3_", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="WEIGHTS_S3_")
 
     endpoint_url: str | None = Field(default=None, description="S3 endpoint; default AWS.")
     access_key_id: SecretStr | None = Field(default=None, description="Access key.")

@@ -2,18 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 from ops.endpoint.serve import ServeOptions, run
 from ops.endpoint.settings import ServeSettings
-
-
-class QuickSettings(ServeSettings):
-    """Tests wait for heartbeats and webhooks."""
-
-    ping_seconds: ClassVar[int] = 1
-    hold_seconds: ClassVar[float] = 3.0
-    webhook_interval_seconds: ClassVar[float] = 0.2
 
 
 def main() -> None:
@@ -27,7 +18,7 @@ def main() -> None:
             num_workers=int(num_workers),
             worker_arguments=(sys.executable, "-m", worker),
         ),
-        QuickSettings(),
+        ServeSettings(ping_seconds=1, hold_seconds=3.0, webhook_interval_seconds=0.2),
     )
 
 

@@ -105,7 +105,7 @@ def test_handler_names_what_is_wrong_with_an_input(make: Make) -> None:
 
     assert answer["error_code"] == "INPUT_INVALID"
     assert (answer["retryable"], answer["stage"]) == (False, "validate")
-    for part in ("video_url: ", "options.stride: ", "options.tracking.phalp.n_inits: ", "vide_url: "):
+    for part in ("video_url must", "options.stride must", "options.tracking.phalp.n_inits is", "vide_url is"):
         assert part in answer["error"]
     assert SIGNATURE not in json.dumps(answer)
 

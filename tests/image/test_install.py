@@ -160,7 +160,6 @@ def test_weights_are_fetched_at_build_time_from_a_secret(
         f"WEIGHTS_DETECTOR_CONFIG='{detector}/config.json'\n"
         f"WEIGHTS_DETECTOR_WEIGHTS='{detector}/model.safetensors'\n"
         "WEIGHTS_OFFICIAL_HOSTS=false\n"
-        "WEIGHTS_RESERVE_DISK_BYTES=0\n"
     )
     script = shell_script("weights-fetch").replace("/run/secrets/weights", str(secret))
     for place in ("/opt/", "/models"):

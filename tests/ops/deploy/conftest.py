@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRest]:
         "NO_PROXY": "127.0.0.1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(DeploySettings, "poll_seconds", 0.01)
+    monkeypatch.setattr("ops.deploy.command.DeploySettings", partial(DeploySettings, poll_seconds=0.01))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     with serving(FakeRest()) as fake, stamina.set_testing(True, attempts=TRIES, cap=True):

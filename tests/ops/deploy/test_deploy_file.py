@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from ops.deploy.deploy_file import DeployFile, check_image, read_deploy_file, resolve_environment
-from ops.deploy.environment import is_secret, worker_settings, wrong_settings
 from ops.deploy.errors import DeployError
+from ops.environment import is_secret, worker_settings, wrong_settings
 from tests.ops.deploy.conftest import Operator
 from tests.ops.deploy.fake_rest import FakeRest
 
@@ -225,7 +225,9 @@ def test_image_that_is_no_build_is_refused(image: str, said: str):
         ("VIDEO_MAX_FRAMES", "100", False),  # a constant: the worker would not heed it
         ("VIDEO_ALLOW_HTTP", "yes", True),
         ("VIDEO_ALLOWED_HOSTS", '["example.com"]', True),
-        ("VIDEO_ALLOWED_HOSTS", "example.com", False),
+        ("VIDEO_ALLOWED_HOSTS", "example.com,example.org", True),
+        ("VIDEO_ALLOWED_PORTS", "443,8443", True),
+        ("VIDEO_ALLOWED_PORTS", "https", False),
         ("MODELS", "offical", False),
         ("MODEL_STORE", "/runpod-volume/hmr2-phalp", True),
         ("BUCKET_SECRET_ACCESS_KEY", "{{ RUNPOD_SECRET_x }}", True),
@@ -249,7 +251,7 @@ def test_environment_is_checked_by_the_workers_own_settings(name: str, value: st
         (
             {"env": {"WORKER_BATCH_FRAMES": "hunter2"}},
             [],
-            "WORKER_BATCH_FRAMES - Input should be a valid integer",
+            "WORKER_BATCH_FRAMES must be a whole number",
         ),
     ],
     ids=["no file", "moving image", "no tag", "no image", "environment"],

@@ -10,8 +10,8 @@ import pytest
 from handler.job import JobInput
 from handler.settings import BucketSettings
 from ops.deploy.deploy_file import DeployFile, FromEnv, read_deploy_file, remarks, resolve_environment
-from ops.deploy.environment import worker_settings, wrong_settings
 from ops.deploy.plan import make_plan
+from ops.environment import worker_settings, wrong_settings
 from tests.ops.deploy.fake_rest import validator
 
 ROOT = Path(__file__).parents[3]

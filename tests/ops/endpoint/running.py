@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import aiohttp
 
@@ -32,13 +32,7 @@ class Clock:
         self.now += seconds
 
 
-class QuickSettings(ServeSettings):
-    """Nobody waits long."""
-
-    hold_seconds: ClassVar[float] = 0.3
-
-
-SETTINGS = QuickSettings(lease_seconds=5, stop_seconds=0.2)
+SETTINGS = ServeSettings(lease_seconds=5, stop_seconds=0.2, hold_seconds=0.3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

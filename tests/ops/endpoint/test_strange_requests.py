@@ -5,7 +5,6 @@ import gzip
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -13,18 +12,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from tests.ops.endpoint.running import WORKER_KEY, QuickSettings, Running, running
+from tests.ops.endpoint.running import SETTINGS, WORKER_KEY, Running, running
 
 pytestmark = pytest.mark.anyio
 
 
-class ImpatientSettings(QuickSettings):
-    """A request must arrive at once."""
-
-    request_seconds: ClassVar[float] = 0.1
-
-
-QUICK = ImpatientSettings(lease_seconds=5, stop_seconds=0.2)
+QUICK = SETTINGS.model_copy(update={"request_seconds": 0.1})
 GOOD = b'{"input":{}}'
 
 
@@ -152,7 +145,7 @@ async def test_result_that_does_not_come_whole_fails_nothing(endpoint: Running) 
 
 async def test_key_beyond_ascii_lets_in(tmp_path: Path) -> None:
     """It is compared byte for byte."""
-    settings = ImpatientSettings(api_key=SecretStr("schlüssel"))
+    settings = QUICK.model_copy(update={"api_key": SecretStr("schlüssel")})
     async with running(tmp_path, settings) as endpoint:
         for key, expected in (("schlüssel", 200), ("schlussel", 401), ("", 401)):
             request = post(b"run", GOOD, f"Authorization: Bearer {key}".encode())

@@ -78,7 +78,7 @@ def test_second_process_waits_and_takes_over_when_the_first_is_killed(uv_files, 
 def test_fetch_says_what_could_not_be_had_and_fails(https, environment, store):
     """Status 1 and sentences on stderr; no traceback, no line of a retry."""
     https.add(f"m/{BMAP}", b"", always=Fault(status=503))
-    process = start(store, "fetch", "--only", "uv_map", WEIGHTS_RETRY_SECONDS="0", **environment)
+    process = start(store, "fetch", "--only", "uv_map", **environment)
     status, out, messages = finish(process)
     assert status == 1
     assert "WeightsMissing: 2 files could not be had" in messages
@@ -122,7 +122,7 @@ def test_convert_prints_what_was_made_and_what_was_left_out(official_tiny_files,
     ("arguments", "environment", "expected", "words"),
     [
         (["convert", "."], {}, 1, "WeightsMissing: official files not found: "),
-        (["fetch"], {"WEIGHTS_ATTEMPTS": "geheim"}, 1, "A setting is wrong: attempts:"),
+        (["fetch"], {"WEIGHTS_OFFICIAL_HOSTS": "geheim"}, 1, "WEIGHTS_OFFICIAL_HOSTS must be true or false"),
         (["fetch", "--only", "hmr3"], {}, 2, "unknown: hmr3"),
     ],
     ids=["missing", "setting", "usage"],
