@@ -12,7 +12,7 @@ import pytest
 
 from handler.job import JobInput
 from ops.endpoint.api import RunRequest
-from tests.end_to_end.system import LONG_FRAMES, SHORT_FRAMES, System
+from tests.end_to_end.conftest import LONG_FRAMES, SHORT_FRAMES, System
 
 pytestmark = pytest.mark.timeout(180)
 EXAMPLES = Path(__file__).parents[2] / "examples"
