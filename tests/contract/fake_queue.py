@@ -1,16 +1,12 @@
-"""A tiny RunPod job queue: exactly the calls that the real SDK's worker loop makes, each one recorded.
-
-Answers follow what the SDK understands, see the SDK's rp_job, rp_http, rp_ping.
-"""
+"""A tiny RunPod job queue: the calls that the SDK's rp_job, rp_http and rp_ping make, each one recorded."""
 
 import asyncio
 import contextlib
 import json
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -25,7 +21,6 @@ class Event:
     kind: str  # take, progress, done, ping
     job_id: str
     body: Any
-    seconds: float = field(default_factory=time.monotonic)
 
 
 class FakeQueue:
