@@ -92,6 +92,13 @@ class EndpointProcess:
         """Submit a job with this input; its id."""
         return self.submit({"input": input_})
 
+    def hold(self, folder: Path) -> tuple[str, str, int, Path]:
+        """Run a job until a file is there: the job's id, its worker, the worker's process and the file."""
+        started, release = folder / "started", folder / "release"
+        job_id = self.run(started=str(started), release=str(release))
+        ((worker, pid),) = wait_until(lambda: starts(started))
+        return job_id, worker, pid, release
+
     def submit(self, request: dict[str, Any]) -> str:
         """Submit a request; the job's id."""
         reply = self.call("POST", "run", request)

@@ -89,9 +89,7 @@ def test_unserialisable_result_is_a_failure_not_a_hang(endpoint: EndpointProcess
 
 def test_cancel_ends_a_running_job_and_frees_its_worker(endpoint: EndpointProcess, tmp_path: Path) -> None:
     """The SDK cancels the handler's task; its late result is not kept; the worker takes the next job."""
-    started = tmp_path / "started"
-    job_id = endpoint.run(started=str(started), sleep=60)
-    wait_until(lambda: starts(started))
+    job_id, *_ = endpoint.hold(tmp_path)
     assert endpoint.call("POST", f"cancel/{job_id}").json() == {"id": job_id, "status": "CANCELLED"}
     assert endpoint.call("POST", f"cancel/{job_id}").json()["status"] == "CANCELLED"
     wait_until(lambda: endpoint.health()["workers"]["idle"] == 2)

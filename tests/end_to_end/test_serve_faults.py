@@ -40,27 +40,23 @@ def test_killed_endpoint_goes_on_where_it_was(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_worker_of_a_killed_endpoint_delivers_to_the_next(tmp_path: Path) -> None:
     """The worker is told to end, finishes its job first, and the endpoint that is back keeps the result."""
-    started, release = tmp_path / "started", tmp_path / "release"
     with serving(tmp_path / "data", 1, SERVE_STOP_SECONDS="20") as endpoint:
-        job_id = endpoint.run(started=str(started), release=str(release))
-        ((worker, pid),) = wait_until(lambda: starts(started))
+        job_id, worker, pid, release = endpoint.hold(tmp_path)
         endpoint.kill()
         endpoint.start()
         assert endpoint.status(job_id)["status"] == "IN_PROGRESS"
         release.touch()
         document = endpoint.wait(job_id)
         assert (document["status"], document["workerId"]) == ("COMPLETED", worker)
-        assert len(starts(started)) == 1, "it ran once"
+        assert len(starts(tmp_path / "started")) == 1, "it ran once"
         wait_until(lambda: birth(pid) is None)
 
 
 @pytest.mark.slow
 def test_stopped_endpoint_leaves_its_queue_in_order(tmp_path: Path) -> None:
     """SIGTERM: exit 0 in time, the unfinished job back in the queue without a mark against it."""
-    started, release = tmp_path / "started", tmp_path / "release"
     with serving(tmp_path / "data", 1, SERVE_STOP_SECONDS="0.5") as endpoint:
-        job_id = endpoint.run(started=str(started), release=str(release))
-        ((_, pid),) = wait_until(lambda: starts(started))
+        job_id, _, pid, release = endpoint.hold(tmp_path)
         assert endpoint.stop() == 0
         assert birth(pid) is None
         release.touch()
@@ -73,11 +69,9 @@ def test_stopped_endpoint_leaves_its_queue_in_order(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of another process")
 def test_endpoint_survives_a_full_disk(tmp_path: Path) -> None:
     """A worker ends with a job meanwhile: callers hear 503, and with room again the job runs to its end."""
-    started, release = tmp_path / "started", tmp_path / "release"
     with serving(tmp_path / "data", 1) as endpoint:
         assert endpoint.process is not None
-        job_id = endpoint.run(started=str(started), release=str(release))
-        ((_, pid),) = wait_until(lambda: starts(started))
+        job_id, _, pid, release = endpoint.hold(tmp_path)
         # No file of the endpoint may grow from now on: not the queue, not the log.
         resource.prlimit(endpoint.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         os.kill(pid, signal.SIGKILL)
