@@ -39,9 +39,9 @@ def slow_queue(queue: FakeQueue) -> Iterator[FakeQueue]:
 def test_updates_arrive_in_order_and_before_the_reply(slow_queue: FakeQueue, worker: WorkerProcess) -> None:
     """The last update says all frames; none follows the result, or the error of the job after it."""
     slow_queue.progress_delay_seconds = 0.15  # slower than the frames: only a joined pump keeps the order
-    for job_id, path in (("watched", "frames/120"), ("failed", "gone"), ("after", "frames/1")):
+    for job_id, path in (("watched", "frames/120"), ("failed", "gone"), ("after-failed", "frames/1")):
         slow_queue.submit(job_id, url(path))
-    slow_queue.result("after")
+    slow_queue.result("after-failed")
 
     done = [event.body["output"]["frames_done"] for event in slow_queue.of("watched", "progress")]
     assert slow_queue.kinds("watched") == ["take", *["progress"] * len(done), "done"]
