@@ -1,4 +1,4 @@
-"""Scores of what was found in a clip, tracked or not, against its truth. Knows nothing of models or files.
+"""Scores of what was found in a clip, tracked or not, against its truth.
 
 Rules: `accuracy_matching`. Pose scores are means over all hits of the clip, each person in each frame once.
 The acceleration error is over hits of one person in three frames in a row (of those that were looked at),

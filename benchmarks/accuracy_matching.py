@@ -1,6 +1,6 @@
 """Which of the found people are judged, and against whom: the one set of rules behind every score.
 
-Knows nothing of bodies, tracks, models or files. Boxes are those of the visible pixels.
+Boxes are those of the visible pixels.
 
 1. A true person *counts* in a frame if at least 1,000 pixels and half of the body are seen.
 2. Everybody else of whom anything is seen is an *ignored region*: neither a hit nor a miss.

@@ -1,7 +1,4 @@
-"""The people of a clip: as the models find them, in true boxes, or made up in the mean pose.
-
-Knows nothing of scores or tracks.
-"""
+"""The people of a clip: as the models find them, in true boxes, or made up in the mean pose."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

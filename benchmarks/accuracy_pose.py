@@ -1,4 +1,4 @@
-"""Errors of a found body against the true one. Knows nothing of detection, identity or clips.
+"""Errors of a found body against the true one.
 
 A body is its SMPL parameters and its place before a camera; joints and skin follow from them with the body
 that the clip was drawn with. Joints are the 14 of LSP among HMR2's 44, over which it is usually evaluated.

@@ -1,4 +1,4 @@
-"""Overlaps, pairs, alignments and distances. Knows nothing of people, models, clips or tables."""
+"""Overlaps, pairs, alignments and distances."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64

@@ -1,7 +1,4 @@
-"""The accuracy table: its columns, what is wanted, numbers from elsewhere.
-
-Knows nothing of how scores come about.
-"""
+"""The accuracy table: its columns, what is wanted, numbers from elsewhere."""
 
 import math
 from collections.abc import Callable

@@ -1,7 +1,6 @@
 """PHALP and simpler trackers on the same found people, and PHALP with one term of its cost taken away.
 
 A term is taken away where the tracker gets its input, so that the tracker itself has no switch for it.
-Knows nothing of scores or truth.
 """
 
 from collections.abc import Callable, Sequence

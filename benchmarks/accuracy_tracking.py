@@ -1,4 +1,4 @@
-"""How well identities are kept: CLEAR MOT, identity and HOTA scores. Knows nothing of boxes, clips or models.
+"""How well identities are kept: CLEAR MOT, identity and HOTA scores.
 
 Sources: Bernardin and Stiefelhagen 2008 (CLEAR MOT), Ristani et al. 2016 (IDF1), Luiten et al. 2021 (HOTA).
 The packages that have all three bring a second OpenCV that overwrites ours, so they are written out here; the

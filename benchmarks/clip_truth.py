@@ -1,4 +1,4 @@
-"""Reads the truth beside a synthetic clip (`<stem>_truth.npz`). Knows nothing of models or scores."""
+"""Reads the truth beside a synthetic clip (`<stem>_truth.npz`)."""
 
 import zlib
 from dataclasses import dataclass

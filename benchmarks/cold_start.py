@@ -1,8 +1,7 @@
 """From the start of a worker's process to its first answer: `python -m benchmarks.cold_start`.
 
-The store is made for the run: HMR2 (ViT-H) and RF-DETR-Seg-large of full size with random weights, PHALP's
-networks of the official sizes, the tests' stand-in body. `--store FOLDER` keeps it, or measures one that is
-there.
+The store is made for the run: HMR2 (ViT-H), PHALP's networks and RF-DETR-Seg-large of the official sizes with
+weights by rule, the tests' stand-in body. `--store FOLDER` keeps it, or measures one that is there.
 Every run is a process of its own, once with the store's files dropped from the page cache (as on a machine
 that has just got them) and then with them in it. The simplest way to load HMR2, for the ratio: a network that
 is initialised and then filled from `torch.load` without mapping; both end when every weight was read once.
@@ -19,9 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 DETECTOR = "rf-detr-seg-large"
 OURSELVES = (sys.executable, "-m", "benchmarks.cold_start")
@@ -176,58 +173,14 @@ def load_seconds(path: Path) -> float:
 
 
 def write_store(store: Path, precision: str) -> None:
-    """A store of full size with random weights, as `convert` and `fetch` would leave it."""
-    from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of
+    """A store of full size with weights by the tests' rule, as `weights fetch` would leave it."""
     from ops.weights.convert import convert
-    from ops.weights.writer import write_json
-    from tests.weight_rule import write_body, write_phalp
+    from tests.weight_rule import write_official_files
 
     with tempfile.TemporaryDirectory() as folder:
-        write_body(Path(folder) / "hmr2")
-        write_phalp(Path(folder) / "phalp", "lart256")
-        convert([Path(folder)], store, only=("smpl", "appearance", "pose_predictor", "uv_map"))
-    write_hmr2(store, precision)
+        files = write_official_files(Path(folder) / "files", hmr2="full", predictor="lart256")
+        convert([files], store, precision=precision)
     write_detector(store / DETECTOR)
-    report = read_store(store)
-    files = [store / "hmr2.safetensors", store / "hmr2.json"]
-    facts = {p.name: {"name": p.name, "bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files}
-    report["models"]["hmr2"] = {
-        "sources": {},
-        "files": facts,
-        "ignored_keys": {},
-        "notes": ["random weights"],
-    }
-    write_json(store / STORE_FILE, report | {"format": FORMAT})
-
-
-def write_hmr2(store: Path, precision: str) -> None:
-    """ViT-H and head: each matrix repeats one random row, so that it needs no memory to write."""
-    import torch
-    from torch import nn
-
-    from model_cache.networks.decoder import HeadConfig, SmplHead
-    from model_cache.networks.hmr2 import FOCAL_LENGTH
-    from model_cache.networks.vit import VitBackbone, VitConfig
-    from model_cache.store.files import FORMAT
-    from model_cache.store.hmr2_weights import stored_dtype
-    from ops.weights.convert import write_tensors
-    from ops.weights.writer import write_json
-
-    vit, head = VitConfig(), HeadConfig()
-    with torch.device("meta"):
-        network = nn.ModuleDict({"backbone": VitBackbone(vit), "head": SmplHead(head)})
-    generator = torch.Generator().manual_seed(0)
-    tensors = {
-        name: (0.02 * torch.randn(meta.shape[-1], generator=generator)).expand(meta.shape)
-        for name, meta in network.state_dict().items()
-    }
-    dtypes = {name: stored_dtype(name, precision) for name in tensors}
-    write_tensors(store / "hmr2.safetensors", tensors, dtypes)
-    config: dict[str, Any] = {"backbone": "vit", "vit": asdict(vit), "head": asdict(head)}
-    write_json(
-        store / "hmr2.json",
-        {"format": FORMAT, **config, "focal_length": FOCAL_LENGTH, "precision": precision},
-    )
 
 
 def write_detector(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scores the files of a finished job against a synthetic clip's truth. Knows nothing of models or pipelines.
+"""Scores the files of a finished job against a synthetic clip's truth.
 
 python -m benchmarks.result_accuracy RESULTS_FOLDER CLIP.mp4
 """

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -65,7 +65,7 @@ MIB = 2**20
 
 def main() -> None:
     """Run and print all tables."""
-    options = _options()
+    options = read_options()
     device = torch.device(options.device)
     warnings.simplefilter("ignore")  # the official code leans on much that is deprecated
     with tempfile.TemporaryDirectory() as name:
@@ -87,13 +87,14 @@ def main() -> None:
             for side in sides:
                 side.advance(images[start : start + options.part], start)
         ours, theirs = sides[0].run, sides[1].run if len(sides) > 1 else None
-        _print_times(theirs, ours, options.part, device)
+        print_times(theirs, ours, options.part, device)
         if theirs:
-            _print_differences(theirs, ours)
-        _print_memory(weights, options, with_official=theirs is not None)
+            print_differences(theirs, ours)
+        print_memory(weights, options, with_official=theirs is not None)
 
 
-def _options() -> argparse.Namespace:
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line, or of these arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=64, help="length of the clip that is timed")
     parser.add_argument("--people", type=int, default=3, choices=(1, 2, 3))
@@ -107,12 +108,13 @@ def _options() -> argparse.Namespace:
         default=[100, 300],
         help="clips whose memory is compared; none: skip",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.part = min(options.part, options.frames)
     return options
 
 
-def _print_times(theirs: Run | None, ours: Run, part: int, device: torch.device) -> None:
+def print_times(theirs: Run | None, ours: Run, part: int, device: torch.device) -> None:
+    """Milliseconds per frame of each stage, side by side."""
     clock = "wall" if device.type == "cuda" else "CPU"
     print(f"\n| {clock} ms per frame | official | ours | official / ours |\n|---|---:|---:|---:|")
     rows = [(name, (name,)) for name in STAGES]
@@ -146,7 +148,8 @@ def _print_row(name: str, theirs: float | None, ours: float | None) -> None:
     print(f"| {name} | {cells[0]} | {cells[1]} | {ratio} |")
 
 
-def _print_differences(theirs: Run, ours: Run) -> None:
+def print_differences(theirs: Run, ours: Run) -> None:
+    """How far the numbers of the two are apart."""
     people = [(a, b) for a, b in zip(theirs.people, ours.people, strict=True) if len(a)]
     print(f"\n| number, {sum(len(a) for a, _ in people)} people | largest difference |\n|---|---:|")
     lost = [
@@ -173,7 +176,7 @@ def _frames_apart(theirs: Run, ours: Run, of: Callable[[Run], list]) -> int:
     return sum(a != b for a, b in zip(of(theirs), of(ours), strict=True))
 
 
-def _print_memory(weights: Weights, options: argparse.Namespace, *, with_official: bool) -> None:
+def print_memory(weights: Weights, options: argparse.Namespace, *, with_official: bool) -> None:
     """Each way and length in a process of its own; quarters of the clip by their middle values."""
     if not options.lengths:
         return

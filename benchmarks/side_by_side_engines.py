@@ -1,4 +1,4 @@
-"""Both engines with the same weights and detections, their stages timed. Knows nothing of tables.
+"""Both engines with the same weights and detections, their stages timed.
 
 The official ones are timed where their own methods begin and end, so that what this project does around them
 is in no stage; ours at the promises' parts.

@@ -1,4 +1,4 @@
-"""The weights that both engines run with: official, or made by rule. Knows nothing of engines."""
+"""The weights that both engines run with: official, or made by rule."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -19,6 +19,7 @@ from handler.people.perceive import place
 from handler.people.track import track
 from handler.records import PeopleInFrame, PlacedPeople
 from model_cache.interfaces import People
+from tests.fakes import FakePosePredictor
 from tests.handler.results.factories import make_info
 
 WIDTH, HEIGHT = 1280, 720
@@ -41,18 +42,6 @@ class NoTextures:
     def copy(self, texture: Any) -> Any:
         """The same."""
         return texture
-
-
-class SamePose:
-    """Expects the last pose again."""
-
-    frame_length = 125
-
-    def predict_next(
-        self, poses: ndarray, times: ndarray, time_to_predict: ndarray, *, upstream_quirks: bool = False
-    ) -> ndarray:
-        """The last pose."""
-        return poses[:, -1]
 
 
 def make_images(num_people: int, num_frames: int, seed: int = 0) -> list[People]:
@@ -106,7 +95,7 @@ def frames_per_second(num_people: int) -> tuple[float, float]:
 
 
 def _drain(frames: Iterator[PeopleInFrame]) -> int:
-    return sum(len(one.people) for one in track(frames, NoTextures(), SamePose(), TrackingOptions()))
+    return sum(len(one.people) for one in track(frames, NoTextures(), FakePosePredictor(), TrackingOptions()))
 
 
 def _best_seconds(work: Callable[[], Any], runs: int = RUNS) -> float:

@@ -2,7 +2,6 @@
 
 A person is a saturated rectangle on grey. Who it is shows in its colour, where it is in its box, and every
 number that comes out follows from these two, so that a whole job has an exact expected document.
-Knows nothing of jobs.
 """
 
 from collections.abc import Callable, Sequence

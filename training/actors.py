@@ -1,6 +1,6 @@
 """People who walk, turn, stop and gesture along random paths, as body parameters per instant.
 
-Knows nothing about cameras or pixels. World frame: x left, y up, z away from the audience, floor at y = 0.
+World frame: x left, y up, z away from the audience, floor at y = 0.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The free body in numpy: parameters to vertices and joints. Knows nothing about images or torch."""
+"""The free body in numpy: parameters to vertices and joints."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,9 +1,7 @@
 """Put trained networks into `model_cache/lite/`: float16 safetensors and their sizes in `lite.json`.
 
-Knows nothing about training.
-
-    python -m training.bundle --head build/head/last.pt --predictor build/pose_predictor.pt \
-        --appearance build/appearance.pt
+python -m training.bundle --head build/head/last.pt --predictor build/pose_predictor.pt \
+    --appearance build/appearance.pt
 """
 
 import argparse

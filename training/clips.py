@@ -1,7 +1,4 @@
-"""Draw clips of several people with exact truth: who is where, in which pose, which pixels are whose.
-
-Knows nothing about video files or networks.
-"""
+"""Draw clips of several people with exact truth: who is where, in which pose, which pixels are whose."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Draw training crops: one person as HMR2 sees her, with others in the way, and the exact answer.
 
-Knows nothing about networks. The crop is PHALP's: a square around the visible box padded to 192:256.
+The crop is PHALP's: a square around the visible box padded to 192:256.
 The answer is in the frame of a camera that looks at the middle of the crop, which is all a crop can tell.
 """
 

@@ -1,6 +1,6 @@
 """Crops as the bundled detector cuts them out of clips, with its mistakes, and the exact answer.
 
-Knows nothing about features or heads. The clips are drawn a few frames a second, each with other people.
+The clips are drawn a few frames a second, each with other people.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""Draw what a person wears: skin, hair, top, trousers, shoes, as numbers for the shader and as padding.
-
-Knows nothing about poses or pixels.
-"""
+"""Draw what a person wears: skin, hair, top, trousers, shoes, as numbers for the shader and as padding."""
 
 import colorsys
 from dataclasses import dataclass

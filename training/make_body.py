@@ -1,7 +1,5 @@
 """Make `model_cache/lite/body.npz`: a free body in SMPL's structure, from samples of the `anny` model.
 
-Knows nothing about rendering or training.
-
     python -m training.make_body build/anny_samples.npz model_cache/lite/body.npz      # 2-3 minutes
 
 The counts are SMPL's (6,890 vertices, 13,776 faces, 24 joints, 10 shape directions), the vertex order is not,

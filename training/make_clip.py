@@ -1,4 +1,4 @@
-"""Write a synthetic clip as mp4 and its truth as npz. Knows nothing about networks.
+"""Write a synthetic clip as mp4 and its truth as npz.
 
     python -m training.make_clip --seed 1 examples/four_people.mp4      # the shipped clip, under a minute
 

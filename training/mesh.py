@@ -1,6 +1,6 @@
 """Close a triangle mesh and thin it out without inventing vertices.
 
-Knows nothing about bodies. Collapses keep a subset of the input vertices, so every per-vertex quantity (shape
+Collapses keep a subset of the input vertices, so every per-vertex quantity (shape
 directions, skinning weights) carries over by indexing.
 """
 

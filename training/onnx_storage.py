@@ -1,6 +1,5 @@
 """Store an ONNX graph's float weights as float16 with a Cast in front, so that the file halves.
 
-Knows nothing about what the network computes.
 onnxruntime folds the casts when it loads the file, so arithmetic stays float32.
 """
 

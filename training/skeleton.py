@@ -1,7 +1,4 @@
-"""Map anny's 163 bones to SMPL's 24 joints and bend its A-pose into SMPL's T-pose.
-
-Knows nothing about meshes' faces or shape spaces.
-"""
+"""Map anny's 163 bones to SMPL's 24 joints and bend its A-pose into SMPL's T-pose."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,6 +1,6 @@
 """Train the lite HMR2: BlazePose's token mixer and HMR2's decoder head, on features kept by make_features.
 
-Knows nothing about images. The network classes are the product's own.
+The network classes are the product's own.
 
     python -m training.train_head build/features build/head --minutes 40
 """

@@ -1,6 +1,6 @@
 """Train the pose predictor of `set_predictor` further, on procedural motion with gaps and measurement errors.
 
-Knows nothing about images. The network class is the product's own.
+The network class is the product's own.
 
     python -m training.train_predictor build/pose_predictor.pt --minutes 6
 """

@@ -8,20 +8,17 @@ from benchmarks.accuracy_people import OPTIONS, perceive
 from benchmarks.accuracy_trackers import (
     OVERLAP,
     PATIENCE,
-    AnyTexture,
     SamePose,
     Tracked,
     in_one_place,
     in_one_pose,
     overlap,
-    phalp,
     trackers,
 )
-from handler.job import TrackingOptions
 from handler.people.association import cost_factors
 from handler.people.motion import predict_locations
 from handler.vectors import location_vectors, pose_vectors
-from tests.fakes import FakeModels, FakePerception, FakePosePredictor, FakeTextureModel, draw_people
+from tests.fakes import FakeModels, FakePerception, FakePosePredictor, draw_people
 
 SIZE = (480, 160)
 
@@ -58,41 +55,22 @@ def test_every_tracker_follows_two_people_apart():
         assert [len(frame.rows) for frame in tracked] == [2] * len(people), name
 
 
-def test_phalp_without_texture_takes_one_for_the_other():
-    """Two people who change places in one frame keep their tracks by their textures alone."""
-    left, right = (40, 20, 80, 120), (84, 20, 124, 120)
-    people = people_of(*[{"red": left, "blue": right}] * 8, *[{"red": right, "blue": left}] * 8)
-    with_term = phalp(people, FakeTextureModel(), FakePosePredictor(), TrackingOptions())
-    without = phalp(people, AnyTexture(), FakePosePredictor(), TrackingOptions())
+@pytest.mark.parametrize("term", ["pose", "location"])
+def test_without_a_term_all_pairs_cost_the_same_in_it(term):
+    """In one pose, or place, as is expected too, any pair's factor is 1; the other term is as it was."""
+    take_away = in_one_pose if term == "pose" else in_one_place
+    before, after = (frames[5].people for frames in (walking(), take_away(walking())))
+    poses, locations = pose_vectors(after), location_vectors(after)
+    times, lost = np.tile(np.arange(7), (2, 1)), np.zeros(2, np.int64)
+    history = [np.tile(vectors[:, None], (1, 7, 1)) for vectors in (poses, locations)]
+    expected_pose = SamePose(FakePosePredictor()).predict_next(history[0], times, lost)
+    expected_place = predict_locations(history[1], times, lost)
+    pose_factor, place_factor = cost_factors(expected_pose, expected_place, poses, locations)
 
-    assert sorted(map(sorted, colours(people, with_term).values())) == [["blue"], ["red"]]
-    assert list(colours(people, without).values()) == [{"red", "blue"}] * 2
-
-
-def test_without_the_pose_term_all_poses_cost_the_same():
-    """Everybody stands alike and is expected to: any pair's pose factor is 1, and places are as they were."""
-    before, after = walking()[5], in_one_pose(walking())[5]
-    poses, locations = pose_vectors(after.people), location_vectors(after.people)
-    expected = SamePose(FakePosePredictor()).predict_next(
-        np.tile(poses[:, None], (1, 7, 1)), np.zeros((2, 7), np.int64), np.zeros(2, np.int64)
-    )
-    pose_factor, _ = cost_factors(expected, locations, poses, locations)
-
-    assert (pose_factor == 1).all()
-    assert (locations == location_vectors(before.people)).all()
-    assert (pose_vectors(before.people) != poses).any()
-
-
-def test_without_the_location_term_all_places_cost_the_same():
-    """Everybody is at one place and expected there: its factor is 1, and poses are as they were."""
-    before, after = walking()[5], in_one_place(walking())[5]
-    poses, locations = pose_vectors(after.people), location_vectors(after.people)
-    history = np.tile(locations[:, None], (1, 7, 1))
-    expected = predict_locations(history, np.tile(np.arange(7), (2, 1)), np.zeros(2, np.int64))
-    _, place_factor = cost_factors(poses, expected, poses, locations)
-
-    assert place_factor == pytest.approx(1, abs=1e-4)
-    assert (poses[:, :226] == pose_vectors(before.people)[:, :226]).all()
+    factor = pose_factor if term == "pose" else place_factor
+    assert factor == pytest.approx(1, abs=1e-4)
+    assert (poses[:, :226] == pose_vectors(before)[:, :226]).all() == (term == "location")
+    assert (locations == location_vectors(before)).all() == (term == "pose")
 
 
 def test_each_ablation_takes_one_term_away(monkeypatch):

@@ -51,25 +51,21 @@ def test_the_pages_tables_are_what_the_command_prints(monkeypatch, capsys, tmp_p
     run = run_of_one_person()
     facts = json.dumps({"resident": [0] * 300, "allocated": [0] * 300, "device": None})
     monkeypatch.setattr("subprocess.run", lambda *args, **kwargs: SimpleNamespace(stdout=facts))
-    monkeypatch.setattr("sys.argv", ["side_by_side"])
 
-    side_by_side._print_times(run, run, 1, CPU)
-    side_by_side._print_differences(run, run)
-    side_by_side._print_memory(no_weights(tmp_path), side_by_side._options(), with_official=True)
+    side_by_side.print_times(run, run, 1, CPU)
+    side_by_side.print_differences(run, run)
+    side_by_side.print_memory(no_weights(tmp_path), side_by_side.read_options([]), with_official=True)
 
     assert tables(PAGE[PAGE.index("### Measured") :]) == tables(capsys.readouterr().out)
 
 
-def test_the_pages_options_are_the_commands(monkeypatch):
+def test_the_pages_options_are_the_commands():
     """Every option in the text about the command is one that it takes."""
     section = PAGE[PAGE.index("## Measuring") : PAGE.index("### Measured")]
     named = set(re.findall(r"`--([a-z]+)|side_by_side --([a-z]+)", section))
 
-    monkeypatch.setattr("sys.argv", ["side_by_side"])
-    options = vars(side_by_side._options())
-
     assert {first or second for first, second in named} == {"device", "part", "lengths", "weights"}
-    assert {first or second for first, second in named} <= options.keys()
+    assert {first or second for first, second in named} <= vars(side_by_side.read_options([])).keys()
 
 
 def test_the_readmes_figure_is_the_pages():

@@ -16,16 +16,9 @@ START_SECONDS = 60.0  # importing the SDK takes seconds on a busy machine
 
 
 class WorkerProcess:
-    """`python -m tests.contract.stub_worker`, or another worker, with its output in a file."""
+    """`python -m tests.contract.stub_worker` with its output in a file."""
 
-    def __init__(
-        self,
-        queue: FakeQueue,
-        folder: Path,
-        *arguments: str,
-        module: str = "tests.contract.stub_worker",
-        **environment: str,
-    ) -> None:
+    def __init__(self, queue: FakeQueue, folder: Path, *arguments: str, **environment: str) -> None:
         self.queue = queue
         self.scratch = folder / "scratch"
         self.output = folder / "output.txt"
@@ -33,7 +26,7 @@ class WorkerProcess:
         home = folder / "home"  # a saved key of the RunPod CLI would win over the environment's
         home.mkdir()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", "tests.contract.stub_worker", *arguments],
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],  # noqa: TID251 - a child of the test
@@ -65,11 +58,12 @@ class WorkerProcess:
         """Temporary folders of jobs."""
         return list(self.scratch.glob("worker-*/job-*"))
 
-    def close(self) -> None:
-        """Kill it if it still runs."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(10)
+    def __enter__(self) -> "WorkerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(10)
         self._file.close()
 
 
@@ -83,19 +77,13 @@ def queue() -> Iterator[FakeQueue]:
 @pytest.fixture(scope="module")
 def worker(queue: FakeQueue, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker that outlives its jobs."""
-    process = WorkerProcess(queue, tmp_path_factory.mktemp("worker"), WORKER_STALL_SECONDS="60")
-    try:
+    with WorkerProcess(queue, tmp_path_factory.mktemp("worker"), WORKER_STALL_SECONDS="60") as process:
         yield process.ready()
-    finally:
-        process.close()
 
 
 @pytest.fixture
 def own_worker(tmp_path: Path) -> Iterator[WorkerProcess]:
     """A worker for one test that ends it."""
-    with FakeQueue() as fake:
-        process = WorkerProcess(fake, tmp_path, WORKER_SHUTDOWN_SECONDS="2", WORKER_STALL_SECONDS="2")
-        try:
-            yield process.ready()
-        finally:
-            process.close()
+    limits = {"WORKER_SHUTDOWN_SECONDS": "2", "WORKER_STALL_SECONDS": "2"}
+    with FakeQueue() as fake, WorkerProcess(fake, tmp_path, **limits) as process:
+        yield process.ready()

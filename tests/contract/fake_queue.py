@@ -1,15 +1,12 @@
-"""A tiny RunPod job queue: exactly the calls that the real SDK's worker loop makes, each one recorded.
-
-Answers follow what the SDK understands, see the SDK's rp_job, rp_http, rp_ping.
-"""
+"""A tiny RunPod job queue: the calls that the SDK's rp_job, rp_http and rp_ping make, each one recorded."""
 
 import asyncio
+import contextlib
 import json
 import threading
-import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -24,7 +21,6 @@ class Event:
     kind: str  # take, progress, done, ping
     job_id: str
     body: Any
-    seconds: float = field(default_factory=time.monotonic)
 
 
 class FakeQueue:
@@ -34,7 +30,7 @@ class FakeQueue:
         self.events: list[Event] = []
         self.done_statuses: dict[str, list[int]] = defaultdict(list)  # answers to come, then 200
         self.progress_delay_seconds = 0.0
-        self.open_takes = 0
+        self.open_takes = self.open_updates = 0
         self._jobs: list[dict[str, Any]] = []
         self._stop_after: dict[str, float] = {}
         self._stops: list[str] = []
@@ -78,7 +74,7 @@ class FakeQueue:
         self._loop.call_soon_threadsafe(self._wake.set)
 
     def stop(self, job_id: str) -> None:
-        """Tell the worker to stop a job, as a cancel or a timeout does."""
+        """Tell the worker to stop a job."""
         self._stops.append(job_id)
         self._loop.call_soon_threadsafe(self._wake.set)
 
@@ -103,6 +99,11 @@ class FakeQueue:
     def of(self, job_id: str, kind: str) -> list[Event]:
         """Calls of one kind for one job."""
         return [event for event in list(self.events) if event.job_id == job_id and event.kind == kind]
+
+    def kinds(self, job_id: str) -> list[str]:
+        """The calls for one job, heartbeats aside, once every update that is on its way has arrived."""
+        self.wait(lambda: not self.open_updates)
+        return [event.kind for event in self.events if event.job_id == job_id and event.kind != "ping"]
 
     def _record(self, kind: str, job_id: str, body: Any = None) -> None:
         with self._changed:
@@ -147,22 +148,28 @@ class FakeQueue:
                 continue
         return bool(ready())
 
-    async def _take(self, request: web.Request) -> web.Response:
-        self.open_takes += 1
+    @contextlib.contextmanager
+    def _open(self, counter: str) -> Iterator[None]:
+        """Count a request while it is open; one whose connection breaks is cancelled."""
+        setattr(self, counter, getattr(self, counter) + 1)
         try:
+            yield
+        finally:
+            with self._changed:
+                setattr(self, counter, getattr(self, counter) - 1)
+                self._changed.notify_all()
+
+    async def _take(self, request: web.Request) -> web.Response:
+        with self._open("open_takes"):
             self._record("poll", "")
             if not await self._hold(lambda: self._jobs):
                 return web.Response(status=204)
             job = self._jobs.pop(0)
-        finally:
-            with self._changed:
-                self.open_takes -= 1
-                self._changed.notify_all()
         self._record("take", job["id"])
         after = self._stop_after.pop(job["id"], None)
         if after is not None:
             self._loop.call_later(max(after, 0), self.stop, job["id"])
-            await asyncio.sleep(max(-after, 0))
+            await asyncio.sleep(max(-after, 0))  # the answer is on its way for so long
         return web.json_response(job)
 
     async def _stop(self, request: web.Request) -> web.Response:
@@ -176,8 +183,9 @@ class FakeQueue:
         text = await request.text()
         body = json.loads(text, parse_constant=_refuse_constant)
         if body.get("status") == "IN_PROGRESS":
-            await asyncio.sleep(self.progress_delay_seconds)
-            self._record("progress", job_id, body)
+            with self._open("open_updates"):
+                await asyncio.sleep(self.progress_delay_seconds)  # a slow queue
+                self._record("progress", job_id, body)
             return web.Response()
         self._record("done", job_id, body)
         statuses = self.done_statuses[job_id]

@@ -34,11 +34,11 @@ def run(work: JobContext) -> Reply:
             work.report.stage(arguments[1])  # type: ignore[arg-type]  # a word of the test's URL
             end = time.monotonic() + float(arguments[0])
             while time.monotonic() < end:
-                work.control.check()
-                time.sleep(0.01)
+                _step(work)
         case "stuck":
             time.sleep(float(arguments[0]))  # deaf: no check
         case "gone":
+            work.report.stage("download")
             raise SourceError(ErrorCode.DOWNLOAD_NOT_FOUND, f"no such video: {url}")
         case "fault":
             raise ComputeError(ErrorCode.GPU_FAULT, "an illegal memory access")
@@ -59,10 +59,14 @@ def run(work: JobContext) -> Reply:
     )
 
 
+def _step(work: JobContext) -> None:
+    work.control.check()
+    time.sleep(0.005)  # as work on a frame takes
+
+
 def _frames(work: JobContext, num: int):
     for index in range(num):
-        work.control.check()
-        time.sleep(0.005)
+        _step(work)
         yield make_frame(index)
 
 

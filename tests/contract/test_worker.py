@@ -1,7 +1,7 @@
 """The real SDK's loop in a process of its own, our handler in it, a fake queue around it."""
 
 import json
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,40 +29,37 @@ def test_worker_answers_a_job_with_the_reply(queue: FakeQueue, worker: WorkerPro
     assert worker.jobs_left() == []
 
 
-def test_worker_sends_progress_in_order_and_before_the_result(
-    queue: FakeQueue, worker: WorkerProcess
-) -> None:
-    """Updates arrive in order, the last one says all frames, and none comes after the result."""
-    queue.progress_delay_seconds = 0.15  # slower than the frames: only a joined pump keeps the order
-    try:
-        queue.submit("watched", url("frames/120"))
-        queue.result("watched")
-        time.sleep(0.5)  # an update that followed the result would be here by now
-    finally:
-        queue.progress_delay_seconds = 0.0
+@pytest.fixture
+def slow_queue(queue: FakeQueue) -> Iterator[FakeQueue]:
+    """A queue whose answers to updates the test delays."""
+    yield queue
+    queue.progress_delay_seconds = 0.0
 
-    kinds = [event.kind for event in queue.events if event.job_id == "watched" and event.kind != "ping"]
-    done = [event.body["output"]["frames_done"] for event in queue.of("watched", "progress")]
-    assert ["take", *["progress"] * len(done), "done"] == kinds
+
+def test_updates_arrive_in_order_and_before_the_reply(slow_queue: FakeQueue, worker: WorkerProcess) -> None:
+    """The last update says all frames; none follows the result, or the error of the job after it."""
+    slow_queue.progress_delay_seconds = 0.15  # slower than the frames: only a joined pump keeps the order
+    for job_id, path in (("watched", "frames/120"), ("failed", "gone"), ("after-failed", "frames/1")):
+        slow_queue.submit(job_id, url(path))
+    slow_queue.result("after-failed")
+
+    done = [event.body["output"]["frames_done"] for event in slow_queue.of("watched", "progress")]
+    assert slow_queue.kinds("watched") == ["take", *["progress"] * len(done), "done"]
+    assert slow_queue.kinds("failed")[-1] == "done"
     assert sorted(set(done)) == done
     assert len(done) >= 2
     assert done[-1] == 120
 
 
 def test_update_that_the_queue_does_not_take_never_follows_the_result(
-    queue: FakeQueue, worker: WorkerProcess
+    slow_queue: FakeQueue, worker: WorkerProcess
 ) -> None:
     """A queue slower than the drain: each update is given up, its connection closed; the result is last."""
-    queue.progress_delay_seconds = 1.4  # an update has half of the drain, 1 s
-    try:
-        queue.submit("slow-queue", url("frames/40"))
-        queue.result("slow-queue")
-        time.sleep(1.5)  # a connection left open would be answered now
-    finally:
-        queue.progress_delay_seconds = 0.0
+    slow_queue.progress_delay_seconds = 1.4  # an update has half of the drain, 1 s
+    slow_queue.submit("slow-queue", url("frames/40"))
+    slow_queue.result("slow-queue")
 
-    kinds = [event.kind for event in queue.events if event.job_id == "slow-queue" and event.kind != "ping"]
-    assert kinds == ["take", "done"]
+    assert slow_queue.kinds("slow-queue") == ["take", "done"]
 
 
 def test_worker_answers_a_failed_job_with_a_coded_string(queue: FakeQueue, worker: WorkerProcess) -> None:
@@ -89,11 +86,7 @@ def test_worker_survives_a_crash_and_says_nothing_of_it(queue: FakeQueue, worker
 
 def test_worker_refuses_garbage_with_a_code(queue: FakeQueue, worker: WorkerProcess) -> None:
     """An input that is no object still gets a coded reply."""
-    for job_id, job_input in [
-        ("null", None),
-        ("list", [1]),
-        ("nan", {"video_url": "x", "options": {"start_s": -1}}),
-    ]:
+    for job_id, job_input in {"null": None, "list": [1], "before 0": {"options": {"start_s": -1}}}.items():
         queue.submit(job_id, job_input)
         assert queue.result(job_id)["output"]["error_code"] == "INPUT_INVALID"
 
@@ -170,7 +163,6 @@ def test_idle_worker_leaves_at_once_and_takes_no_job_along(own_worker: WorkerPro
     assert own_worker.exit_code() == 0
     own_worker.queue.wait(lambda: not own_worker.queue.open_takes)
     own_worker.queue.submit("late", url("frames/1"))
-    time.sleep(0.3)  # a poll still open would have taken it by now
 
     assert own_worker.queue.waiting == ["late"]
     assert own_worker.queue.of("late", "take") == []
@@ -231,11 +223,8 @@ def test_worker_without_weights_reports_itself_unhealthy(tmp_path: Path) -> None
     """Missing weights never meet a job: the platform is told why, and the process ends without one."""
     with FakeQueue() as queue:
         queue.submit("early", url("frames/1"))
-        worker = WorkerProcess(queue, tmp_path, "without-weights")
-        try:
+        with WorkerProcess(queue, tmp_path, "without-weights") as worker:
             assert worker.exit_code(60) == 1
-        finally:
-            worker.close()
 
         (ping,) = [event.body for event in queue.events if event.kind == "ping"]
         assert (ping["status"], ping["check"]) == ("unhealthy", "weights_are_there")

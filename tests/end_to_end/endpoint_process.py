@@ -4,25 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-WAIT_SECONDS = 60.0  # never waited in full unless something is broken
+from tests.waiting import WAIT_SECONDS, wait_until
+
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
-
-
-def wait_until(is_true: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
-    """What `is_true` returns, once it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := is_true()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return found
 
 
 def starts(path: Path) -> list[tuple[str, int]]:
@@ -33,12 +24,9 @@ def starts(path: Path) -> list[tuple[str, int]]:
 
 
 class EndpointProcess:
-    """An endpoint over a data folder; it can be killed and started again on the same address.
+    """An endpoint over a data folder, which can be killed and started again on the same address.
 
-    Args:
-        data: its folder.
-        arguments: how to start it; `{port}` stands for the port.
-        environment: settings.
+    `{port}` in the arguments stands for the port.
     """
 
     def __init__(self, data: Path, arguments: list[str], **environment: str) -> None:
@@ -48,8 +36,13 @@ class EndpointProcess:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BUCKET_")}  # noqa: TID251 - the child's
         self._environment = {**inherited, "SERVE_STOP_SECONDS": "3", **environment}
         self._port = 0
-        # Making a client reads every certificate. No connection is kept, since the endpoint may be killed.
-        self._http = httpx2.Client(timeout=WAIT_SECONDS, limits=httpx2.Limits(max_keepalive_connections=0))
+        key = environment.get("SERVE_API_KEY")
+        # No connection is kept, since the endpoint may be killed.
+        self._http = httpx2.Client(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=WAIT_SECONDS,
+            limits=httpx2.Limits(max_keepalive_connections=0),
+        )
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "EndpointProcess":
@@ -66,6 +59,13 @@ class EndpointProcess:
         self.url = self.client["ENDPOINT_URL"]
         self._port = httpx2.URL(self.url).port or 0
         return self
+
+    def __enter__(self) -> "EndpointProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
 
     def kill(self) -> None:
         """As a power cut would, for this process alone."""
@@ -91,6 +91,13 @@ class EndpointProcess:
     def run(self, **input_: Any) -> str:
         """Submit a job with this input; its id."""
         return self.submit({"input": input_})
+
+    def hold(self, folder: Path) -> tuple[str, str, int, Path]:
+        """Run a job until a file is there: the job's id, its worker, the worker's process and the file."""
+        started, release = folder / "started", folder / "release"
+        job_id = self.run(started=str(started), release=str(release))
+        ((worker, pid),) = wait_until(lambda: starts(started))
+        return job_id, worker, pid, release
 
     def submit(self, request: dict[str, Any]) -> str:
         """Submit a request; the job's id."""
@@ -139,10 +146,5 @@ def serving(
     """An endpoint with workers of the tests; ended at the end."""
     script = "tests.end_to_end.serve_process"
     arguments = [sys.executable, "-m", script, str(data), "{port}", str(num_workers), worker]
-    endpoint = EndpointProcess(data, arguments, **environment)
-    endpoint.start()
-    try:
-        yield endpoint
-    finally:
-        if endpoint.process is not None and endpoint.process.poll() is None:
-            endpoint.stop()
+    with EndpointProcess(data, arguments, **environment) as endpoint:
+        yield endpoint.start()

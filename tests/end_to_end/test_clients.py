@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from handler.job import JobInput
 from ops.endpoint.api import RunRequest
-from tests.end_to_end.system import LONG_FRAMES, SHORT_FRAMES, System
+from tests.end_to_end.conftest import LONG_FRAMES, SHORT_FRAMES, System
 
 pytestmark = pytest.mark.timeout(180)
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -45,8 +46,7 @@ def test_python_client_runs_a_job(system: System, tmp_path: Path, by_webhook: bo
     """A local file is uploaded; the frames are read back from the bucket."""
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(system.store.get(f"videos/{clip_for(by_webhook=by_webhook)}.mp4"))
-    arguments = [str(clip), "--env", str(system.endpoint.data / "client.env")]
-    done = _python(*arguments, *(["--webhook"] if by_webhook else []))
+    done = _python(system, clip, *(["--webhook"] if by_webhook else []))
     assert done.returncode == 0, done.stderr
     check_output(done.stdout, by_webhook=by_webhook)
 
@@ -55,7 +55,7 @@ def test_python_client_says_why_a_job_failed(system: System, tmp_path: Path) -> 
     """The code, and whether to try again."""
     clip = tmp_path / "clip.mp4"
     clip.write_text("no video")
-    done = _python(str(clip), "--env", str(system.endpoint.data / "client.env"))
+    done = _python(system, clip)
     assert done.returncode == 1
     assert "failed: VIDEO_UNREADABLE" in done.stdout
     assert "do not retry" in done.stdout
@@ -69,12 +69,10 @@ def typescript_client(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("typescript")
     for file in TYPESCRIPT.glob("*.*"):
         shutil.copy(file, folder)
-    install = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    install = _run("npm", "ci", "--no-audit", "--no-fund", cwd=folder)
     if install.returncode != 0:
         pytest.skip(f"the TypeScript compiler cannot be installed: {install.stderr[-300:]}")
-    build = subprocess.run(["npm", "run", "build"], cwd=folder, capture_output=True, text=True, check=False)
+    build = _run("npm", "run", "build", cwd=folder)
     assert build.returncode == 0, build.stdout
     return ["node", str(folder / "dist" / "main.js")]
 
@@ -84,13 +82,7 @@ def typescript_client(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_typescript_client_runs_a_job(system: System, typescript_client: list[str], by_webhook: bool) -> None:
     """It signs its own URLs: the worker reads the video and writes the results without keys."""
     arguments = [f"videos/{clip_for(by_webhook=by_webhook)}.mp4", *(["--webhook"] if by_webhook else [])]
-    done = subprocess.run(
-        [*typescript_client, *arguments],
-        env=_environment(system),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _run(*typescript_client, *arguments, env=_environment(system))
     assert done.returncode == 0, done.stderr
     check_output(done.stdout, by_webhook=by_webhook)
     assert system.store.keys("jobs/")
@@ -99,13 +91,7 @@ def test_typescript_client_runs_a_job(system: System, typescript_client: list[st
 @pytest.mark.slow
 def test_typescript_client_says_why_a_job_failed(system: System, typescript_client: list[str]) -> None:
     """The code, and whether to try again."""
-    done = subprocess.run(
-        [*typescript_client, "videos/nothing.mp4"],
-        env=_environment(system),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _run(*typescript_client, "videos/nothing.mp4", env=_environment(system))
     assert done.returncode == 1
     assert "failed: DOWNLOAD_NOT_FOUND" in done.stderr
     assert "do not retry" in done.stderr
@@ -117,13 +103,13 @@ def test_example_request_is_valid() -> None:
     JobInput.model_validate(RunRequest.model_validate(request).input)
 
 
-def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(EXAMPLES / "python_client.py"), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _run(*command: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
+
+
+def _python(system: System, clip: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    client, settings = EXAMPLES / "python_client.py", system.endpoint.data / "client.env"
+    return _run(sys.executable, str(client), str(clip), "--env", str(settings), *arguments)
 
 
 def _environment(system: System) -> dict[str, str]:

@@ -51,21 +51,14 @@ def models(official_tiny_store):
 @pytest.fixture(scope="module")
 def people(models, golden) -> list[PeopleInFrame]:
     """The measured people of each frame."""
-    frames = list(golden("e2e")["frames"])
-    options = PerceptionOptions(masks=True)
-    images = [
-        image
-        for start in range(0, len(frames), 8)
-        for image in models.perception.perceive(
-            frames[start : start + 8], list(range(start, min(start + 8, len(frames)))), options
-        )
-    ]
+    images, found = list(golden("e2e")["frames"]), []
+    for start in range(0, len(images), 8):
+        batch = images[start : start + 8]
+        indices = range(start, start + len(batch))
+        found += models.perception.perceive(batch, indices, PerceptionOptions(masks=True))
     return [
-        PeopleInFrame(
-            info=make_info(index, width=WIDTH, height=HEIGHT),
-            people=place(image, WIDTH, HEIGHT),
-        )
-        for index, image in enumerate(images)
+        PeopleInFrame(info=make_info(index, width=WIDTH, height=HEIGHT), people=place(people, WIDTH, HEIGHT))
+        for index, people in enumerate(found)
     ]
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from ops.endpoint.errors import CannotServe
@@ -20,6 +21,22 @@ def test_open_address_needs_a_key(tmp_path: Path, host: str) -> None:
     with pytest.raises(CannotServe, match="SERVE_API_KEY"):
         run(ServeOptions(data=tmp_path / "data", host=host), ServeSettings(api_key=None))
     assert not (tmp_path / "data").exists()
+
+
+def test_nobody_gets_in_without_the_key(tmp_path: Path) -> None:
+    """Callers need theirs, with or without `Bearer`, and workers theirs; RunPod answers 401 too."""
+    with serving(tmp_path / "data", 0, SERVE_API_KEY="open-sesame") as endpoint:
+        worker_key = (endpoint.data / "worker.key").read_text()
+        assert endpoint.call("GET", "health").status_code == 200
+        for path, key, status in (
+            ("health", "", 401),
+            ("health", "Bearer wrong", 401),
+            ("health", "open-sesame", 200),
+            ("job-take/w?gpu=x", "Bearer open-sesame", 401),
+            ("ping/w?gpu=x", worker_key, 200),
+        ):
+            assert endpoint.call("GET", path, headers={"Authorization": key}).status_code == status, path
+        assert httpx2.get(f"{endpoint.url}/health").status_code == 401
 
 
 def test_folder_and_address_in_use_are_told(tmp_path: Path) -> None:
@@ -45,11 +62,10 @@ def test_command_serves_the_lite_models(tmp_path: Path) -> None:
     """The command, its real worker and the bundled models, from a video on its own store to its result."""
     arguments = [sys.executable, "-m", "handler", "serve", "--data", str(tmp_path / "data")]
     arguments += ["--port", "{port}", "--storage-port", "0", "--models", "lite"]
-    endpoint = EndpointProcess(tmp_path / "data", arguments, WORKER_BATCH_FRAMES="2").start()
-    try:
-        clip = make_video(tmp_path / "clip.mp4", num_frames=6)
-        client = Path(__file__).parents[2] / "examples" / "python_client.py"
-        settings = str(endpoint.data / "client.env")
+    clip = make_video(tmp_path / "clip.mp4", num_frames=6)
+    client = Path(__file__).parents[2] / "examples" / "python_client.py"
+    with EndpointProcess(tmp_path / "data", arguments, WORKER_BATCH_FRAMES="2") as endpoint:
+        settings = str(endpoint.start().data / "client.env")
         done = subprocess.run(
             [sys.executable, str(client), str(clip), "--env", settings],
             capture_output=True,
@@ -60,6 +76,3 @@ def test_command_serves_the_lite_models(tmp_path: Path) -> None:
         assert "6 frames, 0 people, models: lite" in done.stdout
         assert "warning NO_PEOPLE" in done.stdout
         assert endpoint.stop() == 0
-    finally:
-        if endpoint.process is not None and endpoint.process.poll() is None:
-            endpoint.kill()

@@ -1,10 +1,10 @@
-"""Reads the repository's Dockerfile and locks. Knows nothing of containers or of what is in them."""
+"""Reads the repository's Dockerfile and locks."""
 
 import io
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dockerfile_parse import DockerfileParser
 from packaging.requirements import Requirement
@@ -16,16 +16,14 @@ BUILDS = ("cu128", "cpu")  # of torch
 _MOUNTS = re.compile(r"^(?:--mount=\S+\s+)+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One instruction of a Dockerfile, its lines joined."""
 
     word: str
     value: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pin:
+class Pin(NamedTuple):
     """One line of a lock."""
 
     requirement: Requirement
@@ -45,12 +43,11 @@ def stages() -> dict[str, list[Instruction]]:
     found: dict[str, list[Instruction]] = {"": []}
     name = ""
     for step in parser.structure:
-        if step["instruction"] == "COMMENT":
-            continue
         if step["instruction"] == "FROM":
             name = step["value"].split()[-1]
             found[name] = []
-        found[name].append(Instruction(word=step["instruction"], value=step["value"]))
+        if step["instruction"] != "COMMENT":
+            found[name].append(Instruction(step["instruction"], step["value"]))
     return found
 
 
@@ -61,8 +58,7 @@ def values(stage: str, word: str) -> list[str]:
 
 def environment(stage: str) -> dict[str, str]:
     """Every ENV of a stage."""
-    pairs = (pair.split("=", 1) for value in values(stage, "ENV") for pair in value.split())
-    return dict(pairs)
+    return dict(pair.split("=", 1) for value in values(stage, "ENV") for pair in value.split())
 
 
 def pins(name: str) -> dict[str, Pin]:

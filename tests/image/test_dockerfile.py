@@ -46,29 +46,21 @@ def test_worker_runs_without_root_under_an_init() -> None:
     assert json.loads(command) == ["python", "-m", "handler", "worker"]
 
 
-def test_image_is_offline_and_strict_by_default() -> None:
+def test_image_is_offline_and_strict_by_default(monkeypatch) -> None:
     """No hub at run time, official models or none, and no job in the SDK's log."""
     found = environment("runtime")
+    for name in ("MODELS", "MODEL_STORE"):
+        monkeypatch.setenv(name, found[name])
+    read = ModelSettings()
 
     assert {name: found[name] for name in found if "OFFLINE" in name} == {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
     }
-    assert found["MODELS"] == "official"
+    assert (read.models, str(read.model_store)) == ("official", "/models")
     assert found["RUNPOD_LOG_LEVEL"] == "INFO"
     assert found["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
     assert set(found["NVIDIA_DRIVER_CAPABILITIES"].split(",")) == {"compute", "utility", "video"}
-
-
-def test_settings_in_the_image_are_accepted(monkeypatch) -> None:
-    """What the image sets for the project is read and accepted by it."""
-    found = environment("runtime")
-    for name in ("MODELS", "MODEL_STORE"):
-        monkeypatch.setenv(name, found[name])
-
-    read = ModelSettings()
-
-    assert (read.models, str(read.model_store)) == ("official", "/models")
 
 
 def test_cuda_floor_is_the_same_everywhere() -> None:
