@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int8, UInt8
 from numpy import ndarray
 
-from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
-from model_cache.lite.body_zone import body_zone
+from model_cache.lite.blazepose import INPUT_SIZE, BlazePose, body_zone
 from model_cache.lite.files import FILES, LITE_FOLDER
 from model_cache.lite.movenet import MoveNet
 from model_cache.lite.pixel_owners import distance_to, grid_step, nearest_person, share_out

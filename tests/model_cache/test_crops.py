@@ -11,11 +11,11 @@ from model_cache.networks.crops import (
     CROP_SIZE,
     crop_matrices,
     crop_people,
+    crop_people_on_device,
     normalised_levels,
     pad_boxes,
     warp_people,
 )
-from model_cache.networks.device_crops import crop_people_on_device
 
 coordinates = st.floats(-300, 900, width=32)
 sides = st.floats(2, 1200, width=32)

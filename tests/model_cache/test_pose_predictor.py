@@ -6,7 +6,7 @@ import torch
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid, WeightsInvalid
 from model_cache.networks.pose_predictor import TransformerPosePredictor
-from model_cache.networks.pose_weights import pose_transformer
+from model_cache.networks.pose_transformer import pose_transformer
 from tests.pose_predictors import golden_pose_transformer
 from tests.weight_rule import official_state
 

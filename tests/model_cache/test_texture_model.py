@@ -8,8 +8,13 @@ from hypothesis import strategies as st
 
 from model_cache.errors import DeviceFault, DeviceOutOfMemory
 from model_cache.interfaces import TextureModel
-from model_cache.networks.appearance import LAYERS, AppearanceEncoder
-from model_cache.networks.texture_model import PAIRS_AT_ONCE, UvTexture, UvTextureModel
+from model_cache.networks.appearance import (
+    LAYERS,
+    PAIRS_AT_ONCE,
+    AppearanceEncoder,
+    UvTexture,
+    UvTextureModel,
+)
 from model_cache.store.load import read_tensors
 from tests.whole_numbers import whole_numbers
 
