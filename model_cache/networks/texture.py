@@ -30,11 +30,28 @@ class UvMap:
     face_index: Integer[ndarray, "rows columns"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledTexels:
+    """What the crop and the depth map say at each texel's place, texels in row-major order of the UV map.
+
+    Attributes:
+        colours: normalised R, G, B.
+        mask: the person's mask, 0 to 1.
+        surface_depth: camera z of the nearest surface, metres; mixed with the background at silhouettes.
+        visible: whether the texel's point is that surface.
+    """
+
+    colours: Float32[Tensor, "b 3 n"]
+    mask: Float32[Tensor, "b n"]
+    surface_depth: Float32[Tensor, "b n"]
+    visible: Bool[Tensor, "b n"]
+
+
 class TextureSampler:
     """HMAR's texture sampler: a texel gets the colour of its surface point in the crop, if it is seen there.
 
-    Everything runs in float32. Whether a texel is seen hangs on 0.1 mm of depth, so the same vertices serve
-    the texels and the depth map.
+    Whether a texel is seen hangs on 0.1 mm of depth, so the same float32 vertices serve the texels and the
+    depth map.
 
     Args:
         uv_map: texels of the body model.
@@ -81,10 +98,9 @@ class TextureSampler:
         """Texels that show a surface at all."""
         return len(self._texels)
 
-    @torch.inference_mode()
     def look(
         self, crops: Float32[Tensor, "b 4 256 256"], vertices: Float32[Tensor, "b v 3"]
-    ) -> "SampledTexels":
+    ) -> SampledTexels:
         """What each texel's surface point meets in the crop; arguments as for `sample`."""
         # One corner after the other: all three at once are too much for a cache, and take four times as long.
         points = vertices.new_zeros((len(vertices), self.num_texels, 3))
@@ -94,35 +110,16 @@ class TextureSampler:
         depth = depth_maps(vertices, self._faces, fill=self._fill)
         return look_up(crops, depth, grid, points[..., 2])
 
-    @torch.inference_mode()
-    def unwrap(self, texels: "SampledTexels") -> Float32[Tensor, "b 4 rows columns"]:
+    def unwrap(self, texels: SampledTexels) -> Float32[Tensor, "b 4 rows columns"]:
         """Lays sampled texels out as PHALP's `uv`."""
-        num_people = len(texels.colours)
         shown = (texels.mask > 0) & texels.visible
         colours = torch.where(shown[:, None], texels.colours / COLOUR_DIVISOR, 0)
         rows, columns = self._map_shape
-        textures = colours.new_zeros((num_people, 4, rows * columns))
+        textures = colours.new_zeros((len(shown), 4, rows * columns))
         textures[:, 3] = -1
         textures[:, :3].index_copy_(2, self._texels, colours)
         textures[:, 3].index_copy_(1, self._texels, torch.where(shown, 1.0, -1.0))
-        return textures.view(num_people, 4, rows, columns)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampledTexels:
-    """What the crop and the depth map say at each texel's place, texels in row-major order of the UV map.
-
-    Attributes:
-        colours: normalised R, G, B.
-        mask: the person's mask, 0 to 1.
-        surface_depth: camera z of the nearest surface, metres; mixed with the background at silhouettes.
-        visible: whether the texel's point is that surface.
-    """
-
-    colours: Float32[Tensor, "b 3 n"]
-    mask: Float32[Tensor, "b n"]
-    surface_depth: Float32[Tensor, "b n"]
-    visible: Bool[Tensor, "b n"]
+        return textures.view(-1, 4, rows, columns)
 
 
 def look_up(
