@@ -85,12 +85,9 @@ class UvTexture:
 
     Fresh from perception it is a view into its batch, which lives as long as any view of it; whatever is
     kept longer than its frame must be a copy.
-
-    Attributes:
-        texels: three colours and a mask of -1 and 1, PHALP's `uv`.
     """
 
-    texels: Float32[Tensor, "4 rows columns"]
+    texels: Float32[Tensor, "4 rows columns"]  # three colours and a mask of -1 and 1, PHALP's `uv`
 
 
 class UvTextureModel:
@@ -144,8 +141,7 @@ class UvTextureModel:
         Where both show a texel the new colour weighs `alpha * score**2`; where only the detection does, its
         colour is taken. Right since a texture's colours are zero wherever its mask is -1.
         """
-        old, new = _open(track), _open(detection)
-        mix_in_place(old, new, weight=alpha * score**2)
+        mix_in_place(_open(track), _open(detection), weight=alpha * score**2)
         return track
 
     @device_faults()
