@@ -22,8 +22,7 @@ SIX_D_ENTRIES = 144  # 24 rotations
 REGRESSOR_ITERATIONS = 3
 BLOCKED_LOGIT = -1e3  # LART's stand-in for minus infinity; if every key is blocked, all weigh the same
 
-# Official names (LART, without the leading `encoder.`) on the left, in order; `pose_mean` and `pose_std` are
-# the two rows of mean_std.npy, with or without those of the camera, which is not normalised.
+# Official names (LART, without the leading `encoder.`) and ours, replaced in this order.
 _NAMES = (
     (r"^pos_embedding_learned([12])$", r"position\1"),
     (r"^pose_shape_encoder\.", "pose_encoder."),
@@ -41,37 +40,22 @@ _NAMES = (
     (r"^loca_head\.0\.", "location_head."),
 )
 # Parts of the official model that prediction does not use.
-_UNUSED = re.compile(
-    r"^(transformer\.|pos_embedding$|pe$|class_token$|action_head|smpl_head\.[1-9]|loca_head\.[1-9])"
-)
+_UNUSED = r"transformer\.|pos_embedding$|pe$|class_token$|action_head|smpl_head\.[1-9]|loca_head\.[1-9]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoseTransformerConfig:
-    """Sizes of the network.
+    """Sizes of the network."""
 
-    Attributes:
-        dim: width of a token.
-        frame_length: time slots.
-        depth: layers before the convolutions; one more follows them.
-        heads: attention heads.
-        dim_head: width of a head.
-        mlp_dim: width of the hidden layer.
-        mid_dim: width of the pose encoder's hidden layer.
-        regressor_dim: width of the regressor's hidden layers.
-        conv_pad: padding of the convolutions over time.
-        conv_stride: their stride; their kernel is `conv_stride + 2 * conv_pad`.
-    """
-
-    dim: int
-    frame_length: int
-    depth: int
+    dim: int  # width of a token
+    frame_length: int  # time slots
+    depth: int  # layers before the convolutions; one more follows them
     heads: int
     dim_head: int
     mlp_dim: int
-    mid_dim: int
-    regressor_dim: int
-    conv_pad: int
+    mid_dim: int  # hidden width of the pose encoder
+    regressor_dim: int  # hidden width of the regressor
+    conv_pad: int  # of the convolutions over time; their kernel is `conv_stride + 2 * conv_pad`
     conv_stride: int
 
     def __post_init__(self) -> None:
@@ -135,10 +119,7 @@ class _Layer(nn.Module):
 
 
 class _Regressor(nn.Module):
-    """HMR's iterative regressor: a token and the current estimate give the next one.
-
-    Its camera takes part in the iterations and is not an output.
-    """
+    """HMR's iterative regressor: a token and the current estimate (its camera too) give the next one."""
 
     init_body_pose: Tensor
     init_betas: Tensor
@@ -241,21 +222,17 @@ def _take(x: Float[Tensor, "b t d"], slots: Int64[Tensor, "b q"]) -> Float[Tenso
 def pose_transformer(
     state: Mapping[str, Tensor], *, heads: int, conv_pad: int, conv_stride: int
 ) -> PoseTransformer:
-    """The network with the given weights.
+    """The network with the given weights and the three sizes that no shape of them tells.
 
-    Args:
-        state: tensors under their official names without the leading `encoder.`, and `pose_mean`, `pose_std`.
-        heads: attention heads, not told by any shape.
-        conv_pad: padding of the convolutions over time, likewise.
-        conv_stride: their stride.
+    `state` holds tensors under their official names without the leading `encoder.`, and `pose_mean` and
+    `pose_std`, the rows of mean_std.npy, with or without the camera, which is not normalised.
 
     Raises:
         WeightsInvalid: a tensor is missing, unknown or misshapen.
     """
-    renamed = {_our_name(key): tensor for key, tensor in state.items() if not _UNUSED.match(key)}
-    for key in ("pose_mean", "pose_std"):
-        if key in renamed:
-            renamed[key] = renamed[key].reshape(-1)[:NUM_MEASURED_ENTRIES]
+    renamed = {_our_name(key): tensor for key, tensor in state.items() if not re.match(_UNUSED, key)}
+    statistics = {key: renamed[key] for key in ("pose_mean", "pose_std") if key in renamed}
+    renamed |= {key: row.reshape(-1)[:NUM_MEASURED_ENTRIES] for key, row in statistics.items()}
     try:
         inner = renamed["layers.0.attention.to_qkv.weight"].shape[0] // 3
         config = PoseTransformerConfig(
@@ -270,15 +247,12 @@ def pose_transformer(
             conv_pad=conv_pad,
             conv_stride=conv_stride,
         )
+        with torch.device("meta"):  # no memory until the given tensors take the places
+            network = PoseTransformer(config)
+        network.load_state_dict(renamed, assign=True)
     except KeyError as exc:
         raise WeightsInvalid(f"pose predictor: the tensor for {exc} is missing") from exc
-    except ValueError as exc:
-        raise WeightsInvalid(f"pose predictor: {exc}") from exc
-    with torch.device("meta"):  # no memory until the given tensors take the places
-        network = PoseTransformer(config)
-    try:
-        network.load_state_dict(renamed, assign=True)
-    except RuntimeError as exc:
+    except (ValueError, RuntimeError) as exc:
         raise WeightsInvalid(f"pose predictor: {exc}") from exc
     return network
 
