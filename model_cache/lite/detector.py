@@ -28,6 +28,16 @@ SMALLEST_SHARE = 0.25  # of a person's own mask; with less left, it is a repeat 
 LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ANKLE, RIGHT_ANKLE = 11, 12, 5, 6, 15, 16
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Person:
+    """Somebody found: `distance` is every grid cell's from the bones, `feet` the lower ankle's row."""
+
+    score: float
+    mask: Bool[ndarray, "h w"]
+    distance: Float32[ndarray, "r c"]
+    feet: float
+
+
 class LiteDetector(NumpyDetector):
     """MoveNet and BlazePose on the CPU, by onnxruntime.
 
@@ -43,30 +53,37 @@ class LiteDetector(NumpyDetector):
         self.weights = {FILES["detector"]: LITE_FOLDER / FILES["detector"]}
 
     def find(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int = 0) -> Detections:
-        """People by descending score; no two masks share a pixel."""
+        """People by descending score; no two masks share a pixel, boxes fit what is left of each mask."""
         people = self._look(image_bgr)
-        people.sort(key=lambda person: -person.score)
-        return _detections(image_bgr.shape[:2], people)
+        masks = share_out([p.mask for p in people], [p.distance for p in people], [p.feet for p in people])
+        kept = [
+            (_box_of(mask), person.score, mask)
+            for person, mask in zip(people, masks, strict=True)
+            if mask.sum() > SMALLEST_SHARE * person.mask.sum()
+        ]
+        return Detections(
+            bbox_xyxy=np.array([box for box, _, _ in kept], np.float32).reshape(-1, 4),
+            scores=np.array([score for _, score, _ in kept], np.float32),
+            masks=np.array([mask for _, _, mask in kept], bool).reshape(-1, *image_bgr.shape[:2]),
+        )
 
-    def _look(self, image_bgr: UInt8[ndarray, "h w 3"]) -> "list[_Person]":
-        poses = self._movenet.find(image_bgr)
-        scores = [calibrate(float(score)) for score in poses.scores]
-        seen = [i for i, score in enumerate(scores) if score >= self._score_floor]
-        if not seen:
+    def _look(self, image_bgr: UInt8[ndarray, "h w 3"]) -> list[_Person]:
+        poses = [p for p in self._movenet.find(image_bgr) if calibrate(p.score) >= self._score_floor]
+        if not poses:
             return []
         step = grid_step(image_bgr.shape[:2])
         coarse = image_bgr[::step, ::step]
-        in_cells = poses.keypoints * np.array([1 / step, 1 / step, 1], np.float32)
-        distances = [distance_to(in_cells[i], coarse.shape[:2]) for i in seen]
+        to_cells = np.array([1 / step, 1 / step, 1], np.float32)
+        distances = [distance_to(pose.keypoints * to_cells, coarse.shape[:2]) for pose in poses]
         owners = nearest_person(distances)
         colour = _mean_colour(coarse, owners < 0)
         people = []
-        for place, i in enumerate(seen):
-            keypoints = poses.keypoints[i]
-            to_crop = upright_crop(keypoints)
-            crop = _cut(image_bgr, to_crop)
-            _paint_others_over(crop, owners, place, to_crop * np.array([step, step, 1.0]), colour)
-            body = self._blazepose.run(crop)
+        for index, (pose, distance) in enumerate(zip(poses, distances, strict=True)):
+            to_crop = upright_crop(pose.keypoints)
+            crop = cv2.warpAffine(image_bgr, to_crop, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR)
+            crop_rgb = np.ascontiguousarray(crop[..., ::-1], np.float32) / 255
+            _paint_others_over(crop_rgb, owners, index, to_crop * [step, step, 1], colour)
+            body = self._blazepose.run(crop_rgb)
             if body.presence < PRESENCE_FLOOR:
                 continue
             mask = cv2.warpAffine(
@@ -77,24 +94,14 @@ class LiteDetector(NumpyDetector):
                 borderMode=cv2.BORDER_CONSTANT,
                 borderValue=OUTSIDE,
             )
-            feet = float(keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max())
-            people.append(_Person(score=scores[i], mask=mask > 0, distance=distances[place], feet=feet))
+            feet = float(pose.keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max())
+            people.append(_Person(score=calibrate(pose.score), mask=mask > 0, distance=distance, feet=feet))
         return people
 
 
 def load_lite_detector(options: LoadOptions) -> LiteDetector:
     """MoveNet and BlazePose out of the package."""
     return LiteDetector(options.num_threads, options.score_floor)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Person:
-    """Somebody found: `distance` is every grid cell's from the bones, `feet` the lower ankle's row."""
-
-    score: float
-    mask: Bool[ndarray, "h w"]
-    distance: Float32[ndarray, "r c"]
-    feet: float
 
 
 def _paint_others_over(
@@ -145,29 +152,6 @@ def upright_crop(keypoints: Float32[ndarray, "17 3"]) -> Float64[ndarray, "2 3"]
     return np.concatenate([rotation, shift[:, None]], axis=1)
 
 
-def _cut(
-    image_bgr: UInt8[ndarray, "h w 3"], to_crop: Float64[ndarray, "2 3"]
-) -> Float32[ndarray, "256 256 3"]:
-    crop = cv2.warpAffine(image_bgr, to_crop, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(crop[..., ::-1], np.float32) / 255
-
-
-def _detections(size: tuple[int, int], people: list[_Person]) -> Detections:
-    """Give each pixel to one person, then box what is left of each mask."""
-    masks = share_out(
-        [person.mask for person in people],
-        [person.distance for person in people],
-        [person.feet for person in people],
-    )
-    boxes = np.zeros((len(people), 4), np.float32)
-    kept = []
-    for i, (person, mask) in enumerate(zip(people, masks, strict=True)):
-        if mask.sum() > SMALLEST_SHARE * person.mask.sum():
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            kept.append(i)
-            boxes[i] = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    return Detections(
-        bbox_xyxy=boxes[kept],
-        scores=np.array([person.score for person in people], np.float32)[kept],
-        masks=np.stack([masks[i] for i in kept]) if kept else np.zeros((0, *size), bool),
-    )
+def _box_of(mask: Bool[ndarray, "h w"]) -> tuple[int, int, int, int]:
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return left, top, left + width, top + height

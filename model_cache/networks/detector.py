@@ -98,11 +98,12 @@ class NumpyDetector(Detector):
         height, width = frame.shape[:2]
         found = self.find(frame.cpu().numpy(), frame_index)
         num = len(found.scores)
-        for name, array, expected in (
-            ("bbox_xyxy", found.bbox_xyxy, (num, 4)),
-            ("scores", found.scores, (num,)),
-            ("masks", found.masks, (num, height, width)),
-        ):
+        for name, expected in {
+            "bbox_xyxy": (num, 4),
+            "scores": (num,),
+            "masks": (num, height, width),
+        }.items():
+            array = getattr(found, name)
             if array is not None and array.shape != expected:
                 raise ModelOutputInvalid(
                     f"{type(self).__name__} gave {name} of shape {array.shape} for {num} scores in a frame "
