@@ -5,13 +5,12 @@ Bazarevsky et al., BlazePose: On-device Real-time Body Pose Tracking, 2020.
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from model_cache.lite.files import open_session
-from model_cache.lite.pixel_owners import stroke
+from model_cache.lite.pixel_owners import fill, stroke, torso_length
 
 INPUT_SIZE = 256
 NUM_LANDMARKS = 33  # the network gives 39; the last 6 only steer its own next crop
@@ -23,7 +22,6 @@ THIGHS = ((23, 25), (24, 26))
 LIMBS = ((11, 13), (13, 15), (15, 19), (12, 14), (14, 16), (16, 20), (25, 27), (27, 31), (27, 29),
          (26, 28), (28, 32), (28, 30))  # fmt: skip
 ENDS = (19, 20, 31, 32)  # hands and feet
-SMALLEST_TORSO = 0.16  # of the body's extent, for people bent towards the camera
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +51,8 @@ class BlazePose:
 
     def run(self, crop_rgb: Float32[ndarray, "256 256 3"]) -> BodyCrop:
         """One crop, RGB in 0 to 1."""
-        outputs = self._session.run(
-            ["landmarks", "world_landmarks", "presence", "segmentation", "features"],
-            {"image": crop_rgb[None]},
-        )
-        landmarks, world, presence, mask, features = outputs
+        names = ["landmarks", "world_landmarks", "presence", "segmentation", "features"]
+        landmarks, world, presence, mask, features = self._session.run(names, {"image": crop_rgb[None]})
         return BodyCrop(
             landmarks=landmarks.reshape(39, 5)[:NUM_LANDMARKS],
             world_landmarks=world.reshape(39, 3)[:NUM_LANDMARKS],
@@ -74,18 +69,15 @@ def body_zone(landmarks: Float32[ndarray, "33 5"]) -> Bool[ndarray, "256 256"]:
     """
     points = landmarks[:, :2].astype(np.float64)
     shoulders, hips = points[list(SHOULDERS)], points[list(HIPS)]
-    torso = float(np.linalg.norm(shoulders.mean(0) - hips.mean(0)))
-    torso = max(torso, SMALLEST_TORSO * float(np.ptp(points, axis=0).max()), 4.0)
+    torso = torso_length(points, shoulders, hips)
     zone = np.zeros((INPUT_SIZE, INPUT_SIZE), np.uint8)
     for segments, width in ((LIMBS, LIMB), (THIGHS, THIGH)):
         for a, b in segments:
             stroke(zone, points[a], points[b], 2 * width * torso)
-    corners = np.round(np.concatenate([shoulders, hips[::-1]])).astype(np.int32)
-    cv2.fillConvexPoly(zone, cv2.convexHull(corners), 1)
+    fill(zone, shoulders, hips)
     for a, b in ((11, 12), (12, 24), (24, 23), (23, 11)):
         stroke(zone, points[a], points[b], 2 * TRUNK * torso)
-    lap = np.round(np.concatenate([hips, points[list(KNEES)]])).astype(np.int32)
-    cv2.fillConvexPoly(zone, cv2.convexHull(lap), 1)  # a skirt spans the legs
+    fill(zone, hips, points[list(KNEES)])  # a skirt spans the legs
     head = (points[list(EARS)].mean(0) + points[NOSE]) / 2
     stroke(zone, head, head, 2 * HEAD * torso)
     stroke(zone, shoulders.mean(0), head, 2 * LIMB * torso)

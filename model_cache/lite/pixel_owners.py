@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int8
+from jaxtyping import Bool, Float32, Float64, Int8
 from numpy import ndarray
 
 SURE_KEYPOINT = 0.1
@@ -36,16 +36,14 @@ def distance_to(keypoints: Float32[ndarray, "17 3"], size: tuple[int, int]) -> F
     """
     points, sure = keypoints[:, :2].astype(np.float64), keypoints[:, 2] > SURE_KEYPOINT
     shoulders, hips = points[list(SHOULDERS)], points[list(HIPS)]
-    torso = float(np.linalg.norm(shoulders.mean(0) - hips.mean(0)))
-    torso = max(torso, SMALLEST_TORSO * float(np.ptp(points, axis=0).max()), 4.0)
+    torso = torso_length(points, shoulders, hips)
     bones = np.zeros(size, np.uint8)
     for segments, width in ((ARMS, LIMB), (LEGS, LEG)):
         for a, b in segments:
             if sure[a] and sure[b]:
                 stroke(bones, points[a], points[b], 2 * width * torso)
     if sure[[*SHOULDERS, *HIPS]].sum() >= 3:
-        corners = np.round(np.concatenate([shoulders, hips[::-1]])).astype(np.int32)
-        cv2.fillConvexPoly(bones, cv2.convexHull(corners), 1)
+        fill(bones, shoulders, hips)
         stroke(bones, shoulders.mean(0), hips.mean(0), 2 * TRUNK * torso)
     if sure[FACE].any():
         head = points[FACE][sure[FACE]].mean(0)
@@ -89,6 +87,19 @@ def share_out(
     )
     owner = from_front[wanted.argmin(0)]
     return [mask & (owner == i) for i, mask in enumerate(masks)]
+
+
+def torso_length(
+    points: Float64[ndarray, "p 2"], shoulders: Float64[ndarray, "2 2"], hips: Float64[ndarray, "2 2"]
+) -> float:
+    """Between shoulders and hips, but at least a part of the extent of all points, and 4."""
+    torso = np.linalg.norm(shoulders.mean(0) - hips.mean(0))
+    return max(float(torso), SMALLEST_TORSO * float(np.ptp(points, axis=0).max()), 4.0)
+
+
+def fill(canvas: ndarray, *corners: Float64[ndarray, "_ 2"]) -> None:
+    """Fill the convex hull of the corners with ones."""
+    cv2.fillConvexPoly(canvas, cv2.convexHull(np.round(np.concatenate(corners)).astype(np.int32)), 1)
 
 
 def stroke(canvas: ndarray, a: ndarray, b: ndarray, width: float) -> None:
