@@ -26,21 +26,15 @@ ENDS = (19, 20, 31, 32)  # hands and feet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyCrop:
-    """What the network says about one 256 x 256 crop.
+    """What the network says about one 256 x 256 crop."""
 
-    Attributes:
-        landmarks: x, y, z in crop pixels, visibility and presence logits.
-        world_landmarks: metres, hip centred, axes of the crop (x right, y down, z away).
-        presence: probability that somebody is in the crop.
-        mask_logits: above 0 is person.
-        features: the last feature map.
-    """
-
-    landmarks: Float32[ndarray, "33 5"]
-    world_landmarks: Float32[ndarray, "33 3"]
-    presence: float
-    mask_logits: Float32[ndarray, "256 256"]
-    features: Float32[ndarray, "288 8 8"]
+    landmarks: Float32[ndarray, "33 5"]  # x, y, z in crop pixels, visibility and presence logits
+    world_landmarks: Float32[
+        ndarray, "33 3"
+    ]  # metres, hip centred, axes of the crop (x right, y down, z away)
+    presence: float  # probability that somebody is in the crop
+    mask_logits: Float32[ndarray, "256 256"]  # above 0 is person
+    features: Float32[ndarray, "288 8 8"]  # the last feature map
 
 
 class BlazePose:

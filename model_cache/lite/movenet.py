@@ -24,17 +24,11 @@ SAME_PERSON = 0.6  # intersection over the smaller box
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pose:
-    """A person in an image.
+    """A person in an image."""
 
-    Attributes:
-        score: MoveNet's, 0 to 1; 0.2 is already a likely person.
-        bbox_xyxy: pixels, tight around the key points.
-        keypoints: COCO's 17: x, y in pixels and score.
-    """
-
-    score: float
-    bbox_xyxy: Float32[ndarray, "4"]
-    keypoints: Float32[ndarray, "17 3"]
+    score: float  # MoveNet's, 0 to 1; 0.2 is already a likely person
+    bbox_xyxy: Float32[ndarray, "4"]  # pixels, tight around the key points
+    keypoints: Float32[ndarray, "17 3"]  # COCO's: x, y in pixels and score
 
 
 class MoveNet:

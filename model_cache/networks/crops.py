@@ -33,15 +33,10 @@ FARTHEST_POSITION = 1 << 29  # keeps sums of two positions inside int32; such pi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The kept detections of one image, in detector order.
+    """The kept detections of one image, in detector order."""
 
-    Attributes:
-        rows: their indices among all detections.
-        detection_index: their indices among those that passed the score filter (PHALP's `extra_data`).
-    """
-
-    rows: Int64[ndarray, " n"]
-    detection_index: Int64[ndarray, " n"]
+    rows: Int64[ndarray, " n"]  # among all detections
+    detection_index: Int64[ndarray, " n"]  # among those that passed the score filter (PHALP's `extra_data`)
 
 
 def select(

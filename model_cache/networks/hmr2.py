@@ -62,20 +62,16 @@ class Hmr2(BodyRegressor):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyEstimate(BodyParameters):
-    """Posed people, one row per crop.
+    """Posed people, one row per crop; vertices and joints in metres, body frame without translation.
 
-    Attributes:
-        crop_cam_t: `crop_cam` as a translation in metres in front of the crop's own camera, which has a
-            focal length of 5000 pixels. Never the person's place in the full image.
-        vertices: metres, body frame without translation.
-        joints_3d: HMR2's 44 joints, metres, body frame without translation.
-        smpl_joints_3d: SMPL's own 24, the same way.
+    `crop_cam_t` is `crop_cam` as a translation in metres in front of the crop's own camera, which has a
+    focal length of 5000 pixels. Never the person's place in the full image.
     """
 
     crop_cam_t: Float[Tensor, "b 3"]
     vertices: Float[Tensor, "b v 3"]
-    joints_3d: Float[Tensor, "b 44 3"]
-    smpl_joints_3d: Float[Tensor, "b 24 3"]
+    joints_3d: Float[Tensor, "b 44 3"]  # HMR2's
+    smpl_joints_3d: Float[Tensor, "b 24 3"]  # SMPL's own
 
 
 class BodyEstimator:

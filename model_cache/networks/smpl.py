@@ -32,42 +32,27 @@ OPENPOSE_FROM_SMPL = (
 class BodyData:
     """What a body of SMPL's structure is made of.
 
-    Attributes:
-        v_template: mean body at rest, metres, y up.
-        faces: vertex indices of the triangles.
-        shapedirs: vertex offset per unit of each shape coefficient.
-        posedirs: vertex offset per unit of each pose feature (rotations 1..23 minus identity, row-major),
-            or None for a body without them.
-        joint_regressor: SMPL's 24 joints as weights over the shaped vertices.
-        joint_regressor_extra: 19 more joints as weights over the posed vertices.
-        parents: parent of each joint, -1 for the root, always smaller than the joint's own index.
-        lbs_weights: how much each vertex follows each joint.
-        extra_joint_vertex_ids: vertices that count as joints 24..44.
+    `posedirs` are the vertex offsets per unit of each pose feature (rotations 1..23 minus identity,
+    row-major), None for a body without them.
     """
 
-    v_template: Float32[ndarray, "v 3"]
-    faces: Int64[ndarray, "f 3"]
-    shapedirs: Float32[ndarray, "v 3 10"]
+    v_template: Float32[ndarray, "v 3"]  # mean body at rest, metres, y up
+    faces: Int64[ndarray, "f 3"]  # vertex indices of the triangles
+    shapedirs: Float32[ndarray, "v 3 10"]  # vertex offset per unit of each shape coefficient
     posedirs: Float32[ndarray, "v 3 207"] | None
-    joint_regressor: Float32[ndarray, "24 v"]
-    joint_regressor_extra: Float32[ndarray, "19 v"]
-    parents: Int64[ndarray, " 24"]
-    lbs_weights: Float32[ndarray, "v 24"]
-    extra_joint_vertex_ids: Int64[ndarray, " 21"]
+    joint_regressor: Float32[ndarray, "24 v"]  # SMPL's joints as weights over the shaped vertices
+    joint_regressor_extra: Float32[ndarray, "19 v"]  # more joints as weights over the posed vertices
+    parents: Int64[ndarray, " 24"]  # of each joint; smaller than its own index, -1 for the root
+    lbs_weights: Float32[ndarray, "v 24"]  # how much each vertex follows each joint
+    extra_joint_vertex_ids: Int64[ndarray, " 21"]  # vertices that count as joints 24..44
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PosedBody:
-    """A body in a pose, metres, without translation.
-
-    Attributes:
-        vertices: the skin.
-        joints: HMR2's 44 joints: 25 of OpenPose's BODY_25, then 19 extra.
-        smpl_joints: SMPL's own 24.
-    """
+    """A body in a pose, metres, without translation."""
 
     vertices: Float[Tensor, "b v 3"]
-    joints: Float[Tensor, "b 44 3"]
+    joints: Float[Tensor, "b 44 3"]  # HMR2's: 25 of OpenPose's BODY_25, then 19 extra
     smpl_joints: Float[Tensor, "b 24 3"]
 
 

@@ -19,32 +19,20 @@ COLOUR_DIVISOR = 5.0  # HMAR's: brings normalised colours to about -0.5..0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UvMap:
-    """Which point of the body's surface each texel shows.
+    """Which point of the body's surface each texel shows; official `bmap_256.npy` and `fmap_256.npy`."""
 
-    Attributes:
-        barycentric: weights of a triangle's three corners, official `bmap_256.npy`.
-        face_index: the triangle, negative where the texel shows nothing, official `fmap_256.npy`.
-    """
-
-    barycentric: Float32[ndarray, "rows columns 3"]
-    face_index: Integer[ndarray, "rows columns"]
+    barycentric: Float32[ndarray, "rows columns 3"]  # weights of a triangle's three corners
+    face_index: Integer[ndarray, "rows columns"]  # the triangle; negative where the texel shows nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledTexels:
-    """What the crop and the depth map say at each texel's place, texels in row-major order of the UV map.
+    """What the crop and the depth map say at each texel's place, texels in row-major order of the UV map."""
 
-    Attributes:
-        colours: normalised R, G, B.
-        mask: the person's mask, 0 to 1.
-        surface_depth: camera z of the nearest surface, metres; mixed with the background at silhouettes.
-        visible: whether the texel's point is that surface.
-    """
-
-    colours: Float32[Tensor, "b 3 n"]
-    mask: Float32[Tensor, "b n"]
-    surface_depth: Float32[Tensor, "b n"]
-    visible: Bool[Tensor, "b n"]
+    colours: Float32[Tensor, "b 3 n"]  # normalised R, G, B
+    mask: Float32[Tensor, "b n"]  # the person's, 0 to 1
+    surface_depth: Float32[Tensor, "b n"]  # metres; mixed with the background at silhouettes
+    visible: Bool[Tensor, "b n"]  # whether the texel's point is that surface
 
 
 class TextureSampler:
@@ -71,15 +59,16 @@ class TextureSampler:
         seen = uv_map.face_index >= 0
         if not seen.any() or int(uv_map.face_index.max()) >= len(faces):
             raise WeightsInvalid("the UV map does not fit the body model's triangles")
-        self.device = torch.device(device)
-        self._faces = torch.from_numpy(faces).to(self.device)
+        device = torch.device(device)
+        self._faces = torch.from_numpy(faces).to(device)
         self._map_shape = seen.shape
-        self._texels = torch.from_numpy(np.flatnonzero(seen)).to(self.device)
+        self._texels = torch.from_numpy(np.flatnonzero(seen)).to(device)
+        self.num_texels = len(self._texels)
         texel_faces = faces[uv_map.face_index[seen].astype(np.int64)]
-        self._texel_vertices = torch.from_numpy(texel_faces.T.copy()).to(self.device)  # (3, n)
+        self._texel_vertices = torch.from_numpy(texel_faces.T.copy()).to(device)  # (3, n)
         weights = uv_map.barycentric[seen].astype(np.float32)
-        self._texel_weights = torch.from_numpy(weights.T[..., None].copy()).to(self.device)  # (3, n, 1)
-        self._fill: Fill | None = compiled_fill() if compiled and self.device.type == "cpu" else None
+        self._texel_weights = torch.from_numpy(weights.T[..., None].copy()).to(device)  # (3, n, 1)
+        self._fill: Fill | None = compiled_fill() if compiled and device.type == "cpu" else None
 
     @torch.inference_mode()
     def sample(
@@ -92,11 +81,6 @@ class TextureSampler:
             vertices: metres, camera frame of the crop (HMR2's vertices moved by its crop translation).
         """
         return self.unwrap(self.look(crops, vertices))
-
-    @property
-    def num_texels(self) -> int:
-        """Texels that show a surface at all."""
-        return len(self._texels)
 
     def look(
         self, crops: Float32[Tensor, "b 4 256 256"], vertices: Float32[Tensor, "b v 3"]
