@@ -1,13 +1,10 @@
-"""The bundled detector: MoveNet finds people, BlazePose gives each one's mask.
-
-Its crop is BlazePose's own: upright, centred on the hips, with room around the body.
-"""
+"""The bundled detector: MoveNet finds people, BlazePose gives each one's mask."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int8, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 from numpy import ndarray
 
 from model_cache.lite.blazepose import INPUT_SIZE, BlazePose, body_zone
@@ -25,6 +22,7 @@ OUTSIDE = -10.0  # mask logit where nobody is
 SURE_KEYPOINT = 0.15
 CROP_MARGIN = 2.7  # crop side over the largest distance from the hips to a key point: head top, feet, room
 SMALLEST_SHARE = 0.25  # of a person's own mask; with less left, it is a repeat or somebody hardly seen
+CROP = (INPUT_SIZE, INPUT_SIZE)
 LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ANKLE, RIGHT_ANKLE = 11, 12, 5, 6, 15, 16
 
 
@@ -76,13 +74,18 @@ class LiteDetector(NumpyDetector):
         to_cells = np.array([1 / step, 1 / step, 1], np.float32)
         distances = [distance_to(pose.keypoints * to_cells, coarse.shape[:2]) for pose in poses]
         owners = nearest_person(distances)
-        colour = _mean_colour(coarse, owners < 0)
+        free = coarse[owners < 0]
+        colour = free.mean(0)[::-1] / 255 if len(free) else 0.0
         people = []
         for index, (pose, distance) in enumerate(zip(poses, distances, strict=True)):
             to_crop = upright_crop(pose.keypoints)
-            crop = cv2.warpAffine(image_bgr, to_crop, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR)
+            crop = cv2.warpAffine(image_bgr, to_crop, CROP, flags=cv2.INTER_LINEAR)
             crop_rgb = np.ascontiguousarray(crop[..., ::-1], np.float32) / 255
-            _paint_others_over(crop_rgb, owners, index, to_crop * [step, step, 1], colour)
+            # Others are painted over in the mean colour, or BlazePose may take one of them for the person.
+            owner = cv2.warpAffine(
+                owners, to_crop * [step, step, 1], CROP, flags=cv2.INTER_NEAREST, borderValue=-1
+            )
+            crop_rgb[(owner >= 0) & (owner != index)] = colour
             body = self._blazepose.run(crop_rgb)
             if body.presence < PRESENCE_FLOOR:
                 continue
@@ -91,7 +94,6 @@ class LiteDetector(NumpyDetector):
                 to_crop,
                 image_bgr.shape[1::-1],
                 flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_CONSTANT,
                 borderValue=OUTSIDE,
             )
             feet = float(pose.keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max())
@@ -102,31 +104,6 @@ class LiteDetector(NumpyDetector):
 def load_lite_detector(options: LoadOptions) -> LiteDetector:
     """MoveNet and BlazePose out of the package."""
     return LiteDetector(options.num_threads, options.score_floor)
-
-
-def _paint_others_over(
-    crop_rgb: Float32[ndarray, "256 256 3"],
-    owners: Int8[ndarray, "r c"],
-    person: int,
-    grid_to_crop: Float64[ndarray, "2 3"],
-    colour_rgb: Float32[ndarray, "3"],
-) -> None:
-    """Paint the pixels of other people in one colour, or BlazePose may take one of them for the person."""
-    owner = cv2.warpAffine(
-        owners,
-        grid_to_crop,
-        (INPUT_SIZE, INPUT_SIZE),
-        flags=cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=-1,
-    )
-    crop_rgb[(owner >= 0) & (owner != person)] = colour_rgb
-
-
-def _mean_colour(image_bgr: UInt8[ndarray, "h w 3"], where: Bool[ndarray, "h w"]) -> Float32[ndarray, "3"]:
-    """RGB, 0 to 1; black where there is no pixel."""
-    mean = image_bgr[where].mean(0) if where.any() else np.zeros(3)
-    return np.asarray(mean[::-1] / 255, np.float32)
 
 
 def calibrate(score: float) -> float:
@@ -140,11 +117,9 @@ def upright_crop(keypoints: Float32[ndarray, "17 3"]) -> Float64[ndarray, "2 3"]
     """The affine map from image pixels to BlazePose's crop: hips in the middle, shoulders above them."""
     points = keypoints[:, :2].astype(np.float64)
     hips = (points[LEFT_HIP] + points[RIGHT_HIP]) / 2
-    shoulders = (points[LEFT_SHOULDER] + points[RIGHT_SHOULDER]) / 2
-    sure = keypoints[:, 2] > SURE_KEYPOINT
-    reach = np.linalg.norm(points[sure] - hips, axis=1) if sure.any() else np.zeros(1)
-    side = CROP_MARGIN * max(float(reach.max()), float(np.linalg.norm(shoulders - hips)), 8.0)
-    up = shoulders - hips
+    up = (points[LEFT_SHOULDER] + points[RIGHT_SHOULDER]) / 2 - hips
+    reach = np.linalg.norm(points[keypoints[:, 2] > SURE_KEYPOINT] - hips, axis=1).max(initial=8.0)
+    side = CROP_MARGIN * max(float(reach), float(np.linalg.norm(up)))
     angle = np.arctan2(up[0], -up[1])  # 0 for an upright person
     cosine, sine = np.cos(angle) * INPUT_SIZE / side, np.sin(angle) * INPUT_SIZE / side
     rotation = np.array([[cosine, sine], [-sine, cosine]])

@@ -1,7 +1,4 @@
-"""The bundled models put together: MoveNet, BlazePose, HMR2's head, a free body and PHALP's small networks.
-
-How the files were made: training/ in the source repository.
-"""
+"""The bundled models put together: MoveNet, BlazePose, HMR2's head, a free body, PHALP's small networks."""
 
 import json
 import re

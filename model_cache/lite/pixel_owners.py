@@ -19,11 +19,7 @@ SMALLEST_TORSO = 0.16  # of the body's extent, for people bent towards the camer
 
 
 def grid_step(size: tuple[int, int]) -> int:
-    """Pixels per grid cell, so that the grid of a large image is no finer than needed.
-
-    Args:
-        size: of the image, (height, width).
-    """
+    """Pixels per grid cell for an image of this (height, width): the grid is no finer than needed."""
     return max(1, round(max(size) / GRID_SIDE))
 
 
@@ -32,7 +28,7 @@ def distance_to(keypoints: Float32[ndarray, "17 3"], size: tuple[int, int]) -> F
 
     Args:
         keypoints: COCO's, x and y in cells and score.
-        size: of the grid, (rows, columns).
+        size: rows and columns of the grid.
     """
     points, sure = keypoints[:, :2].astype(np.float64), keypoints[:, 2] > SURE_KEYPOINT
     shoulders, hips = points[list(SHOULDERS)], points[list(HIPS)]
@@ -72,19 +68,15 @@ def share_out(
 
     Args:
         masks: of each person.
-        distances: of each person, from `distance_to`; the grid may be coarser than the masks.
+        distances: from `distance_to`; the grid may be coarser than the masks.
         feet: rows of the lower ankles.
     """
     if not masks or np.sum(masks, axis=0, dtype=np.uint8).max() < 2:
         return list(masks)
     size = masks[0].shape[::-1]
     from_front = np.argsort(-np.asarray(feet), kind="stable")
-    wanted = np.stack(
-        [
-            np.where(masks[i], cv2.resize(distances[i], size, interpolation=cv2.INTER_LINEAR), np.inf)
-            for i in from_front
-        ]
-    )
+    resized = (cv2.resize(distances[i], size, interpolation=cv2.INTER_LINEAR) for i in from_front)
+    wanted = np.stack([np.where(masks[i], d, np.inf) for i, d in zip(from_front, resized, strict=True)])
     owner = from_front[wanted.argmin(0)]
     return [mask & (owner == i) for i, mask in enumerate(masks)]
 
