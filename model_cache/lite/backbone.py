@@ -30,16 +30,13 @@ class BackboneConfig:
     summaries: int = 4  # tokens that see the whole crop at once
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CropMeasures:
-    """What BlazePose says about one HMR2 crop, in the crop's own coordinates (borders at -0.5 and 0.5)."""
+def measure(
+    network: BlazePose, crop_rgb: Float32[ndarray, "256 256 3"]
+) -> tuple[Float32[ndarray, "64 292"], Float32[ndarray, "33 8"]]:
+    """The patches and landmarks that BlazePose sees in one HMR2 crop, RGB 0 to 1.
 
-    patches: Float32[ndarray, "64 292"]
-    landmarks: Float32[ndarray, "33 8"]
-
-
-def measure(network: BlazePose, crop_rgb: Float32[ndarray, "256 256 3"]) -> CropMeasures:
-    """Run BlazePose on a crop, RGB 0 to 1."""
+    Landmarks are in the crop's own coordinates, with its borders at -0.5 and 0.5.
+    """
     edge = INPUT_SIZE * (1 - SHRINK) / 2
     shrink = np.array([[SHRINK, 0, edge], [0, SHRINK, edge]])
     body = network.run(cv2.warpAffine(crop_rgb, shrink, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR))
@@ -52,9 +49,7 @@ def measure(network: BlazePose, crop_rgb: Float32[ndarray, "256 256 3"]) -> Crop
     landmarks[:, 2] = body.landmarks[:, 2] / INPUT_SIZE / SHRINK
     landmarks[:, 3:5] = _sigmoid(body.landmarks[:, 3:5])
     landmarks[:, 5:] = body.world_landmarks
-    return CropMeasures(
-        patches=np.concatenate([cells, share], axis=1).astype(np.float32), landmarks=landmarks
-    )
+    return np.concatenate([cells, share], axis=1).astype(np.float32), landmarks
 
 
 def _sigmoid(logits: Float32[ndarray, "..."]) -> Float32[ndarray, "..."]:
@@ -126,9 +121,7 @@ class BlazePoseBackbone(nn.Module):
         """Tokens of each crop."""
         pixels = crops.float().cpu().permute(0, 2, 3, 1) * torch.tensor(STD_RGB) + torch.tensor(MEAN_RGB)
         images = (pixels / 255).clamp(0, 1).contiguous().numpy()
-        measured = [measure(self._network, image) for image in images]
-        patches = torch.from_numpy(np.stack([m.patches for m in measured]))
-        landmarks = torch.from_numpy(np.stack([m.landmarks for m in measured]))
+        measured = zip(*(measure(self._network, image) for image in images), strict=True)
         device = self.mixer.patch_position.device
-        tokens: Tensor = self.mixer(patches.to(device), landmarks.to(device))
+        tokens: Tensor = self.mixer(*(torch.from_numpy(np.stack(part)).to(device) for part in measured))
         return tokens

@@ -215,17 +215,10 @@ def _pick(
     frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]],
     masks: Sequence[Bool[Tensor, "_ _ _"]],
     pixel: Int64[Tensor, "n 256 256"],
-    counts: Sequence[int],
+    counts: list[int],
 ) -> tuple[UInt8[Tensor, "n 256 256 3"], Bool[Tensor, "n 256 256"]]:
     """Colours and mask values at one flat pixel index per person and crop pixel."""
-    colours = torch.empty((*pixel.shape, 3), dtype=torch.uint8, device=pixel.device)
-    mask_values = torch.empty(pixel.shape, dtype=torch.bool, device=pixel.device)
-    first = 0
-    for frame, frame_masks, count in zip(frames_bgr, masks, counts, strict=True):
-        here = slice(first, first + count)
-        first += count
-        if count:
-            colours[here] = frame.reshape(-1, 3)[pixel[here]]
-            flat = frame_masks.reshape(count, -1)
-            mask_values[here] = flat.gather(1, pixel[here].reshape(count, -1)).reshape(-1, *pixel.shape[1:])
-    return colours, mask_values
+    pixels = torch.split(pixel, counts)
+    colours = [frame.reshape(-1, 3)[here] for frame, here in zip(frames_bgr, pixels, strict=True)]
+    values = [mask.flatten(1).gather(1, here.flatten(1)) for mask, here in zip(masks, pixels, strict=True)]
+    return torch.cat(colours), torch.cat(values).view(pixel.shape)

@@ -138,9 +138,8 @@ class _Regressor(nn.Module):
         self.register_buffer("init_cam", torch.zeros(1, 3))
 
     def forward(self, token: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b 216"], Float[Tensor, "b 10"]]:
-        pose = self.init_body_pose.expand(len(token), -1)
-        betas = self.init_betas.expand(len(token), -1)
-        camera = self.init_cam.expand(len(token), -1)
+        initial = (self.init_body_pose, self.init_betas, self.init_cam)
+        pose, betas, camera = (row.expand(len(token), -1) for row in initial)
         for _ in range(REGRESSOR_ITERATIONS):
             x = functional.relu(self.fc1(torch.cat([token, pose, betas, camera], dim=1)))
             x = functional.relu(self.fc2(x))
@@ -195,8 +194,7 @@ class PoseTransformer(nn.Module):
                 batch and are not attended to.
             query_slots: which slots to give back.
         """
-        num = len(slots)
-        x = self.mask_token.expand(num, self.frame_length, -1)
+        x = self.mask_token.expand(len(slots), self.frame_length, -1)
         embedded = self.pose_encoder(self._normalised(poses))
         x = x.scatter(1, slots[..., None].expand_as(embedded), embedded) + self.position1
         for layer in self.layers:

@@ -98,7 +98,7 @@ def test_measured_landmarks_are_in_crop_coordinates(people):
     errors = []
     for crop, keypoints in zip(people[0], people[2], strict=True):
         image = ((crop.permute(1, 2, 0) * std + mean) / 255).numpy()
-        landmarks = measure(network, np.ascontiguousarray(image)).landmarks
+        _, landmarks = measure(network, np.ascontiguousarray(image))
         errors.append(np.linalg.norm(landmarks[theirs, :2] - keypoints[ours], axis=1))
 
     assert np.median(errors) < 0.04
