@@ -44,11 +44,8 @@ def measure(
     quarter = INPUT_SIZE // (2 * GRID)
     share = _sigmoid(body.mask_logits).reshape(GRID, 2, quarter, GRID, 2, quarter).mean((2, 5))
     share = share.transpose(0, 2, 1, 3).reshape(GRID * GRID, 4)  # (row, half, column, half) before
-    landmarks = np.empty((NUM_LANDMARKS, LANDMARK_WIDTH), np.float32)
-    landmarks[:, :2] = (body.landmarks[:, :2] / INPUT_SIZE - 0.5) / SHRINK
-    landmarks[:, 2] = body.landmarks[:, 2] / INPUT_SIZE / SHRINK
-    landmarks[:, 3:5] = _sigmoid(body.landmarks[:, 3:5])
-    landmarks[:, 5:] = body.world_landmarks
+    places = (body.landmarks[:, :3] / INPUT_SIZE - np.array([0.5, 0.5, 0], np.float32)) / SHRINK
+    landmarks = np.concatenate([places, _sigmoid(body.landmarks[:, 3:]), body.world_landmarks], axis=1)
     return np.concatenate([cells, share], axis=1).astype(np.float32), landmarks
 
 

@@ -37,12 +37,7 @@ class _Person:
 
 
 class LiteDetector(NumpyDetector):
-    """MoveNet and BlazePose on the CPU, by onnxruntime.
-
-    Args:
-        num_threads: threads inside one network operation; 0 lets onnxruntime choose.
-        score_floor: people below this score are not returned.
-    """
+    """MoveNet and BlazePose on the CPU, by onnxruntime; people below `score_floor` are not returned."""
 
     def __init__(self, num_threads: int = 0, score_floor: float = 0.3) -> None:
         self._movenet = MoveNet(num_threads)

@@ -27,12 +27,9 @@ class AppearanceEncoder(nn.Module):
     """HMAR's texture encoder: six 3x3 convolutions, the first four halve the map.
 
     Computes in float32 without TF32, since the tracker compares small differences of its output.
-
-    Args:
-        widths: output channels of the six layers; official (16, 64, 128, 256, 256, 16).
     """
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...]) -> None:  # official (16, 64, 128, 256, 256, 16)
         super().__init__()
         inputs = (NUM_TEXTURE_CHANNELS, *widths[:-1])
         for name, num_in, num_out in zip(LAYERS, inputs, widths, strict=True):
@@ -59,9 +56,8 @@ class AppearanceEncoder(nn.Module):
     def forward(self, textures: Float32[Tensor, "b 4 rows columns"]) -> Float32[Tensor, "b a"]:
         """Appearance vectors, not negative, of last width times rows/16 times columns/16 (official 4096).
 
-        Args:
-            textures: UV maps of `TextureSampler`: colours, then a mask of -1 and 1. The tracker's comparison
-                gives maps that are zero in all channels where they are not compared.
+        Textures are UV maps of `TextureSampler`. The tracker's comparison gives maps that are zero in all
+        channels where they are not compared.
         """
         if textures.device.type != "cpu":
             return self._encode(textures)
@@ -91,12 +87,9 @@ class UvTexture:
 
 
 class UvTextureModel:
-    """`TextureModel` with PHALP's appearance encoder.
+    """`TextureModel` with PHALP's appearance encoder, which is on the device where the textures lie.
 
     Every method may raise `DeviceFault`.
-
-    Args:
-        encoder: on the device where the textures lie.
     """
 
     def __init__(self, encoder: AppearanceEncoder) -> None:

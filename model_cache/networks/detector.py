@@ -132,17 +132,13 @@ def box_masks(bbox_xyxy: Float[ndarray, "n 4"], height: int, width: int) -> Bool
 
 
 class ReplayDetector(NumpyDetector):
-    """Detections recorded before, in a detector's place: PHALP's mode for true boxes.
-
-    Args:
-        recorded: frame index to its people; a frame that is not in it has none.
-    """
+    """Detections recorded before by frame index, in a detector's place: PHALP's mode for true boxes."""
 
     def __init__(self, recorded: Mapping[int, Detections]) -> None:
         self._recorded = recorded
 
     def find(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int) -> Detections:
-        """The recorded people of the frame, in recorded order."""
+        """The recorded people of the frame, in recorded order; none where none were recorded."""
         nobody = Detections(bbox_xyxy=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32))
         return self._recorded.get(frame_index, nobody)
 

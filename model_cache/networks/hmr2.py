@@ -77,13 +77,8 @@ class BodyEstimate(BodyParameters):
 class BodyEstimator:
     """A regressor and the body it poses, in batches of a few fixed sizes.
 
-    So memory is reused and kernels are chosen once. Body and camera are float32: the camera's depth is
-    2 * 5000 / (256 s), so it magnifies any error of s.
-
-    Args:
-        regressor: the loaded network.
-        body: what it poses, on the same device.
-        largest_batch: crops in the largest batch; the others are the powers of two below it.
+    So memory is reused and kernels are chosen once: the largest batch, and the powers of two below it. Body
+    and camera are float32: the camera's depth is 2 * 5000 / (256 s), so it magnifies any error of s.
     """
 
     def __init__(self, regressor: BodyRegressor, body: Smpl, *, largest_batch: int = 32) -> None:

@@ -19,13 +19,9 @@ IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 
 
 class RfDetrSegDetector(Detector):
-    """RF-DETR-Seg; instance masks, no NMS.
+    """`RfDetrForInstanceSegmentation`, on its device, in eval mode; instance masks, no NMS.
 
-    Args:
-        network: `RfDetrForInstanceSegmentation`, on its device, in eval mode.
-        image_size: side of the square that frames are squashed to, pixels.
-        score_floor: people below this score never leave the detector.
-        weights: the checkpoint, by the name that results give it.
+    Frames are squashed to squares of `image_size` pixels. People below `score_floor` are not returned.
     """
 
     def __init__(

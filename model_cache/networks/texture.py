@@ -1,6 +1,7 @@
 """Unwraps a person's pixels onto the body's UV map."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -39,13 +40,7 @@ class TextureSampler:
     """HMAR's texture sampler: a texel gets the colour of its surface point in the crop, if it is seen there.
 
     Whether a texel is seen hangs on 0.1 mm of depth, so the same float32 vertices serve the texels and the
-    depth map.
-
-    Args:
-        uv_map: texels of the body model.
-        faces: the body model's triangles.
-        device: where to sample.
-        compiled: on the CPU, fill the depth maps with numba where it is installed.
+    depth map. On the CPU, `compiled` has the depth maps filled by numba where it is installed.
     """
 
     def __init__(
@@ -98,12 +93,11 @@ class TextureSampler:
         """Lays sampled texels out as PHALP's `uv`."""
         shown = (texels.mask > 0) & texels.visible
         colours = torch.where(shown[:, None], texels.colours / COLOUR_DIVISOR, 0)
-        rows, columns = self._map_shape
-        textures = colours.new_zeros((len(shown), 4, rows * columns))
+        textures = colours.new_zeros((len(shown), 4, prod(self._map_shape)))
         textures[:, 3] = -1
         textures[:, :3].index_copy_(2, self._texels, colours)
         textures[:, 3].index_copy_(1, self._texels, torch.where(shown, 1.0, -1.0))
-        return textures.view(-1, 4, rows, columns)
+        return textures.view(-1, 4, *self._map_shape)
 
 
 def look_up(
@@ -114,11 +108,7 @@ def look_up(
 ) -> SampledTexels:
     """Reads crop and depth map bilinearly at the texels' places; outside the crop everything is 0.
 
-    Args:
-        crops: normalised R, G, B and mask.
-        depth: `depth_maps`, metres.
-        grid: places in the crop, x right, y down, its borders at -1 and 1.
-        texel_depth: camera z of the texels' points, metres.
+    `grid` has these places: x right, y down, the crop's borders at -1 and 1. Depths are camera z, metres.
     """
     layers = torch.cat([crops, depth[:, None]], dim=1)
     found = grid_sample(layers, grid[:, None], mode="bilinear", padding_mode="zeros", align_corners=False)
