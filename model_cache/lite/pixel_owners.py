@@ -26,9 +26,7 @@ def grid_step(size: tuple[int, int]) -> int:
 def distance_to(keypoints: Float32[ndarray, "17 3"], size: tuple[int, int]) -> Float32[ndarray, "r c"]:
     """How far each grid cell is from a person's bones, in torso lengths; infinite where no bone is known.
 
-    Args:
-        keypoints: COCO's, x and y in cells and score.
-        size: rows and columns of the grid.
+    COCO's key points are x and y in cells and a score; `size` is the grid's (rows, columns).
     """
     points, sure = keypoints[:, :2].astype(np.float64), keypoints[:, 2] > SURE_KEYPOINT
     shoulders, hips = points[list(SHOULDERS)], points[list(HIPS)]
@@ -64,12 +62,8 @@ def share_out(
 ) -> list[Bool[ndarray, "h w"]]:
     """Each pixel of several masks to the person whose bones are nearest.
 
-    On the bones of two people it is of the one whose feet are lower in the image, who stands nearer.
-
-    Args:
-        masks: of each person.
-        distances: from `distance_to`; the grid may be coarser than the masks.
-        feet: rows of the lower ankles.
+    On the bones of two people it is of the one whose feet (rows of the lower ankles) are lower in the image,
+    who stands nearer. The grid of `distance_to` may be coarser than the masks.
     """
     if not masks or np.sum(masks, axis=0, dtype=np.uint8).max() < 2:
         return list(masks)
