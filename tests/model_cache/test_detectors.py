@@ -95,17 +95,11 @@ def test_rf_detr_gives_the_networks_own_boxes_scores_and_masks(detector, folder)
     found = detector.detect([frame], [0])[0]
 
     assert len(found.scores) == 20
+    assert torch.equal(found.scores.sort(descending=True).values, found.scores)
     assert found.scores[0].item() == pytest.approx(person.max().item(), abs=1e-6)
     expected = [(cx - w / 2) * 160, (cy - h / 2) * 90, (cx + w / 2) * 160, (cy + h / 2) * 90]
     assert found.bbox_xyxy[0].tolist() == pytest.approx(expected, abs=1e-3)
     assert torch.equal(mask[0, 0] > 0, found.paint_masks(torch.tensor([0]))[0])
-
-
-def test_rf_detr_orders_people_by_score(detector):
-    """Candidates come by descending score."""
-    scores = detector.detect(frames(1), [0])[0].scores
-
-    assert torch.equal(scores.sort(descending=True).values, scores)
 
 
 def test_rf_detr_keeps_only_people_above_the_floor(folder):
@@ -130,17 +124,12 @@ def test_rf_detr_batch_equals_single_frames(detector):
         assert torch.allclose(alone.bbox_xyxy[0], found.bbox_xyxy[0], atol=1e-2)
 
 
-def test_rf_detr_runs_in_bf16(folder):
+def test_rf_detr_runs_in_bf16(detector, folder):
     """The bf16 detector gives finite float32 boxes near the fp32 ones (best box, within 3 % of the frame)."""
-    exact = load(folder)
-    half = load(folder, precision="bf16")
-    frame = frames(1)
-
-    box = half.detect(frame, [0])[0].bbox_xyxy
+    box = load(folder, precision="bf16").detect(frames(1), [0])[0].bbox_xyxy
 
     assert box.dtype == torch.float32
-    distance = (exact.detect(frame, [0])[0].bbox_xyxy[None, :, :] - box[:1, None, :]).abs().amax(-1).min()
-    assert distance < 0.03 * 160
+    assert (detector.detect(frames(1), [0])[0].bbox_xyxy - box[0]).abs().amax(-1).min() < 0.03 * 160
 
 
 def test_warm_up_paints_masks_though_nobody_passes_the_threshold(folder, monkeypatch):
