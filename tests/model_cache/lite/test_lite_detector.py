@@ -109,23 +109,15 @@ def test_blazepose_sees_everybody_upright(angle, size, x, y):
     keypoints = np.zeros((17, 3), np.float32)
     keypoints[:, 2] = 1
     lean = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    body = {
-        5: (-0.2, -0.5),
-        6: (0.2, -0.5),
-        11: (-0.1, 0),
-        12: (0.1, 0),
-        15: (-0.1, 1),
-        16: (0.1, 1),
-        0: (0, -0.8),
-    }
+    body = [5, 6, 11, 12, 15, 16, 0]
+    points = [(-0.2, -0.5), (0.2, -0.5), (-0.1, 0), (0.1, 0), (-0.1, 1), (0.1, 1), (0, -0.8)]
     keypoints[:, :2] = [x, y]
-    for index, point in body.items():
-        keypoints[index, :2] = lean @ (np.array(point) * size) + [x, y]
+    keypoints[body, :2] += np.array(points) @ lean.T * size
     to_crop = upright_crop(keypoints)
     seen = keypoints[:, :2].astype(float) @ to_crop[:, :2].T + to_crop[:, 2]
 
     assert np.allclose((seen[11] + seen[12]) / 2, 128, atol=0.1)
     assert (seen[5] + seen[6])[0] / 2 == pytest.approx(128, abs=0.2)
     assert (seen[5] + seen[6])[1] / 2 < 128
-    assert 0 < seen[list(body)].min() < seen[list(body)].max() < 256
+    assert 0 < seen[body].min() < seen[body].max() < 256
     assert np.allclose(to_crop[:, :2] @ to_crop[:, :2].T, np.eye(2) * np.linalg.det(to_crop[:, :2]))
