@@ -20,9 +20,10 @@ from model_cache.settings import ModelSettings
 SIZE = 96
 
 
-def tiny_config() -> RfDetrConfig:
-    """RF-DETR-Seg with 208 thousand parameters."""
-    return RfDetrConfig(
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder in the hub's layout, of RF-DETR-Seg with 208 thousand parameters."""
+    config = RfDetrConfig(
         backbone_config={
             "model_type": "rf_detr_dinov2",
             "hidden_size": 48,
@@ -43,15 +44,10 @@ def tiny_config() -> RfDetrConfig:
         num_labels=91,
         group_detr=1,
     )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder in the hub's layout."""
     logging.disable_progress_bar()
     torch.manual_seed(3)
     path = tmp_path_factory.mktemp("rf-detr")
-    RfDetrForInstanceSegmentation(tiny_config()).save_pretrained(path)
+    RfDetrForInstanceSegmentation(config).save_pretrained(path)
     return path
 
 
@@ -79,10 +75,8 @@ def test_rf_detr_gives_the_networks_own_boxes_scores_and_masks(detector, folder)
     """Boxes, person scores and masks are those of the plain network on a plainly prepared image."""
     frame = frames(1)[0]
     network = RfDetrForInstanceSegmentation.from_pretrained(folder).eval()
-    rgb = frame.numpy()[..., ::-1].copy()
-    square = torch.nn.functional.interpolate(
-        torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255, (SIZE, SIZE), mode="bilinear", antialias=True
-    )
+    rgb = frame.flip(-1).permute(2, 0, 1)[None] / 255
+    square = torch.nn.functional.interpolate(rgb, (SIZE, SIZE), mode="bilinear", antialias=True)
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
     with torch.inference_mode():
@@ -104,9 +98,7 @@ def test_rf_detr_gives_the_networks_own_boxes_scores_and_masks(detector, folder)
 
 def test_rf_detr_keeps_only_people_above_the_floor(folder):
     """Nothing at or below the score floor leaves the detector, and nobody is a valid answer."""
-    strict = load(folder, score_floor=0.9)
-
-    found = strict.detect(frames(1), [0])[0]
+    found = load(folder, score_floor=0.9).detect(frames(1), [0])[0]
 
     assert found.scores.shape == (0,)
     assert found.paint_masks(torch.zeros(0, dtype=torch.int64)).shape == (0, 90, 160)

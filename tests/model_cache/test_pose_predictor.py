@@ -162,15 +162,6 @@ def state(golden):
     return {key.removeprefix("encoder."): tensor for key, tensor in named.items()} | statistics
 
 
-def test_pose_transformer_reads_sizes_from_the_tensors(state):
-    """Nothing but heads, padding and stride has to be told."""
-    network = pose_transformer(state, heads=2, conv_pad=1, conv_stride=5)
-
-    assert network.frame_length == 125
-    assert len(network.layers) == 2
-    assert (network.mask_token.shape[0], network.layers[0].fc1.out_features) == (32, 64)
-
-
 NEEDED = ["mask_token", "conv_en.weight", "smpl_head.0.fc1.weight", "loca_head.0.4.bias"]
 
 
