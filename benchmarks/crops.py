@@ -10,8 +10,14 @@ import numpy as np
 import torch
 
 from benchmarks.timing import best_ms, print_head, print_row
-from model_cache.networks.crops import MEAN_RGB, STD_RGB, crop_matrices, crop_people, pad_boxes
-from model_cache.networks.device_crops import crop_people_on_device
+from model_cache.networks.crops import (
+    MEAN_RGB,
+    STD_RGB,
+    crop_matrices,
+    crop_people,
+    crop_people_on_device,
+    pad_boxes,
+)
 from model_cache.networks.rle import encode_mask
 
 NUM_PEOPLE = 5

@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.timing import best_ms, print_head, print_row
-from model_cache.networks.appearance import LAYERS, AppearanceEncoder
+from model_cache.networks.appearance import LAYERS, AppearanceEncoder, UvTexture, UvTextureModel
 from model_cache.networks.depth import FAR_DEPTH, FOCAL_LENGTH_PX, MAP_SIZE, compiled_fill, depth_maps
 from model_cache.networks.smpl import EXTRA_JOINT_VERTEX_IDS, BodyData, Smpl
 from model_cache.networks.texture import TextureSampler, UvMap, look_up
-from model_cache.networks.texture_model import UvTexture, UvTextureModel
 from tests.goldens import load_golden
 
 RASTERISER_LIMIT_MS = 25.0  # a person on one core in pure torch

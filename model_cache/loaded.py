@@ -18,14 +18,13 @@ from model_cache.interfaces import (
     TextureModel,
     TrackerOptions,
 )
-from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.networks.appearance import PAIRS_AT_ONCE, AppearanceEncoder, UvTextureModel
 from model_cache.networks.detector import Detector
 from model_cache.networks.hmr2 import BodyEstimator, BodyRegressor
 from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_transformer import PoseTransformer
 from model_cache.networks.smpl import Smpl, SmplBody
 from model_cache.networks.texture import TextureSampler, UvMap
-from model_cache.networks.texture_model import PAIRS_AT_ONCE, UvTextureModel
 from model_cache.perception import NativePerception
 from model_cache.store.files import sha256_of
 

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
 from model_cache.interfaces import People, PerceptionOptions, Texture
-from model_cache.networks.crops import Selection, crop_people, pad_boxes, select
+from model_cache.networks.appearance import UvTexture
+from model_cache.networks.crops import Selection, crop_people, crop_people_on_device, pad_boxes, select
 from model_cache.networks.detector import Candidates, Detector
 from model_cache.networks.device import device_faults
-from model_cache.networks.device_crops import crop_people_on_device
 from model_cache.networks.hmr2 import BodyEstimate, BodyEstimator
 from model_cache.networks.rle import encode_mask
 from model_cache.networks.texture import TextureSampler
-from model_cache.networks.texture_model import UvTexture
 
 WARM_UP_SIZE = (720, 1280)  # height, width of the blank frames
 

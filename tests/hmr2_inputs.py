@@ -1,4 +1,4 @@
-"""Golden crops as HMR2 takes them, and its joints where they fall in them."""
+"""Golden crops as HMR2 takes them, and its outputs beside the stored ones."""
 
 import numpy as np
 import torch
@@ -8,6 +8,13 @@ from model_cache.networks.vit import CROP_SIZE
 
 MEAN_RGB = np.array([123.675, 116.280, 103.530])
 STD_RGB = np.array([58.395, 57.120, 57.375])
+PLAIN = {  # our fields that are stored as they are, and their official names
+    "global_orient": "global_orient",
+    "body_pose": "body_pose",
+    "betas": "betas",
+    "crop_cam": "pred_cam",
+    "joints_3d": "keypoints_3d",
+}
 
 
 def normalised(crops_bgr: np.ndarray) -> torch.Tensor:
@@ -25,3 +32,20 @@ def project_to_crop(points: torch.Tensor, translation: torch.Tensor) -> torch.Te
 def keypoints_2d(people: BodyEstimate) -> torch.Tensor:
     """The 44 joints in the crop."""
     return project_to_crop(people.joints_3d, people.crop_cam_t)
+
+
+def close(ours: torch.Tensor, official: np.ndarray, tolerance: float, name: str = "") -> None:
+    """The largest difference is at most the tolerance."""
+    np.testing.assert_allclose(ours.cpu().numpy(), official, atol=tolerance, rtol=0, err_msg=name)
+
+
+def assert_official(
+    people: BodyEstimate, official: dict[str, np.ndarray], *, tolerance: float, betas: float, depth: float
+) -> None:
+    """Every output is the stored one within the tolerance; betas and the camera's depth have their own."""
+    for ours, theirs in PLAIN.items():
+        close(getattr(people, ours), official[theirs], betas if ours == "betas" else tolerance, ours)
+    close(keypoints_2d(people), official["keypoints_2d"], tolerance, "keypoints_2d")
+    close(people.vertices[:, ::10], official["vertices_sub"], tolerance, "vertices")
+    close(people.crop_cam_t[:, :2], official["pred_cam_t"][:, :2], tolerance, "crop_cam_t")
+    close(people.crop_cam_t[:, 2], official["pred_cam_t"][:, 2], depth, "depth")

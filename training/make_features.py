@@ -63,7 +63,7 @@ def write_shard(target: Path, crops: Iterator[Crop], network: BlazePose) -> None
     for index, crop in enumerate(crops):
         for mirrored, pixels in enumerate((crop.image_bgr, crop.image_bgr[:, ::-1])):
             seen = measure(network, np.ascontiguousarray(pixels[..., ::-1], np.float32) / 255)
-            patches[index, mirrored], landmarks[index, mirrored] = seen.patches, seen.landmarks
+            patches[index, mirrored], landmarks[index, mirrored] = seen
         for name, values in truth.items():
             values.append(getattr(crop, name))
     unfinished = target.with_suffix(".part.npz")

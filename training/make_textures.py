@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from model_cache.interfaces import Models, PerceptionOptions
 from model_cache.load import load
-from model_cache.networks.texture_model import UvTexture
+from model_cache.networks.appearance import UvTexture
 from model_cache.settings import ModelSettings
 from training.body import Body
 from training.clips import ClipFrame, ClipPlan, draw_clip

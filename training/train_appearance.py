@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_cache.lite.load import read_uv_map
-from model_cache.networks.appearance import AppearanceEncoder
+from model_cache.networks.appearance import AppearanceEncoder, mix_in_place
 from model_cache.networks.crops import MEAN_RGB, STD_RGB
 from model_cache.networks.hmr2 import crop_translation
 from model_cache.networks.texture import TextureSampler
-from model_cache.networks.texture_model import mix_in_place
 from training.body import Body
 from training.crops import Crop, draw_crop, draw_places
 from training.look import draw_look

@@ -1,8 +1,4 @@
-"""HMR2's bundled backbone: a frozen BlazePose and a small trained mixer turn a person crop into tokens.
-
-HMR2's crop is not turned, so BlazePose sees the person as upright as she is. The crop is shrunk first: it is
-tight, and BlazePose was trained with room around the body.
-"""
+"""HMR2's bundled backbone: a frozen BlazePose and a small trained mixer turn a person crop into tokens."""
 
 from dataclasses import dataclass
 
@@ -16,7 +12,9 @@ from torch import Tensor, nn
 from model_cache.lite.blazepose import INPUT_SIZE, NUM_LANDMARKS, BlazePose
 from model_cache.networks.crops import MEAN_RGB, STD_RGB
 
-SHRINK = 0.8  # best of 0.7, 0.8, 0.9 and 1 by landmark error on rendered crops
+# HMR2's crop is tight, and BlazePose was trained with room around the body. Best of 0.7, 0.8, 0.9 and 1 by
+# landmark error on rendered crops.
+SHRINK = 0.8
 GRID = 8  # BlazePose's feature map is 8 x 8
 PATCH_WIDTH = 288 + 4  # features and the mask's share in each quarter of the cell
 LANDMARK_WIDTH = 8  # x, y, z in crop units, visibility, presence, world x, y, z in metres
@@ -24,47 +22,35 @@ LANDMARK_WIDTH = 8  # x, y, z in crop units, visibility, presence, world x, y, z
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackboneConfig:
-    """Sizes of the mixer.
+    """Sizes of the mixer."""
 
-    Attributes:
-        dim: width of the tokens, the head's `context_dim`.
-        squeezed: numbers each cell gives to the summary.
-        hidden: width of the summary's hidden layer.
-        summaries: tokens that see the whole crop at once.
+    dim: int = 128  # of the tokens, the head's `context_dim`
+    squeezed: int = 20  # numbers that each cell gives to the summary
+    hidden: int = 768  # width of the summary's hidden layers
+    summaries: int = 4  # tokens that see the whole crop at once
+
+
+def measure(
+    network: BlazePose, crop_rgb: Float32[ndarray, "256 256 3"]
+) -> tuple[Float32[ndarray, "64 292"], Float32[ndarray, "33 8"]]:
+    """The patches and landmarks that BlazePose sees in one HMR2 crop, RGB 0 to 1.
+
+    Landmarks are in the crop's own coordinates, with its borders at -0.5 and 0.5.
     """
-
-    dim: int = 128
-    squeezed: int = 20
-    hidden: int = 768
-    summaries: int = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CropMeasures:
-    """What BlazePose says about one HMR2 crop, in the crop's own coordinates (borders at -0.5 and 0.5)."""
-
-    patches: Float32[ndarray, "64 292"]
-    landmarks: Float32[ndarray, "33 8"]
-
-
-def measure(network: BlazePose, crop_rgb: Float32[ndarray, "256 256 3"]) -> CropMeasures:
-    """Run BlazePose on a crop, RGB 0 to 1."""
     edge = INPUT_SIZE * (1 - SHRINK) / 2
     shrink = np.array([[SHRINK, 0, edge], [0, SHRINK, edge]])
     body = network.run(cv2.warpAffine(crop_rgb, shrink, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR))
     cells = body.features.reshape(-1, GRID * GRID).T
     quarter = INPUT_SIZE // (2 * GRID)
-    share = 1 / (1 + np.exp(-np.clip(body.mask_logits, -30, 30)))
-    share = share.reshape(GRID, 2, quarter, GRID, 2, quarter).mean((2, 5))  # (row, half, column, half)
-    share = share.transpose(0, 2, 1, 3).reshape(GRID * GRID, 4)
-    landmarks = np.empty((NUM_LANDMARKS, LANDMARK_WIDTH), np.float32)
-    landmarks[:, :2] = (body.landmarks[:, :2] / INPUT_SIZE - 0.5) / SHRINK
-    landmarks[:, 2] = body.landmarks[:, 2] / INPUT_SIZE / SHRINK
-    landmarks[:, 3:5] = 1 / (1 + np.exp(-np.clip(body.landmarks[:, 3:5], -30, 30)))
-    landmarks[:, 5:] = body.world_landmarks
-    return CropMeasures(
-        patches=np.concatenate([cells, share], axis=1).astype(np.float32), landmarks=landmarks
-    )
+    share = _sigmoid(body.mask_logits).reshape(GRID, 2, quarter, GRID, 2, quarter).mean((2, 5))
+    share = share.transpose(0, 2, 1, 3).reshape(GRID * GRID, 4)  # (row, half, column, half) before
+    places = (body.landmarks[:, :3] / INPUT_SIZE - np.array([0.5, 0.5, 0], np.float32)) / SHRINK
+    landmarks = np.concatenate([places, _sigmoid(body.landmarks[:, 3:]), body.world_landmarks], axis=1)
+    return np.concatenate([cells, share], axis=1).astype(np.float32), landmarks
+
+
+def _sigmoid(logits: Float32[ndarray, "..."]) -> Float32[ndarray, "..."]:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
 
 class TokenMixer(nn.Module):
@@ -107,11 +93,8 @@ class TokenMixer(nn.Module):
         patches = (patches - self.patch_mean) * self.patch_scale
         landmarks = (landmarks - self.landmark_mean) * self.landmark_scale
         half = GRID // 2
-        blocks = (
-            patches.view(-1, half, 2, half, 2, PATCH_WIDTH)
-            .transpose(2, 3)
-            .reshape(-1, half**2, 4 * PATCH_WIDTH)
-        )
+        blocks = patches.view(-1, half, 2, half, 2, PATCH_WIDTH).transpose(2, 3)
+        blocks = blocks.reshape(-1, half**2, 4 * PATCH_WIDTH)
         whole = torch.cat([self.squeeze(patches).flatten(1), landmarks.flatten(1)], dim=1)
         return torch.cat(
             [
@@ -133,12 +116,9 @@ class BlazePoseBackbone(nn.Module):
 
     def forward(self, crops: Float[Tensor, "b 3 256 256"]) -> Float[Tensor, "b n c"]:
         """Tokens of each crop."""
-        shape = (1, 3, 1, 1)
-        pixels = crops.float().cpu() * torch.tensor(STD_RGB).view(shape) + torch.tensor(MEAN_RGB).view(shape)
-        images = (pixels / 255).clamp(0, 1).permute(0, 2, 3, 1).contiguous().numpy()
-        measured = [measure(self._network, image) for image in images]
-        patches = torch.from_numpy(np.stack([m.patches for m in measured]))
-        landmarks = torch.from_numpy(np.stack([m.landmarks for m in measured]))
+        pixels = crops.float().cpu().permute(0, 2, 3, 1) * torch.tensor(STD_RGB) + torch.tensor(MEAN_RGB)
+        images = (pixels / 255).clamp(0, 1).contiguous().numpy()
+        measured = zip(*(measure(self._network, image) for image in images), strict=True)
         device = self.mixer.patch_position.device
-        tokens: Tensor = self.mixer(patches.to(device), landmarks.to(device))
+        tokens: Tensor = self.mixer(*(torch.from_numpy(np.stack(part)).to(device) for part in measured))
         return tokens

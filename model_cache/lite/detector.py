@@ -1,17 +1,13 @@
-"""The bundled detector: MoveNet finds people, BlazePose gives each one's mask.
-
-Its crop is BlazePose's own: upright, centred on the hips, with room around the body.
-"""
+"""The bundled detector: MoveNet finds people, BlazePose gives each one's mask."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int8, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 from numpy import ndarray
 
-from model_cache.lite.blazepose import INPUT_SIZE, BlazePose
-from model_cache.lite.body_zone import body_zone
+from model_cache.lite.blazepose import INPUT_SIZE, BlazePose, body_zone
 from model_cache.lite.files import FILES, LITE_FOLDER
 from model_cache.lite.movenet import MoveNet
 from model_cache.lite.pixel_owners import distance_to, grid_step, nearest_person, share_out
@@ -26,66 +22,8 @@ OUTSIDE = -10.0  # mask logit where nobody is
 SURE_KEYPOINT = 0.15
 CROP_MARGIN = 2.7  # crop side over the largest distance from the hips to a key point: head top, feet, room
 SMALLEST_SHARE = 0.25  # of a person's own mask; with less left, it is a repeat or somebody hardly seen
+CROP = (INPUT_SIZE, INPUT_SIZE)
 LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ANKLE, RIGHT_ANKLE = 11, 12, 5, 6, 15, 16
-
-
-class LiteDetector(NumpyDetector):
-    """MoveNet and BlazePose on the CPU, by onnxruntime.
-
-    Args:
-        num_threads: threads inside one network operation; 0 lets onnxruntime choose.
-        score_floor: people below this score are not returned.
-    """
-
-    def __init__(self, num_threads: int = 0, score_floor: float = 0.3) -> None:
-        self._movenet = MoveNet(num_threads)
-        self._blazepose = BlazePose(num_threads)
-        self._score_floor = score_floor
-        self.weights = {FILES["detector"]: LITE_FOLDER / FILES["detector"]}
-
-    def find(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int = 0) -> Detections:
-        """People by descending score; no two masks share a pixel."""
-        people = self._look(image_bgr)
-        people.sort(key=lambda person: -person.score)
-        return _detections(image_bgr.shape[:2], people)
-
-    def _look(self, image_bgr: UInt8[ndarray, "h w 3"]) -> "list[_Person]":
-        poses = self._movenet.find(image_bgr)
-        scores = [calibrate(float(score)) for score in poses.scores]
-        seen = [i for i, score in enumerate(scores) if score >= self._score_floor]
-        if not seen:
-            return []
-        step = grid_step(image_bgr.shape[:2])
-        coarse = image_bgr[::step, ::step]
-        in_cells = poses.keypoints * np.array([1 / step, 1 / step, 1], np.float32)
-        distances = [distance_to(in_cells[i], coarse.shape[:2]) for i in seen]
-        owners = nearest_person(distances)
-        colour = _mean_colour(coarse, owners < 0)
-        people = []
-        for place, i in enumerate(seen):
-            keypoints = poses.keypoints[i]
-            to_crop = upright_crop(keypoints)
-            crop = _cut(image_bgr, to_crop)
-            _paint_others_over(crop, owners, place, to_crop * np.array([step, step, 1.0]), colour)
-            body = self._blazepose.run(crop)
-            if body.presence < PRESENCE_FLOOR:
-                continue
-            mask = cv2.warpAffine(
-                np.where(body_zone(body.landmarks), body.mask_logits, OUTSIDE).astype(np.float32),
-                to_crop,
-                image_bgr.shape[1::-1],
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_CONSTANT,
-                borderValue=OUTSIDE,
-            )
-            feet = float(keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max())
-            people.append(_Person(score=scores[i], mask=mask > 0, distance=distances[place], feet=feet))
-        return people
-
-
-def load_lite_detector(options: LoadOptions) -> LiteDetector:
-    """MoveNet and BlazePose out of the package."""
-    return LiteDetector(options.num_threads, options.score_floor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,29 +36,69 @@ class _Person:
     feet: float
 
 
-def _paint_others_over(
-    crop_rgb: Float32[ndarray, "256 256 3"],
-    owners: Int8[ndarray, "r c"],
-    person: int,
-    grid_to_crop: Float64[ndarray, "2 3"],
-    colour_rgb: Float32[ndarray, "3"],
-) -> None:
-    """Paint the pixels of other people in one colour, or BlazePose may take one of them for the person."""
-    owner = cv2.warpAffine(
-        owners,
-        grid_to_crop,
-        (INPUT_SIZE, INPUT_SIZE),
-        flags=cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=-1,
-    )
-    crop_rgb[(owner >= 0) & (owner != person)] = colour_rgb
+class LiteDetector(NumpyDetector):
+    """MoveNet and BlazePose on the CPU, by onnxruntime; people below `score_floor` are not returned."""
+
+    def __init__(self, num_threads: int = 0, score_floor: float = 0.3) -> None:
+        self._movenet = MoveNet(num_threads)
+        self._blazepose = BlazePose(num_threads)
+        self._score_floor = score_floor
+        self.weights = {FILES["detector"]: LITE_FOLDER / FILES["detector"]}
+
+    def find(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int = 0) -> Detections:
+        """People by descending score; no two masks share a pixel, boxes fit what is left of each mask."""
+        people = self._look(image_bgr)
+        masks = share_out([p.mask for p in people], [p.distance for p in people], [p.feet for p in people])
+        kept = [
+            (_box_of(mask), person.score, mask)
+            for person, mask in zip(people, masks, strict=True)
+            if mask.sum() > SMALLEST_SHARE * person.mask.sum()
+        ]
+        return Detections(
+            bbox_xyxy=np.array([box for box, _, _ in kept], np.float32).reshape(-1, 4),
+            scores=np.array([score for _, score, _ in kept], np.float32),
+            masks=np.array([mask for _, _, mask in kept], bool).reshape(-1, *image_bgr.shape[:2]),
+        )
+
+    def _look(self, image_bgr: UInt8[ndarray, "h w 3"]) -> list[_Person]:
+        poses = [p for p in self._movenet.find(image_bgr) if calibrate(p.score) >= self._score_floor]
+        if not poses:
+            return []
+        step = grid_step(image_bgr.shape[:2])
+        coarse = image_bgr[::step, ::step]
+        to_cells = np.array([1 / step, 1 / step, 1], np.float32)
+        distances = [distance_to(pose.keypoints * to_cells, coarse.shape[:2]) for pose in poses]
+        owners = nearest_person(distances)
+        free = coarse[owners < 0]
+        colour = free.mean(0)[::-1] / 255 if len(free) else 0.0
+        people = []
+        for index, (pose, distance) in enumerate(zip(poses, distances, strict=True)):
+            to_crop = upright_crop(pose.keypoints)
+            crop = cv2.warpAffine(image_bgr, to_crop, CROP, flags=cv2.INTER_LINEAR)
+            crop_rgb = np.ascontiguousarray(crop[..., ::-1], np.float32) / 255
+            # Others are painted over in the mean colour, or BlazePose may take one of them for the person.
+            owner = cv2.warpAffine(
+                owners, to_crop * [step, step, 1], CROP, flags=cv2.INTER_NEAREST, borderValue=-1
+            )
+            crop_rgb[(owner >= 0) & (owner != index)] = colour
+            body = self._blazepose.run(crop_rgb)
+            if body.presence < PRESENCE_FLOOR:
+                continue
+            mask = cv2.warpAffine(
+                np.where(body_zone(body.landmarks), body.mask_logits, OUTSIDE).astype(np.float32),
+                to_crop,
+                image_bgr.shape[1::-1],
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderValue=OUTSIDE,
+            )
+            feet = float(pose.keypoints[[LEFT_ANKLE, RIGHT_ANKLE], 1].max())
+            people.append(_Person(score=calibrate(pose.score), mask=mask > 0, distance=distance, feet=feet))
+        return people
 
 
-def _mean_colour(image_bgr: UInt8[ndarray, "h w 3"], where: Bool[ndarray, "h w"]) -> Float32[ndarray, "3"]:
-    """RGB, 0 to 1; black where there is no pixel."""
-    mean = image_bgr[where].mean(0) if where.any() else np.zeros(3)
-    return np.asarray(mean[::-1] / 255, np.float32)
+def load_lite_detector(options: LoadOptions) -> LiteDetector:
+    """MoveNet and BlazePose out of the package."""
+    return LiteDetector(options.num_threads, options.score_floor)
 
 
 def calibrate(score: float) -> float:
@@ -134,11 +112,9 @@ def upright_crop(keypoints: Float32[ndarray, "17 3"]) -> Float64[ndarray, "2 3"]
     """The affine map from image pixels to BlazePose's crop: hips in the middle, shoulders above them."""
     points = keypoints[:, :2].astype(np.float64)
     hips = (points[LEFT_HIP] + points[RIGHT_HIP]) / 2
-    shoulders = (points[LEFT_SHOULDER] + points[RIGHT_SHOULDER]) / 2
-    sure = keypoints[:, 2] > SURE_KEYPOINT
-    reach = np.linalg.norm(points[sure] - hips, axis=1) if sure.any() else np.zeros(1)
-    side = CROP_MARGIN * max(float(reach.max()), float(np.linalg.norm(shoulders - hips)), 8.0)
-    up = shoulders - hips
+    up = (points[LEFT_SHOULDER] + points[RIGHT_SHOULDER]) / 2 - hips
+    reach = np.linalg.norm(points[keypoints[:, 2] > SURE_KEYPOINT] - hips, axis=1).max(initial=8.0)
+    side = CROP_MARGIN * max(float(reach), float(np.linalg.norm(up)))
     angle = np.arctan2(up[0], -up[1])  # 0 for an upright person
     cosine, sine = np.cos(angle) * INPUT_SIZE / side, np.sin(angle) * INPUT_SIZE / side
     rotation = np.array([[cosine, sine], [-sine, cosine]])
@@ -146,29 +122,6 @@ def upright_crop(keypoints: Float32[ndarray, "17 3"]) -> Float64[ndarray, "2 3"]
     return np.concatenate([rotation, shift[:, None]], axis=1)
 
 
-def _cut(
-    image_bgr: UInt8[ndarray, "h w 3"], to_crop: Float64[ndarray, "2 3"]
-) -> Float32[ndarray, "256 256 3"]:
-    crop = cv2.warpAffine(image_bgr, to_crop, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(crop[..., ::-1], np.float32) / 255
-
-
-def _detections(size: tuple[int, int], people: list[_Person]) -> Detections:
-    """Give each pixel to one person, then box what is left of each mask."""
-    masks = share_out(
-        [person.mask for person in people],
-        [person.distance for person in people],
-        [person.feet for person in people],
-    )
-    boxes = np.zeros((len(people), 4), np.float32)
-    kept = []
-    for i, (person, mask) in enumerate(zip(people, masks, strict=True)):
-        if mask.sum() > SMALLEST_SHARE * person.mask.sum():
-            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            kept.append(i)
-            boxes[i] = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    return Detections(
-        bbox_xyxy=boxes[kept],
-        scores=np.array([person.score for person in people], np.float32)[kept],
-        masks=np.stack([masks[i] for i in kept]) if kept else np.zeros((0, *size), bool),
-    )
+def _box_of(mask: Bool[ndarray, "h w"]) -> tuple[int, int, int, int]:
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return left, top, left + width, top + height

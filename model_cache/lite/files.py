@@ -17,12 +17,7 @@ FILES = {
 
 
 def open_session(file_name: str, num_threads: int) -> Any:
-    """An `onnxruntime.InferenceSession` of a bundled network, on the CPU.
-
-    Args:
-        file_name: name in this folder.
-        num_threads: threads inside one operation; 0 lets onnxruntime choose.
-    """
+    """An `onnxruntime.InferenceSession` of a bundled network on the CPU; 0 threads let onnxruntime choose."""
     import onnxruntime  # here, since commands that only look at files need not load it
 
     options = onnxruntime.SessionOptions()

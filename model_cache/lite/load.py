@@ -1,9 +1,7 @@
-"""The bundled models put together: MoveNet, BlazePose, HMR2's head, a free body and PHALP's small networks.
-
-How the files were made: training/ in the source repository.
-"""
+"""The bundled models put together: MoveNet, BlazePose, HMR2's head, a free body, PHALP's small networks."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +77,10 @@ def load_lite_hmr2(num_threads: int) -> Hmr2:
     """HMR2's head, small, on the BlazePose backbone."""
     config = _config()
     backbone = BlazePoseBackbone(BackboneConfig(**config["backbone"]), num_threads)
-    head = SmplHead(HeadConfig(**config["head"]))
+    hmr2 = Hmr2(backbone=backbone, head=SmplHead(HeadConfig(**config["head"])))
     tensors = _tensors("hmr2.safetensors")
-    for prefix, part in (("mixer.", backbone.mixer), ("head.", head)):
-        part.load_state_dict(
-            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        )
-    return Hmr2(backbone=backbone, head=head).eval().requires_grad_(False)
+    hmr2.load_state_dict({re.sub(r"^mixer\.", "backbone.mixer.", name): tensors[name] for name in tensors})
+    return hmr2.eval().requires_grad_(False)
 
 
 def load_lite_body() -> Smpl:

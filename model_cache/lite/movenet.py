@@ -23,18 +23,12 @@ SAME_PERSON = 0.6  # intersection over the smaller box
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Poses:
-    """People in one image, by descending score.
+class Pose:
+    """A person in an image."""
 
-    Attributes:
-        scores: MoveNet's person score, 0 to 1; 0.2 is already a likely person.
-        bbox_xyxy: pixels, tight around the key points.
-        keypoints: COCO's 17: x, y in pixels and score.
-    """
-
-    scores: Float32[ndarray, " n"]
-    bbox_xyxy: Float32[ndarray, "n 4"]
-    keypoints: Float32[ndarray, "n 17 3"]
+    score: float  # MoveNet's, 0 to 1; 0.2 is already a likely person
+    bbox_xyxy: Float32[ndarray, "4"]  # pixels, tight around the key points
+    keypoints: Float32[ndarray, "17 3"]  # COCO's: x, y in pixels and score
 
 
 class MoveNet:
@@ -43,80 +37,69 @@ class MoveNet:
     def __init__(self, num_threads: int) -> None:
         self._session = open_session("movenet.onnx", num_threads)
 
-    def find(self, image_bgr: UInt8[ndarray, "h w 3"]) -> Poses:
-        """Every person above the score floor."""
-        return _without_repeats(self._find_in(image_bgr, MAX_SPLITS))
+    def find(self, image_bgr: UInt8[ndarray, "h w 3"]) -> list[Pose]:
+        """Every person above the score floor, by descending score.
 
-    def _find_in(self, image_bgr: UInt8[ndarray, "h w 3"], splits_left: int) -> Poses:
+        Tiles and the network's own peaks repeat people: whoever lies on a better one is left out.
+        """
+        kept: list[Pose] = []
+        for pose in sorted(self._find_in(image_bgr, MAX_SPLITS), key=lambda pose: -pose.score):
+            if not any(_same_person(pose, other) for other in kept):
+                kept.append(pose)
+        return kept
+
+    def _find_in(self, image_bgr: UInt8[ndarray, "h w 3"], splits_left: int) -> list[Pose]:
         found = self._run(image_bgr)
-        if len(found.scores) < NUM_SLOTS or splits_left == 0:
+        if len(found) < NUM_SLOTS or splits_left == 0:
             return found
         axis = int(image_bgr.shape[1] >= image_bgr.shape[0])
         side = image_bgr.shape[axis]
         size = round(side * (1 + TILE_OVERLAP) / 2)
-        parts = [found]
         for start in (0, side - size):
             tile = np.take(image_bgr, range(start, start + size), axis=axis)
-            part = self._find_in(tile, splits_left - 1)
             shift = np.array([start, 0] if axis else [0, start], np.float32)
-            parts.append(_moved(part, shift))
-        return _joined(parts)
+            found += [
+                Pose(
+                    score=pose.score,
+                    bbox_xyxy=pose.bbox_xyxy + np.tile(shift, 2),
+                    keypoints=pose.keypoints + np.append(shift, np.float32(0)),
+                )
+                for pose in self._find_in(tile, splits_left - 1)
+            ]
+        return found
 
-    def _run(self, image_bgr: UInt8[ndarray, "h w 3"]) -> Poses:
+    def _run(self, image_bgr: UInt8[ndarray, "h w 3"]) -> list[Pose]:
         height, width = image_bgr.shape[:2]
         scale = LONG_SIDE / max(height, width)
         inner = (max(round(width * scale), 1), max(round(height * scale), 1))
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         resized = cv2.resize(image_bgr, inner, interpolation=interpolation)
-        canvas = np.zeros((_rounded_up(inner[1]), _rounded_up(inner[0]), 3), np.int32)
+        columns, rows = (-(-side // STRIDE) * STRIDE for side in inner)  # rounded up
+        canvas = np.zeros((rows, columns, 3), np.int32)
         canvas[: inner[1], : inner[0]] = resized[..., ::-1]
         (people,) = self._session.run(None, {"image": canvas[None]})
-        people = people[0][people[0, :, 55] > SCORE_FLOOR]
-        to_pixels = np.array([canvas.shape[1] * width / inner[0], canvas.shape[0] * height / inner[1]])
-        keypoints = people[:, :51].reshape(-1, 17, 3)[:, :, [1, 0, 2]].astype(np.float32)
-        keypoints[:, :, :2] *= to_pixels
-        boxes = people[:, [52, 51, 54, 53]] * np.tile(to_pixels, 2)
-        return Poses(
-            scores=people[:, 55].astype(np.float32), bbox_xyxy=boxes.astype(np.float32), keypoints=keypoints
-        )
+        to_pixels = np.array([columns * width / inner[0], rows * height / inner[1]])
+        return [
+            Pose(
+                score=float(person[55]),
+                bbox_xyxy=(person[[52, 51, 54, 53]] * np.tile(to_pixels, 2)).astype(np.float32),
+                keypoints=(person[:51].reshape(17, 3)[:, [1, 0, 2]] * [*to_pixels, 1]).astype(np.float32),
+            )
+            for person in people[0]
+            if person[55] > SCORE_FLOOR
+        ]
 
 
-def _rounded_up(side: int) -> int:
-    return -(-side // STRIDE) * STRIDE
-
-
-def _moved(poses: Poses, shift: Float32[ndarray, "2"]) -> Poses:
-    keypoints = poses.keypoints.copy()
-    keypoints[:, :, :2] += shift
-    return Poses(scores=poses.scores, bbox_xyxy=poses.bbox_xyxy + np.tile(shift, 2), keypoints=keypoints)
-
-
-def _joined(parts: list[Poses]) -> Poses:
-    return Poses(
-        scores=np.concatenate([part.scores for part in parts]),
-        bbox_xyxy=np.concatenate([part.bbox_xyxy for part in parts]),
-        keypoints=np.concatenate([part.keypoints for part in parts]),
-    )
-
-
-def _without_repeats(poses: Poses) -> Poses:
-    """Drop a person whose key points lie on a better one's, which tiles and the network's peaks repeat."""
-    kept: list[int] = []
-    for i in np.argsort(-poses.scores, kind="stable"):
-        if all(not _same_person(poses, int(i), k) for k in kept):
-            kept.append(int(i))
-    return Poses(scores=poses.scores[kept], bbox_xyxy=poses.bbox_xyxy[kept], keypoints=poses.keypoints[kept])
-
-
-def _same_person(poses: Poses, i: int, k: int) -> bool:
-    a, b = poses.bbox_xyxy[i], poses.bbox_xyxy[k]
+def _same_person(one: Pose, other: Pose) -> bool:
+    """Whether the key points of the two lie on each other, weighed by the less sure of each pair."""
+    a, b = one.bbox_xyxy, other.bbox_xyxy
     overlap = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
     smaller = min(np.prod(a[2:] - a[:2]), np.prod(b[2:] - b[:2]))
     if overlap < SAME_PERSON * smaller:
         return False
     # Boxes of two people walking abreast overlap as much as a repeat's; their key points do not.
     size = np.sqrt(max(np.prod(a[2:] - a[:2]), 1.0))
-    both = np.minimum(poses.keypoints[i, :, 2], poses.keypoints[k, :, 2])
+    both = np.minimum(one.keypoints[:, 2], other.keypoints[:, 2])
     weight = both / max(float(both.sum()), 1e-6)
-    gaps = np.linalg.norm(poses.keypoints[i, :, :2] - poses.keypoints[k, :, :2], axis=1)
+    gaps = np.linalg.norm(one.keypoints[:, :2] - other.keypoints[:, :2], axis=1)
     return bool((gaps * weight).sum() < 0.12 * size)

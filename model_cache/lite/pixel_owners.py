@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int8
+from jaxtyping import Bool, Float32, Float64, Int8
 from numpy import ndarray
 
 SURE_KEYPOINT = 0.1
@@ -19,33 +19,25 @@ SMALLEST_TORSO = 0.16  # of the body's extent, for people bent towards the camer
 
 
 def grid_step(size: tuple[int, int]) -> int:
-    """Pixels per grid cell, so that the grid of a large image is no finer than needed.
-
-    Args:
-        size: of the image, (height, width).
-    """
+    """Pixels per grid cell for an image of this (height, width): the grid is no finer than needed."""
     return max(1, round(max(size) / GRID_SIDE))
 
 
 def distance_to(keypoints: Float32[ndarray, "17 3"], size: tuple[int, int]) -> Float32[ndarray, "r c"]:
     """How far each grid cell is from a person's bones, in torso lengths; infinite where no bone is known.
 
-    Args:
-        keypoints: COCO's, x and y in cells and score.
-        size: of the grid, (rows, columns).
+    COCO's key points are x and y in cells and a score; `size` is the grid's (rows, columns).
     """
     points, sure = keypoints[:, :2].astype(np.float64), keypoints[:, 2] > SURE_KEYPOINT
     shoulders, hips = points[list(SHOULDERS)], points[list(HIPS)]
-    torso = float(np.linalg.norm(shoulders.mean(0) - hips.mean(0)))
-    torso = max(torso, SMALLEST_TORSO * float(np.ptp(points, axis=0).max()), 4.0)
+    torso = torso_length(points, shoulders, hips)
     bones = np.zeros(size, np.uint8)
     for segments, width in ((ARMS, LIMB), (LEGS, LEG)):
         for a, b in segments:
             if sure[a] and sure[b]:
                 stroke(bones, points[a], points[b], 2 * width * torso)
     if sure[[*SHOULDERS, *HIPS]].sum() >= 3:
-        corners = np.round(np.concatenate([shoulders, hips[::-1]])).astype(np.int32)
-        cv2.fillConvexPoly(bones, cv2.convexHull(corners), 1)
+        fill(bones, shoulders, hips)
         stroke(bones, shoulders.mean(0), hips.mean(0), 2 * TRUNK * torso)
     if sure[FACE].any():
         head = points[FACE][sure[FACE]].mean(0)
@@ -70,25 +62,30 @@ def share_out(
 ) -> list[Bool[ndarray, "h w"]]:
     """Each pixel of several masks to the person whose bones are nearest.
 
-    On the bones of two people it is of the one whose feet are lower in the image, who stands nearer.
-
-    Args:
-        masks: of each person.
-        distances: of each person, from `distance_to`; the grid may be coarser than the masks.
-        feet: rows of the lower ankles.
+    On the bones of two people it is of the one whose feet (rows of the lower ankles) are lower in the image,
+    who stands nearer. The grid of `distance_to` may be coarser than the masks.
     """
     if not masks or np.sum(masks, axis=0, dtype=np.uint8).max() < 2:
         return list(masks)
     size = masks[0].shape[::-1]
     from_front = np.argsort(-np.asarray(feet), kind="stable")
-    wanted = np.stack(
-        [
-            np.where(masks[i], cv2.resize(distances[i], size, interpolation=cv2.INTER_LINEAR), np.inf)
-            for i in from_front
-        ]
-    )
+    resized = (cv2.resize(distances[i], size, interpolation=cv2.INTER_LINEAR) for i in from_front)
+    wanted = np.stack([np.where(masks[i], d, np.inf) for i, d in zip(from_front, resized, strict=True)])
     owner = from_front[wanted.argmin(0)]
     return [mask & (owner == i) for i, mask in enumerate(masks)]
+
+
+def torso_length(
+    points: Float64[ndarray, "p 2"], shoulders: Float64[ndarray, "2 2"], hips: Float64[ndarray, "2 2"]
+) -> float:
+    """Between shoulders and hips, but at least a part of the extent of all points, and 4."""
+    torso = np.linalg.norm(shoulders.mean(0) - hips.mean(0))
+    return max(float(torso), SMALLEST_TORSO * float(np.ptp(points, axis=0).max()), 4.0)
+
+
+def fill(canvas: ndarray, *corners: Float64[ndarray, "_ 2"]) -> None:
+    """Fill the convex hull of the corners with ones."""
+    cv2.fillConvexPoly(canvas, cv2.convexHull(np.round(np.concatenate(corners)).astype(np.int32)), 1)
 
 
 def stroke(canvas: ndarray, a: ndarray, b: ndarray, width: float) -> None:

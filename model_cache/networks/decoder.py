@@ -24,19 +24,12 @@ class HeadConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyParameters:
-    """The people of a batch of crops, as SMPL parameters.
+    """The people of a batch of crops, as SMPL parameters."""
 
-    Attributes:
-        global_orient: root rotation matrix, camera frame (x right, y down, z forward).
-        body_pose: joint rotation matrices relative to the parent joint.
-        betas: shape coefficients.
-        crop_cam: weak camera of the crop (s, tx, ty), crop units.
-    """
-
-    global_orient: Float[Tensor, "b 1 3 3"]
-    body_pose: Float[Tensor, "b 23 3 3"]
-    betas: Float[Tensor, "b 10"]
-    crop_cam: Float[Tensor, "b 3"]
+    global_orient: Float[Tensor, "b 1 3 3"]  # root rotation, camera frame (x right, y down, z forward)
+    body_pose: Float[Tensor, "b 23 3 3"]  # joint rotations relative to the parent joint
+    betas: Float[Tensor, "b 10"]  # shape coefficients
+    crop_cam: Float[Tensor, "b 3"]  # weak camera of the crop (s, tx, ty), crop units
 
 
 class _CrossAttention(nn.Module):
@@ -115,8 +108,7 @@ class SmplHead(nn.Module):
     def read_out(self, query: Float[Tensor, "b 1 d"]) -> BodyParameters:
         """Parameters out of the decoded query."""
         x = query[:, 0]
-        six = (self.to_pose(x) + self.mean_pose).unflatten(-1, (NUM_JOINTS, 6))
-        rotations = rotation_from_6d(six)
+        rotations = rotation_from_6d((self.to_pose(x) + self.mean_pose).unflatten(-1, (NUM_JOINTS, 6)))
         return BodyParameters(
             global_orient=rotations[:, :1],
             body_pose=rotations[:, 1:],

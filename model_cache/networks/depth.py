@@ -5,10 +5,9 @@ two-sided, pixel centres lie at half pixels, edges belong to the triangle, the n
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.util import find_spec
 from inspect import unwrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,31 +22,21 @@ PIXEL_SLACK = 1e-3  # px; boxes are widened by it so that rounding never loses a
 CANDIDATES_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 22}  # (triangle, pixel) pairs of 100 bytes: a cache, a GPU
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Triangles:
+class Triangles(NamedTuple):  # a tuple, since numba takes one
     """Triangles that may cover a pixel centre, of all meshes of a batch, ready to be filled.
 
-    The edge functions are affine in the offset from the box's corner (column, row), so their numbers stay
-    small and neighbours agree on a shared edge: `constant + by_column * column + by_row * row`, one for each
-    corner's opposite edge, positive inside whatever the winding.
-
-    Attributes:
-        mesh: index in the batch.
-        corner: first column and row of the pixel box.
-        size: columns and rows of the pixel box, at least 1.
-        constant: edge functions at the box's corner, square pixels.
-        by_column: their growth per column.
-        by_row: their growth per row.
-        inverse_depth: 1 / camera z of the corners, 1/m.
+    The edge functions are affine in the offset from the box's corner, so their numbers stay small and
+    neighbours agree on a shared edge: `constant + by_column * column + by_row * row`, one for each corner's
+    opposite edge, square pixels, positive inside whatever the winding.
     """
 
-    mesh: Int64[Tensor, " t"]
-    corner: Int64[Tensor, "t 2"]
-    size: Int64[Tensor, "t 2"]
+    mesh: Int64[Tensor, " t"]  # index in the batch
+    corner: Int64[Tensor, "t 2"]  # first column and row of the pixel box
+    size: Int64[Tensor, "t 2"]  # its columns and rows, at least 1
     constant: Float32[Tensor, "t 3"]
     by_column: Float32[Tensor, "t 3"]
     by_row: Float32[Tensor, "t 3"]
-    inverse_depth: Float32[Tensor, "t 3"]
+    inverse_depth: Float32[Tensor, "t 3"]  # 1 / camera z of the corners, 1/m
 
 
 Fill = Callable[[Triangles, Float32[Tensor, "b 256 256"]], None]
@@ -64,7 +53,7 @@ def depth_maps(
 
     Args:
         vertices: metres, camera frame of the crop (x right, y down, z forward).
-        faces: triangles of all meshes.
+        faces: vertex indices of the triangles, the same in all meshes.
         fill: how triangles become pixels; by default `fill_in_torch`.
     """
     maps = vertices.new_full((len(vertices), MAP_SIZE, MAP_SIZE), FAR_DEPTH)
@@ -116,30 +105,28 @@ def fill_in_torch(triangles: Triangles, maps: Float32[Tensor, "b 256 256"]) -> N
     cuts = [0, *torch.searchsorted(ends, wanted).add(1).tolist()]
     for first, last in zip(cuts, [*cuts[1:], len(ends)], strict=True):
         if last > first:
-            _fill_part(triangles, slice(first, last), maps)
+            _fill_part(Triangles._make(column[first:last] for column in triangles), maps)
 
 
-def _fill_part(triangles: Triangles, part: slice, maps: Float32[Tensor, "b 256 256"]) -> None:
-    """Fills some of the triangles."""
-    size = triangles.size[part]
-    num_pixels = size.prod(1)
+def _fill_part(triangles: Triangles, maps: Float32[Tensor, "b 256 256"]) -> None:
+    num_pixels = triangles.size.prod(1)
     ends = num_pixels.cumsum(0)
     triangle = torch.repeat_interleave(num_pixels, output_size=int(ends[-1]))
     place = torch.arange(len(triangle), device=maps.device) - (ends - num_pixels)[triangle]
-    columns = size[triangle, 0]
+    columns = triangles.size[triangle, 0]
     row = place // columns
     column = place - row * columns
 
-    edges = triangles.constant[part][triangle]
-    edges.addcmul_(triangles.by_column[part][triangle], column[:, None].float())
-    edges.addcmul_(triangles.by_row[part][triangle], row[:, None].float())
+    edges = triangles.constant[triangle]
+    edges.addcmul_(triangles.by_column[triangle], column[:, None].float())
+    edges.addcmul_(triangles.by_row[triangle], row[:, None].float())
     inside = torch.nonzero(edges.amin(1) >= 0)[:, 0]
     edges, triangle, row, column = edges[inside], triangle[inside], row[inside], column[inside]
     # perspective-correct: 1/z is the mean of the corners' 1/z with the edge functions as weights
-    z = edges.sum(1) / (edges * triangles.inverse_depth[part][triangle]).sum(1)
+    z = edges.sum(1) / (edges * triangles.inverse_depth[triangle]).sum(1)
     z = torch.where((z > NEAR_DEPTH) & (z < FAR_DEPTH), z, FAR_DEPTH)  # also drops triangles without area
-    corner = triangles.corner[part][triangle]
-    mesh_row = triangles.mesh[part][triangle] * MAP_SIZE + corner[:, 1] + row
+    corner = triangles.corner[triangle]
+    mesh_row = triangles.mesh[triangle] * MAP_SIZE + corner[:, 1] + row
     maps.view(-1).scatter_reduce_(0, mesh_row * MAP_SIZE + corner[:, 0] + column, z, "amin")
 
 
@@ -150,37 +137,20 @@ def compiled_fill() -> Fill | None:
     """
     if find_spec("numba") is None:
         return None
-    import numba  # imported only when wanted: an optional extra that takes a third of a second to import
+    import numba  # here, since it takes a third of a second
 
     # unwrapped: the shape checks that tests switch on wrap every function, and numba cannot compile them
     fill_loop = numba.njit(unwrap(_fill_loop), nogil=True)
 
     def fill(triangles: Triangles, maps: Float32[Tensor, "b 256 256"]) -> None:
-        fill_loop(
-            triangles.mesh.numpy(),
-            triangles.corner.numpy(),
-            triangles.size.numpy(),
-            triangles.constant.numpy(),
-            triangles.by_column.numpy(),
-            triangles.by_row.numpy(),
-            triangles.inverse_depth.numpy(),
-            maps.numpy(),
-        )
+        fill_loop(Triangles._make(column.numpy() for column in triangles), maps.numpy())
 
     return fill
 
 
-def _fill_loop(
-    mesh: Any,  # numba sees numpy arrays, as `Triangles` describes them
-    corner: Any,
-    size: Any,
-    constant: Any,
-    by_column: Any,
-    by_row: Any,
-    inverse_depth: Any,
-    maps: Any,
-) -> None:
+def _fill_loop(triangles: Any, maps: Any) -> None:  # numpy arrays
     """One triangle after the other, pixel by pixel; compiled by numba."""
+    mesh, corner, size, constant, by_column, by_row, inverse_depth = triangles
     for triangle in range(len(mesh)):
         for row in range(size[triangle, 1]):
             for column in range(size[triangle, 0]):

@@ -98,11 +98,12 @@ class NumpyDetector(Detector):
         height, width = frame.shape[:2]
         found = self.find(frame.cpu().numpy(), frame_index)
         num = len(found.scores)
-        for name, array, expected in (
-            ("bbox_xyxy", found.bbox_xyxy, (num, 4)),
-            ("scores", found.scores, (num,)),
-            ("masks", found.masks, (num, height, width)),
-        ):
+        for name, expected in {
+            "bbox_xyxy": (num, 4),
+            "scores": (num,),
+            "masks": (num, height, width),
+        }.items():
+            array = getattr(found, name)
             if array is not None and array.shape != expected:
                 raise ModelOutputInvalid(
                     f"{type(self).__name__} gave {name} of shape {array.shape} for {num} scores in a frame "
@@ -131,17 +132,13 @@ def box_masks(bbox_xyxy: Float[ndarray, "n 4"], height: int, width: int) -> Bool
 
 
 class ReplayDetector(NumpyDetector):
-    """Detections recorded before, in a detector's place: PHALP's mode for true boxes.
-
-    Args:
-        recorded: frame index to its people; a frame that is not in it has none.
-    """
+    """Detections recorded before by frame index, in a detector's place: PHALP's mode for true boxes."""
 
     def __init__(self, recorded: Mapping[int, Detections]) -> None:
         self._recorded = recorded
 
     def find(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int) -> Detections:
-        """The recorded people of the frame, in recorded order."""
+        """The recorded people of the frame, in recorded order; none where none were recorded."""
         nobody = Detections(bbox_xyxy=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32))
         return self._recorded.get(frame_index, nobody)
 

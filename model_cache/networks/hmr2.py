@@ -4,7 +4,7 @@ docs/17-another-body-regressor.md shows how to put another network in its place.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -47,12 +47,7 @@ class BodyRegressor(nn.Module):
 
 
 class Hmr2(BodyRegressor):
-    """A backbone that turns crops into tokens, and the SMPL head, which runs in float32 in any case.
-
-    Args:
-        backbone: crops to tokens.
-        head: the SMPL head.
-    """
+    """A backbone that turns crops into tokens, and the SMPL head, which runs in float32 in any case."""
 
     def __init__(self, *, backbone: nn.Module, head: SmplHead) -> None:
         super().__init__()
@@ -66,38 +61,24 @@ class Hmr2(BodyRegressor):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BodyEstimate:
-    """Posed people, one row per crop.
+class BodyEstimate(BodyParameters):
+    """Posed people, one row per crop; vertices and joints in metres, body frame without translation.
 
-    Attributes:
-        global_orient, body_pose, betas, crop_cam: see `BodyParameters`.
-        crop_cam_t: `crop_cam` as a translation in metres in front of the crop's own camera, which has a
-            focal length of 5000 pixels. Never the person's place in the full image.
-        vertices: metres, body frame without translation.
-        joints_3d: HMR2's 44 joints, metres, body frame without translation.
-        smpl_joints_3d: SMPL's own 24, the same way.
+    `crop_cam_t` is `crop_cam` as a translation in metres in front of the crop's own camera, which has a
+    focal length of 5000 pixels. Never the person's place in the full image.
     """
 
-    global_orient: Float[Tensor, "b 1 3 3"]
-    body_pose: Float[Tensor, "b 23 3 3"]
-    betas: Float[Tensor, "b 10"]
-    crop_cam: Float[Tensor, "b 3"]
     crop_cam_t: Float[Tensor, "b 3"]
     vertices: Float[Tensor, "b v 3"]
-    joints_3d: Float[Tensor, "b 44 3"]
-    smpl_joints_3d: Float[Tensor, "b 24 3"]
+    joints_3d: Float[Tensor, "b 44 3"]  # HMR2's
+    smpl_joints_3d: Float[Tensor, "b 24 3"]  # SMPL's own
 
 
 class BodyEstimator:
     """A regressor and the body it poses, in batches of a few fixed sizes.
 
-    So memory is reused and kernels are chosen once. Body and camera are float32: the camera's depth is
-    2 * 5000 / (256 s), so it magnifies any error of s.
-
-    Args:
-        regressor: the loaded network.
-        body: on the same device.
-        largest_batch: crops in the largest batch; the others are the powers of two below it.
+    So memory is reused and kernels are chosen once: the largest batch, and the powers of two below it. Body
+    and camera are float32: the camera's depth is 2 * 5000 / (256 s), so it magnifies any error of s.
     """
 
     def __init__(self, regressor: BodyRegressor, body: Smpl, *, largest_batch: int = 32) -> None:
@@ -114,14 +95,10 @@ class BodyEstimator:
         """
         with torch.inference_mode(), exact_float32():
             parts = [self._estimate(part) for part in torch.split(crops, self.batch_sizes[-1])]
-        return BodyEstimate(
-            **{
-                field.name: torch.cat([getattr(part, field.name) for part in parts])
-                for field in fields(BodyEstimate)
-            }
-        )
+        return BodyEstimate(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
-    def _estimate(self, crops: Float[Tensor, "n 3 256 256"]) -> BodyEstimate:
+    def _estimate(self, crops: Float[Tensor, "n 3 256 256"]) -> dict[str, Tensor]:
+        """The columns of `BodyEstimate`."""
         size = next(size for size in self.batch_sizes if size >= len(crops))
         # Copies of a real row, since rows of zeros could turn up where finiteness is checked.
         padding = crops[-1:].expand(size - len(crops), *crops.shape[1:])
@@ -140,7 +117,7 @@ class BodyEstimator:
             "joints_3d": posed.joints,
             "smpl_joints_3d": posed.smpl_joints,
         }
-        return BodyEstimate(**{name: row[: len(crops)] for name, row in rows.items()})
+        return {name: row[: len(crops)] for name, row in rows.items()}
 
 
 def crop_translation(crop_cam: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:

@@ -1,4 +1,4 @@
-"""PHALP's pose predictor as the handler sees it: numpy in, numpy out."""
+"""PHALP's pose predictor as the handler sees it: arrays in, arrays out."""
 
 import numpy as np
 import torch
@@ -16,11 +16,7 @@ class TransformerPosePredictor:
     def __init__(self, network: PoseTransformer, device: torch.device) -> None:
         self._network = network.eval().requires_grad_(False).to(device)
         self._device = device
-
-    @property
-    def frame_length(self) -> int:
-        """Time slots of the transformer (official 125)."""
-        return self._network.frame_length
+        self.frame_length = network.frame_length
 
     def predict_next(
         self,
@@ -32,14 +28,8 @@ class TransformerPosePredictor:
     ) -> Float32[ndarray, "b 229"]:
         """The pose vector `time_to_predict + 1` frames after each history's last frame.
 
-        A history's first frame is slot 0. Frames beyond the last slot share it, the newest wins; the official
-        code stops with an error there.
-
-        Args:
-            poses: the last t pose vectors of each track, oldest first, camera with z / 200.
-            times: their frame indices, not descending.
-            time_to_predict: frames each track has been lost for.
-            upstream_quirks: read every row at the time slot of the first track, as the official code does.
+        A history's first frame is slot 0; `times` must not descend. Frames beyond the last slot share it, the
+        newest wins; the official code stops with an error there.
 
         Raises:
             DeviceOutOfMemory: the batch does not fit on the device.
@@ -51,10 +41,9 @@ class TransformerPosePredictor:
         last_slot = self.frame_length - 1
         slots = np.minimum(times - times[:, :1], last_slot)
         asked = np.minimum(slots[:, -1] + time_to_predict + 1, last_slot)
-        if upstream_quirks:
-            asked = np.full_like(asked, asked[0])
-        repeated = np.zeros(slots.shape, bool)
-        repeated[:, :-1] = slots[:, :-1] == slots[:, 1:]
+        if upstream_quirks:  # the official code reads every row at the slot of the first track
+            asked[:] = asked[0]
+        repeated = np.diff(slots, axis=1, append=-1) == 0
         newest = np.where(repeated, slots.shape[1], np.arange(slots.shape[1]))  # the last entry of each slot
         newest = np.minimum.accumulate(newest[:, ::-1], axis=1)[:, ::-1]
         poses = np.take_along_axis(poses, newest[..., None], axis=1)

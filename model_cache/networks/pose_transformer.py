@@ -4,6 +4,8 @@ Rajasegaran et al., On the Benefits of 3D Pose and Tracking for
 Human Action Recognition, CVPR 2023.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_cache.errors import WeightsInvalid
 from model_cache.networks.smpl import rotation_from_6d
 
 NUM_POSE_ENTRIES = 229  # rotations 9 + 207, betas 10, camera 3
@@ -19,33 +22,40 @@ SIX_D_ENTRIES = 144  # 24 rotations
 REGRESSOR_ITERATIONS = 3
 BLOCKED_LOGIT = -1e3  # LART's stand-in for minus infinity; if every key is blocked, all weigh the same
 
+# Official names (LART, without the leading `encoder.`) and ours, replaced in this order.
+_NAMES = (
+    (r"^pos_embedding_learned([12])$", r"position\1"),
+    (r"^pose_shape_encoder\.", "pose_encoder."),
+    (r"^transformer1\.layers\.", "layers."),
+    (r"^transformer2\.layers\.0\.", "last_layer."),
+    (r"\.0\.norm\.", ".attention_norm."),
+    (r"^(layers\.\d+|last_layer)\.0\.fn\.to_qkv\.", r"\1.attention.to_qkv."),
+    (r"^(layers\.\d+|last_layer)\.0\.fn\.to_out\.0\.", r"\1.attention.out."),
+    (r"\.1\.norm\.", ".mlp_norm."),
+    (r"\.1\.fn\.net\.0\.", ".fc1."),
+    (r"\.1\.fn\.net\.3\.", ".fc2."),
+    (r"^conv_en\.", "shrink."),
+    (r"^conv_de\.", "grow."),
+    (r"^smpl_head\.0\.", "regressor."),
+    (r"^loca_head\.0\.", "location_head."),
+)
+# Parts of the official model that prediction does not use.
+_UNUSED = r"transformer\.|pos_embedding$|pe$|class_token$|action_head|smpl_head\.[1-9]|loca_head\.[1-9]"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoseTransformerConfig:
-    """Sizes of the network.
+    """Sizes of the network."""
 
-    Attributes:
-        dim: width of a token.
-        frame_length: time slots.
-        depth: layers before the convolutions; one more follows them.
-        heads: attention heads.
-        dim_head: width of a head.
-        mlp_dim: width of the hidden layer.
-        mid_dim: width of the pose encoder's hidden layer.
-        regressor_dim: width of the regressor's hidden layers.
-        conv_pad: padding of the convolutions over time.
-        conv_stride: their stride; their kernel is `conv_stride + 2 * conv_pad`.
-    """
-
-    dim: int
-    frame_length: int
-    depth: int
+    dim: int  # width of a token
+    frame_length: int  # time slots
+    depth: int  # layers before the convolutions; one more follows them
     heads: int
     dim_head: int
     mlp_dim: int
-    mid_dim: int
-    regressor_dim: int
-    conv_pad: int
+    mid_dim: int  # hidden width of the pose encoder
+    regressor_dim: int  # hidden width of the regressor
+    conv_pad: int  # of the convolutions over time; their kernel is `conv_stride + 2 * conv_pad`
     conv_stride: int
 
     def __post_init__(self) -> None:
@@ -109,10 +119,7 @@ class _Layer(nn.Module):
 
 
 class _Regressor(nn.Module):
-    """HMR's iterative regressor: a token and the current estimate give the next one.
-
-    Its camera takes part in the iterations and is not an output.
-    """
+    """HMR's iterative regressor: a token and the current estimate (its camera too) give the next one."""
 
     init_body_pose: Tensor
     init_betas: Tensor
@@ -131,9 +138,8 @@ class _Regressor(nn.Module):
         self.register_buffer("init_cam", torch.zeros(1, 3))
 
     def forward(self, token: Float[Tensor, "b d"]) -> tuple[Float[Tensor, "b 216"], Float[Tensor, "b 10"]]:
-        pose = self.init_body_pose.expand(len(token), -1)
-        betas = self.init_betas.expand(len(token), -1)
-        camera = self.init_cam.expand(len(token), -1)
+        initial = (self.init_body_pose, self.init_betas, self.init_cam)
+        pose, betas, camera = (row.expand(len(token), -1) for row in initial)
         for _ in range(REGRESSOR_ITERATIONS):
             x = functional.relu(self.fc1(torch.cat([token, pose, betas, camera], dim=1)))
             x = functional.relu(self.fc2(x))
@@ -188,8 +194,7 @@ class PoseTransformer(nn.Module):
                 batch and are not attended to.
             query_slots: which slots to give back.
         """
-        num = len(slots)
-        x = self.mask_token.expand(num, self.frame_length, -1)
+        x = self.mask_token.expand(len(slots), self.frame_length, -1)
         embedded = self.pose_encoder(self._normalised(poses))
         x = x.scatter(1, slots[..., None].expand_as(embedded), embedded) + self.position1
         for layer in self.layers:
@@ -210,3 +215,47 @@ class PoseTransformer(nn.Module):
 
 def _take(x: Float[Tensor, "b t d"], slots: Int64[Tensor, "b q"]) -> Float[Tensor, "b q d"]:
     return x.gather(1, slots[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def pose_transformer(
+    state: Mapping[str, Tensor], *, heads: int, conv_pad: int, conv_stride: int
+) -> PoseTransformer:
+    """The network with the given weights and the three sizes that no shape of them tells.
+
+    `state` holds tensors under their official names without the leading `encoder.`, and `pose_mean` and
+    `pose_std`, the rows of mean_std.npy, with or without the camera, which is not normalised.
+
+    Raises:
+        WeightsInvalid: a tensor is missing, unknown or misshapen.
+    """
+    renamed = {_our_name(key): tensor for key, tensor in state.items() if not re.match(_UNUSED, key)}
+    statistics = {key: renamed[key] for key in ("pose_mean", "pose_std") if key in renamed}
+    renamed |= {key: row.reshape(-1)[:NUM_MEASURED_ENTRIES] for key, row in statistics.items()}
+    try:
+        inner = renamed["layers.0.attention.to_qkv.weight"].shape[0] // 3
+        config = PoseTransformerConfig(
+            dim=renamed["mask_token"].shape[-1],
+            frame_length=renamed["position1"].shape[1],
+            depth=len({key.split(".")[1] for key in renamed if key.startswith("layers.")}),
+            heads=heads,
+            dim_head=inner // heads,
+            mlp_dim=renamed["layers.0.fc1.weight"].shape[0],
+            mid_dim=renamed["pose_encoder.0.weight"].shape[0],
+            regressor_dim=renamed["regressor.fc1.weight"].shape[0],
+            conv_pad=conv_pad,
+            conv_stride=conv_stride,
+        )
+        with torch.device("meta"):  # no memory until the given tensors take the places
+            network = PoseTransformer(config)
+        network.load_state_dict(renamed, assign=True)
+    except KeyError as exc:
+        raise WeightsInvalid(f"pose predictor: the tensor for {exc} is missing") from exc
+    except (ValueError, RuntimeError) as exc:
+        raise WeightsInvalid(f"pose predictor: {exc}") from exc
+    return network
+
+
+def _our_name(official: str) -> str:
+    for pattern, name in _NAMES:
+        official = re.sub(pattern, name, official)
+    return official

@@ -19,13 +19,9 @@ IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 
 
 class RfDetrSegDetector(Detector):
-    """RF-DETR-Seg; instance masks, no NMS.
+    """`RfDetrForInstanceSegmentation`, on its device, in eval mode; instance masks, no NMS.
 
-    Args:
-        network: `RfDetrForInstanceSegmentation`, on its device, in eval mode.
-        image_size: side of the square that frames are squashed to, pixels.
-        score_floor: people below this score never leave the detector.
-        weights: the checkpoint, by the name that results give it.
+    Frames are squashed to squares of `image_size` pixels. People below `score_floor` are not returned.
     """
 
     def __init__(
@@ -56,12 +52,8 @@ class RfDetrSegDetector(Detector):
     def _detect(self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]], score_floor: float) -> list[Candidates]:
         pixels = torch.cat([self._squash(frame) for frame in frames_bgr])
         output = self._network(pixel_values=pixels)
-        return [
-            _candidates(logits, boxes, masks, frame.shape[0], frame.shape[1], score_floor)
-            for logits, boxes, masks, frame in zip(
-                output.logits, output.pred_boxes, output.pred_masks, frames_bgr, strict=True
-            )
-        ]
+        of_frames = zip(output.logits, output.pred_boxes, output.pred_masks, frames_bgr, strict=True)
+        return [_candidates(*of_frame, score_floor) for of_frame in of_frames]
 
     def _squash(self, frame_bgr: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "1 3 s s"]:
         """RGB, square without letterbox, ImageNet statistics, as RF-DETR was trained."""
@@ -74,10 +66,10 @@ def _candidates(
     logits: Float[Tensor, "q c"],
     boxes_cxcywh: Float[Tensor, "q 4"],
     mask_logits: Float[Tensor, "q s s"],
-    height: int,
-    width: int,
+    frame_bgr: UInt8[Tensor, "h w 3"],
     score_floor: float,
 ) -> Candidates:
+    height, width = frame_bgr.shape[:2]
     scores = logits[:, COCO_PERSON].float().sigmoid()
     order = torch.argsort(scores, descending=True, stable=True)
     order = order[scores[order] > score_floor]
@@ -88,7 +80,7 @@ def _candidates(
     kept = mask_logits[order].float()
 
     def paint_masks(rows: Int64[Tensor, " k"]) -> Bool[Tensor, "k h w"]:
-        if not len(rows):
+        if not len(rows):  # which `interpolate` refuses
             return torch.zeros((0, height, width), dtype=torch.bool, device=scores.device)
         full = F.interpolate(kept[rows][None], (height, width), mode="bilinear", align_corners=False)
         return full[0] > 0
@@ -120,10 +112,8 @@ def load_rf_detr(options: LoadOptions) -> RfDetrSegDetector:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsInvalid(f"{folder.name} does not hold an RF-DETR-Seg checkpoint: {error}") from error
     if report["missing_keys"] or report["mismatched_keys"]:
-        missing = sorted(report["missing_keys"])[:3]
-        raise WeightsInvalid(
-            f"{folder.name} lacks weights of RF-DETR-Seg, such as {', '.join(map(str, missing))}"
-        )
+        missing = ", ".join(sorted(map(str, report["missing_keys"]))[:3])
+        raise WeightsInvalid(f"{folder.name} lacks weights of RF-DETR-Seg, such as {missing}")
     if network.config.num_labels <= COCO_PERSON:
         raise WeightsInvalid(f"{folder.name} has no person class")
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32

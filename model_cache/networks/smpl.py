@@ -32,42 +32,27 @@ OPENPOSE_FROM_SMPL = (
 class BodyData:
     """What a body of SMPL's structure is made of.
 
-    Attributes:
-        v_template: mean body at rest, metres, y up.
-        faces: vertex indices of the triangles.
-        shapedirs: vertex offset per unit of each shape coefficient.
-        posedirs: vertex offset per unit of each pose feature (rotations 1..23 minus identity, row-major),
-            or None for a body without them.
-        joint_regressor: SMPL's 24 joints as weights over the shaped vertices.
-        joint_regressor_extra: 19 more joints as weights over the posed vertices.
-        parents: parent of each joint, -1 for the root, always smaller than the joint's own index.
-        lbs_weights: how much each vertex follows each joint.
-        extra_joint_vertex_ids: vertices that count as joints 24..44.
+    `posedirs` are the vertex offsets per unit of each pose feature (rotations 1..23 minus identity,
+    row-major), None for a body without them.
     """
 
-    v_template: Float32[ndarray, "v 3"]
-    faces: Int64[ndarray, "f 3"]
-    shapedirs: Float32[ndarray, "v 3 10"]
+    v_template: Float32[ndarray, "v 3"]  # mean body at rest, metres, y up
+    faces: Int64[ndarray, "f 3"]  # vertex indices of the triangles
+    shapedirs: Float32[ndarray, "v 3 10"]  # vertex offset per unit of each shape coefficient
     posedirs: Float32[ndarray, "v 3 207"] | None
-    joint_regressor: Float32[ndarray, "24 v"]
-    joint_regressor_extra: Float32[ndarray, "19 v"]
-    parents: Int64[ndarray, " 24"]
-    lbs_weights: Float32[ndarray, "v 24"]
-    extra_joint_vertex_ids: Int64[ndarray, " 21"]
+    joint_regressor: Float32[ndarray, "24 v"]  # SMPL's joints as weights over the shaped vertices
+    joint_regressor_extra: Float32[ndarray, "19 v"]  # more joints as weights over the posed vertices
+    parents: Int64[ndarray, " 24"]  # of each joint; smaller than its own index, -1 for the root
+    lbs_weights: Float32[ndarray, "v 24"]  # how much each vertex follows each joint
+    extra_joint_vertex_ids: Int64[ndarray, " 21"]  # vertices that count as joints 24..44
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PosedBody:
-    """A body in a pose, metres, without translation.
-
-    Attributes:
-        vertices: the skin.
-        joints: HMR2's 44 joints: 25 of OpenPose's BODY_25, then 19 extra.
-        smpl_joints: SMPL's own 24.
-    """
+    """A body in a pose, metres, without translation."""
 
     vertices: Float[Tensor, "b v 3"]
-    joints: Float[Tensor, "b 44 3"]
+    joints: Float[Tensor, "b 44 3"]  # HMR2's: 25 of OpenPose's BODY_25, then 19 extra
     smpl_joints: Float[Tensor, "b 24 3"]
 
 
@@ -75,9 +60,6 @@ class Smpl(nn.Module):
     """Linear blend skinning with shape and pose blend shapes.
 
     Loper et al., SMPL: A Skinned Multi-Person Linear Model, SIGGRAPH Asia 2015; joints as in HMR2.
-
-    Args:
-        data: the body.
     """
 
     v_template: Tensor
@@ -92,22 +74,22 @@ class Smpl(nn.Module):
     def __init__(self, data: BodyData) -> None:
         super().__init__()
         self.faces = data.faces
-        num_vertices = len(data.v_template)
-        self._register("v_template", data.v_template.reshape(-1))
-        self._register("shapedirs", data.shapedirs.reshape(num_vertices * 3, NUM_BETAS))
+        self.parents: list[int] = data.parents.tolist()
+        buffers: dict[str, ndarray] = {
+            "v_template": data.v_template.reshape(-1),
+            "shapedirs": data.shapedirs.reshape(-1, NUM_BETAS),
+            "joint_regressor": data.joint_regressor,
+            "joint_regressor_extra": data.joint_regressor_extra,
+            "lbs_weights": data.lbs_weights,
+            "extra_joint_vertex_ids": data.extra_joint_vertex_ids,
+            "openpose_from_smpl": np.array(OPENPOSE_FROM_SMPL),
+        }
         # A product with zeros only would cost most of the whole body; leaving it out changes nothing.
-        self.has_posedirs = data.posedirs is not None and bool(data.posedirs.any())
-        if data.posedirs is not None and self.has_posedirs:
-            self._register("posedirs", data.posedirs.reshape(num_vertices * 3, NUM_POSE_FEATURES))
-        self._register("joint_regressor", data.joint_regressor)
-        self._register("joint_regressor_extra", data.joint_regressor_extra)
-        self._register("lbs_weights", data.lbs_weights)
-        self._register("extra_joint_vertex_ids", data.extra_joint_vertex_ids)
-        self._register("openpose_from_smpl", np.array(OPENPOSE_FROM_SMPL))
-        self.parents = [int(parent) for parent in data.parents]
-
-    def _register(self, name: str, array: ndarray) -> None:
-        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array).copy()))
+        if data.posedirs is not None and data.posedirs.any():
+            buffers["posedirs"] = data.posedirs.reshape(-1, NUM_POSE_FEATURES)
+        self.has_posedirs = "posedirs" in buffers
+        for name, array in buffers.items():
+            self.register_buffer(name, torch.from_numpy(np.array(array, order="C")))
 
     def forward(
         self,
@@ -124,35 +106,27 @@ class Smpl(nn.Module):
         if self.has_posedirs:
             identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
             posed = shaped + linear((body_pose - identity).reshape(batch, -1), self.posedirs)
-        world, smpl_joints = self._pose_joints(rotations, rest_joints)
-        offsets = smpl_joints - (world @ rest_joints[..., None])[..., 0]
+        world, joints = self._pose_joints(rotations, rest_joints)
+        offsets = joints - (world @ rest_joints[..., None])[..., 0]
         transforms = torch.cat((world, offsets[..., None]), dim=-1)  # (b, 24, 3, 4)
         skinned = torch.einsum("vj,bjkl->bvkl", self.lbs_weights, transforms)
         homogeneous = pad(posed.view(batch, -1, 3), (0, 1), value=1.0)
         vertices = (skinned @ homogeneous[..., None])[..., 0]
-        return PosedBody(
-            vertices=vertices, joints=self._joints(vertices, smpl_joints), smpl_joints=smpl_joints
-        )
+        all_45 = torch.cat((joints, vertices[:, self.extra_joint_vertex_ids]), dim=1)
+        extra = torch.einsum("jv,bvk->bjk", self.joint_regressor_extra, vertices)
+        hmr2_joints = torch.cat((all_45[:, self.openpose_from_smpl], extra), dim=1)
+        return PosedBody(vertices=vertices, joints=hmr2_joints, smpl_joints=joints)
 
     def _pose_joints(
         self, rotations: Float[Tensor, "b 24 3 3"], rest_joints: Float[Tensor, "b 24 3"]
     ) -> tuple[Float[Tensor, "b 24 3 3"], Float[Tensor, "b 24 3"]]:
         """World rotation and position of each joint, down the tree."""
-        world = [rotations[:, 0]]
-        position = [rest_joints[:, 0]]
+        world, position = [rotations[:, 0]], [rest_joints[:, 0]]
         for joint, parent in enumerate(self.parents[1:], start=1):
             bone = (rest_joints[:, joint] - rest_joints[:, parent])[..., None]
             position.append((world[parent] @ bone)[..., 0] + position[parent])
             world.append(world[parent] @ rotations[:, joint])
         return torch.stack(world, dim=1), torch.stack(position, dim=1)
-
-    def _joints(
-        self, vertices: Float[Tensor, "b v 3"], smpl_joints: Float[Tensor, "b 24 3"]
-    ) -> Float[Tensor, "b 44 3"]:
-        all_45 = torch.cat((smpl_joints, vertices[:, self.extra_joint_vertex_ids]), dim=1)
-        openpose = all_45[:, self.openpose_from_smpl]
-        extra = torch.einsum("jv,bvk->bjk", self.joint_regressor_extra, vertices)
-        return torch.cat((openpose, extra), dim=1)
 
 
 def rotation_from_6d(six: Float[Tensor, "... 6"]) -> Float[Tensor, "... 3 3"]:
@@ -168,19 +142,11 @@ def rotation_from_6d(six: Float[Tensor, "... 6"]) -> Float[Tensor, "... 3 3"]:
 
 
 class SmplBody:
-    """The same body as a `BodyModel`: arrays in, arrays out.
-
-    Args:
-        smpl: the loaded body, on any device.
-    """
+    """The same body, on any device, as a `BodyModel`: arrays in, arrays out."""
 
     def __init__(self, smpl: Smpl) -> None:
         self._smpl = smpl
-
-    @property
-    def faces(self) -> Int64[ndarray, "f 3"]:
-        """Vertex indices of the triangles."""
-        return self._smpl.faces
+        self.faces: Int64[ndarray, "f 3"] = smpl.faces
 
     def vertices(
         self,
@@ -202,12 +168,7 @@ class SmplBody:
         return posed.joints.cpu().numpy(), posed.smpl_joints.cpu().numpy()
 
     @torch.inference_mode()
-    def _pose(self, global_orient: ndarray, body_pose: ndarray, betas: ndarray) -> PosedBody:
-        device = self._smpl.v_template.device
-        posed: PosedBody = self._smpl(
-            *(
-                torch.from_numpy(np.array(array, dtype=np.float32)).to(device)  # a copy: it may be read-only
-                for array in (global_orient, body_pose, betas)
-            )
-        )
+    def _pose(self, *arrays: ndarray) -> PosedBody:
+        copies = [torch.from_numpy(np.array(array, np.float32)) for array in arrays]  # they may be read-only
+        posed: PosedBody = self._smpl(*(copy.to(self._smpl.v_template.device) for copy in copies))
         return posed

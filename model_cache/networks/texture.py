@@ -1,6 +1,7 @@
 """Unwraps a person's pixels onto the body's UV map."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -19,28 +20,27 @@ COLOUR_DIVISOR = 5.0  # HMAR's: brings normalised colours to about -0.5..0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UvMap:
-    """Which point of the body's surface each texel shows.
+    """Which point of the body's surface each texel shows; official `bmap_256.npy` and `fmap_256.npy`."""
 
-    Attributes:
-        barycentric: weights of a triangle's three corners, official `bmap_256.npy`.
-        face_index: the triangle, negative where the texel shows nothing, official `fmap_256.npy`.
-    """
+    barycentric: Float32[ndarray, "rows columns 3"]  # weights of a triangle's three corners
+    face_index: Integer[ndarray, "rows columns"]  # the triangle; negative where the texel shows nothing
 
-    barycentric: Float32[ndarray, "rows columns 3"]
-    face_index: Integer[ndarray, "rows columns"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledTexels:
+    """What the crop and the depth map say at each texel's place, texels in row-major order of the UV map."""
+
+    colours: Float32[Tensor, "b 3 n"]  # normalised R, G, B
+    mask: Float32[Tensor, "b n"]  # the person's, 0 to 1
+    surface_depth: Float32[Tensor, "b n"]  # metres; mixed with the background at silhouettes
+    visible: Bool[Tensor, "b n"]  # whether the texel's point is that surface
 
 
 class TextureSampler:
     """HMAR's texture sampler: a texel gets the colour of its surface point in the crop, if it is seen there.
 
-    Everything runs in float32. Whether a texel is seen hangs on 0.1 mm of depth, so the same vertices serve
-    the texels and the depth map.
-
-    Args:
-        uv_map: texels of the body model.
-        faces: the body model's triangles.
-        device: where to sample.
-        compiled: on the CPU, fill the depth maps with numba where it is installed.
+    Whether a texel is seen hangs on 0.1 mm of depth, so the same float32 vertices serve the texels and the
+    depth map. On the CPU, `compiled` has the depth maps filled by numba where it is installed.
     """
 
     def __init__(
@@ -54,15 +54,16 @@ class TextureSampler:
         seen = uv_map.face_index >= 0
         if not seen.any() or int(uv_map.face_index.max()) >= len(faces):
             raise WeightsInvalid("the UV map does not fit the body model's triangles")
-        self.device = torch.device(device)
-        self._faces = torch.from_numpy(faces).to(self.device)
+        device = torch.device(device)
+        self._faces = torch.from_numpy(faces).to(device)
         self._map_shape = seen.shape
-        self._texels = torch.from_numpy(np.flatnonzero(seen)).to(self.device)
+        self._texels = torch.from_numpy(np.flatnonzero(seen)).to(device)
+        self.num_texels = len(self._texels)
         texel_faces = faces[uv_map.face_index[seen].astype(np.int64)]
-        self._texel_vertices = torch.from_numpy(texel_faces.T.copy()).to(self.device)  # (3, n)
+        self._texel_vertices = torch.from_numpy(texel_faces.T.copy()).to(device)  # (3, n)
         weights = uv_map.barycentric[seen].astype(np.float32)
-        self._texel_weights = torch.from_numpy(weights.T[..., None].copy()).to(self.device)  # (3, n, 1)
-        self._fill: Fill | None = compiled_fill() if compiled and self.device.type == "cpu" else None
+        self._texel_weights = torch.from_numpy(weights.T[..., None].copy()).to(device)  # (3, n, 1)
+        self._fill: Fill | None = compiled_fill() if compiled and device.type == "cpu" else None
 
     @torch.inference_mode()
     def sample(
@@ -76,15 +77,9 @@ class TextureSampler:
         """
         return self.unwrap(self.look(crops, vertices))
 
-    @property
-    def num_texels(self) -> int:
-        """Texels that show a surface at all."""
-        return len(self._texels)
-
-    @torch.inference_mode()
     def look(
         self, crops: Float32[Tensor, "b 4 256 256"], vertices: Float32[Tensor, "b v 3"]
-    ) -> "SampledTexels":
+    ) -> SampledTexels:
         """What each texel's surface point meets in the crop; arguments as for `sample`."""
         # One corner after the other: all three at once are too much for a cache, and take four times as long.
         points = vertices.new_zeros((len(vertices), self.num_texels, 3))
@@ -94,35 +89,15 @@ class TextureSampler:
         depth = depth_maps(vertices, self._faces, fill=self._fill)
         return look_up(crops, depth, grid, points[..., 2])
 
-    @torch.inference_mode()
-    def unwrap(self, texels: "SampledTexels") -> Float32[Tensor, "b 4 rows columns"]:
+    def unwrap(self, texels: SampledTexels) -> Float32[Tensor, "b 4 rows columns"]:
         """Lays sampled texels out as PHALP's `uv`."""
-        num_people = len(texels.colours)
         shown = (texels.mask > 0) & texels.visible
         colours = torch.where(shown[:, None], texels.colours / COLOUR_DIVISOR, 0)
-        rows, columns = self._map_shape
-        textures = colours.new_zeros((num_people, 4, rows * columns))
+        textures = colours.new_zeros((len(shown), 4, prod(self._map_shape)))
         textures[:, 3] = -1
         textures[:, :3].index_copy_(2, self._texels, colours)
         textures[:, 3].index_copy_(1, self._texels, torch.where(shown, 1.0, -1.0))
-        return textures.view(num_people, 4, rows, columns)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampledTexels:
-    """What the crop and the depth map say at each texel's place, texels in row-major order of the UV map.
-
-    Attributes:
-        colours: normalised R, G, B.
-        mask: the person's mask, 0 to 1.
-        surface_depth: camera z of the nearest surface, metres; mixed with the background at silhouettes.
-        visible: whether the texel's point is that surface.
-    """
-
-    colours: Float32[Tensor, "b 3 n"]
-    mask: Float32[Tensor, "b n"]
-    surface_depth: Float32[Tensor, "b n"]
-    visible: Bool[Tensor, "b n"]
+        return textures.view(-1, 4, *self._map_shape)
 
 
 def look_up(
@@ -133,11 +108,7 @@ def look_up(
 ) -> SampledTexels:
     """Reads crop and depth map bilinearly at the texels' places; outside the crop everything is 0.
 
-    Args:
-        crops: normalised R, G, B and mask.
-        depth: `depth_maps`, metres.
-        grid: places in the crop, x right, y down, its borders at -1 and 1.
-        texel_depth: camera z of the texels' points, metres.
+    `grid` has these places: x right, y down, the crop's borders at -1 and 1. Depths are camera z, metres.
     """
     layers = torch.cat([crops, depth[:, None]], dim=1)
     found = grid_sample(layers, grid[:, None], mode="bilinear", padding_mode="zeros", align_corners=False)

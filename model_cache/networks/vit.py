@@ -1,5 +1,6 @@
 """The vision transformer under HMR2: person crops in, one feature token per image patch out."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -39,24 +40,14 @@ class _Attention(nn.Module):
         return projected
 
 
-class _Mlp(nn.Module):
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        out: Tensor = self.fc2(nn.functional.gelu(self.fc1(x)))
-        return out
-
-
 class _Block(nn.Module):
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.dim, eps=1e-6)
         self.attn = _Attention(config.dim, config.heads)
         self.norm2 = nn.LayerNorm(config.dim, eps=1e-6)
-        self.mlp = _Mlp(config.dim, config.mlp_dim)
+        fc1, fc2 = nn.Linear(config.dim, config.mlp_dim), nn.Linear(config.mlp_dim, config.dim)
+        self.mlp = nn.Sequential(OrderedDict(fc1=fc1, gelu=nn.GELU(), fc2=fc2))
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         x = x + self.attn(self.norm1(x))
@@ -82,11 +73,7 @@ class VitBackbone(nn.Module):
         self.last_norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     def forward(self, crops: Float[Tensor, "b 3 256 256"]) -> Float[Tensor, "b 192 c"]:
-        """One token per patch, row by row.
-
-        Args:
-            crops: RGB, normalised by ImageNet's mean and deviation.
-        """
+        """One token per patch, row by row, of RGB crops normalised by ImageNet's mean and deviation."""
         x = self.embed(crops)
         for block in self.blocks:
             x = block(x)

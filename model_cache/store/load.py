@@ -14,8 +14,7 @@ from torch import Tensor
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.networks.decoder import HeadConfig, SmplHead
 from model_cache.networks.hmr2 import Hmr2
-from model_cache.networks.pose_transformer import PoseTransformer
-from model_cache.networks.pose_weights import pose_transformer
+from model_cache.networks.pose_transformer import PoseTransformer, pose_transformer
 from model_cache.networks.smpl import Smpl
 from model_cache.networks.vit import VitBackbone, VitConfig
 from model_cache.store.body_files import read_body

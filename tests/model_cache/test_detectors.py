@@ -20,9 +20,10 @@ from model_cache.settings import ModelSettings
 SIZE = 96
 
 
-def tiny_config() -> RfDetrConfig:
-    """RF-DETR-Seg with 208 thousand parameters."""
-    return RfDetrConfig(
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder in the hub's layout, of RF-DETR-Seg with 208 thousand parameters."""
+    config = RfDetrConfig(
         backbone_config={
             "model_type": "rf_detr_dinov2",
             "hidden_size": 48,
@@ -43,15 +44,10 @@ def tiny_config() -> RfDetrConfig:
         num_labels=91,
         group_detr=1,
     )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder in the hub's layout."""
     logging.disable_progress_bar()
     torch.manual_seed(3)
     path = tmp_path_factory.mktemp("rf-detr")
-    RfDetrForInstanceSegmentation(tiny_config()).save_pretrained(path)
+    RfDetrForInstanceSegmentation(config).save_pretrained(path)
     return path
 
 
@@ -79,10 +75,8 @@ def test_rf_detr_gives_the_networks_own_boxes_scores_and_masks(detector, folder)
     """Boxes, person scores and masks are those of the plain network on a plainly prepared image."""
     frame = frames(1)[0]
     network = RfDetrForInstanceSegmentation.from_pretrained(folder).eval()
-    rgb = frame.numpy()[..., ::-1].copy()
-    square = torch.nn.functional.interpolate(
-        torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255, (SIZE, SIZE), mode="bilinear", antialias=True
-    )
+    rgb = frame.flip(-1).permute(2, 0, 1)[None] / 255
+    square = torch.nn.functional.interpolate(rgb, (SIZE, SIZE), mode="bilinear", antialias=True)
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
     with torch.inference_mode():
@@ -95,24 +89,16 @@ def test_rf_detr_gives_the_networks_own_boxes_scores_and_masks(detector, folder)
     found = detector.detect([frame], [0])[0]
 
     assert len(found.scores) == 20
+    assert torch.equal(found.scores.sort(descending=True).values, found.scores)
     assert found.scores[0].item() == pytest.approx(person.max().item(), abs=1e-6)
     expected = [(cx - w / 2) * 160, (cy - h / 2) * 90, (cx + w / 2) * 160, (cy + h / 2) * 90]
     assert found.bbox_xyxy[0].tolist() == pytest.approx(expected, abs=1e-3)
     assert torch.equal(mask[0, 0] > 0, found.paint_masks(torch.tensor([0]))[0])
 
 
-def test_rf_detr_orders_people_by_score(detector):
-    """Candidates come by descending score."""
-    scores = detector.detect(frames(1), [0])[0].scores
-
-    assert torch.equal(scores.sort(descending=True).values, scores)
-
-
 def test_rf_detr_keeps_only_people_above_the_floor(folder):
     """Nothing at or below the score floor leaves the detector, and nobody is a valid answer."""
-    strict = load(folder, score_floor=0.9)
-
-    found = strict.detect(frames(1), [0])[0]
+    found = load(folder, score_floor=0.9).detect(frames(1), [0])[0]
 
     assert found.scores.shape == (0,)
     assert found.paint_masks(torch.zeros(0, dtype=torch.int64)).shape == (0, 90, 160)
@@ -130,17 +116,12 @@ def test_rf_detr_batch_equals_single_frames(detector):
         assert torch.allclose(alone.bbox_xyxy[0], found.bbox_xyxy[0], atol=1e-2)
 
 
-def test_rf_detr_runs_in_bf16(folder):
+def test_rf_detr_runs_in_bf16(detector, folder):
     """The bf16 detector gives finite float32 boxes near the fp32 ones (best box, within 3 % of the frame)."""
-    exact = load(folder)
-    half = load(folder, precision="bf16")
-    frame = frames(1)
-
-    box = half.detect(frame, [0])[0].bbox_xyxy
+    box = load(folder, precision="bf16").detect(frames(1), [0])[0].bbox_xyxy
 
     assert box.dtype == torch.float32
-    distance = (exact.detect(frame, [0])[0].bbox_xyxy[None, :, :] - box[:1, None, :]).abs().amax(-1).min()
-    assert distance < 0.03 * 160
+    assert (detector.detect(frames(1), [0])[0].bbox_xyxy - box[0]).abs().amax(-1).min() < 0.03 * 160
 
 
 def test_warm_up_paints_masks_though_nobody_passes_the_threshold(folder, monkeypatch):

@@ -10,17 +10,10 @@ import torch
 from model_cache.networks.hmr2 import BodyEstimator
 from model_cache.store.load import load_body, load_hmr2
 from ops.weights.convert import convert
-from tests.hmr2_inputs import keypoints_2d, normalised
+from tests.hmr2_inputs import assert_official, close, keypoints_2d, normalised
 from tests.weight_rule import write_body, write_hmr2
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-TOLERANCES = {
-    "global_orient": ("global_orient", 3e-6),
-    "body_pose": ("body_pose", 3e-6),
-    "betas": ("betas", 1e-5),
-    "pred_cam": ("crop_cam", 3e-6),
-    "keypoints_3d": ("joints_3d", 3e-6),
-}
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +49,7 @@ def test_vit_h_gives_the_official_numbers(golden, store, crops):
     close(features.flatten(1).std(1, correction=0), expected["features_std"], 1e-5)
     close(hmr2.head.decode(tokens), expected["token"], 4e-5)
     people = BodyEstimator(hmr2, load_body(store / "smpl.safetensors"))(crops)
-    for official, (ours, tolerance) in TOLERANCES.items():
-        close(getattr(people, ours), expected[official], tolerance, official)
-    close(keypoints_2d(people), expected["keypoints_2d"], 3e-6)
-    close(people.vertices[:, ::10], expected["vertices_sub"], 3e-6)
-    close(people.crop_cam_t[:, :2], expected["pred_cam_t"][:, :2], 3e-6)
-    close(people.crop_cam_t[:, 2], expected["pred_cam_t"][:, 2], 1e-4)
+    assert_official(people, expected, tolerance=3e-6, betas=1e-5, depth=1e-4)
 
 
 @torch.inference_mode()
@@ -75,8 +63,3 @@ def test_vit_h_in_bf16_stays_within_its_stated_tolerance(golden, store, crops):
     close(keypoints_2d(people), expected["keypoints_2d"], 2.5e-3)
     relative = people.crop_cam_t[:, 2] / torch.from_numpy(expected["pred_cam_t"][:, 2])
     close(relative, np.ones(2, np.float32), 1.5e-3)
-
-
-def close(ours: torch.Tensor | np.ndarray, official: np.ndarray, tolerance: float, name: str = "") -> None:
-    """The largest difference is at most the tolerance."""
-    np.testing.assert_allclose(np.asarray(ours), official, atol=tolerance, rtol=0, err_msg=name)

@@ -1,7 +1,6 @@
 """SMPL: joints and vertices against the official packages, and what must hold for any body."""
 
 import dataclasses
-from importlib.resources import as_file, files
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from model_cache.networks.smpl import Smpl, SmplBody, rotation_from_6d
 from model_cache.store.body_files import read_body
-from model_cache.store.load import load_body
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +43,17 @@ def test_smpl_gives_the_official_joints_and_vertices(golden, body_data, poses):
 
 
 def test_smpl_body_gives_the_same_numbers_as_arrays(body_data, poses):
-    """The numpy promise is the torch body, joint for joint and vertex for vertex."""
+    """The numpy promise is the torch body; arrays that may not be written to are taken without a warning."""
     smpl = Smpl(body_data)
-    body, arrays = SmplBody(smpl), [tensor.numpy() for tensor in poses]
+    body, arrays = SmplBody(smpl), [tensor.numpy().copy() for tensor in poses]
+    for array in arrays:
+        array.flags.writeable = False
     posed = smpl(*poses)
     joints, smpl_joints = body.joints(*arrays)
     np.testing.assert_array_equal(joints, posed.joints.numpy())
     np.testing.assert_array_equal(smpl_joints, posed.smpl_joints.numpy())
     np.testing.assert_array_equal(body.vertices(*arrays), posed.vertices.numpy())
     assert body.faces.shape == (13776, 3)
-
-
-def test_free_body_is_read_and_rests_at_its_template():
-    """The bundled body, which has no pose blend shapes, is its template when nothing is bent."""
-    with as_file(files("model_cache.lite") / "body.npz") as path:
-        smpl = load_body(path)
-    identity = torch.eye(3).expand(1, 24, 3, 3)
-    posed = smpl(identity[:, :1], identity[:, 1:], torch.zeros(1, 10))
-    torch.testing.assert_close(posed.vertices.view(-1), smpl.v_template, atol=2e-6, rtol=0)
 
 
 def test_body_without_posedirs_equals_one_with_zeros(body_data, poses):
@@ -75,17 +66,6 @@ def test_body_without_posedirs_equals_one_with_zeros(body_data, poses):
     assert not torch.allclose(kept.vertices[2], without.vertices[2], atol=1e-3)
 
 
-def test_turning_the_root_turns_the_whole_body_about_the_pelvis(body_data, poses):
-    """A root rotation is a rigid motion about joint 0."""
-    orient, pose, betas = poses
-    smpl = Smpl(body_data)
-    turn = rotation_from_6d(torch.tensor([[0.0, 0.0, -1.0, 0.0, 1.0, 0.0]]))
-    before, after = smpl(orient, pose, betas), smpl(turn @ orient, pose, betas)
-    pelvis = before.smpl_joints[:, :1]
-    expected = (before.vertices - pelvis) @ turn.transpose(-1, -2) + pelvis
-    torch.testing.assert_close(after.vertices, expected, atol=2e-6, rtol=0)
-
-
 @settings(max_examples=25, deadline=None)
 @given(six=st.lists(st.floats(-10, 10, width=32), min_size=6, max_size=6))
 def test_rotations_are_rotations(six):
@@ -96,13 +76,3 @@ def test_rotations_are_rotations(six):
     rotation = rotation_from_6d(torch.tensor(six, dtype=torch.float64))
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-6, rtol=0)
     assert torch.linalg.det(rotation).item() == pytest.approx(1, abs=1e-6)
-
-
-def test_body_model_takes_read_only_arrays(body_data):
-    """Arrays that may not be written to, such as broadcast ones, are taken without a warning."""
-    rotations = np.broadcast_to(np.eye(3, dtype=np.float32), (1, 24, 3, 3))
-
-    body = SmplBody(Smpl(body_data))
-    joints, _ = body.joints(rotations[:, :1], rotations[:, 1:], np.zeros((1, 10), np.float32))
-
-    assert np.isfinite(joints).all()

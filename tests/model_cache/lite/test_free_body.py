@@ -34,6 +34,11 @@ def test_body_has_smpls_counts(body):
     assert body.posedirs is None
 
 
+def test_body_rests_at_its_template(body, rest):
+    """When nothing is bent, the body is its template."""
+    np.testing.assert_allclose(rest.vertices[0], body.v_template, atol=2e-6)
+
+
 def test_body_is_watertight(body):
     """Every edge borders two faces that run along it in opposite directions: closed, of genus 0."""
     edges = Counter(map(tuple, body.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).tolist()))

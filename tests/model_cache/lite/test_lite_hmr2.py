@@ -15,20 +15,8 @@ from tests.model_cache.lite.shipped_clip import read_frames
 
 FRAMES = (15, 75, 135, 195, 245)
 LSP_14 = slice(25, 39)
-BODY_25_IN_BLAZEPOSE = {
-    2: 12,
-    3: 14,
-    4: 16,
-    5: 11,
-    6: 13,
-    7: 15,
-    9: 24,
-    10: 26,
-    11: 28,
-    12: 23,
-    13: 25,
-    14: 27,
-}
+BODY_25 = [2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14]  # shoulders to wrists, hips to ankles
+IN_BLAZEPOSE = [12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27]  # the same joints
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +62,9 @@ def test_bodies_are_meaningful(people, estimate):
 def test_left_and_right_are_not_confused(people, estimate):
     """The found body is much nearer to the true one than to its mirror image."""
     right_first = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13]  # LSP's pairs swapped
-    found, true = estimate.joints_3d.numpy()[:, LSP_14], people[1][:, LSP_14]
-    plain = np.mean([mean_distance(procrustes(f, t), t) for f, t in zip(found, true, strict=True)])
-    swapped = np.mean(
-        [mean_distance(procrustes(f[right_first], t), t) for f, t in zip(found, true, strict=True)]
-    )
+    pairs = list(zip(estimate.joints_3d.numpy()[:, LSP_14], people[1][:, LSP_14], strict=True))
+    plain = np.mean([mean_distance(procrustes(found, true), true) for found, true in pairs])
+    swapped = np.mean([mean_distance(procrustes(found[right_first], true), true) for found, true in pairs])
 
     assert plain < 0.7 * swapped
 
@@ -94,12 +80,11 @@ def test_measured_landmarks_are_in_crop_coordinates(people):
     """BlazePose's landmarks, taken from the shrunk crop, fall on the true joints of the crop itself."""
     network = BlazePose(1)
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
-    ours, theirs = list(BODY_25_IN_BLAZEPOSE), list(BODY_25_IN_BLAZEPOSE.values())
     errors = []
     for crop, keypoints in zip(people[0], people[2], strict=True):
         image = ((crop.permute(1, 2, 0) * std + mean) / 255).numpy()
-        landmarks = measure(network, np.ascontiguousarray(image)).landmarks
-        errors.append(np.linalg.norm(landmarks[theirs, :2] - keypoints[ours], axis=1))
+        _, landmarks = measure(network, np.ascontiguousarray(image))
+        errors.append(np.linalg.norm(landmarks[IN_BLAZEPOSE, :2] - keypoints[BODY_25], axis=1))
 
     assert np.median(errors) < 0.04
 
@@ -107,14 +92,6 @@ def test_measured_landmarks_are_in_crop_coordinates(people):
 def test_backbone_gives_the_heads_tokens(people):
     """16 patches, 33 landmarks and 4 summaries of the width that the head reads."""
     hmr2 = load_lite_hmr2(1)
+    width = hmr2.head.layers[0].cross.to_key_value.in_features
 
-    assert (2, 53, hmr2.head.layers[0].cross.to_key_value.in_features) == tuple(
-        hmr2.backbone(people[0][:2]).shape
-    )
-
-
-def test_each_person_is_seen_alone(people, estimate):
-    """A batch gives what each crop gives by itself."""
-    alone = BodyEstimator(load_lite_hmr2(1), load_lite_body())(people[0][1:2])
-
-    assert torch.allclose(alone.joints_3d[0], estimate.joints_3d[1], atol=1e-4)
+    assert hmr2.backbone(people[0][:2]).shape == (2, 53, width)
