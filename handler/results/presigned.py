@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import httpx2
 from pydantic import SecretStr
 
+from handler.context import Check
 from handler.errors import ErrorCode, InputError, ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.results.signed import foreign_headers, has_expired, is_azure
@@ -17,7 +18,7 @@ from handler.results.store import LocalFile, Store, upload_errors_coded
 from handler.settings import BucketSettings, IntakeSettings
 from handler.transfer.addresses import Resolve, check_url, resolve_host
 from handler.transfer.attempts import READ_BYTES, Section, attempt
-from handler.transfer.connections import Check, Headers, requested
+from handler.transfer.connections import Headers, requested
 from handler.transfer.errors import Problem, TransferError, is_busy
 
 MAX_PUT_BYTES = 5 * 1000**3  # S3's limit for one PUT

@@ -9,11 +9,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from handler.context import unstoppable
+from handler.context import Check, unstoppable
 from handler.errors import ErrorCode, InputError, JobError, SourceError, WorkerError
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import Resolve, check_url, resolve_host
-from handler.transfer.connections import Check
 from handler.transfer.download import Patience, Report
 from handler.transfer.download import download as fetch
 from handler.transfer.errors import Problem, TransferError

@@ -6,8 +6,9 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from typing import IO, TypeVar
 
+from handler.context import Check
 from handler.errors import JobError
-from handler.transfer.connections import POLL_SECONDS, Check, backoff_seconds, wait
+from handler.transfer.connections import POLL_SECONDS, backoff_seconds, wait
 from handler.transfer.errors import TransferError
 
 Result = TypeVar("Result")

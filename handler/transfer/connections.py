@@ -12,18 +12,17 @@ import random
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote_to_bytes
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
 import httpx2
 
+from handler.context import Check
 from handler.settings import BucketSettings, IntakeSettings
 from handler.transfer.addresses import Resolve, allowed_addresses, resolve_host
 from handler.transfer.errors import http_errors_translated
-
-Check = Callable[[], None]
 
 SLICE_SECONDS = 0.25  # how late a cancel or a deadline is noticed while the other side is silent
 POLL_SECONDS = 0.1  # the same between two attempts

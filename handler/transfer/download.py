@@ -6,13 +6,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from handler.transfer.connections import (
-    FIRST_WAIT_SECONDS,
-    LONGEST_WAIT_SECONDS,
-    Check,
-    backoff_seconds,
-    wait,
-)
+from handler.context import Check
+from handler.transfer.connections import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, backoff_seconds, wait
 from handler.transfer.errors import Problem, TransferError
 from handler.transfer.partial import PartialFile
 

@@ -10,9 +10,10 @@ from urllib.parse import quote
 import httpcore2
 import httpx2
 
+from handler.context import Check
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import AddressRefused, Resolve, check_url, resolve_host
-from handler.transfer.connections import Check, Headers, requested
+from handler.transfer.connections import Headers, requested
 from handler.transfer.download import Answer
 from handler.transfer.errors import Problem, TransferError, is_busy
 from handler.transfer.numbers import whole_number
