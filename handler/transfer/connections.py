@@ -8,6 +8,7 @@ connection ends.
 """
 
 import contextlib
+import math
 import random
 import ssl
 import time
@@ -21,7 +22,7 @@ import httpx2
 
 from handler.context import Check
 from handler.settings import BucketSettings, IntakeSettings
-from handler.transfer.addresses import Resolve, allowed_addresses, resolve_host
+from handler.transfer.addresses import allowed_addresses
 from handler.transfer.errors import http_errors_translated
 
 SLICE_SECONDS = 0.25  # how late a cancel or a deadline is noticed while the other side is silent
@@ -43,7 +44,6 @@ def requested(
     limits: IntakeSettings | BucketSettings,
     check: Check,
     content: bytes | Iterator[bytes] | None = None,
-    resolve: Resolve = resolve_host,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Iterator[httpcore2.Response]:
     """One request and the head of its answer, on a connection of its own; redirects are not followed.
@@ -53,10 +53,9 @@ def requested(
         url: from `check_url`.
         headers: beside Host and User-Agent.
         rules: which addresses are allowed.
-        limits: `connect_seconds`, and `read_seconds` for silence.
+        limits: `connect_seconds`, and `read_seconds` of silence.
         check: called before every network operation and while waiting; whatever it raises comes out.
         content: body of the request.
-        resolve: addresses of a host; tests hand in their own.
         ssl_context: default: the usual certificate authorities, SSL_CERT_FILE respected.
 
     Raises:
@@ -73,7 +72,7 @@ def requested(
             ssl_context=ssl_context or httpcore2.default_ssl_context(),
             proxy=_proxy(url) if rules.trusts_urls else None,
             max_connections=1,
-            network_backend=_CheckedBackend(rules, check=check, resolve=resolve),
+            network_backend=_CheckedBackend(rules, check),
         ) as pool,
         pool.stream(
             method, _as_target(url), headers=headers, content=content, extensions={"timeout": seconds}
@@ -99,10 +98,9 @@ def _as_target(url: httpx2.URL) -> httpcore2.URL:
 class _CheckedBackend(httpcore2.NetworkBackend):
     """Opens sockets to checked addresses only."""
 
-    def __init__(self, rules: IntakeSettings, *, check: Check, resolve: Resolve) -> None:
+    def __init__(self, rules: IntakeSettings, check: Check) -> None:
         self._rules = rules
         self._check = check
-        self._resolve = resolve
         self._sockets = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -121,7 +119,7 @@ class _CheckedBackend(httpcore2.NetworkBackend):
         """
         self._check()
         try:
-            addresses = allowed_addresses(host, port, self._rules, self._resolve)
+            addresses = allowed_addresses(host, port, self._rules)
         except OSError as error:
             raise httpcore2.ConnectError("the host name cannot be resolved") from error
         deadline = time.monotonic() + (timeout or CONNECT_SECONDS)
@@ -148,14 +146,14 @@ class _CheckedStream(httpcore2.NetworkStream):
         self._check = check
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = time.monotonic() + (math.inf if timeout is None else timeout)
         while True:
             self._check()
-            left = SLICE_SECONDS if deadline is None else deadline - time.monotonic()
+            left = deadline - time.monotonic()
             try:
                 return self._stream.read(max_bytes, max(min(left, SLICE_SECONDS), 0.001))
             except httpcore2.ReadTimeout:
-                if deadline is not None and time.monotonic() >= deadline:
+                if left <= SLICE_SECONDS:
                     raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -164,7 +162,7 @@ class _CheckedStream(httpcore2.NetworkStream):
                 self._check()
                 self._stream.write(buffer[start : start + WRITE_BYTES], timeout)
         except httpcore2.WriteTimeout as error:
-            # Who takes no more may have answered already; httpcore reads that after a WriteError only.
+            # The server may have answered already; httpcore reads that only after a WriteError.
             raise httpcore2.WriteError("the other side takes nothing more") from error
 
     def close(self) -> None:

@@ -58,7 +58,12 @@ class Patience:
 
 
 def download(
-    open_at: OpenAt, partial: PartialFile, patience: Patience, *, check: Check, report: Report
+    open_at: OpenAt,
+    partial: PartialFile,
+    patience: Patience,
+    *,
+    check: Check,
+    report: Report = lambda done, total: None,
 ) -> None:
     """Fetch what is missing of a file.
 

@@ -12,16 +12,16 @@ import httpx2
 
 from handler.context import Check
 from handler.settings import IntakeSettings
-from handler.transfer.addresses import AddressRefused, Resolve, check_url, resolve_host
+from handler.transfer.addresses import AddressRefused, check_url
 from handler.transfer.connections import Headers, requested
 from handler.transfer.download import Answer
 from handler.transfer.errors import Problem, TransferError, is_busy
-from handler.transfer.numbers import whole_number
 
 REDIRECTS = {301, 302, 303, 307, 308}
 STRONG_TAG = re.compile(r'"[ !#-~]{0,1000}"')  # W/ tags promise no equal bytes; others may not be sent back
 DATE = re.compile(r"[A-Za-z0-9,: ]{1,40}")
 SPAN = re.compile(r"bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+|\*)")
+DIGITS = re.compile(r"[0-9]{1,20}")  # as many as HTTP libraries take; `int` refuses thousands of them
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # What S3 stores answer to a request that is signed for, or sent to, another region than the bucket's.
 WRONG_REGION = re.compile(
@@ -40,7 +40,6 @@ class HttpFile:
         url: from `check_url`.
         rules: for it, and for what it redirects to.
         check: called before every network operation and while waiting; whatever it raises comes out.
-        resolve: addresses of a host; tests hand in their own.
         ssl_context: default: the usual certificate authorities.
         takes_encoded: also a body that the server calls compressed, as it is.
 
@@ -54,14 +53,12 @@ class HttpFile:
         rules: IntakeSettings,
         *,
         check: Check,
-        resolve: Resolve = resolve_host,
         ssl_context: ssl.SSLContext | None = None,
         takes_encoded: bool = False,
     ) -> None:
         self._url = url
         self._rules = rules
         self._check = check
-        self._resolve = resolve
         self._ssl_context = ssl_context or httpcore2.default_ssl_context()
         self._takes_encoded = takes_encoded
         self.commit: str | None = None
@@ -113,7 +110,6 @@ class HttpFile:
                 rules=self._rules,
                 limits=self._rules,
                 check=self._check,
-                resolve=self._resolve,
                 ssl_context=self._ssl_context,
             ) as response:
                 self.commit = self.commit or _commit(response)
@@ -213,3 +209,11 @@ def _first_words(response: httpcore2.Response) -> bytes:
             if len(words) > MAX_ERROR_BYTES or time.monotonic() > end:
                 break
     return words
+
+
+def whole_number(text: str | None) -> int | None:
+    """The number that ASCII digits write, or None for anything else.
+
+    `int` and `str.isdigit` also take signs, spaces, underscores and the digits of other scripts.
+    """
+    return int(text) if text is not None and DIGITS.fullmatch(text) else None

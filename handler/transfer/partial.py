@@ -3,20 +3,12 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from handler.transfer.errors import Problem, TransferError, is_disk_full
 
-FreeBytes = Callable[[Path], int]
-
 DISK_CHECK_BYTES = 64 * 1024**2  # between two looks at the free space
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes free on the folder's disk."""
-    return shutil.disk_usage(folder).free
 
 
 class PartialFile:
@@ -28,7 +20,6 @@ class PartialFile:
         max_bytes: longest file that is taken; None: any.
         source: if given, `PATH.json` notes that the bytes are from there, and what an earlier run left of the
             same source is gone on with. Must hold no secret.
-        free: bytes free on a folder's disk.
 
     Attributes:
         size: bytes on disk.
@@ -48,12 +39,11 @@ class PartialFile:
         reserve_bytes: int,
         max_bytes: int | None = None,
         source: str | None = None,
-        free: FreeBytes = free_bytes,
     ) -> None:
         self._path = path
         self._note_path = path.with_name(path.name + ".json")
         self._reserve_bytes, self._max_bytes = reserve_bytes, max_bytes
-        self._source, self._free = source, free
+        self._source = source
         note = self._read_note() if path.is_file() else {}
         is_kept = bool(note.get("version"))
         self._file = path.open("ab" if is_kept else "wb", buffering=0)
@@ -104,7 +94,7 @@ class PartialFile:
             self._note_path.write_text(json.dumps(note))
         if total is not None:
             self._check_size(total)
-            self._check_room(total - self.size)
+            check_room(self._path.parent, total - self.size, self._reserve_bytes)
 
     def write(self, chunk: bytes) -> None:
         """Append a chunk.
@@ -114,7 +104,7 @@ class PartialFile:
         """
         self._check_size(self.size + len(chunk))
         if self.size + len(chunk) >= self._next_disk_check:
-            self._check_room(len(chunk))
+            check_room(self._path.parent, len(chunk), self._reserve_bytes)
             self._next_disk_check = self.size + DISK_CHECK_BYTES
         view = memoryview(chunk)
         try:
@@ -145,19 +135,16 @@ class PartialFile:
         if self._max_bytes is not None and size > self._max_bytes:
             raise TransferError(Problem.TOO_LARGE, f"larger than the limit of {self._max_bytes} bytes")
 
-    def _check_room(self, num_bytes: int) -> None:
-        check_room(self._path.parent, num_bytes, self._reserve_bytes, self._free)
 
-
-def check_room(folder: Path, num_bytes: int, reserve_bytes: int, free: FreeBytes = free_bytes) -> None:
-    """Nothing, if so much can be written and the reserve still stays free.
+def check_room(folder: Path, num_bytes: int, reserve_bytes: int) -> None:
+    """Refuse to write so much that less than the reserve stays free.
 
     Raises:
         TransferError: DISK_FULL.
     """
-    free_now = free(folder)
+    free = shutil.disk_usage(folder).free
     needed = num_bytes + reserve_bytes
-    if free_now < needed:
+    if free < needed:
         raise TransferError(
-            Problem.DISK_FULL, f"{free_now / 2**20:.0f} MiB free, {needed / 2**20:.0f} MiB are needed"
+            Problem.DISK_FULL, f"{free / 2**20:.0f} MiB free, {needed / 2**20:.0f} MiB are needed"
         )
