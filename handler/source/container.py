@@ -21,10 +21,8 @@ from handler.settings import IntakeSettings
 from handler.source.truncation import is_cut_off
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
-CODECS = (
-    "h264,hevc,vvc,vp8,vp9,av1,libdav1d,mpeg4,mpeg2video,mpeg1video,h263,mjpeg,"
-    "prores,dnxhd,cfhd,ffv1,rawvideo,v210"
-)
+CODECS = ["h264", "hevc", "vvc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video", "h263"]
+CODECS += ["mjpeg", "prores", "dnxhd", "cfhd", "ffv1", "rawvideo", "v210"]
 STILL = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 ENOUGH_PACKETS = 250  # of one stream: by then one with a frame every few seconds has shown its second
 HEAD_BYTES = 4096  # of a file, to tell what it is
@@ -82,7 +80,7 @@ def video_streams(path: Path, container: InputContainer, settings: IntakeSetting
 
     def rank(stream: VideoStream) -> tuple[bool, bool, bool]:
         is_default = bool(stream.disposition & Disposition.default)
-        return not _is_decodable(stream), not is_default, stream is not best
+        return _codec(stream) not in CODECS, not is_default, stream is not best
 
     return sorted(streams, key=rank)
 
@@ -112,21 +110,17 @@ def what_else(path: Path) -> str | None:
     for pattern, words in _SIGNATURES:
         if re.match(b"(?s:" + pattern + b")", head):
             return words
-    return "a text file" if _is_text(head) else None
-
-
-def _is_text(head: bytes) -> bool:
     try:
         text = head[: HEAD_BYTES - 4].decode()  # a character may be cut at the very end
     except UnicodeDecodeError:
-        return False
-    return not any(ord(character) < 32 and character not in "\t\n\r\f" for character in text)
+        return None
+    return None if re.search(r"[\0-\x08\x0b\x0e-\x1f]", text) else "a text file"
 
 
 def _open(path: Path, settings: IntakeSettings) -> InputContainer:
     options = {
         "format_whitelist": FORMATS,
-        "codec_whitelist": CODECS,
+        "codec_whitelist": ",".join(CODECS),
         "protocol_whitelist": "file",
         "max_pixels": _max_decoder_pixels(settings),
     }
@@ -159,16 +153,14 @@ def _best_stream(path: Path, container: InputContainer, settings: IntakeSettings
             ErrorCode.VIDEO_TOO_LARGE,
             f"the file has more than this worker's limit of {settings.max_streams} streams",
         )
-    streams = video_streams(path, container, settings)
-    if not streams:
-        what = "data"
-        if container.streams.video or container.streams.audio:
-            what = "a still picture" if container.streams.video else "sound"
+    stream = next(iter(video_streams(path, container, settings)), None)
+    if stream is None:
+        what = "sound" if container.streams.audio else "data"
+        what = "a still picture" if container.streams.video else what
         raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, f"the file has no moving pictures, only {what}")
-    stream = streams[0]
-    context: VideoCodecContext | None = stream.codec_context  # None where FFmpeg has no decoder
-    if not _is_decodable(stream):
-        name = f" ({context.codec.name})" if context else ""
+    codec = _codec(stream)
+    if codec not in CODECS:
+        name = f" ({codec})" if codec else ""
         raise SourceError(
             ErrorCode.VIDEO_UNREADABLE,
             f"this worker cannot decode the video's codec{name}; send H.264, HEVC, VP9 or AV1",
@@ -177,9 +169,10 @@ def _best_stream(path: Path, container: InputContainer, settings: IntakeSettings
     return stream
 
 
-def _is_decodable(stream: VideoStream) -> bool:
+def _codec(stream: VideoStream) -> str | None:
+    """The name of the decoder; None where FFmpeg has none."""
     context: VideoCodecContext | None = stream.codec_context
-    return context is not None and context.codec.name in CODECS.split(",")
+    return context.codec.name if context else None
 
 
 def _without_stills(streams: Sequence[VideoStream], again: InputContainer) -> list[VideoStream]:

@@ -6,6 +6,7 @@ FFmpeg, but every frame would have to be copied between processes. The lists of 
 platform replaces a worker that dies.
 """
 
+import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -24,7 +25,6 @@ from handler.source.picture import Renderer, complete_tags, fit, square_size, tr
 from handler.source.probe import too_long
 from handler.source.seek import INDEXED_CONTAINERS, find_start
 from handler.source.timestamps import USUAL_FPS, TimestampRepair
-from handler.source.warnings import warning
 
 QUEUE_BYTES = 512 * 1024**2  # waiting frames never take more, however large one is
 MAX_REORDER = 16  # frames that H.264 and HEVC may store before one that is shown earlier
@@ -39,15 +39,13 @@ class DecodeReport:
         num_decoded: frames decoded, kept or not.
         num_kept: frames handed out.
         num_corrupt: decoded frames that the decoder marked as damaged.
-        num_damaged_packets: pieces of the file that gave no frame because of damage.
-        reached_end: the wanted part is complete: nothing of it was missing at the end of the file.
+        reached_end: nothing of the wanted part was missing at the end of the file.
         warnings: what was odd, in order of discovery.
     """
 
     num_decoded: int = 0
     num_kept: int = 0
     num_corrupt: int = 0
-    num_damaged_packets: int = 0
     reached_end: bool = False
     warnings: list[Warn] = field(default_factory=list)
 
@@ -83,7 +81,7 @@ def decode(
         facts=facts,
         settings=settings,
         start_s=start_s - TIME_TOLERANCE_SECONDS,
-        end_s=float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS,
+        end_s=math.inf if end_s is None else end_s - TIME_TOLERANCE_SECONDS,
         stride=stride,
         report=report or DecodeReport(),
         renderer=Renderer(facts.tags.pixel_aspect),
@@ -111,13 +109,11 @@ class _Selection:
     def frames(self, check: Check) -> Generator[Frame]:
         """The kept frames."""
         facts, report = self.facts, self.report
-        start = None
-        if not facts.in_decode_order:  # else no packet's time says when it is shown
-            start = find_start(facts.path, self.start_s, self.settings, check)
+        start = find_start(facts, self.start_s, self.settings, check)
         timestamps = TimestampRepair(
             facts.time_base,
             facts.average_fps,
-            start.origin if start else None,
+            facts.first_pts if start else None,
             may_restart=facts.container not in INDEXED_CONTAINERS,
             may_leap=facts.container == "mpegts",
         )
@@ -140,7 +136,7 @@ class _Selection:
                 if seconds < self.start_s:
                     continue
                 if num_in_part % self.stride == 0:
-                    self._check_limits(seconds)
+                    self._check_length(seconds)
                     yield self._frame(picture, source_index, pts, seconds)
                 num_in_part += 1
                 del picture  # not held while the next one is decoded
@@ -153,10 +149,7 @@ class _Selection:
         """Whether nothing is missing before `end_s`, where the file may break off.
 
         A frame shown before `end_s` may be stored behind one shown after it, so one such frame is no proof.
-
-        Args:
-            tally: of the reading.
-            latest: (seconds, may it be damaged) of the last frames, in the order in which they are shown.
+        `latest` has (seconds, may be damaged) of the last frames, in the order in which they are shown.
         """
         if not (tally.broke_off or self.facts.is_cut_off):
             return True
@@ -170,9 +163,9 @@ class _Selection:
         is_sound = not any(is_corrupt for seconds, is_corrupt in latest if seconds < self.end_s)
         return is_even and is_sound and last + 1.5 * step >= self.end_s
 
-    def _check_limits(self, seconds: float) -> None:
+    def _check_length(self, seconds: float) -> None:
         if seconds - self.start_s > self.settings.max_duration_seconds:
-            raise InputError(ErrorCode.VIDEO_TOO_LONG, too_long(self.settings))
+            raise too_long(self.settings)
         if self.report.num_kept >= self.settings.max_frames:
             raise InputError(
                 ErrorCode.VIDEO_TOO_LONG,
@@ -189,11 +182,8 @@ class _Selection:
         image = self.renderer.render(picture)
         width, height = self.facts.width, self.facts.height
         if image.shape != (height, width, 3):
-            self._warn_once(
-                "SIZE_CHANGED",
-                f"the picture changes size; it was fitted into {width} x {height}",
-                frame_index,
-            )
+            message = f"the picture changes size; it was fitted into {width} x {height}"
+            self._warn_once("SIZE_CHANGED", message, frame_index)
             image = fit(image, width, height)
         self.report.num_kept += 1
         info = FrameInfo(
@@ -209,24 +199,23 @@ class _Selection:
 
     def _warn_once(self, code: str, message: str, frame_index: int | None = None) -> None:
         if all(earlier.code != code for earlier in (*self.facts.warnings, *self.report.warnings)):
-            self.report.warnings.append(warning(code, message, frame_index))
+            self.report.warnings.append(Warn(code=code, message=message, frame_index=frame_index))
 
     def _warn_of_damage(self, timestamps: TimestampRepair, tally: ReadTally, last_seconds: float) -> None:
         report = self.report
-        report.num_damaged_packets = len(tally.damaged)
         if tally.broke_off and not report.reached_end:
             self._warn_once("VIDEO_ENDED_EARLY", f"the file cannot be read beyond {last_seconds:.2f} s")
-        if report.num_corrupt or len(tally.damaged):
+        if report.num_corrupt or tally.damaged:
             self._warn_once(
                 "FRAMES_CORRUPT",
                 f"{report.num_corrupt} frames are damaged and {len(tally.damaged)} pieces of the file "
                 "could not be decoded",
             )
         if self.facts.in_decode_order:
-            message = (
-                "the file only says when frames are decoded; the times when they are shown follow from it"
+            self._warn_once(
+                "TIMESTAMPS_REPAIRED",
+                "the file only says when frames are decoded; the times when they are shown follow from it",
             )
-            self._warn_once("TIMESTAMPS_REPAIRED", message)
         elif timestamps.num_repaired:
             self._warn_once("TIMESTAMPS_REPAIRED", f"{timestamps.num_repaired} timestamps were repaired")
         if report.num_kept == 0:

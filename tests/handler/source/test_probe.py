@@ -9,7 +9,6 @@ from handler.errors import InputError, JobError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.probe import check_part, probe
 from handler.source.truncation import is_cut_off
-from handler.source.warnings import WARNINGS, warning
 from tests.video_factory import make_audio, make_still, make_video
 
 LIMITS = IntakeSettings()
@@ -148,7 +147,6 @@ def test_probe_refuses_a_video_of_which_nothing_can_be_decoded(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"max_bytes": 100}, "100 bytes"),
         ({"max_pixels": 128 * 96 - 1}, "128 x 96"),
         ({"max_fps": 29}, "frames per second"),
         ({"max_streams": 1}, "streams"),
@@ -156,7 +154,7 @@ def test_probe_refuses_a_video_of_which_nothing_can_be_decoded(tmp_path):
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_probe_enforces_limits(tmp_path, changes, words):
-    """Length, frame size, rate and number of streams are limited, with the limit in the message."""
+    """Frame size, rate and number of streams are limited, with the limit in the message."""
     path = make_video(tmp_path / "clip.mp4", num_frames=3, audio=True)
 
     error = refused(path, IntakeSettings(**changes))
@@ -168,7 +166,7 @@ def test_probe_enforces_limits(tmp_path, changes, words):
 def test_probe_accepts_what_is_exactly_at_the_limits(tmp_path):
     """A limit is the largest value accepted."""
     path = make_video(tmp_path / "clip.mp4", num_frames=3, size=(136, 104))
-    limits = IntakeSettings(max_bytes=path.stat().st_size, max_pixels=136 * 104, max_fps=30, max_streams=1)
+    limits = IntakeSettings(max_pixels=136 * 104, max_fps=30, max_streams=1)
 
     assert probe(path, limits).width == 136
 
@@ -219,10 +217,3 @@ def test_is_cut_off_reads_the_boxes_of_an_mp4(tmp_path):
     assert not is_cut_off(path)
     path.write_bytes((1).to_bytes(4, "big") + b"mdat" + (2**40).to_bytes(8, "big"))
     assert is_cut_off(path)
-
-
-def test_warnings_are_listed():
-    """A warning needs a code from the list."""
-    with pytest.raises(ValueError, match="NEW_CODE"):
-        warning("NEW_CODE", "x")
-    assert all(code.isupper() for code in WARNINGS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from handler.source.packets import ReadTally, StartPoint, read_pictures
+from handler.source.probe import probe
 from handler.source.seek import find_start
 from tests.handler.source.decoding import LIMITS, frames_of, numbers
 from tests.video_factory import cut_without_encoding, make_video
@@ -60,7 +61,7 @@ def test_find_start_takes_no_shortcut_where_it_is_not_sure(tmp_path):
 
     def shortcut(name: str, start_s: float = 2.1, **more) -> StartPoint | None:
         path = make_video(tmp_path / name, num_frames=70, gop=15, **more)
-        return find_start(path, start_s, LIMITS, lambda: None)
+        return find_start(probe(path, LIMITS), start_s, LIMITS, lambda: None)
 
     assert shortcut("a.mp4") is not None
     assert shortcut("a.mp4", start_s=1.0) is None
@@ -72,7 +73,7 @@ def test_find_start_takes_no_shortcut_where_it_is_not_sure(tmp_path):
 def test_read_pictures_falls_back_when_the_key_frame_does_not_come(tmp_path):
     """A start point that proves wrong costs time, not frames."""
     path = make_video(tmp_path / "a.mp4", num_frames=30, gop=10)
-    wrong = StartPoint(packet_index=10, source_index=99, pts=7, origin=0)
+    wrong = StartPoint(packet_index=10, source_index=99, pts=7)
 
     read = list(read_pictures(path, LIMITS, lambda: None, ReadTally(), wrong))
 
