@@ -7,7 +7,7 @@ would otherwise open and decode another local file, and rarely used decoders are
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -60,7 +60,20 @@ def open_video(path: Path, settings: IntakeSettings) -> Iterator[tuple[InputCont
     if other := what_else(path):
         raise SourceError(ErrorCode.VIDEO_UNREADABLE, f"the file is not a video: it is {other}")
     with _open(path, settings) as container:
-        stream = _best_stream(path, container, settings)
+        if len(container.streams) > settings.max_streams:
+            message = f"the file has more than this worker's limit of {settings.max_streams} streams"
+            raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)
+        stream = next(iter(video_streams(path, container, settings)), None)
+        if stream is None:
+            what = "sound" if container.streams.audio else "data"
+            what = "a still picture" if container.streams.video else what
+            raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, f"the file has no moving pictures, only {what}")
+        codec = _codec(stream)
+        if codec not in CODECS:
+            name = f" ({codec})" if codec else ""
+            message = f"this worker cannot decode the video's codec{name}; send H.264, HEVC, VP9 or AV1"
+            raise SourceError(ErrorCode.VIDEO_UNREADABLE, message)
+        check_pixels(stream.codec_context.width, stream.codec_context.height, settings)
         stream.thread_type = "AUTO"
         stream.codec_context.options = {"max_pixels": _max_decoder_pixels(settings)}
         yield container, stream
@@ -74,8 +87,13 @@ def video_streams(path: Path, container: InputContainer, settings: IntakeSetting
     """
     streams = [stream for stream in container.streams.video if not stream.disposition & STILL]
     if len(streams) > 1:
-        with _open(path, settings) as again:
-            streams = _without_stills(streams, again)
+        num_packets: Counter[int] = Counter()
+        with _open(path, settings) as again, contextlib.suppress(av.FFmpegError):  # decoding reports damage
+            for packet in again.demux([again.streams[stream.index] for stream in streams]):
+                num_packets[packet.stream_index] += packet.size > 0
+                if num_packets[packet.stream_index] == ENOUGH_PACKETS:
+                    break
+        streams = [stream for stream in streams if num_packets[stream.index] > 1] or streams
     best = container.streams.best("video")
 
     def rank(stream: VideoStream) -> tuple[bool, bool, bool]:
@@ -92,10 +110,8 @@ def check_pixels(width: int, height: int, settings: IntakeSettings) -> None:
         InputError: VIDEO_TOO_LARGE.
     """
     if width * height > settings.max_pixels:
-        raise InputError(
-            ErrorCode.VIDEO_TOO_LARGE,
-            f"a frame has {width} x {height} pixels; the limit is {settings.max_pixels} in all",
-        )
+        message = f"a frame has {width} x {height} pixels; the limit is {settings.max_pixels} in all"
+        raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)
 
 
 def what_else(path: Path) -> str | None:
@@ -147,40 +163,7 @@ def _max_decoder_pixels(settings: IntakeSettings) -> str:
     return str(2 * settings.max_pixels + 64 * 64)
 
 
-def _best_stream(path: Path, container: InputContainer, settings: IntakeSettings) -> VideoStream:
-    if len(container.streams) > settings.max_streams:
-        raise InputError(
-            ErrorCode.VIDEO_TOO_LARGE,
-            f"the file has more than this worker's limit of {settings.max_streams} streams",
-        )
-    stream = next(iter(video_streams(path, container, settings)), None)
-    if stream is None:
-        what = "sound" if container.streams.audio else "data"
-        what = "a still picture" if container.streams.video else what
-        raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, f"the file has no moving pictures, only {what}")
-    codec = _codec(stream)
-    if codec not in CODECS:
-        name = f" ({codec})" if codec else ""
-        raise SourceError(
-            ErrorCode.VIDEO_UNREADABLE,
-            f"this worker cannot decode the video's codec{name}; send H.264, HEVC, VP9 or AV1",
-        )
-    check_pixels(stream.codec_context.width, stream.codec_context.height, settings)
-    return stream
-
-
 def _codec(stream: VideoStream) -> str | None:
     """The name of the decoder; None where FFmpeg has none."""
     context: VideoCodecContext | None = stream.codec_context
     return context.codec.name if context else None
-
-
-def _without_stills(streams: Sequence[VideoStream], again: InputContainer) -> list[VideoStream]:
-    """The streams without those of one picture, unless all are; reads packets of `again`, the same file."""
-    num_packets: Counter[int] = Counter()
-    with contextlib.suppress(av.FFmpegError):  # damage; decoding will report it
-        for packet in again.demux([again.streams[stream.index] for stream in streams]):
-            num_packets[packet.stream_index] += packet.size > 0
-            if num_packets[packet.stream_index] == ENOUGH_PACKETS:
-                break
-    return [stream for stream in streams if num_packets[stream.index] > 1] or list(streams)

@@ -33,21 +33,13 @@ TIME_TOLERANCE_SECONDS = 1e-6  # so that start_s=0.1 takes the frame at 3/30 s
 
 @dataclass(slots=True)
 class DecodeReport:
-    """What decoding found out. Final once the iterator is exhausted; until then it runs ahead of the frames.
+    """What decoding found out; final once the iterator is exhausted, and ahead of the frames until then."""
 
-    Attributes:
-        num_decoded: frames decoded, kept or not.
-        num_kept: frames handed out.
-        num_corrupt: decoded frames that the decoder marked as damaged.
-        reached_end: nothing of the wanted part was missing at the end of the file.
-        warnings: what was odd, in order of discovery.
-    """
-
-    num_decoded: int = 0
+    num_decoded: int = 0  # frames, kept or not
     num_kept: int = 0
-    num_corrupt: int = 0
-    reached_end: bool = False
-    warnings: list[Warn] = field(default_factory=list)
+    num_corrupt: int = 0  # decoded frames that the decoder marked as damaged
+    reached_end: bool = False  # nothing of the wanted part was missing at the end of the file
+    warnings: list[Warn] = field(default_factory=list)  # in order of discovery
 
 
 def decode(
@@ -60,32 +52,21 @@ def decode(
     check: Check = unstoppable,
     report: DecodeReport | None = None,
 ) -> Generator[Frame]:
-    """The frames with `start_s` <= time < `end_s`, every `stride`-th of them.
+    """The frames with `start_s` <= time < `end_s` (default: the end), every `stride`-th of them.
+
+    Times are in seconds after the file's first frame. What lies before `start_s` is decoded only if need be.
+    `check` is called for every packet; what it raises is passed on. `report` is filled in on the way.
 
     Memory: one frame, and a few more that the decoder holds. Closing the iterator closes the file.
-
-    Args:
-        facts: from `probe`.
-        settings: limits.
-        start_s: seconds after the file's first frame; what lies before is skipped, decoded only if need be.
-        end_s: default the end.
-        stride: 1 keeps every frame.
-        check: called for every packet; what it raises is passed on.
-        report: filled in while decoding.
 
     Raises:
         InputError: VIDEO_TOO_LONG, VIDEO_TOO_LARGE.
         SourceError: VIDEO_HAS_NO_FRAMES, VIDEO_UNREADABLE.
     """
-    selection = _Selection(
-        facts=facts,
-        settings=settings,
-        start_s=start_s - TIME_TOLERANCE_SECONDS,
-        end_s=math.inf if end_s is None else end_s - TIME_TOLERANCE_SECONDS,
-        stride=stride,
-        report=report or DecodeReport(),
-        renderer=Renderer(facts.tags.pixel_aspect),
-    )
+    start_s -= TIME_TOLERANCE_SECONDS
+    end_s = math.inf if end_s is None else end_s - TIME_TOLERANCE_SECONDS
+    renderer = Renderer(facts.tags.pixel_aspect)
+    selection = _Selection(facts, settings, start_s, end_s, stride, report or DecodeReport(), renderer)
     return selection.frames(check)
 
 
@@ -94,7 +75,7 @@ def frames_ahead(facts: VideoFacts, most: int) -> int:
     return max(1, min(most, QUEUE_BYTES // max(facts.width * facts.height * 3, 1)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Selection:
     """One pass over a file that picks the wanted frames and fills in the report."""
 
@@ -107,7 +88,6 @@ class _Selection:
     renderer: Renderer
 
     def frames(self, check: Check) -> Generator[Frame]:
-        """The kept frames."""
         facts, report = self.facts, self.report
         start = find_start(facts, self.start_s, self.settings, check)
         timestamps = TimestampRepair(
@@ -120,10 +100,7 @@ class _Selection:
         tally = ReadTally()
         seconds, num_in_part, source_index = 0.0, 0, -1
         latest: deque[tuple[float, bool]] = deque(maxlen=MAX_REORDER + 1)
-        pictures = read_pictures(
-            facts.path, self.settings, check, tally, start, in_decode_order=facts.in_decode_order
-        )
-        with closing(pictures):
+        with closing(read_pictures(facts, self.settings, check, tally, start)) as pictures:
             for source_index, picture in pictures:
                 report.num_decoded += 1
                 report.num_corrupt += picture.is_corrupt
@@ -167,10 +144,8 @@ class _Selection:
         if seconds - self.start_s > self.settings.max_duration_seconds:
             raise too_long(self.settings)
         if self.report.num_kept >= self.settings.max_frames:
-            raise InputError(
-                ErrorCode.VIDEO_TOO_LONG,
-                f"the part has more frames than this worker's limit of {self.settings.max_frames}",
-            )
+            message = f"the part has more frames than this worker's limit of {self.settings.max_frames}"
+            raise InputError(ErrorCode.VIDEO_TOO_LONG, message)
 
     def _frame(self, picture: av.VideoFrame, source_index: int, pts: int, seconds: float) -> Frame:
         tags = self.facts.tags
@@ -202,20 +177,15 @@ class _Selection:
             self.report.warnings.append(Warn(code=code, message=message, frame_index=frame_index))
 
     def _warn_of_damage(self, timestamps: TimestampRepair, tally: ReadTally, last_seconds: float) -> None:
-        report = self.report
+        report, num_pieces = self.report, len(tally.damaged)
         if tally.broke_off and not report.reached_end:
             self._warn_once("VIDEO_ENDED_EARLY", f"the file cannot be read beyond {last_seconds:.2f} s")
-        if report.num_corrupt or tally.damaged:
-            self._warn_once(
-                "FRAMES_CORRUPT",
-                f"{report.num_corrupt} frames are damaged and {len(tally.damaged)} pieces of the file "
-                "could not be decoded",
-            )
+        if report.num_corrupt or num_pieces:
+            lost = f"{num_pieces} pieces of the file could not be decoded"
+            self._warn_once("FRAMES_CORRUPT", f"{report.num_corrupt} frames are damaged and {lost}")
         if self.facts.in_decode_order:
-            self._warn_once(
-                "TIMESTAMPS_REPAIRED",
-                "the file only says when frames are decoded; the times when they are shown follow from it",
-            )
+            message = "the file only says when frames are decoded; when they are shown follows from that"
+            self._warn_once("TIMESTAMPS_REPAIRED", message)
         elif timestamps.num_repaired:
             self._warn_once("TIMESTAMPS_REPAIRED", f"{timestamps.num_repaired} timestamps were repaired")
         if report.num_kept == 0:
@@ -227,7 +197,5 @@ class _Selection:
     def _warn_of_missing(self, num_frames: int, num_hidden: int) -> None:
         announced = (self.facts.num_frames_announced or num_hidden) - num_hidden
         if announced - num_frames > max(1, announced // 100):  # headers may be off by one
-            self._warn_once(
-                "FRAMES_MISSING",
-                f"the file's index lists {announced} frames to show, {num_frames} could be decoded",
-            )
+            message = f"the file's index lists {announced} frames to show, {num_frames} could be decoded"
+            self._warn_once("FRAMES_MISSING", message)

@@ -44,15 +44,10 @@ CODES: dict[Problem, tuple[type[JobError], ErrorCode, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A video on the local disk.
+    """A video on the local disk."""
 
-    Attributes:
-        path: the file; its name says nothing about the URL.
-        sha256: of its bytes; None for a local file that nobody has read yet.
-    """
-
-    path: Path
-    sha256: str | None = None
+    path: Path  # the name says nothing about the URL
+    sha256: str | None = None  # of its bytes, if the download has computed it
 
 
 def download(
@@ -65,15 +60,8 @@ def download(
 ) -> Source:
     """Fetch a video into the folder `into`; after an error nothing is left there.
 
-    Memory: one network chunk. Broken transfers are resumed, within `download_attempts` and
-    `download_seconds`.
-
-    Args:
-        url: where the video is; treated as a secret.
-        into: an existing folder of this job alone.
-        settings: limits and allowed addresses.
-        check: called while waiting and after every chunk; what it raises ends the download.
-        ssl_context: default: the usual certificate authorities.
+    Broken transfers are resumed, within `download_attempts` and `download_seconds`. `check` is called while
+    waiting and after every chunk; what it raises ends the download. Memory: one network chunk.
 
     Raises:
         InputError: URL_NOT_ALLOWED, VIDEO_TOO_LARGE.
@@ -81,13 +69,17 @@ def download(
         WorkerError: DISK_FULL.
     """
     deadline = time.monotonic() + settings.download_seconds
+    patience = Patience(
+        attempts=settings.download_attempts,
+        min_bytes_per_second=settings.min_bytes_per_second,
+        min_rate_seconds=settings.min_rate_seconds,
+    )
 
     def check_all() -> None:
         check()
         if time.monotonic() > deadline:
-            raise SourceError(
-                ErrorCode.DOWNLOAD_FAILED, f"the download took longer than {settings.download_seconds:.0f} s"
-            )
+            message = f"the download took longer than {settings.download_seconds:.0f} s"
+            raise SourceError(ErrorCode.DOWNLOAD_FAILED, message)
 
     path = into / "video.part"
     try:
@@ -95,11 +87,6 @@ def download(
         file = HttpFile(address, settings, check=check_all, ssl_context=ssl_context)
         reserve = settings.reserve_disk_bytes
         with PartialFile(path, reserve_bytes=reserve, max_bytes=settings.max_bytes) as partial:
-            patience = Patience(
-                attempts=settings.download_attempts,
-                min_bytes_per_second=settings.min_bytes_per_second,
-                min_rate_seconds=settings.min_rate_seconds,
-            )
             fetch(file.open_at, partial, patience, check=check_all)
         return Source(path=path.rename(into / "video"), sha256=partial.sha256)
     except TransferError as error:
@@ -121,8 +108,6 @@ def local_source(path: Path, settings: IntakeSettings) -> Source:
     if not path.is_file():
         raise SourceError(ErrorCode.DOWNLOAD_DENIED, "this is not a file")
     if path.stat().st_size > settings.max_bytes:
-        raise InputError(
-            ErrorCode.VIDEO_TOO_LARGE,
-            f"the video is larger than this worker's limit of {settings.max_bytes} bytes",
-        )
+        message = f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
+        raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)
     return Source(path=path)

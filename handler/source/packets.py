@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from handler.context import Check, unstoppable
 from handler.errors import ErrorCode, SourceError
+from handler.records import VideoFacts
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
 
@@ -56,38 +57,31 @@ class FirstLook:
 
 
 def read_pictures(
-    path: Path,
+    facts: VideoFacts,
     settings: IntakeSettings,
     check: Check,
     tally: ReadTally,
     start: StartPoint | None = None,
-    *,
-    in_decode_order: bool = False,
 ) -> Generator[tuple[int, av.VideoFrame]]:
     """(Source index, picture as stored) in the order in which they are shown. Closes the file at its end.
 
-    Memory: the decoder's own frames, about one per core.
+    If `start` turns out wrong, the whole file is read. Timestamps that are decoding times are handed out in
+    ascending order. `check` is called for every packet, `tally` is filled in.
 
-    Args:
-        path: the video.
-        settings: limits.
-        check: called for every packet; what it raises is passed on.
-        tally: filled in on the way.
-        start: where to begin; if that turns out wrong, reading begins at the beginning.
-        in_decode_order: from `first_look`; the timestamps are handed out in ascending order then.
+    Memory: the decoder's own frames, about one per core.
 
     Raises:
         InputError, SourceError: as `open_video`.
     """
-    reader = _Reader(path, settings, check, tally)
+    reader = _Reader(facts.path, settings, check, tally)
     source_index = 0
-    with closing(reader.pictures(start.packet_index if start else 0, in_decode_order)) as pictures:
+    with closing(reader.pictures(start.packet_index if start else 0, facts.in_decode_order)) as pictures:
         if start is not None:
             # Pictures shown before the key frame depend on an earlier one, which was skipped.
             key = next((one for one in pictures if one.pts is None or one.pts >= start.pts), None)
             if key is None or key.pts != start.pts:
                 pictures.close()
-                yield from read_pictures(path, settings, check, tally, in_decode_order=in_decode_order)
+                yield from read_pictures(facts, settings, check, tally)
                 return
             yield start.source_index, key
             del key

@@ -39,13 +39,8 @@ def probe(
 ) -> VideoFacts:
     """The facts of a local video file. Its first frame is decoded, to be sure that it can be.
 
-    A still image is refused, a video of one frame is not.
-
-    Args:
-        path: the file.
-        settings: limits.
-        sha256: of the file, if the download has computed it; else the file is read once.
-        check: called for every packet and chunk that is read; what it raises is passed on.
+    A still image is refused, a video of one frame is not. `check` is called for every packet and chunk read;
+    what it raises is passed on. Without `sha256` the file is read once for its hash.
 
     Raises:
         SourceError: VIDEO_UNREADABLE, VIDEO_HAS_NO_FRAMES.
@@ -67,10 +62,8 @@ def probe(
         whole_index = None if is_cut else num_listed
         seconds, num_frames, fps = _length(container, stream, check, whole_index)
         if fps is not None and fps > settings.max_fps * (1 + 1e-6):
-            raise InputError(
-                ErrorCode.VIDEO_TOO_LARGE,
-                f"the video has {fps:.0f} frames per second; the limit is {settings.max_fps:g}",
-            )
+            message = f"the video has {fps:.0f} frames per second; the limit is {settings.max_fps:g}"
+            raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)
         return VideoFacts(
             path=path,
             container=container.format.name,
@@ -105,10 +98,8 @@ def check_part(facts: VideoFacts, settings: IntakeSettings, *, start_s: float, e
         return
     # Where joined transport streams begin is only known once they are decoded.
     if start_s > 0 and start_s >= facts.duration_seconds and facts.container != "mpegts":
-        raise SourceError(
-            ErrorCode.VIDEO_HAS_NO_FRAMES,
-            f"the video ends after {facts.duration_seconds:.2f} s, before start_s",
-        )
+        message = f"the video ends after {facts.duration_seconds:.2f} s, before start_s"
+        raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, message)
     part_seconds = min(facts.duration_seconds, end_s or facts.duration_seconds) - start_s
     if part_seconds > settings.max_duration_seconds:
         raise too_long(settings)

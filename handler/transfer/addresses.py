@@ -110,16 +110,13 @@ def check_written_address(url: httpx2.URL, rules: IntakeSettings) -> None:
 
 
 def _is_within(host: str, name: str) -> bool:
-    host, name = host.rstrip("."), _in_ascii(name.strip("."))
-    return host == name or host.endswith("." + name)
-
-
-def _in_ascii(name: str) -> str:
-    """A host name of the settings as URLs hold it; one that cannot be written so matches none."""
+    """Whether a host is the named one or below it; a name that no URL can hold matches none."""
     try:
-        return httpx2.URL(scheme="https", host=name).raw_host.decode("ascii")
+        name = httpx2.URL(scheme="https", host=name.strip(".")).raw_host.decode("ascii")
     except httpx2.InvalidURL:
-        return name
+        return False
+    host = host.rstrip(".")
+    return host == name or host.endswith("." + name)
 
 
 def allowed_addresses(host: str, port: int, rules: IntakeSettings) -> list[str]:
@@ -138,7 +135,9 @@ def allowed_addresses(host: str, port: int, rules: IntakeSettings) -> list[str]:
 
 
 def _refuse_address(address: str, rules: IntakeSettings) -> None:
-    if not (is_public(address) or (rules.allow_private_addresses and _is_own(address))):
+    ip = _delivered_to(address)
+    is_own = ip is not None and ip != _METADATA_V6 and any(ip in network for network in _OWN_NETWORKS)
+    if not (is_public(address) or (rules.allow_private_addresses and is_own)):
         raise AddressRefused("the URL leads to an address that is not public")
 
 
@@ -156,11 +155,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return "%" not in host  # a zone of the machine that wrote it
-
-
-def _is_own(address: str) -> bool:
-    ip = _delivered_to(address)
-    return ip is not None and ip != _METADATA_V6 and any(ip in network for network in _OWN_NETWORKS)
 
 
 def _delivered_to(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -1,15 +1,13 @@
 """HTTP connections that reach only allowed addresses and can be ended at any moment.
 
 The check sits where the socket is opened: the host is resolved once, every address is checked, and the
-connection goes to a checked address. So a name that resolves differently a second later gains nothing,
-a redirect is checked like the first URL, and the TLS name and Host header stay the URL's own.
-Proxies in the environment are used for an operator's own URLs only: behind one, nobody knows where a
-connection ends.
+connection goes to a checked address. So a name that resolves differently a second later gains nothing, and
+the TLS name and Host header stay the URL's own. Proxies in the environment are used for an operator's own
+URLs only: where a connection ends behind one cannot be checked.
 """
 
 import contextlib
 import math
-import random
 import ssl
 import time
 from base64 import b64encode
@@ -26,9 +24,7 @@ from handler.transfer.addresses import allowed_addresses
 from handler.transfer.errors import http_errors_translated
 
 SLICE_SECONDS = 0.25  # how late a cancel or a deadline is noticed while the other side is silent
-POLL_SECONDS = 0.1  # the same between two attempts
 WRITE_BYTES = 64 * 1024  # between two checks while sending
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
 CONNECT_SECONDS = 10.0  # for who sets no limit
 
 Headers = dict[bytes | str, bytes | str]
@@ -48,15 +44,9 @@ def requested(
 ) -> Iterator[httpcore2.Response]:
     """One request and the head of its answer, on a connection of its own; redirects are not followed.
 
-    Args:
-        method: GET, PUT ...
-        url: from `check_url`.
-        headers: beside Host and User-Agent.
-        rules: which addresses are allowed.
-        limits: `connect_seconds`, and `read_seconds` of silence.
-        check: called before every network operation and while waiting; whatever it raises comes out.
-        content: body of the request.
-        ssl_context: default: the usual certificate authorities, SSL_CERT_FILE respected.
+    `url` is from `check_url`, `rules` say which addresses are allowed, `limits` how long a connection and
+    silence may take. `check` is called before every network operation and while waiting; what it raises comes
+    out. By default the usual certificate authorities are trusted, SSL_CERT_FILE respected.
 
     Raises:
         TransferError: ADDRESS_REFUSED, NOT_TRUSTED, UNAVAILABLE; also while the body is read.
@@ -64,8 +54,8 @@ def requested(
     headers = {"Host": url.netloc, "User-Agent": "hmr2-phalp-worker", **headers}
     if url.userinfo:  # of the operator's own URLs alone
         headers["Authorization"] = b"Basic " + b64encode(unquote_to_bytes(url.userinfo))
-    seconds = {"connect": limits.connect_seconds, "pool": limits.connect_seconds}
-    seconds |= {"read": limits.read_seconds, "write": limits.read_seconds}
+    seconds = dict.fromkeys(("connect", "pool"), limits.connect_seconds)
+    seconds |= dict.fromkeys(("read", "write"), limits.read_seconds)
     with (
         http_errors_translated(),
         httpcore2.ConnectionPool(
@@ -111,12 +101,7 @@ class _CheckedBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        """Connect to the first address of `host` that answers; `timeout` holds for all of them together.
-
-        Raises:
-            AddressRefused: the host has an address that is not allowed.
-            httpcore2.ConnectError: the name cannot be resolved, or nobody answers.
-        """
+        """Connect to the first address of `host` that answers; `timeout` holds for all of them together."""
         self._check()
         try:
             addresses = allowed_addresses(host, port, self._rules)
@@ -179,26 +164,3 @@ class _CheckedStream(httpcore2.NetworkStream):
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)
-
-
-def backoff_seconds(
-    attempt: int,
-    wish_seconds: float = 0.0,
-    *,
-    first: float = FIRST_WAIT_SECONDS,
-    longest: float = LONGEST_WAIT_SECONDS,
-) -> float:
-    """Time until the next attempt: doubling, with jitter, so that many workers do not come back at once.
-
-    `attempt` is the one that failed, from 1; what the server asks for counts up to the longest wait.
-    """
-    doubled = first * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
-    return min(max(doubled, wish_seconds), longest)
-
-
-def wait(seconds: float, check: Check) -> None:
-    """Let time pass; what `check` raises ends it."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        check()
-        time.sleep(min(left, POLL_SECONDS))

@@ -20,17 +20,11 @@ class PartialFile:
         max_bytes: longest file that is taken; None: any.
         source: if given, `PATH.json` notes that the bytes are from there, and what an earlier run left of the
             same source is gone on with. Must hold no secret.
-
-    Attributes:
-        size: bytes on disk.
-        version: what the source calls the version that these bytes belong to; if None, a transfer cannot be
-            resumed.
-        total: length of the whole file, or None if the source does not say.
     """
 
-    size: int
-    version: str | None
-    total: int | None
+    size: int  # bytes on disk
+    version: str | None  # what the source calls the version they belong to; None: cannot be resumed
+    total: int | None  # length of the whole file; None if the source does not say
 
     def __init__(
         self,
@@ -78,8 +72,8 @@ class PartialFile:
     def restart(self) -> None:
         """Throw away what has arrived: it belongs to another version, or cannot be resumed."""
         if self.size:
+            self._file.truncate(0)
             self._file.seek(0)
-            self._file.truncate()
         self._reset()
 
     def describe(self, version: str | None, total: int | None) -> None:
@@ -137,14 +131,8 @@ class PartialFile:
 
 
 def check_room(folder: Path, num_bytes: int, reserve_bytes: int) -> None:
-    """Refuse to write so much that less than the reserve stays free.
-
-    Raises:
-        TransferError: DISK_FULL.
-    """
-    free = shutil.disk_usage(folder).free
-    needed = num_bytes + reserve_bytes
+    """Raise DISK_FULL where writing so much would leave less than the reserve."""
+    free, needed = shutil.disk_usage(folder).free, num_bytes + reserve_bytes
     if free < needed:
-        raise TransferError(
-            Problem.DISK_FULL, f"{free / 2**20:.0f} MiB free, {needed / 2**20:.0f} MiB are needed"
-        )
+        reason = f"{free / 2**20:.0f} MiB free, {needed / 2**20:.0f} MiB are needed"
+        raise TransferError(Problem.DISK_FULL, reason)

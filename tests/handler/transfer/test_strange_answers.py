@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def _no_waits(monkeypatch):
-    monkeypatch.setattr(downloading, "wait", lambda seconds, check: None)
+    monkeypatch.setattr(downloading, "pause", lambda *_, **__: None)
 
 
 def redirect(location: bytes, status: bytes = b"302") -> bytes:
