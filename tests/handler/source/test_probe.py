@@ -9,9 +9,8 @@ from handler.errors import InputError, JobError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.probe import check_part, probe
 from handler.source.truncation import is_cut_off
+from tests.handler.source.decoding import LIMITS
 from tests.video_factory import make_audio, make_still, make_video
-
-LIMITS = IntakeSettings()
 
 
 def refused(path, settings=LIMITS) -> JobError:
