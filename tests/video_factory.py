@@ -1,6 +1,6 @@
 """Test clips made by code: every frame carries its own number and shows which way is up.
 
-Knows nothing of the handler. The number is drawn as 16 black or white cells over the upper half of
+The number is drawn as 16 black or white cells over the upper half of
 the picture, most significant bit first; the lower half is dark on the left and bright on the right.
 Whole cells survive lossy coding, so order, drops and rotation can be proved from pixels alone.
 """

@@ -81,16 +81,11 @@ def test_matrices_that_swscale_lacks_fail_no_job(matrix):
 
 def test_a_picture_without_tags_has_those_of_its_container():
     """The container speaks only where the picture itself says nothing."""
-    tags = PictureTags(transfer=18, primaries=9, matrix=9, colour_range=1)
-    silent, speaking = av.VideoFrame(16, 16, "yuv420p"), av.VideoFrame(16, 16, "yuv420p")
-    speaking.color_trc, speaking.color_primaries, speaking.colorspace, speaking.color_range = 1, 1, 1, 2
-
-    for picture in (silent, speaking):
-        complete_tags(picture, tags)
-
-    assert (silent.color_trc, silent.color_primaries, silent.colorspace, silent.color_range) == (18, 9, 9, 1)
-    assert (speaking.color_trc, speaking.color_primaries, speaking.colorspace) == (1, 1, 1)
-    assert speaking.color_range == FULL
+    for own, expected in (((2, 2, 2, 0), (18, 9, 9, 1)), ((1, 1, 1, FULL), (1, 1, 1, FULL))):
+        frame = av.VideoFrame(16, 16, "yuv420p")
+        frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range = own
+        complete_tags(frame, PictureTags(transfer=18, primaries=9, matrix=9, colour_range=1))
+        assert (frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range) == expected
 
 
 @pytest.mark.parametrize(
