@@ -34,7 +34,7 @@ ASCII = "".join(map(chr, range(128)))
 HARMLESS_ENCODINGS = {"", "identity", "aws-chunked"}  # the last: a slip of some S3 clients, the body is plain
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # the URL may hold a signature
 class HttpFile:
     """A file at an address from `check_url`; `rules` hold for what it redirects to as well.
 
@@ -153,7 +153,7 @@ def _location(response: httpcore2.Response) -> str:
 def _header(response: httpcore2.Response, wanted: str) -> str:
     """A header's value as Latin-1, which keeps every byte; "" if it is not there."""
     values = (value for name, value in response.headers if name.lower() == wanted.encode())
-    return next(values, b"").decode("latin-1").strip()
+    return next(values, b"").strip().decode("latin-1")  # `str.strip` would take the end of a UTF-8 letter
 
 
 def _version(response: httpcore2.Response, asked: str | None) -> str | None:
@@ -180,10 +180,11 @@ def _refuse_wrong_region(response: httpcore2.Response) -> None:
         words += f"<Region>{region}</Region>".encode()
     if WRONG_REGION.search(words):
         named = REGION.search(words)
+        where = f"its region, {named[1].decode()}," if named else "its region"
         raise TransferError(
             Problem.REFUSED,
             f"says that the bucket is in another region than the link says (HTTP {response.status}): "
-            f"a new link, signed for its region{f', {named[1].decode()},' if named else ''} is needed",
+            f"a new link, signed for {where} is needed",
         )
 
 
