@@ -133,9 +133,17 @@ def test_answers_of_a_store_are_told_apart(status, code, problem):
 
 
 def test_every_error_of_botocore_is_translated():
-    """Whatever boto3 raises on the way comes out as one of ours."""
-    for _, kind in inspect.getmembers(botocore.exceptions, inspect.isclass):
+    """Whatever boto3 raises on the way comes out as one of ours; what another attempt cannot help is told."""
+    final = {
+        "ParamValidationError": Problem.NAME_INVALID,
+        "NoCredentialsError": Problem.KEYS_REFUSED,
+        "PartialCredentialsError": Problem.KEYS_REFUSED,
+        "SSLError": Problem.NOT_TRUSTED,
+        "FlexibleChecksumError": Problem.CHANGED,
+    }
+    for name, kind in inspect.getmembers(botocore.exceptions, inspect.isclass):
         if issubclass(kind, BotoCoreError):
             error = kind.__new__(kind)  # each has arguments of its own
-            with pytest.raises(TransferError), s3_errors_translated():
+            with pytest.raises(TransferError) as told, s3_errors_translated():
                 raise error
+            assert name not in final or told.value.problem is final[name]
