@@ -59,6 +59,7 @@ class VideoFacts:
         height: upright height (rotation applied, pixels made square), pixels.
         rotation_degrees: rotation the player must apply, counter-clockwise as PyAV gives it: 0, 90, 180, 270.
         time_base: seconds per pts tick.
+        first_pts: presentation time of the first frame, ticks; None if the file does not say.
         average_fps: from the header; may be wrong; None if unknown.
         duration_seconds: of the pictures, by an index or counted; None if unknown.
         num_frames_estimate: frames to expect, by an index or counted; None if unknown.
@@ -85,6 +86,7 @@ class VideoFacts:
     size_bytes: int
     sha256: str
     is_hdr: bool
+    first_pts: int | None = None
     num_frames_announced: int | None = None
     is_cut_off: bool = False
     in_decode_order: bool = False

@@ -1,4 +1,4 @@
-"""A proxy on loopback that does to a connection what networks and servers do. Knows nothing of what passes.
+"""A proxy on loopback that does to a connection what networks and servers do.
 
 with fault_proxy(s3.endpoint_url) as proxy:
 proxy.fault = Cut(after_bytes=100_000, times=1)
@@ -48,56 +48,35 @@ class Slow(Fault):
 
 @dataclass
 class Answer(Fault):
-    """The proxy answers itself, after the whole request has come.
-
-    Attributes:
-        status: of the answer.
-        body: what follows the head, as long as somebody takes it; default nothing.
-        early: answer as soon as the request's head is there, take nothing more, and wait (or close).
-        closing: with `early`: close at once.
-    """
+    """The proxy answers itself, after the whole request has come."""
 
     status: int = 503
-    body: Iterable[bytes] | None = None
-    early: bool = False
-    closing: bool = False
+    body: Iterable[bytes] | None = None  # what follows the head, as long as the client takes it
+    early: bool = False  # answer as soon as the request's head is there, take nothing more, and wait
+    closing: bool = False  # with `early`: close at once instead
 
 
 @dataclass
 class AnswerTo(Fault):
-    """Some requests get another answer than the server's, or none; the connection ends with it.
+    """Some requests get another answer than the server's, or none; the connection ends with it."""
 
-    Attributes:
-        request: a regular expression for the request's first line, e.g. `b"^PUT "`.
-        status: what is answered; None: nothing.
-        is_done: the server gets the request and does what it says; if not, None is silence, not an end.
-        code: S3's name of the error, if the answer has one.
-    """
-
-    request: bytes = b""
-    status: int | None = None
-    is_done: bool = True
-    code: str = ""
+    request: bytes = b""  # a regular expression for the request's first line, e.g. `b"^PUT "`
+    status: int | None = None  # what is answered; None: nothing
+    is_done: bool = (
+        True  # the server gets the request and does what it says; if not, None is silence, not an end
+    )
+    code: str = ""  # S3's name of the error, if the answer has one
 
 
 @dataclass
 class FaultProxy:
-    """The proxy's address, its fault, and what it saw.
+    """The proxy's address, its fault, and what it saw."""
 
-    Attributes:
-        url: `http://127.0.0.1:PORT`.
-        fault: what happens to new connections; None lets everything pass.
-        heads: the head of the first request of each connection.
-        num_connections: so far.
-        num_body_bytes: sent in answers of its own.
-        clients: their sockets.
-    """
-
-    url: str
-    fault: Fault | None = None
-    heads: list[bytes] = field(default_factory=list)
-    num_connections: int = 0
-    num_body_bytes: int = 0
+    url: str  # `http://127.0.0.1:PORT`
+    fault: Fault | None = None  # what happens to new connections; None lets everything pass
+    heads: list[bytes] = field(default_factory=list)  # of the first request of each connection
+    num_connections: int = 0  # so far
+    num_body_bytes: int = 0  # sent in answers of its own
     clients: list[socket.socket] = field(default_factory=list)
 
     def begin(self, fault: Fault) -> None:
@@ -198,9 +177,8 @@ def _pump(
                         _send_head(client, fault)
                     break
             if isinstance(fault, Cut) and sent + len(data) > fault.after_bytes:
-                client.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
-                )  # reset, not close
+                reset_when_closed = b"\1\0\0\0\0\0\0\0"
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_when_closed)
                 break
             if isinstance(fault, Stall) and sent + len(data) > fault.after_bytes:
                 ended.wait()

@@ -1,7 +1,7 @@
 """SDR pictures as HDR code values, so that what comes back can be compared with what went in.
 
 The way of ITU-R BT.2408: SDR white becomes diffuse white of 203 nits. The constants are those of BT.2087
-(primaries) and BT.2100 (transfers), written out. Knows nothing of the handler.
+(primaries) and BT.2100 (transfers), written out.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """A loopback HTTP or HTTPS server that serves files with every fault a download can meet.
 
-Knows nothing of the handler. Faults are given per request: the first request to a file meets the first
+Faults are given per request: the first request to a file meets the first
 fault, and so on; when they are used up the file is served as it should be.
 """
 
@@ -26,45 +26,25 @@ CHUNK = 16 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """How one request is answered wrongly; what is not set is as it should be.
+    """How one request is answered wrongly; what is not set is as it should be."""
 
-    Attributes:
-        status: answer with this status, `headers` and no more than a word.
-        headers: extra or replaced headers.
-        redirect: answer 302 to this URL.
-        cut_after: close the connection after so many body bytes.
-        reset: with `cut_after`, close it rudely (RST).
-        stall_after: fall silent after so many body bytes, connection open.
-        silent: never answer.
-        bytes_per_second: send slowly, the head too if `slow_head`.
-        slow_head: see `bytes_per_second`.
-        declared_length: a Content-Length that is not the file's.
-        no_length: no Content-Length; the end is where the connection closes.
-        chunked: no Content-Length; chunked coding.
-        ignore_range: answer a range with the whole file.
-        ignore_if_range: answer a range with a part of whatever version is there.
-        range_status: status of an answer to a range.
-        data: serve these bytes instead, with their own ETag.
-        etag: claim this ETag; "" = none.
-    """
-
-    status: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    redirect: str | None = None
-    cut_after: int | None = None
-    reset: bool = False
-    stall_after: int | None = None
-    silent: bool = False
-    bytes_per_second: float | None = None
-    slow_head: bool = False
-    declared_length: int | None = None
-    no_length: bool = False
-    chunked: bool = False
-    ignore_range: bool = False
-    ignore_if_range: bool = False
-    range_status: int = 206
-    data: bytes | None = None
-    etag: str | None = None
+    status: int | None = None  # answer with this status, `headers` and no more than a word
+    headers: dict[str, str] = field(default_factory=dict)  # extra or replaced
+    redirect: str | None = None  # answer 302 to this URL
+    cut_after: int | None = None  # close the connection after so many body bytes
+    reset: bool = False  # with `cut_after`, close it rudely (RST)
+    stall_after: int | None = None  # fall silent after so many body bytes, connection open
+    silent: bool = False  # never answer
+    bytes_per_second: float | None = None  # send slowly
+    slow_head: bool = False  # the head, too
+    declared_length: int | None = None  # a Content-Length that is not the file's
+    no_length: bool = False  # no Content-Length; the end is where the connection closes
+    chunked: bool = False  # no Content-Length; chunked coding
+    ignore_range: bool = False  # answer a range with the whole file
+    ignore_if_range: bool = False  # answer a range with a part of whatever version is there
+    range_status: int = 206  # of an answer to a range
+    data: bytes | None = None  # serve these bytes instead, with their own ETag
+    etag: str | None = None  # claim this ETag; "" = none
 
 
 @dataclass(frozen=True)
@@ -84,18 +64,12 @@ class _Served:
 
 
 class HttpSource:
-    """The server; a context manager that leaves no thread and no socket behind.
-
-    Attributes:
-        requests: what arrived, in order.
-        stored: bodies of PUT requests by path.
-        ssl_context: for clients of an HTTPS server; trusts its certificate.
-    """
+    """The server; a context manager that leaves no thread and no socket behind."""
 
     def __init__(self, *, tls: bool = False) -> None:
-        self.requests: list[SeenRequest] = []
-        self.stored: dict[str, bytes] = {}
-        self.ssl_context: ssl.SSLContext | None = None
+        self.requests: list[SeenRequest] = []  # what arrived, in order
+        self.stored: dict[str, bytes] = {}  # bodies of PUT requests by path
+        self.ssl_context: ssl.SSLContext | None = None  # for clients: trusts the server's certificate
         self._files: dict[str, _Served] = {}
         self._lock = threading.Lock()
         self.stopping = threading.Event()

@@ -1,4 +1,4 @@
-"""A loopback server that answers with bytes as they are, HTTP or not. Knows no fault by name."""
+"""A loopback server that answers with bytes as they are, HTTP or not."""
 
 import contextlib
 import socket
@@ -10,17 +10,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class RawServer:
-    """The server's port, what it answers, and what it was asked.
-
-    Attributes:
-        port: on 127.0.0.1.
-        answers: for the first connections in turn; the last one stays.
-        requests: head of each request, as it came.
-    """
+    """The server's port on 127.0.0.1, what it answers, and what it was asked."""
 
     port: int
-    answers: list[bytes] = field(default_factory=list, repr=False)
-    requests: list[bytes] = field(default_factory=list, repr=False)
+    answers: list[bytes] = field(default_factory=list, repr=False)  # in turn; the last one stays
+    requests: list[bytes] = field(default_factory=list, repr=False)  # their heads, as they came
 
     @property
     def url(self) -> str:

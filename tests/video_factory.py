@@ -1,6 +1,6 @@
 """Test clips made by code: every frame carries its own number and shows which way is up.
 
-Knows nothing of the handler. The number is drawn as 16 black or white cells over the upper half of
+The number is drawn as 16 black or white cells over the upper half of
 the picture, most significant bit first; the lower half is dark on the left and bright on the right.
 Whole cells survive lossy coding, so order, drops and rotation can be proved from pixels alone.
 """
@@ -75,7 +75,7 @@ def make_video(
     first_index: int = 0,
     truncated: float | None = None,
     faststart: bool = True,
-    audio: bool = False,
+    audio: bool | float = False,
     aspect: Fraction | None = None,
     transfer: int | None = None,
     interlaced: bool = False,
@@ -101,7 +101,7 @@ def make_video(
         first_index: number drawn into the first frame.
         truncated: keep only this share of the file's bytes.
         faststart: the index of an MP4 lies in front, so that a truncated file still has it.
-        audio: add a silent audio track.
+        audio: add silence, as long as the pictures or for so many seconds.
         aspect: sample aspect ratio.
         transfer: 16 = PQ, 18 = HLG: the same pictures as HDR in BT.2020.
         interlaced: the lower field of each frame is that of the next number, and the stream says so.
@@ -139,7 +139,8 @@ def make_video(
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
         if audio:
-            _add_silence(container, seconds=float(num_frames / rate))
+            seconds = float(num_frames / rate) if audio is True else audio
+            _add_silence(container, seconds, "libopus" if path.suffix == ".webm" else "aac")
         for offset in range(num_frames):
             image = _stored(draw(first_index + offset, size), rotation, mirrored)
             if interlaced:
@@ -194,12 +195,14 @@ def _stored(upright: Picture, rotation: int, mirrored: bool) -> Picture:
     return np.ascontiguousarray(np.rot90(image, k=-(rotation // 90)))
 
 
-def _add_silence(container: av.container.OutputContainer, *, seconds: float) -> None:
-    stream = container.add_stream("aac", rate=8000, layout="mono")
+def _add_silence(container: av.container.OutputContainer, seconds: float, codec: str = "aac") -> None:
+    stream = container.add_stream(codec, rate=48_000, layout="mono")
     assert isinstance(stream, av.AudioStream)
-    for start in range(0, int(seconds * 8000), 1024):
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate, frame.pts = 8000, start
+    for start in range(0, int(seconds * 48_000), 960):
+        frame = av.AudioFrame(format=stream.format.name, layout="mono", samples=960)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.sample_rate, frame.pts = 48_000, start
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
 
@@ -212,7 +215,7 @@ def make_audio(path: Path, *, seconds: float = 1.0, cover: bool = False) -> Path
             assert isinstance(art, av.VideoStream)
             art.width, art.height, art.pix_fmt = 64, 64, "yuvj420p"
             art.disposition = Disposition.attached_pic
-        _add_silence(container, seconds=seconds)
+        _add_silence(container, seconds)
         if cover:
             frame = av.VideoFrame.from_ndarray(draw_frame(0, (64, 64)), format="bgr24")
             frame.pts = 0

@@ -14,13 +14,12 @@ from typing import IO, TYPE_CHECKING, TypeVar
 import structlog
 from botocore.parsers import ResponseParserError
 
-from handler.context import unstoppable
+from handler.context import Check, unstoppable
 from handler.errors import ErrorCode, InputError, ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.results.store import LocalFile, Store, limited, upload_errors_coded
 from handler.settings import BucketSettings
 from handler.transfer.attempts import Section, attempt
-from handler.transfer.connections import Check
 from handler.transfer.errors import Problem, TransferError, s3_errors_translated
 from handler.transfer.s3 import CHUNK_BYTES, s3_client
 

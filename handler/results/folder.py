@@ -5,10 +5,9 @@ What an earlier run left there is replaced, never reused.
 
 from pathlib import Path
 
-from handler.context import read_chunks
+from handler.context import Check, read_chunks
 from handler.job import Artifact, ArtifactKind
 from handler.results.store import LocalFile, Store
-from handler.transfer.connections import Check
 from handler.transfer.errors import disk_full_is_coded
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from handler.camera import Intrinsics, project
-from handler.context import unstoppable
+from handler.context import Check, unstoppable
 from handler.errors import ErrorCode, WorkerError
 from handler.job import Options
 from handler.records import Frame, VideoFacts
@@ -20,7 +20,6 @@ from handler.results.painter import paint_bodies
 from handler.results.rotations import rotation_matrices
 from handler.results.video_writer import video_writer
 from handler.results.write import intrinsics_of, read_lines
-from handler.transfer.connections import Check
 from handler.transfer.errors import disk_full_is_coded, is_disk_full
 from model_cache.interfaces import BodyModel
 

@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 import httpx2
 from pydantic import SecretStr
 
+from handler.context import Check
 from handler.errors import ErrorCode, InputError, ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.results.signed import foreign_headers, has_expired, is_azure
 from handler.results.store import LocalFile, Store, upload_errors_coded
 from handler.settings import BucketSettings, IntakeSettings
-from handler.transfer.addresses import Resolve, check_url, resolve_host
+from handler.transfer.addresses import check_url
 from handler.transfer.attempts import READ_BYTES, Section, attempt
-from handler.transfer.connections import Check, Headers, requested
+from handler.transfer.connections import Headers, requested
 from handler.transfer.errors import Problem, TransferError, is_busy
 
 MAX_PUT_BYTES = 5 * 1000**3  # S3's limit for one PUT
@@ -30,7 +31,6 @@ class PresignedUrls(Store):
         put_urls: one per file.
         intake: which addresses are allowed.
         bucket: limits of an upload.
-        resolve: addresses of a host; tests hand in their own.
         ssl_context: default: the usual certificate authorities.
 
     Raises:
@@ -44,12 +44,10 @@ class PresignedUrls(Store):
         *,
         intake: IntakeSettings,
         bucket: BucketSettings,
-        resolve: Resolve = resolve_host,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._intake = intake
         self._limits = bucket
-        self._resolve = resolve
         self._ssl_context = ssl_context
         with upload_errors_coded("an upload URL"):
             self._urls = {kind: check_url(url.get_secret_value(), intake) for kind, url in put_urls.items()}
@@ -93,7 +91,6 @@ class PresignedUrls(Store):
                 limits=self._limits,
                 check=check,
                 content=_chunks(Section(stream, 0, file.size_bytes, check)),
-                resolve=self._resolve,
                 ssl_context=self._ssl_context,
             ) as answer,
         ):

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from handler.context import read_chunks, unstoppable
+from handler.context import Check, read_chunks, unstoppable
 from handler.errors import ErrorCode, InputError, JobError, ResultError
 from handler.job import Artifact, ArtifactKind
-from handler.transfer.connections import Check
 from handler.transfer.errors import Problem, TransferError
 
 CONTENT_TYPES: dict[ArtifactKind, str] = {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from handler.context import Check
 from handler.errors import ErrorCode, ResultError
 from handler.job import Artifact, BucketOutput, PresignedOutput, Reply
 from handler.results.bucket import Bucket, key_prefix
@@ -14,7 +15,6 @@ from handler.results.presigned import PresignedUrls
 from handler.results.store import LocalFile, Store, limited, local_file
 from handler.results.summarise import document_bytes, reply_of
 from handler.settings import BucketSettings, IntakeSettings
-from handler.transfer.connections import Check
 from handler.transfer.errors import disk_full_is_coded
 
 SUMMARY_NAME = "result.json"

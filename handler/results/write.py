@@ -11,7 +11,7 @@ from typing import IO
 import orjson
 
 from handler.camera import Intrinsics, assumed_intrinsics, known_intrinsics
-from handler.context import unstoppable
+from handler.context import Check, unstoppable
 from handler.job import CameraIntrinsics, Options
 from handler.records import TrackedFrame, Warn
 from handler.results.bodies import bodies_of
@@ -19,7 +19,6 @@ from handler.results.document import Camera, Conventions, FramesDocument, Qualit
 from handler.results.encode import frame_line
 from handler.results.people_filter import OnePerson, Presence, without_predicted
 from handler.results.statistics import FrameSpan, Statistics
-from handler.transfer.connections import Check
 from handler.transfer.errors import disk_full_is_coded
 from model_cache.interfaces import BodyModel
 

@@ -7,7 +7,7 @@ would otherwise open and decode another local file, and rarely used decoders are
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -21,10 +21,8 @@ from handler.settings import IntakeSettings
 from handler.source.truncation import is_cut_off
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
-CODECS = (
-    "h264,hevc,vvc,vp8,vp9,av1,libdav1d,mpeg4,mpeg2video,mpeg1video,h263,mjpeg,"
-    "prores,dnxhd,cfhd,ffv1,rawvideo,v210"
-)
+CODECS = ["h264", "hevc", "vvc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video", "h263"]
+CODECS += ["mjpeg", "prores", "dnxhd", "cfhd", "ffv1", "rawvideo", "v210"]
 STILL = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 ENOUGH_PACKETS = 250  # of one stream: by then one with a frame every few seconds has shown its second
 HEAD_BYTES = 4096  # of a file, to tell what it is
@@ -62,7 +60,20 @@ def open_video(path: Path, settings: IntakeSettings) -> Iterator[tuple[InputCont
     if other := what_else(path):
         raise SourceError(ErrorCode.VIDEO_UNREADABLE, f"the file is not a video: it is {other}")
     with _open(path, settings) as container:
-        stream = _best_stream(path, container, settings)
+        if len(container.streams) > settings.max_streams:
+            message = f"the file has more than this worker's limit of {settings.max_streams} streams"
+            raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)
+        stream = next(iter(video_streams(path, container, settings)), None)
+        if stream is None:
+            what = "sound" if container.streams.audio else "data"
+            what = "a still picture" if container.streams.video else what
+            raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, f"the file has no moving pictures, only {what}")
+        codec = _codec(stream)
+        if codec not in CODECS:
+            name = f" ({codec})" if codec else ""
+            message = f"this worker cannot decode the video's codec{name}; send H.264, HEVC, VP9 or AV1"
+            raise SourceError(ErrorCode.VIDEO_UNREADABLE, message)
+        check_pixels(stream.codec_context.width, stream.codec_context.height, settings)
         stream.thread_type = "AUTO"
         stream.codec_context.options = {"max_pixels": _max_decoder_pixels(settings)}
         yield container, stream
@@ -76,13 +87,18 @@ def video_streams(path: Path, container: InputContainer, settings: IntakeSetting
     """
     streams = [stream for stream in container.streams.video if not stream.disposition & STILL]
     if len(streams) > 1:
-        with _open(path, settings) as again:
-            streams = _without_stills(streams, again)
+        num_packets: Counter[int] = Counter()
+        with _open(path, settings) as again, contextlib.suppress(av.FFmpegError):  # decoding reports damage
+            for packet in again.demux([again.streams[stream.index] for stream in streams]):
+                num_packets[packet.stream_index] += packet.size > 0
+                if num_packets[packet.stream_index] == ENOUGH_PACKETS:
+                    break
+        streams = [stream for stream in streams if num_packets[stream.index] > 1] or streams
     best = container.streams.best("video")
 
     def rank(stream: VideoStream) -> tuple[bool, bool, bool]:
         is_default = bool(stream.disposition & Disposition.default)
-        return not _is_decodable(stream), not is_default, stream is not best
+        return _codec(stream) not in CODECS, not is_default, stream is not best
 
     return sorted(streams, key=rank)
 
@@ -94,10 +110,8 @@ def check_pixels(width: int, height: int, settings: IntakeSettings) -> None:
         InputError: VIDEO_TOO_LARGE.
     """
     if width * height > settings.max_pixels:
-        raise InputError(
-            ErrorCode.VIDEO_TOO_LARGE,
-            f"a frame has {width} x {height} pixels; the limit is {settings.max_pixels} in all",
-        )
+        message = f"a frame has {width} x {height} pixels; the limit is {settings.max_pixels} in all"
+        raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)
 
 
 def what_else(path: Path) -> str | None:
@@ -112,21 +126,17 @@ def what_else(path: Path) -> str | None:
     for pattern, words in _SIGNATURES:
         if re.match(b"(?s:" + pattern + b")", head):
             return words
-    return "a text file" if _is_text(head) else None
-
-
-def _is_text(head: bytes) -> bool:
     try:
         text = head[: HEAD_BYTES - 4].decode()  # a character may be cut at the very end
     except UnicodeDecodeError:
-        return False
-    return not any(ord(character) < 32 and character not in "\t\n\r\f" for character in text)
+        return None
+    return None if re.search(r"[\0-\x08\x0b\x0e-\x1f]", text) else "a text file"
 
 
 def _open(path: Path, settings: IntakeSettings) -> InputContainer:
     options = {
         "format_whitelist": FORMATS,
-        "codec_whitelist": CODECS,
+        "codec_whitelist": ",".join(CODECS),
         "protocol_whitelist": "file",
         "max_pixels": _max_decoder_pixels(settings),
     }
@@ -153,41 +163,7 @@ def _max_decoder_pixels(settings: IntakeSettings) -> str:
     return str(2 * settings.max_pixels + 64 * 64)
 
 
-def _best_stream(path: Path, container: InputContainer, settings: IntakeSettings) -> VideoStream:
-    if len(container.streams) > settings.max_streams:
-        raise InputError(
-            ErrorCode.VIDEO_TOO_LARGE,
-            f"the file has more than this worker's limit of {settings.max_streams} streams",
-        )
-    streams = video_streams(path, container, settings)
-    if not streams:
-        what = "data"
-        if container.streams.video or container.streams.audio:
-            what = "a still picture" if container.streams.video else "sound"
-        raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, f"the file has no moving pictures, only {what}")
-    stream = streams[0]
-    context: VideoCodecContext | None = stream.codec_context  # None where FFmpeg has no decoder
-    if not _is_decodable(stream):
-        name = f" ({context.codec.name})" if context else ""
-        raise SourceError(
-            ErrorCode.VIDEO_UNREADABLE,
-            f"this worker cannot decode the video's codec{name}; send H.264, HEVC, VP9 or AV1",
-        )
-    check_pixels(stream.codec_context.width, stream.codec_context.height, settings)
-    return stream
-
-
-def _is_decodable(stream: VideoStream) -> bool:
+def _codec(stream: VideoStream) -> str | None:
+    """The name of the decoder; None where FFmpeg has none."""
     context: VideoCodecContext | None = stream.codec_context
-    return context is not None and context.codec.name in CODECS.split(",")
-
-
-def _without_stills(streams: Sequence[VideoStream], again: InputContainer) -> list[VideoStream]:
-    """The streams without those of one picture, unless all are; reads packets of `again`, the same file."""
-    num_packets: Counter[int] = Counter()
-    with contextlib.suppress(av.FFmpegError):  # damage; decoding will report it
-        for packet in again.demux([again.streams[stream.index] for stream in streams]):
-            num_packets[packet.stream_index] += packet.size > 0
-            if num_packets[packet.stream_index] == ENOUGH_PACKETS:
-                break
-    return [stream for stream in streams if num_packets[stream.index] > 1] or list(streams)
+    return context.codec.name if context else None

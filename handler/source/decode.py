@@ -6,6 +6,7 @@ FFmpeg, but every frame would have to be copied between processes. The lists of 
 platform replaces a worker that dies.
 """
 
+import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -24,7 +25,6 @@ from handler.source.picture import Renderer, complete_tags, fit, square_size, tr
 from handler.source.probe import too_long
 from handler.source.seek import INDEXED_CONTAINERS, find_start
 from handler.source.timestamps import USUAL_FPS, TimestampRepair
-from handler.source.warnings import warning
 
 QUEUE_BYTES = 512 * 1024**2  # waiting frames never take more, however large one is
 MAX_REORDER = 16  # frames that H.264 and HEVC may store before one that is shown earlier
@@ -33,23 +33,13 @@ TIME_TOLERANCE_SECONDS = 1e-6  # so that start_s=0.1 takes the frame at 3/30 s
 
 @dataclass(slots=True)
 class DecodeReport:
-    """What decoding found out. Final once the iterator is exhausted; until then it runs ahead of the frames.
+    """What decoding found out; final once the iterator is exhausted, and ahead of the frames until then."""
 
-    Attributes:
-        num_decoded: frames decoded, kept or not.
-        num_kept: frames handed out.
-        num_corrupt: decoded frames that the decoder marked as damaged.
-        num_damaged_packets: pieces of the file that gave no frame because of damage.
-        reached_end: the wanted part is complete: nothing of it was missing at the end of the file.
-        warnings: what was odd, in order of discovery.
-    """
-
-    num_decoded: int = 0
+    num_decoded: int = 0  # frames, kept or not
     num_kept: int = 0
-    num_corrupt: int = 0
-    num_damaged_packets: int = 0
-    reached_end: bool = False
-    warnings: list[Warn] = field(default_factory=list)
+    num_corrupt: int = 0  # decoded frames that the decoder marked as damaged
+    reached_end: bool = False  # nothing of the wanted part was missing at the end of the file
+    warnings: list[Warn] = field(default_factory=list)  # in order of discovery
 
 
 def decode(
@@ -62,32 +52,21 @@ def decode(
     check: Check = unstoppable,
     report: DecodeReport | None = None,
 ) -> Generator[Frame]:
-    """The frames with `start_s` <= time < `end_s`, every `stride`-th of them.
+    """The frames with `start_s` <= time < `end_s` (default: the end), every `stride`-th of them.
+
+    Times are in seconds after the file's first frame. What lies before `start_s` is decoded only if need be.
+    `check` is called for every packet; what it raises is passed on. `report` is filled in on the way.
 
     Memory: one frame, and a few more that the decoder holds. Closing the iterator closes the file.
-
-    Args:
-        facts: from `probe`.
-        settings: limits.
-        start_s: seconds after the file's first frame; what lies before is skipped, decoded only if need be.
-        end_s: default the end.
-        stride: 1 keeps every frame.
-        check: called for every packet; what it raises is passed on.
-        report: filled in while decoding.
 
     Raises:
         InputError: VIDEO_TOO_LONG, VIDEO_TOO_LARGE.
         SourceError: VIDEO_HAS_NO_FRAMES, VIDEO_UNREADABLE.
     """
-    selection = _Selection(
-        facts=facts,
-        settings=settings,
-        start_s=start_s - TIME_TOLERANCE_SECONDS,
-        end_s=float("inf") if end_s is None else end_s - TIME_TOLERANCE_SECONDS,
-        stride=stride,
-        report=report or DecodeReport(),
-        renderer=Renderer(facts.tags.pixel_aspect),
-    )
+    start_s -= TIME_TOLERANCE_SECONDS
+    end_s = math.inf if end_s is None else end_s - TIME_TOLERANCE_SECONDS
+    renderer = Renderer(facts.tags.pixel_aspect)
+    selection = _Selection(facts, settings, start_s, end_s, stride, report or DecodeReport(), renderer)
     return selection.frames(check)
 
 
@@ -96,7 +75,7 @@ def frames_ahead(facts: VideoFacts, most: int) -> int:
     return max(1, min(most, QUEUE_BYTES // max(facts.width * facts.height * 3, 1)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Selection:
     """One pass over a file that picks the wanted frames and fills in the report."""
 
@@ -109,25 +88,19 @@ class _Selection:
     renderer: Renderer
 
     def frames(self, check: Check) -> Generator[Frame]:
-        """The kept frames."""
         facts, report = self.facts, self.report
-        start = None
-        if not facts.in_decode_order:  # else no packet's time says when it is shown
-            start = find_start(facts.path, self.start_s, self.settings, check)
+        start = find_start(facts, self.start_s, self.settings, check)
         timestamps = TimestampRepair(
             facts.time_base,
             facts.average_fps,
-            start.origin if start else None,
+            facts.first_pts if start else None,
             may_restart=facts.container not in INDEXED_CONTAINERS,
             may_leap=facts.container == "mpegts",
         )
         tally = ReadTally()
         seconds, num_in_part, source_index = 0.0, 0, -1
         latest: deque[tuple[float, bool]] = deque(maxlen=MAX_REORDER + 1)
-        pictures = read_pictures(
-            facts.path, self.settings, check, tally, start, in_decode_order=facts.in_decode_order
-        )
-        with closing(pictures):
+        with closing(read_pictures(facts, self.settings, check, tally, start)) as pictures:
             for source_index, picture in pictures:
                 report.num_decoded += 1
                 report.num_corrupt += picture.is_corrupt
@@ -140,7 +113,7 @@ class _Selection:
                 if seconds < self.start_s:
                     continue
                 if num_in_part % self.stride == 0:
-                    self._check_limits(seconds)
+                    self._check_length(seconds)
                     yield self._frame(picture, source_index, pts, seconds)
                 num_in_part += 1
                 del picture  # not held while the next one is decoded
@@ -153,10 +126,7 @@ class _Selection:
         """Whether nothing is missing before `end_s`, where the file may break off.
 
         A frame shown before `end_s` may be stored behind one shown after it, so one such frame is no proof.
-
-        Args:
-            tally: of the reading.
-            latest: (seconds, may it be damaged) of the last frames, in the order in which they are shown.
+        `latest` has (seconds, may be damaged) of the last frames, in the order in which they are shown.
         """
         if not (tally.broke_off or self.facts.is_cut_off):
             return True
@@ -170,14 +140,12 @@ class _Selection:
         is_sound = not any(is_corrupt for seconds, is_corrupt in latest if seconds < self.end_s)
         return is_even and is_sound and last + 1.5 * step >= self.end_s
 
-    def _check_limits(self, seconds: float) -> None:
+    def _check_length(self, seconds: float) -> None:
         if seconds - self.start_s > self.settings.max_duration_seconds:
-            raise InputError(ErrorCode.VIDEO_TOO_LONG, too_long(self.settings))
+            raise too_long(self.settings)
         if self.report.num_kept >= self.settings.max_frames:
-            raise InputError(
-                ErrorCode.VIDEO_TOO_LONG,
-                f"the part has more frames than this worker's limit of {self.settings.max_frames}",
-            )
+            message = f"the part has more frames than this worker's limit of {self.settings.max_frames}"
+            raise InputError(ErrorCode.VIDEO_TOO_LONG, message)
 
     def _frame(self, picture: av.VideoFrame, source_index: int, pts: int, seconds: float) -> Frame:
         tags = self.facts.tags
@@ -189,11 +157,8 @@ class _Selection:
         image = self.renderer.render(picture)
         width, height = self.facts.width, self.facts.height
         if image.shape != (height, width, 3):
-            self._warn_once(
-                "SIZE_CHANGED",
-                f"the picture changes size; it was fitted into {width} x {height}",
-                frame_index,
-            )
+            message = f"the picture changes size; it was fitted into {width} x {height}"
+            self._warn_once("SIZE_CHANGED", message, frame_index)
             image = fit(image, width, height)
         self.report.num_kept += 1
         info = FrameInfo(
@@ -209,23 +174,17 @@ class _Selection:
 
     def _warn_once(self, code: str, message: str, frame_index: int | None = None) -> None:
         if all(earlier.code != code for earlier in (*self.facts.warnings, *self.report.warnings)):
-            self.report.warnings.append(warning(code, message, frame_index))
+            self.report.warnings.append(Warn(code=code, message=message, frame_index=frame_index))
 
     def _warn_of_damage(self, timestamps: TimestampRepair, tally: ReadTally, last_seconds: float) -> None:
-        report = self.report
-        report.num_damaged_packets = len(tally.damaged)
+        report, num_pieces = self.report, len(tally.damaged)
         if tally.broke_off and not report.reached_end:
             self._warn_once("VIDEO_ENDED_EARLY", f"the file cannot be read beyond {last_seconds:.2f} s")
-        if report.num_corrupt or len(tally.damaged):
-            self._warn_once(
-                "FRAMES_CORRUPT",
-                f"{report.num_corrupt} frames are damaged and {len(tally.damaged)} pieces of the file "
-                "could not be decoded",
-            )
+        if report.num_corrupt or num_pieces:
+            lost = f"{num_pieces} pieces of the file could not be decoded"
+            self._warn_once("FRAMES_CORRUPT", f"{report.num_corrupt} frames are damaged and {lost}")
         if self.facts.in_decode_order:
-            message = (
-                "the file only says when frames are decoded; the times when they are shown follow from it"
-            )
+            message = "the file only says when frames are decoded; when they are shown follows from that"
             self._warn_once("TIMESTAMPS_REPAIRED", message)
         elif timestamps.num_repaired:
             self._warn_once("TIMESTAMPS_REPAIRED", f"{timestamps.num_repaired} timestamps were repaired")
@@ -238,7 +197,5 @@ class _Selection:
     def _warn_of_missing(self, num_frames: int, num_hidden: int) -> None:
         announced = (self.facts.num_frames_announced or num_hidden) - num_hidden
         if announced - num_frames > max(1, announced // 100):  # headers may be off by one
-            self._warn_once(
-                "FRAMES_MISSING",
-                f"the file's index lists {announced} frames to show, {num_frames} could be decoded",
-            )
+            message = f"the file's index lists {announced} frames to show, {num_frames} could be decoded"
+            self._warn_once("FRAMES_MISSING", message)

@@ -9,16 +9,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from handler.context import unstoppable
+from handler.context import Check, unstoppable
 from handler.errors import ErrorCode, InputError, JobError, SourceError, WorkerError
 from handler.settings import IntakeSettings
-from handler.transfer.addresses import Resolve, check_url, resolve_host
-from handler.transfer.connections import Check
-from handler.transfer.download import Patience, Report
+from handler.transfer.addresses import check_url
+from handler.transfer.download import Patience
 from handler.transfer.download import download as fetch
 from handler.transfer.errors import Problem, TransferError
 from handler.transfer.http import HttpFile
-from handler.transfer.partial import FreeBytes, PartialFile, free_bytes
+from handler.transfer.partial import PartialFile
 
 CODES: dict[Problem, tuple[type[JobError], ErrorCode, str]] = {
     Problem.ADDRESS_REFUSED: (InputError, ErrorCode.URL_NOT_ALLOWED, "{}"),
@@ -45,21 +44,10 @@ CODES: dict[Problem, tuple[type[JobError], ErrorCode, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A video on the local disk.
+    """A video on the local disk."""
 
-    Attributes:
-        path: the file; its name says nothing about the URL.
-        size_bytes: its length.
-        sha256: of its bytes; None for a local file that nobody has read yet.
-    """
-
-    path: Path
-    size_bytes: int
-    sha256: str | None = None
-
-
-def _nobody(num_bytes: int, total: int | None) -> None:
-    """The report nobody reads."""
+    path: Path  # the name says nothing about the URL
+    sha256: str | None = None  # of its bytes, if the download has computed it
 
 
 def download(
@@ -67,26 +55,13 @@ def download(
     into: Path,
     settings: IntakeSettings,
     *,
-    report: Report = _nobody,
     check: Check = unstoppable,
-    resolve: Resolve = resolve_host,
     ssl_context: ssl.SSLContext | None = None,
-    free: FreeBytes = free_bytes,
 ) -> Source:
     """Fetch a video into the folder `into`; after an error nothing is left there.
 
-    Memory: one network chunk. Broken transfers are resumed, within `download_attempts` and
-    `download_seconds`.
-
-    Args:
-        url: where the video is; treated as a secret.
-        into: an existing folder of this job alone.
-        settings: limits and allowed addresses.
-        report: called with (bytes so far, bytes in all or None) after every chunk.
-        check: called while waiting and after every chunk; what it raises ends the download.
-        resolve: addresses of a host; tests hand in their own.
-        ssl_context: default: the usual certificate authorities.
-        free: bytes free on a folder's disk.
+    Broken transfers are resumed, within `download_attempts` and `download_seconds`. `check` is called while
+    waiting and after every chunk; what it raises ends the download. Memory: one network chunk.
 
     Raises:
         InputError: URL_NOT_ALLOWED, VIDEO_TOO_LARGE.
@@ -94,28 +69,26 @@ def download(
         WorkerError: DISK_FULL.
     """
     deadline = time.monotonic() + settings.download_seconds
+    patience = Patience(
+        attempts=settings.download_attempts,
+        min_bytes_per_second=settings.min_bytes_per_second,
+        min_rate_seconds=settings.min_rate_seconds,
+    )
 
     def check_all() -> None:
         check()
         if time.monotonic() > deadline:
-            raise SourceError(
-                ErrorCode.DOWNLOAD_FAILED, f"the download took longer than {settings.download_seconds:.0f} s"
-            )
+            message = f"the download took longer than {settings.download_seconds:.0f} s"
+            raise SourceError(ErrorCode.DOWNLOAD_FAILED, message)
 
     path = into / "video.part"
     try:
         address = check_url(url, settings)
-        file = HttpFile(address, settings, check=check_all, resolve=resolve, ssl_context=ssl_context)
-        with PartialFile(
-            path, reserve_bytes=settings.reserve_disk_bytes, max_bytes=settings.max_bytes, free=free
-        ) as partial:
-            patience = Patience(
-                attempts=settings.download_attempts,
-                min_bytes_per_second=settings.min_bytes_per_second,
-                min_rate_seconds=settings.min_rate_seconds,
-            )
-            fetch(file.open_at, partial, patience, check=check_all, report=report)
-        return Source(path=path.rename(into / "video"), size_bytes=partial.size, sha256=partial.sha256)
+        file = HttpFile(address, settings, check=check_all, ssl_context=ssl_context)
+        reserve = settings.reserve_disk_bytes
+        with PartialFile(path, reserve_bytes=reserve, max_bytes=settings.max_bytes) as partial:
+            fetch(file.open_at, partial, patience, check=check_all)
+        return Source(path=path.rename(into / "video"), sha256=partial.sha256)
     except TransferError as error:
         kind, code, message = CODES[error.problem]
         raise kind(code, message.format(error.reason)) from error
@@ -134,10 +107,7 @@ def local_source(path: Path, settings: IntakeSettings) -> Source:
         raise SourceError(ErrorCode.DOWNLOAD_NOT_FOUND, "there is no such file")
     if not path.is_file():
         raise SourceError(ErrorCode.DOWNLOAD_DENIED, "this is not a file")
-    size = path.stat().st_size
-    if size > settings.max_bytes:
-        raise InputError(
-            ErrorCode.VIDEO_TOO_LARGE,
-            f"the video is larger than this worker's limit of {settings.max_bytes} bytes",
-        )
-    return Source(path=path, size_bytes=size)
+    if path.stat().st_size > settings.max_bytes:
+        message = f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
+        raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)
+    return Source(path=path)

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from handler.context import Check, unstoppable
 from handler.errors import ErrorCode, SourceError
+from handler.records import VideoFacts
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
 
@@ -27,90 +28,68 @@ PROOF_PACKETS = 120  # of a file whose timestamps may be decoding times, examine
 
 @dataclass(slots=True)
 class ReadTally:
-    """What was found while reading.
+    """What was found while reading; packets go by their numbers."""
 
-    Attributes:
-        damaged: numbers of the packets that could not be decoded.
-        hidden: numbers of the packets that an edit list hides.
-        num_behind: packets read that are stored behind that of the last picture.
-        is_last_partial: the last packet read was incomplete.
-        at_end: all packets were read; the decoder is being flushed.
-        gave_up: a decoder with several threads met damage while it was flushed.
-        broke_off: reading stopped at damage before the end of the file.
-    """
-
-    damaged: set[int] = field(default_factory=set)
-    hidden: set[int] = field(default_factory=set)
-    num_behind: int = 0
-    is_last_partial: bool = False
-    at_end: bool = False
-    gave_up: bool = False
-    broke_off: bool = False
+    damaged: set[int] = field(default_factory=set)  # packets that could not be decoded
+    hidden: set[int] = field(default_factory=set)  # packets that an edit list hides
+    num_behind: int = 0  # packets read that are stored behind that of the last picture
+    is_last_partial: bool = False  # the last packet read was incomplete
+    at_end: bool = False  # all packets were read; the decoder is being flushed
+    gave_up: bool = False  # a decoder with several threads met damage while it was flushed
+    broke_off: bool = False  # reading stopped at damage before the end of the file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPoint:
-    """A key frame to begin at.
+    """A key frame to begin at."""
 
-    Attributes:
-        packet_index: packets of the stream before it.
-        source_index: frames shown before it.
-        pts: its time, ticks.
-        origin: the first frame's time, ticks.
-    """
-
-    packet_index: int
-    source_index: int
-    pts: int
-    origin: int
+    packet_index: int  # packets of the stream before it
+    source_index: int  # frames shown before it
+    pts: int  # its time, ticks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstLook:
-    """What decoding the beginning shows.
-
-    Attributes:
-        picture: the first picture shown.
-        in_decode_order: the timestamps are decoding times, although pictures are shown in another order.
-    """
+    """The first picture shown, and what the beginning says about the timestamps."""
 
     picture: av.VideoFrame
-    in_decode_order: bool
-
-
-class _StartMissed(Exception):
-    """The key frame to begin at did not come out of the decoder."""
+    in_decode_order: bool  # they are decoding times, although pictures are shown in another order
 
 
 def read_pictures(
-    path: Path,
+    facts: VideoFacts,
     settings: IntakeSettings,
     check: Check,
     tally: ReadTally,
     start: StartPoint | None = None,
-    *,
-    in_decode_order: bool = False,
 ) -> Generator[tuple[int, av.VideoFrame]]:
     """(Source index, picture as stored) in the order in which they are shown. Closes the file at its end.
 
-    Memory: the decoder's own frames, about one per core.
+    If `start` turns out wrong, the whole file is read. Timestamps that are decoding times are handed out in
+    ascending order. `check` is called for every packet, `tally` is filled in.
 
-    Args:
-        path: the video.
-        settings: limits.
-        check: called for every packet; what it raises is passed on.
-        tally: filled in on the way.
-        start: where to begin; if that turns out wrong, reading begins at the beginning.
-        in_decode_order: from `first_look`; then the timestamps are handed out in ascending order.
+    Memory: the decoder's own frames, about one per core.
 
     Raises:
         InputError, SourceError: as `open_video`.
     """
-    reader = _Reader(path, settings, check, tally)
-    try:
-        yield from reader.shown(start, in_decode_order)
-    except _StartMissed:
-        yield from reader.shown(None, in_decode_order)
+    reader = _Reader(facts.path, settings, check, tally)
+    source_index = 0
+    with closing(reader.pictures(start.packet_index if start else 0, facts.in_decode_order)) as pictures:
+        if start is not None:
+            # Pictures shown before the key frame depend on an earlier one, which was skipped.
+            key = next((one for one in pictures if one.pts is None or one.pts >= start.pts), None)
+            if key is None or key.pts != start.pts:
+                pictures.close()
+                yield from read_pictures(facts, settings, check, tally)
+                return
+            yield start.source_index, key
+            del key
+            source_index = start.source_index + 1
+        for picture in pictures:
+            yield source_index, picture
+            del picture  # not held while the next one is decoded
+            source_index += 1
 
 
 def first_look(path: Path, settings: IntakeSettings, check: Check = unstoppable) -> FirstLook:
@@ -123,25 +102,21 @@ def first_look(path: Path, settings: IntakeSettings, check: Check = unstoppable)
     Raises:
         SourceError: VIDEO_HAS_NO_FRAMES; and as `open_video`.
     """
-    for threads in (THREADS, 1):  # several may give up a whole file of a few frames, see `_Reader.pictures`
-        if look := _look(_Reader(path, settings, check, ReadTally()), threads):
-            return look
-    raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, "no frame of the video can be decoded")
-
-
-def _look(reader: "_Reader", threads: int) -> FirstLook | None:
-    trail = _Trail()
     first: av.VideoFrame | None = None
-    with closing(reader.decoded(trail, threads=threads)) as pictures:
-        for number, picture in pictures:
-            is_reordered = number < trail.highest
-            trail.show(number, picture)
-            first = first or picture
-            is_sound = not (picture.is_corrupt or reader.tally.damaged)
-            is_open = is_sound and trail.may_be_in_decode_order()
-            if is_reordered or not is_open:
-                return FirstLook(picture=first, in_decode_order=is_open)
-    return FirstLook(picture=first, in_decode_order=False) if first is not None else None
+    for threads in (THREADS, 1):  # several may give up a whole file of a few frames, see `_Reader.pictures`
+        reader, trail = _Reader(path, settings, check, ReadTally()), _Trail()
+        with closing(reader.decoded(trail, threads=threads)) as pictures:
+            for number, picture in pictures:
+                is_reordered = number < trail.highest
+                trail.show(number, picture)
+                first = first or picture
+                is_sound = not (picture.is_corrupt or reader.tally.damaged)
+                is_open = is_sound and trail.may_be_in_decode_order()
+                if is_reordered or not is_open:
+                    return FirstLook(picture=first, in_decode_order=is_open)
+        if first is not None:
+            return FirstLook(picture=first, in_decode_order=False)
+    raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, "no frame of the video can be decoded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,28 +127,6 @@ class _Reader:
     settings: IntakeSettings
     check: Check
     tally: ReadTally
-
-    def shown(self, start: StartPoint | None, in_decode_order: bool) -> Generator[tuple[int, av.VideoFrame]]:
-        """(Source index, picture) from `start` on.
-
-        Raises:
-            _StartMissed: `start` is wrong; nothing was given then.
-        """
-        source_index = start.source_index if start else 0
-        awaited = start.pts if start else None
-        with closing(self.pictures(start.packet_index if start else 0, in_decode_order)) as pictures:
-            for picture in pictures:
-                if awaited is not None:
-                    if picture.pts is not None and picture.pts < awaited:
-                        continue  # shown before the key frame; its own key frame was skipped
-                    if picture.pts != awaited:
-                        raise _StartMissed
-                    awaited = None
-                yield source_index, picture
-                del picture
-                source_index += 1
-        if awaited is not None:
-            raise _StartMissed
 
     def pictures(self, first: int, in_decode_order: bool) -> Generator[av.VideoFrame]:
         """Every picture that one decoding thread would give, from packet `first` on.
@@ -204,10 +157,7 @@ class _Reader:
     def decoded(
         self, trail: "_Trail | None" = None, *, first: int = 0, threads: int | None = None
     ) -> Generator[tuple[int, av.VideoFrame]]:
-        """(Packet number, picture) as the decoder hands them out, from packet `first` on.
-
-        `trail` is told of every packet before it is decoded; `threads` is `THREADS` by default.
-        """
+        """(Packet number, picture) as the decoder hands them out; `trail` is told of every packet before."""
         tally = self.tally
         with open_video(self.path, self.settings) as (container, stream):
             stream.codec_context.thread_count = THREADS if threads is None else threads
@@ -260,19 +210,12 @@ def _num_at_once(stream: VideoStream) -> int:
 
 @dataclass(slots=True)
 class _Trail:
-    """What was sent to a decoder and what came back.
+    """What was sent to a decoder and what came back."""
 
-    Attributes:
-        in_decode_order: hand the timestamps out in ascending order.
-        last_key: packet of the last key frame that came out whole.
-        last: packet of the last picture.
-        highest: the latest packet that became a picture.
-    """
-
-    in_decode_order: bool = False
-    last_key: int = 0
-    last: int | None = None
-    highest: int = -1
+    in_decode_order: bool = False  # hand the timestamps out in ascending order
+    last_key: int = 0  # packet of the last key frame that came out whole
+    last: int | None = None  # packet of the last picture
+    highest: int = -1  # the latest packet that became a picture
     _num_sent: int = 0
     _num_threads: int = 1
     _latest_pts: int | None = None

@@ -3,6 +3,7 @@
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import av
 import cv2
@@ -26,10 +27,9 @@ MOST_ASPECT = 4  # twice what lenses and broadcasters use; more is a broken head
 def tags_of(stream: VideoStream) -> PictureTags:
     """What a stream just opened says; nonsense about the pixels' shape is left out."""
     context = stream.codec_context
-    aspect = stream.sample_aspect_ratio
-    believable = aspect is not None and 1 / MOST_ASPECT <= aspect <= MOST_ASPECT
+    aspect = stream.sample_aspect_ratio or Fraction(1)
     return PictureTags(
-        pixel_aspect=aspect if aspect is not None and believable else Fraction(1),
+        pixel_aspect=aspect if 1 / MOST_ASPECT <= aspect <= MOST_ASPECT else Fraction(1),
         transfer=context.color_trc,
         primaries=context.color_primaries,
         matrix=context.colorspace,
@@ -60,27 +60,21 @@ def treatments(picture: av.VideoFrame) -> list[tuple[str, str]]:
     if is_hdr(picture.color_trc):
         done.append(("HDR_TONE_MAPPED", "the video is HDR; it was tone-mapped to SDR"))
     if picture.interlaced_frame:
-        done.append(
-            ("VIDEO_INTERLACED", "the video is interlaced; each frame shows the moment of its upper field")
-        )
+        message = "the video is interlaced; each frame shows the moment of its upper field"
+        done.append(("VIDEO_INTERLACED", message))
     return done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orientation:
-    """How stored pixels become upright ones: transpose, then flip. Right angles only.
+    """How stored pixels become upright ones, by right angles only.
 
     An angle alone would hide mirroring: FFmpeg reports a mirrored picture as turned by 180 degrees.
-
-    Attributes:
-        transpose: swap x and y first.
-        flip_x: then mirror left to right.
-        flip_y: then mirror top to bottom.
     """
 
-    transpose: bool = False
-    flip_x: bool = False
-    flip_y: bool = False
+    transpose: bool = False  # first
+    flip_x: bool = False  # then left to right
+    flip_y: bool = False  # then top to bottom
 
     @property
     def rotation_degrees(self) -> int:
@@ -90,13 +84,10 @@ class Orientation:
         return 180 if self.flip_y else 0
 
 
-AS_STORED = Orientation()
-
-
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """What the frame's display matrix asks for, to the nearest right angle."""
     side_data = frame.side_data.get("DISPLAYMATRIX")
-    return orientation_of_matrix(bytes(side_data)) if isinstance(side_data, Buffer) else AS_STORED
+    return orientation_of_matrix(bytes(side_data)) if isinstance(side_data, Buffer) else Orientation()
 
 
 def orientation_of_matrix(matrix: bytes) -> Orientation:
@@ -105,7 +96,7 @@ def orientation_of_matrix(matrix: bytes) -> Orientation:
     A stored point (x, y) is shown at (a x + c y, b x + d y), with x to the right and y down.
     """
     if len(matrix) != 36:
-        return AS_STORED
+        return Orientation()
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Orientation(flip_x=a < 0, flip_y=d < 0)
@@ -127,7 +118,7 @@ class Renderer:
     def __init__(self, aspect: Fraction) -> None:
         self._aspect = aspect
         self._scaler = VideoReformatter()
-        self._tone_map: tuple[tuple[int, int, int], ToneMap] | None = None
+        self._tone_map = lru_cache(maxsize=1)(ToneMap)
         self._oriented: tuple[tuple[int, int, int], Orientation] | None = None
 
     def render(self, picture: av.VideoFrame) -> UInt8[ndarray, "h w 3"]:
@@ -135,7 +126,8 @@ class Renderer:
         if picture.interlaced_frame:
             deinterlace(picture)
         width, height = square_size(picture.width, picture.height, self._aspect)
-        tone_map = self._tone_map_of(picture)
+        tags = picture.color_trc, picture.color_primaries
+        tone_map = self._tone_map(*tags, _white_code(picture)) if needs_tone_map(*tags) else None
         # `picture.to_ndarray(format=...)` would set up a scaler and its threads anew for every frame. In
         # planes swscale takes a tenth of the time of interleaved pixels, for the same values.
         converted = self._scaler.reformat(
@@ -148,14 +140,6 @@ class Renderer:
         )
         image = tone_map(converted.to_ndarray()) if tone_map else _interleaved(converted)
         return turn_upright(np.asarray(image, np.uint8), self._orientation_of(picture))
-
-    def _tone_map_of(self, picture: av.VideoFrame) -> ToneMap | None:
-        if not needs_tone_map(picture.color_trc, picture.color_primaries):
-            return None
-        now = picture.color_trc, picture.color_primaries, _white_code(picture)
-        if self._tone_map is None or self._tone_map[0] != now:
-            self._tone_map = now, ToneMap(*now)
-        return self._tone_map[1]
 
     def _orientation_of(self, picture: av.VideoFrame) -> Orientation:
         """As `orientation_of`, but asks again only when something about the picture has changed.
@@ -193,10 +177,8 @@ def fit(image: UInt8[ndarray, "h w 3"], width: int, height: int) -> UInt8[ndarra
     scale = min(width / old_width, height / old_height)
     new_width = min(width, max(1, round(old_width * scale)))
     new_height = min(height, max(1, round(old_height * scale)))
-    shrinks = scale < 1
-    scaled = cv2.resize(
-        image, (new_width, new_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    scaled = cv2.resize(image, (new_width, new_height), interpolation=interpolation)
     canvas = np.zeros((height, width, 3), np.uint8)
     left, top = (width - new_width) // 2, (height - new_height) // 2
     canvas[top : top + new_height, left : left + new_width] = scaled

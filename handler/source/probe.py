@@ -1,6 +1,17 @@
-"""What a file says about its video, and whether the video can be processed."""
+"""What a file says about its video, and whether the video can be processed.
 
+How long it is:
+
+- The sample table of a complete MP4 or MOV lists every frame with its time. It is trusted.
+- Every other length is an estimate: an MKV's may be that of its sound, a transport stream's is a guess from
+  its two ends, fragments and live recordings may have none. There the packets are read and counted, which
+  decodes nothing and costs about as much as reading the file once.
+- An AVI's index tells how many frames there should be, so that missing ones can be named.
+"""
+
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,12 +24,14 @@ from handler.errors import ErrorCode, InputError, SourceError
 from handler.records import VideoFacts, Warn
 from handler.settings import IntakeSettings
 from handler.source.container import check_pixels, open_video, video_streams
-from handler.source.length import Length, has_sample_table, measure
 from handler.source.packets import first_look
 from handler.source.picture import complete_tags, orientation_of, square_size, tags_of, treatments
+from handler.source.seek import INDEXED_CONTAINERS
+from handler.source.timestamps import USUAL_FPS, TimestampRepair
 from handler.source.tone import is_hdr
 from handler.source.truncation import is_cut_off
-from handler.source.warnings import warning
+
+ROUNDING_SECONDS = 0.002  # MKV's times are whole milliseconds; no rate is too high because of that
 
 
 def probe(
@@ -26,42 +39,31 @@ def probe(
 ) -> VideoFacts:
     """The facts of a local video file. Its first frame is decoded, to be sure that it can be.
 
-    A still image is refused, a video of one frame is not.
-
-    Args:
-        path: the file.
-        settings: limits.
-        sha256: of the file, if the download has computed it; else the file is read once.
-        check: called for every packet and chunk that is read; what it raises is passed on.
+    A still image is refused, a video of one frame is not. `check` is called for every packet and chunk read;
+    what it raises is passed on. Without `sha256` the file is read once for its hash.
 
     Raises:
         SourceError: VIDEO_UNREADABLE, VIDEO_HAS_NO_FRAMES.
         InputError: VIDEO_TOO_LARGE.
     """
-    size = path.stat().st_size
-    if size > settings.max_bytes:
-        raise InputError(
-            ErrorCode.VIDEO_TOO_LARGE,
-            f"the video is larger than this worker's limit of {settings.max_bytes} bytes",
-        )
     look = first_look(path, settings, check)
-    frame = look.picture
+    picture = look.picture
     with open_video(path, settings) as (container, stream):
         tags = tags_of(stream)
-        complete_tags(frame, tags)
-        width, height = square_size(frame.width, frame.height, tags.pixel_aspect)
+        complete_tags(picture, tags)
+        width, height = square_size(picture.width, picture.height, tags.pixel_aspect)
         check_pixels(width, height, settings)
-        orientation = orientation_of(frame)
+        orientation = orientation_of(picture)
         if orientation.transpose:
             width, height = height, width
-        time_base = stream.time_base or Fraction(1, av.time_base)
-        average_fps = float(stream.average_rate) if stream.average_rate else None
         is_cut = _lacks_pictures(path, container, stream)
-        found = _warnings(
-            stream, frame, is_cut=is_cut, num_streams=len(video_streams(path, container, settings))
-        )
-        length = measure(container, stream, check, is_cut_off=is_cut)
-        _check_rate(length, settings)
+        num_streams = len(video_streams(path, container, settings))
+        num_listed = _num_listed(container, stream)
+        whole_index = None if is_cut else num_listed
+        seconds, num_frames, fps = _length(container, stream, check, whole_index)
+        if fps is not None and fps > settings.max_fps * (1 + 1e-6):
+            message = f"the video has {fps:.0f} frames per second; the limit is {settings.max_fps:g}"
+            raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)
         return VideoFacts(
             path=path,
             container=container.format.name,
@@ -69,18 +71,19 @@ def probe(
             width=width,
             height=height,
             rotation_degrees=orientation.rotation_degrees,
-            time_base=time_base,
-            average_fps=average_fps,
-            duration_seconds=length.seconds,
-            num_frames_estimate=length.num_frames,
-            num_frames_announced=length.num_announced,
-            size_bytes=size,
+            time_base=stream.time_base or Fraction(1, av.time_base),
+            first_pts=picture.pts,
+            average_fps=_header_fps(stream),
+            duration_seconds=seconds,
+            num_frames_estimate=num_frames,
+            num_frames_announced=num_listed,
+            size_bytes=path.stat().st_size,
             sha256=sha256 or _sha256(path, check),
-            is_hdr=is_hdr(frame.color_trc),
+            is_hdr=is_hdr(picture.color_trc),
             is_cut_off=is_cut,
             in_decode_order=look.in_decode_order,
             tags=tags,
-            warnings=found,
+            warnings=tuple(_warnings(stream, picture, is_cut=is_cut, num_streams=num_streams)),
         )
 
 
@@ -95,20 +98,19 @@ def check_part(facts: VideoFacts, settings: IntakeSettings, *, start_s: float, e
         return
     # Where joined transport streams begin is only known once they are decoded.
     if start_s > 0 and start_s >= facts.duration_seconds and facts.container != "mpegts":
-        raise SourceError(
-            ErrorCode.VIDEO_HAS_NO_FRAMES,
-            f"the video ends after {facts.duration_seconds:.2f} s, before start_s",
-        )
+        message = f"the video ends after {facts.duration_seconds:.2f} s, before start_s"
+        raise SourceError(ErrorCode.VIDEO_HAS_NO_FRAMES, message)
     part_seconds = min(facts.duration_seconds, end_s or facts.duration_seconds) - start_s
     if part_seconds > settings.max_duration_seconds:
-        raise InputError(ErrorCode.VIDEO_TOO_LONG, too_long(settings))
+        raise too_long(settings)
 
 
-def too_long(settings: IntakeSettings) -> str:
-    """The message of VIDEO_TOO_LONG about time."""
-    return (
+def too_long(settings: IntakeSettings) -> InputError:
+    """VIDEO_TOO_LONG of a part that takes too much time."""
+    return InputError(
+        ErrorCode.VIDEO_TOO_LONG,
         f"the part to process is longer than this worker's limit of {settings.max_duration_seconds:g} s; "
-        "give start_s and end_s"
+        "give start_s and end_s",
     )
 
 
@@ -117,16 +119,63 @@ def _lacks_pictures(path: Path, container: InputContainer, stream: VideoStream) 
     if not is_cut_off(path):
         return False
     size = path.stat().st_size
-    whole_index = has_sample_table(container, stream)
-    return not whole_index or any(entry.pos + entry.size > size for entry in stream.index_entries)
+    if not _has_sample_table(container, stream):
+        return True
+    return any(entry.pos + entry.size > size for entry in stream.index_entries)
 
 
-def _check_rate(length: Length, settings: IntakeSettings) -> None:
-    if length.fps is not None and length.fps > settings.max_fps * (1 + 1e-6):
-        raise InputError(
-            ErrorCode.VIDEO_TOO_LARGE,
-            f"the video has {length.fps:.0f} frames per second; the limit is {settings.max_fps:g}",
-        )
+def _has_sample_table(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether an MP4's index lists every frame; those of fragments have none."""
+    return "mp4" in container.format.name and stream.frames > 0
+
+
+def _num_listed(container: InputContainer, stream: VideoStream) -> int | None:
+    """How many frames an index lists, present or not; None without an index."""
+    if container.format.name == "avi":
+        # The header counts steps of its clock. An index of one entry is none: it grows while reading.
+        return len(stream.index_entries) if len(stream.index_entries) > 1 else None
+    return stream.frames or None
+
+
+def _header_fps(stream: VideoStream) -> float | None:
+    return float(stream.average_rate) if stream.average_rate else None
+
+
+def _length(
+    container: InputContainer, stream: VideoStream, check: Check, num_listed: int | None
+) -> tuple[float | None, int, float | None]:
+    """(Seconds from the first frame to the end of the last, frames, frames per second)."""
+    assert stream.time_base is not None
+    if num_listed and stream.duration and _has_sample_table(container, stream):
+        return float(stream.duration * stream.time_base), num_listed, _header_fps(stream)
+    seconds, num_frames = _count(container, stream, check)
+    return seconds, num_frames, num_frames / (seconds + ROUNDING_SECONDS) if seconds else None
+
+
+def _count(container: InputContainer, stream: VideoStream, check: Check) -> tuple[float | None, int]:
+    """(Seconds, frames) of the packets present, which are consumed; no seconds if no packet has a time."""
+    assert stream.time_base is not None
+    one_clock = container.format.name in INDEXED_CONTAINERS
+    step = 1 / (_header_fps(stream) or USUAL_FPS)
+    timestamps = TimestampRepair(stream.time_base, 1 / step, may_leap=container.format.name == "mpegts")
+    first = latest = None
+    seconds: float | None = None
+    num_frames = 0
+    with contextlib.suppress(av.FFmpegError):  # damage; decoding ends there too
+        for packet in container.demux(stream):
+            check()
+            if packet.size == 0 or packet.is_discard:
+                continue
+            num_frames += 1
+            if packet.duration:
+                step = float(packet.duration * stream.time_base)
+            if one_clock and packet.pts is not None:
+                first = packet.pts if first is None else min(first, packet.pts)
+                latest = packet.pts if latest is None else max(latest, packet.pts)
+                seconds = float((latest - first) * stream.time_base)
+            elif not one_clock and packet.dts is not None:
+                _, seconds = timestamps.place(packet.dts)
+    return None if seconds is None else seconds + step, num_frames
 
 
 def _sha256(path: Path, check: Check) -> str:
@@ -137,23 +186,23 @@ def _sha256(path: Path, check: Check) -> str:
 
 
 def _warnings(
-    stream: VideoStream, frame: av.VideoFrame, *, is_cut: bool, num_streams: int
-) -> tuple[Warn, ...]:
-    found: list[Warn] = []
+    stream: VideoStream, picture: av.VideoFrame, *, is_cut: bool, num_streams: int
+) -> Iterator[Warn]:
     if is_cut:
-        found.append(warning("VIDEO_CUT_OFF", "the file breaks off; its end is missing"))
+        yield Warn(code="VIDEO_CUT_OFF", message="the file breaks off; its end is missing")
     aspect, stated = tags_of(stream).pixel_aspect, stream.sample_aspect_ratio or 1
     if aspect != stated:
         message = f"the file calls its pixels {float(stated):.4g} times as wide as high; it is not believed"
-        found.append(warning("PIXELS_NOT_SQUARE", message))
+        yield Warn(code="PIXELS_NOT_SQUARE", message=message)
     elif aspect != 1:
-        width, height = square_size(frame.width, frame.height, aspect)
+        width, height = square_size(picture.width, picture.height, aspect)
         message = (
-            f"pixels are {float(aspect):.4g} times as wide as high; {frame.width} x {frame.height} stored "
+            f"pixels are {float(aspect):.4g} times as wide as high; {picture.width} x {picture.height} "
+            f"stored pixels were scaled to {width} x {height}"
         )
-        found.append(warning("PIXELS_NOT_SQUARE", f"{message}pixels were scaled to {width} x {height}"))
-    found += [warning(code, message) for code, message in treatments(frame)]
+        yield Warn(code="PIXELS_NOT_SQUARE", message=message)
+    for code, message in treatments(picture):
+        yield Warn(code=code, message=message)
     if num_streams > 1:
         message = f"the file has {num_streams} video streams; stream {stream.index} is used, as players do"
-        found.append(warning("MORE_VIDEO_STREAMS", message))
-    return tuple(found)
+        yield Warn(code="MORE_VIDEO_STREAMS", message=message)

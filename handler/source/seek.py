@@ -6,41 +6,38 @@ begins at the beginning.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import av
 
 from handler.context import Check
+from handler.records import VideoFacts
 from handler.settings import IntakeSettings
 from handler.source.container import open_video
-from handler.source.packets import StartPoint, first_look
+from handler.source.packets import StartPoint
 
 WORTH_SECONDS = 2.0  # less before the wanted time is simply decoded
 # Containers whose times cannot jump, with one frame per packet and reliable marks of key frames, and the
 # codecs of which that is true there.
 INDEXED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
-EXACT_CODECS = {"h264", "hevc", "av1", "libdav1d", "vp9", "mpeg4", "mjpeg", "prores", "ffv1"}
+EXACT_CODECS = {"h264", "hevc", "av1", "vp9", "mpeg4", "mjpeg", "prores", "ffv1"}
 
 
-def find_start(path: Path, start_s: float, settings: IntakeSettings, check: Check) -> StartPoint | None:
+def find_start(
+    facts: VideoFacts, start_s: float, settings: IntakeSettings, check: Check
+) -> StartPoint | None:
     """The last key frame at or before `start_s`, or None if decoding must begin at the beginning.
 
     `start_s` is in seconds after the first frame; `check` is called for every packet.
     """
-    if start_s < WORTH_SECONDS:
+    if start_s < WORTH_SECONDS or facts.first_pts is None or facts.in_decode_order:
         return None
-    origin = first_look(path, settings, check).picture.pts
-    if origin is None:
+    if facts.container not in INDEXED_CONTAINERS or facts.codec not in EXACT_CODECS:
         return None
-    with open_video(path, settings) as (container, stream):
-        if container.format.name not in INDEXED_CONTAINERS or stream.codec_context.name not in EXACT_CODECS:
-            return None
-        if stream.time_base is None:
-            return None
-        wanted = origin + int(start_s / stream.time_base)
-        found: StartPoint | None = None
-        num_packets = num_shown = 0
-        last_dts = latest_pts = None
+    wanted = facts.first_pts + int(start_s / facts.time_base)
+    found: StartPoint | None = None
+    num_packets = num_shown = 0
+    last_dts = latest_pts = None
+    with open_video(facts.path, settings) as (container, stream):
         try:
             for packet in container.demux(stream):
                 check()
@@ -57,9 +54,7 @@ def find_start(path: Path, start_s: float, settings: IntakeSettings, check: Chec
                         return None  # time runs backwards
                     if packet.pts > wanted:
                         break
-                    found = StartPoint(
-                        packet_index=num_packets, source_index=num_shown, pts=packet.pts, origin=origin
-                    )
+                    found = StartPoint(packet_index=num_packets, source_index=num_shown, pts=packet.pts)
                 elif found is not None and packet.pts < found.pts and not packet.is_discard:
                     # Stored behind the key frame, shown before it.
                     found = replace(found, source_index=found.source_index + 1)

@@ -15,7 +15,7 @@ PQ, HLG = 16, 18  # transfers, ITU-T H.273
 WHITE_NITS = 203.0  # diffuse white, BT.2408
 PEAK_NITS = 1000.0  # of HLG's reference screen and of most PQ masters; what is brighter is clipped
 HLG_GAMMA = 1.2  # system gamma of HLG's reference screen
-SDR_GAMMA = 2.4  # BT.1886
+SDR_GAMMA = 2.4  # BT.1886: display light over white is the code to this power
 KNEE = 0.9  # of the SDR signal
 STRIPE_ROWS = 64  # worked on at a time: buffers that fit the cache are several times faster
 
@@ -24,9 +24,8 @@ BT709_PRIMARIES = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
 P3_PRIMARIES = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 BT2020_PRIMARIES = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
 WIDE_PRIMARIES = {9: BT2020_PRIMARIES, 11: P3_PRIMARIES, 12: P3_PRIMARIES}
+PRIMARIES = {1: BT709_PRIMARIES} | WIDE_PRIMARIES
 D65 = (0.3127, 0.3290)
-
-Chromaticities = tuple[tuple[float, float], ...]
 
 
 def is_hdr(transfer: int) -> bool:
@@ -49,12 +48,12 @@ class ToneMap:
     """
 
     def __init__(self, transfer: int, primaries: int, white_code: int) -> None:
-        chromaticities = (
-            BT709_PRIMARIES if primaries == 1 else WIDE_PRIMARIES.get(primaries, BT2020_PRIMARIES)
-        )
-        from_source, from_sdr = _rgb_to_xyz(chromaticities), _rgb_to_xyz(BT709_PRIMARIES)
+        from_source = _rgb_to_xyz(PRIMARIES.get(primaries, BT2020_PRIMARIES))
+        from_sdr = _rgb_to_xyz(BT709_PRIMARIES)
         code = np.arange(65536) / white_code
-        light = {PQ: _pq_light, HLG: _hlg_scene_light}.get(transfer, _sdr_light)(code)
+        light = code**SDR_GAMMA
+        if is_hdr(transfer):
+            light = _pq_light(code) if transfer == PQ else _hlg_scene_light(code)
         self._light = light.astype(np.float32)
         self._to_bgr = np.linalg.solve(from_sdr, from_source)[::-1].astype(np.float32)
         self._luminance = from_source[1:2].astype(np.float32)
@@ -100,12 +99,6 @@ def _hlg_scene_light(code: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
     return np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
 
 
-def _sdr_light(code: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
-    """Display light over white (BT.1886)."""
-    light: Float[ndarray, " n"] = code**SDR_GAMMA
-    return light
-
-
 def _compressed(signal: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
     """The SDR signal with its highlights compressed so that the peak just reaches 1 (extended Reinhard)."""
     peak = ((PEAK_NITS / WHITE_NITS) ** (1 / SDR_GAMMA) - KNEE) / (1 - KNEE)
@@ -114,7 +107,7 @@ def _compressed(signal: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
     return np.asarray(np.minimum(signal, KNEE) + (1 - KNEE) * highlights)
 
 
-def _rgb_to_xyz(chromaticities: Chromaticities) -> Float[ndarray, "3 3"]:
+def _rgb_to_xyz(chromaticities: tuple[tuple[float, float], ...]) -> Float[ndarray, "3 3"]:
     """From linear RGB to CIE XYZ with Y = 1 for white (SMPTE RP 177)."""
     primaries = np.array([(x / y, 1, (1 - x - y) / y) for x, y in chromaticities]).T
     x, y = D65

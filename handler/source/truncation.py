@@ -68,19 +68,17 @@ def _iso_cut_off(file: BinaryIO, size: int) -> bool:
     if not has_fragments:
         return False
     begun = _read_at(file, offset, 8)  # less than a box's head
-    begins_fragment = begun and any(name.startswith(begun[4:]) for name in ISO_FRAGMENT)
-    return kind == b"moof" or bool(begins_fragment) or announced_end > size
+    begins_fragment = begun != b"" and any(name.startswith(begun[4:]) for name in ISO_FRAGMENT)
+    return kind == b"moof" or begins_fragment or announced_end > size
 
 
 def _sidx_bytes(box: bytes) -> int:
     """How many bytes of fragments a segment index lists, those before the first one included."""
     is_long = box[8:9] == b"\x01"
     first_offset = int.from_bytes(box[28:36] if is_long else box[24:28], "big")
-    entries = box[40 if is_long else 32 :]
-    sizes = (
-        int.from_bytes(entries[at : at + 4], "big") & 0x7FFFFFFF for at in range(0, len(entries) - 11, 12)
-    )
-    return first_offset + sum(sizes)
+    begin = 40 if is_long else 32
+    entries = (box[at : at + 4] for at in range(begin, len(box) - 11, 12))
+    return first_offset + sum(int.from_bytes(entry, "big") & 0x7FFFFFFF for entry in entries)
 
 
 def _mkv_elements(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int | None]]:

@@ -7,14 +7,11 @@ network: the cloud's metadata service, a database, another container.
 import ipaddress
 import re
 import socket
-from collections.abc import Callable
 
 import httpx2
 
 from handler.settings import IntakeSettings
 from handler.transfer.errors import Problem, TransferError
-
-Resolve = Callable[[str, int], list[str]]
 
 MAX_URL_LENGTH = 8192
 DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -22,8 +19,8 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 _HOST_NAME = re.compile(r"(?=.{1,254}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 
 # Written out because `ipaddress.is_global` has changed between Python patch releases.
-_NOT_PUBLIC_V4 = [
-    ipaddress.IPv4Network(network)
+_NOT_PUBLIC = [
+    ipaddress.ip_network(network)
     for network in (
         "0.0.0.0/8",  # this host
         "10.0.0.0/8",  # private
@@ -41,22 +38,17 @@ _NOT_PUBLIC_V4 = [
         "203.0.113.0/24",  # documentation
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",  # reserved and broadcast
-    )
-]
-_PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")  # the only block given out for global unicast
-_NOT_PUBLIC_V6 = [
-    ipaddress.IPv6Network(network)
-    for network in (
         "2001::/23",  # IETF protocols, Teredo among them
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4: an IPv4 address in disguise
         "3fff::/20",  # documentation
     )
 ]
+_PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")  # the only block given out for global unicast
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # the last 32 bits are the IPv4 address really reached
 
 # What `allow_private_addresses` opens: one's own machine and network, never metadata services.
-_OWN_NETWORKS: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = [
+_OWN_NETWORKS = [
     ipaddress.ip_network(network)
     for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 ]
@@ -74,10 +66,9 @@ def check_url(url: str, rules: IntakeSettings) -> httpx2.URL:
     """The parsed URL, if its form is allowed; where its host leads is checked when connecting.
 
     Raises:
-        AddressRefused: wrong scheme, user name in the URL, port or host not on the list, too long, a host
-            that can be no host name.
+        AddressRefused: also if its port or host is not on the operator's list.
     """
-    url = url.strip()  # a line break sticks to many a copied link
+    url = url.strip()  # copied links often end with a line break
     if len(url) > MAX_URL_LENGTH:
         raise AddressRefused(f"the URL is longer than {MAX_URL_LENGTH} characters")
     try:
@@ -119,40 +110,24 @@ def check_written_address(url: httpx2.URL, rules: IntakeSettings) -> None:
 
 
 def _is_within(host: str, name: str) -> bool:
-    host, name = host.rstrip("."), _in_ascii(name.strip("."))
+    """Whether a host is the named one or below it; a name that no URL can hold matches none."""
+    try:
+        name = httpx2.URL(scheme="https", host=name.strip(".")).raw_host.decode("ascii")
+    except httpx2.InvalidURL:
+        return False
+    host = host.rstrip(".")
     return host == name or host.endswith("." + name)
 
 
-def _in_ascii(name: str) -> str:
-    """A host name of the settings as URLs hold it; one that cannot be written so matches none."""
-    try:
-        return httpx2.URL(scheme="https", host=name).raw_host.decode("ascii")
-    except httpx2.InvalidURL:
-        return name
-
-
-def resolve_host(host: str, port: int) -> list[str]:
-    """Every address of a host, as the system resolves it.
-
-    Raises:
-        OSError: the name cannot be resolved.
-    """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-def allowed_addresses(
-    host: str, port: int, rules: IntakeSettings, resolve: Resolve = resolve_host
-) -> list[str]:
+def allowed_addresses(host: str, port: int, rules: IntakeSettings) -> list[str]:
     """The addresses to connect to. One address that is not allowed refuses the host as a whole.
 
     Raises:
         AddressRefused: an address is not allowed.
         OSError: the name cannot be resolved.
     """
-    addresses = resolve(host, port)
-    if not addresses:
-        raise OSError("the host has no address")
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     if not rules.trusts_urls:
         for address in addresses:
             _refuse_address(address, rules)
@@ -160,18 +135,18 @@ def allowed_addresses(
 
 
 def _refuse_address(address: str, rules: IntakeSettings) -> None:
-    if not (is_public(address) or (rules.allow_private_addresses and _is_own(address))):
+    ip = _delivered_to(address)
+    is_own = ip is not None and ip != _METADATA_V6 and any(ip in network for network in _OWN_NETWORKS)
+    if not (is_public(address) or (rules.allow_private_addresses and is_own)):
         raise AddressRefused("the URL leads to an address that is not public")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet; text that is no address does not."""
+    """Whether this is an IP address of the public internet."""
     ip = _delivered_to(address)
-    if ip is None:
+    if ip is None or (ip.version == 6 and ip not in _PUBLIC_V6):
         return False
-    if isinstance(ip, ipaddress.IPv4Address):
-        return not any(ip in network for network in _NOT_PUBLIC_V4)
-    return ip in _PUBLIC_V6 and not any(ip in network for network in _NOT_PUBLIC_V6)
+    return not any(ip in network for network in _NOT_PUBLIC)
 
 
 def _is_address(host: str) -> bool:
@@ -180,11 +155,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return "%" not in host  # a zone of the machine that wrote it
-
-
-def _is_own(address: str) -> bool:
-    ip = _delivered_to(address)
-    return ip is not None and ip != _METADATA_V6 and any(ip in network for network in _OWN_NETWORKS)
 
 
 def _delivered_to(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -1,47 +1,65 @@
 """Calls to a store that end when the job ends, and are made again when that can help."""
 
+import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
 from typing import IO, TypeVar
 
+from handler.context import Check
 from handler.errors import JobError
-from handler.transfer.connections import POLL_SECONDS, Check, backoff_seconds, wait
 from handler.transfer.errors import TransferError
 
 Result = TypeVar("Result")
 
+POLL_SECONDS = 0.1  # how late a cancel or a deadline is noticed while waiting
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
 READ_BYTES = 64 * 1024  # `check` is asked at least that often
 
 
-def attempt(call: Callable[[], Result], *, attempts: int, check: Check) -> Result:
-    """What `call` gives; made again, up to `attempts` times, after a TransferError that may pass.
+def pause(
+    number: int,
+    check: Check,
+    wish_seconds: float = 0.0,
+    first: float = FIRST_WAIT_SECONDS,
+    longest: float = LONGEST_WAIT_SECONDS,
+) -> None:
+    """Wait after failed attempt `number`, from 1: twice as long each time; what `check` raises ends it.
 
-    Args:
-        call: one request and its answer; it bounds its own waits.
-        attempts: at most so many calls.
-        check: asked before and during each call and in between; what it raises comes out at once.
+    With jitter, so that many workers do not come back at once. What the server asks for counts up to the
+    longest wait.
+    """
+    doubled = first * 2.0 ** (number - 1) * random.uniform(0.5, 1.5)
+    end = time.monotonic() + min(max(doubled, wish_seconds), longest)
+    while (left := end - time.monotonic()) > 0:
+        check()
+        time.sleep(min(left, POLL_SECONDS))
+
+
+def attempt(call: Callable[[], Result], *, attempts: int, check: Check) -> Result:
+    """What `call` gives: one request and its answer, tried again after a TransferError that may pass.
+
+    `check` is asked before and during each call and in between. What it raises comes out at once; the call is
+    left to its own time limit.
 
     Raises:
         TransferError: of the last call.
     """
-    number = 1
-    while True:
+    for number in range(1, attempts):
         try:
-            return interruptible(call, check)
+            return _interruptible(call, check)
         except TransferError as error:
-            if not error.may_pass or number >= attempts:
+            if not error.may_pass:
                 raise
-        wait(backoff_seconds(number), check)
-        number += 1
+        pause(number, check)
+    return _interruptible(call, check)
 
 
-def interruptible(call: Callable[[], Result], check: Check) -> Result:
-    """What `call` gives. If `check` raises meanwhile, that comes out; the call is left to its own time limit.
-
-    A socket on which nothing comes cannot be woken, so the call waits in a thread of its own.
-    """
+def _interruptible(call: Callable[[], Result], check: Check) -> Result:
+    """A socket on which nothing comes cannot be woken, so the call waits in a thread of its own."""
     check()
     done: Future[Result] = Future()
 
@@ -68,45 +86,41 @@ class _Interrupt(BaseException):
         self.error = error
 
 
+@dataclass(eq=False)
 class Section:
-    """A part of a file as a request body that asks `check` before every read; for use in `interruptible`.
+    """`size` bytes of an open file, from `start` on, as the body of a request in `attempt`.
 
-    Args:
-        file: open for reading; not closed here.
-        start: first byte.
-        size: number of bytes.
-        check: the JobError it raises ends the request.
+    `check` is asked before every read; the JobError it raises ends the request.
     """
 
-    def __init__(self, file: IO[bytes], start: int, size: int, check: Check) -> None:
-        self._file = file
-        self._start = start
-        self._size = size
-        self._check = check
-        self._position = 0
+    file: IO[bytes]
+    start: int
+    size: int
+    check: Check
+    position: int = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def read(self, amount: int | None = -1) -> bytes:
         """At most `amount` bytes, and never more than `READ_BYTES`; all that is left by default."""
         try:
-            self._check()
+            self.check()
         except JobError as error:
             raise _Interrupt(error) from None
-        left = self._size - self._position
+        left = self.size - self.position
         amount = left if amount is None or amount < 0 else min(amount, left, READ_BYTES)
-        self._file.seek(self._start + self._position)
-        data = self._file.read(amount)
-        self._position += len(data)
+        self.file.seek(self.start + self.position)
+        data = self.file.read(amount)
+        self.position += len(data)
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move to a byte of the section; a retry starts over."""
-        origin = {0: 0, 1: self._position, 2: self._size}[whence]
-        self._position = min(max(origin + offset, 0), self._size)
-        return self._position
+        origin = {0: 0, 1: self.position, 2: self.size}[whence]
+        self.position = min(max(origin + offset, 0), self.size)
+        return self.position
 
     def tell(self) -> int:
         """The next byte to be read."""
-        return self._position
+        return self.position

@@ -1,34 +1,30 @@
 """HTTP connections that reach only allowed addresses and can be ended at any moment.
 
 The check sits where the socket is opened: the host is resolved once, every address is checked, and the
-connection goes to a checked address. So a name that resolves differently a second later gains nothing,
-a redirect is checked like the first URL, and the TLS name and Host header stay the URL's own.
-Proxies in the environment are used for an operator's own URLs only: behind one, nobody knows where a
-connection ends.
+connection goes to a checked address. So a name that resolves differently a second later gains nothing, and
+the TLS name and Host header stay the URL's own. Proxies in the environment are used for an operator's own
+URLs only: where a connection ends behind one cannot be checked.
 """
 
 import contextlib
-import random
+import math
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote_to_bytes
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
 import httpx2
 
+from handler.context import Check
 from handler.settings import BucketSettings, IntakeSettings
-from handler.transfer.addresses import Resolve, allowed_addresses, resolve_host
+from handler.transfer.addresses import allowed_addresses
 from handler.transfer.errors import http_errors_translated
 
-Check = Callable[[], None]
-
 SLICE_SECONDS = 0.25  # how late a cancel or a deadline is noticed while the other side is silent
-POLL_SECONDS = 0.1  # the same between two attempts
 WRITE_BYTES = 64 * 1024  # between two checks while sending
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 8.0
 CONNECT_SECONDS = 10.0  # for who sets no limit
 
 Headers = dict[bytes | str, bytes | str]
@@ -44,21 +40,13 @@ def requested(
     limits: IntakeSettings | BucketSettings,
     check: Check,
     content: bytes | Iterator[bytes] | None = None,
-    resolve: Resolve = resolve_host,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Iterator[httpcore2.Response]:
     """One request and the head of its answer, on a connection of its own; redirects are not followed.
 
-    Args:
-        method: GET, PUT ...
-        url: from `check_url`.
-        headers: beside Host and User-Agent.
-        rules: which addresses are allowed.
-        limits: `connect_seconds`, and `read_seconds` for silence.
-        check: called before every network operation and while waiting; whatever it raises comes out.
-        content: body of the request.
-        resolve: addresses of a host; tests hand in their own.
-        ssl_context: default: the usual certificate authorities, SSL_CERT_FILE respected.
+    `url` is from `check_url`, `rules` say which addresses are allowed, `limits` how long a connection and
+    silence may take. `check` is called before every network operation and while waiting; what it raises comes
+    out. By default the usual certificate authorities are trusted, SSL_CERT_FILE respected.
 
     Raises:
         TransferError: ADDRESS_REFUSED, NOT_TRUSTED, UNAVAILABLE; also while the body is read.
@@ -66,15 +54,15 @@ def requested(
     headers = {"Host": url.netloc, "User-Agent": "hmr2-phalp-worker", **headers}
     if url.userinfo:  # of the operator's own URLs alone
         headers["Authorization"] = b"Basic " + b64encode(unquote_to_bytes(url.userinfo))
-    seconds = {"connect": limits.connect_seconds, "pool": limits.connect_seconds}
-    seconds |= {"read": limits.read_seconds, "write": limits.read_seconds}
+    seconds = dict.fromkeys(("connect", "pool"), limits.connect_seconds)
+    seconds |= dict.fromkeys(("read", "write"), limits.read_seconds)
     with (
         http_errors_translated(),
         httpcore2.ConnectionPool(
             ssl_context=ssl_context or httpcore2.default_ssl_context(),
             proxy=_proxy(url) if rules.trusts_urls else None,
             max_connections=1,
-            network_backend=_CheckedBackend(rules, check=check, resolve=resolve),
+            network_backend=_CheckedBackend(rules, check),
         ) as pool,
         pool.stream(
             method, _as_target(url), headers=headers, content=content, extensions={"timeout": seconds}
@@ -100,10 +88,9 @@ def _as_target(url: httpx2.URL) -> httpcore2.URL:
 class _CheckedBackend(httpcore2.NetworkBackend):
     """Opens sockets to checked addresses only."""
 
-    def __init__(self, rules: IntakeSettings, *, check: Check, resolve: Resolve) -> None:
+    def __init__(self, rules: IntakeSettings, check: Check) -> None:
         self._rules = rules
         self._check = check
-        self._resolve = resolve
         self._sockets = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -114,15 +101,10 @@ class _CheckedBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        """Connect to the first address of `host` that answers; `timeout` holds for all of them together.
-
-        Raises:
-            AddressRefused: the host has an address that is not allowed.
-            httpcore2.ConnectError: the name cannot be resolved, or nobody answers.
-        """
+        """Connect to the first address of `host` that answers; `timeout` holds for all of them together."""
         self._check()
         try:
-            addresses = allowed_addresses(host, port, self._rules, self._resolve)
+            addresses = allowed_addresses(host, port, self._rules)
         except OSError as error:
             raise httpcore2.ConnectError("the host name cannot be resolved") from error
         deadline = time.monotonic() + (timeout or CONNECT_SECONDS)
@@ -149,14 +131,14 @@ class _CheckedStream(httpcore2.NetworkStream):
         self._check = check
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = time.monotonic() + (math.inf if timeout is None else timeout)
         while True:
             self._check()
-            left = SLICE_SECONDS if deadline is None else deadline - time.monotonic()
+            left = deadline - time.monotonic()
             try:
                 return self._stream.read(max_bytes, max(min(left, SLICE_SECONDS), 0.001))
             except httpcore2.ReadTimeout:
-                if deadline is not None and time.monotonic() >= deadline:
+                if left <= SLICE_SECONDS:
                     raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -165,7 +147,7 @@ class _CheckedStream(httpcore2.NetworkStream):
                 self._check()
                 self._stream.write(buffer[start : start + WRITE_BYTES], timeout)
         except httpcore2.WriteTimeout as error:
-            # Who takes no more may have answered already; httpcore reads that after a WriteError only.
+            # The server may have answered already; httpcore reads that only after a WriteError.
             raise httpcore2.WriteError("the other side takes nothing more") from error
 
     def close(self) -> None:
@@ -182,26 +164,3 @@ class _CheckedStream(httpcore2.NetworkStream):
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)
-
-
-def backoff_seconds(
-    attempt: int,
-    wish_seconds: float = 0.0,
-    *,
-    first: float = FIRST_WAIT_SECONDS,
-    longest: float = LONGEST_WAIT_SECONDS,
-) -> float:
-    """Time until the next attempt: doubling, with jitter, so that many workers do not come back at once.
-
-    `attempt` is the one that failed, from 1; what the server asks for counts up to the longest wait.
-    """
-    doubled = first * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
-    return min(max(doubled, wish_seconds), longest)
-
-
-def wait(seconds: float, check: Check) -> None:
-    """Let time pass; what `check` raises ends it."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        check()
-        time.sleep(min(left, POLL_SECONDS))

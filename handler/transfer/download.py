@@ -6,13 +6,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from handler.transfer.connections import (
-    FIRST_WAIT_SECONDS,
-    LONGEST_WAIT_SECONDS,
-    Check,
-    backoff_seconds,
-    wait,
-)
+from handler.context import Check
+from handler.transfer.attempts import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, pause
 from handler.transfer.errors import Problem, TransferError
 from handler.transfer.partial import PartialFile
 
@@ -21,19 +16,11 @@ Report = Callable[[int, int | None], None]  # (bytes so far, bytes in all if kno
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A source's answer: the file from some byte on.
+    """A source's answer: the file from some byte on."""
 
-    Attributes:
-        start: place of the first byte of `chunks` in the file.
-        total: length of the file, if the source says so.
-        version: what the source calls this version of the file; None if it gives no name that can be sent
-            back to ask for the rest.
-        chunks: the bytes.
-    """
-
-    start: int
-    total: int | None
-    version: str | None
+    start: int  # that byte's place in the file
+    total: int | None  # length of the file, if the source says so
+    version: str | None  # its name of this version; None if the rest cannot be asked for by it
     chunks: Iterable[bytes]
 
 
@@ -43,36 +30,23 @@ OpenAt = Callable[[int, str | None], AbstractContextManager[Answer]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """When a source is given up.
+    """When a source is given up."""
 
-    Attributes:
-        attempts: so many failed attempts.
-        forgives: an attempt that brought `min_bytes_per_second` clears the count of those before it.
-        min_bytes_per_second: a slower attempt is ended.
-        min_rate_seconds: over so long a time.
-        first_wait_seconds: before the second attempt; it doubles with each.
-        longest_wait_seconds: at most so long.
-    """
-
-    attempts: int
-    min_bytes_per_second: float
-    min_rate_seconds: float = math.inf
-    forgives: bool = False
-    first_wait_seconds: float = FIRST_WAIT_SECONDS
+    attempts: int  # so many failed ones
+    min_bytes_per_second: float  # a slower attempt is ended
+    min_rate_seconds: float = math.inf  # over so long a time
+    forgives: bool = False  # an attempt that was not slower clears the count of those before it
+    first_wait_seconds: float = FIRST_WAIT_SECONDS  # before the second attempt; it doubles with each
     longest_wait_seconds: float = LONGEST_WAIT_SECONDS
 
 
 def download(
-    open_at: OpenAt, partial: PartialFile, patience: Patience, *, check: Check, report: Report
+    open_at: OpenAt, partial: PartialFile, patience: Patience, *, check: Check, report: Report | None = None
 ) -> None:
     """Fetch what is missing of a file.
 
-    Args:
-        open_at: the source.
-        partial: what is there already.
-        patience: when to give up.
-        check: called while waiting for the next attempt; what it raises ends the download.
-        report: called after every chunk.
+    `check` is called while waiting for the next attempt; what it raises ends the download. `report` is called
+    after every chunk.
 
     Raises:
         TransferError: of the last attempt, or one that cannot pass.
@@ -91,16 +65,11 @@ def download(
             if not error.may_pass or num_failures >= patience.attempts:
                 raise
             before, start = partial.size, time.monotonic()
-            seconds = backoff_seconds(
-                max(num_failures, 1),
-                error.wait_seconds or 0.0,
-                first=patience.first_wait_seconds,
-                longest=patience.longest_wait_seconds,
-            )
-            wait(seconds, check)
+            limits = patience.first_wait_seconds, patience.longest_wait_seconds
+            pause(max(num_failures, 1), check, error.wait_seconds, *limits)
 
 
-def _attempt(open_at: OpenAt, partial: PartialFile, patience: Patience, report: Report) -> None:
+def _attempt(open_at: OpenAt, partial: PartialFile, patience: Patience, report: Report | None) -> None:
     """Fetch what is missing; returns when the file is complete.
 
     A body without announced length ends where the server closes: that one cannot be told from a cut.
@@ -135,16 +104,17 @@ def _find_place(answer: Answer, partial: PartialFile) -> None:
     partial.describe(version, answer.total)
 
 
-def _receive(chunks: Iterable[bytes], partial: PartialFile, patience: Patience, report: Report) -> None:
+def _receive(
+    chunks: Iterable[bytes], partial: PartialFile, patience: Patience, report: Report | None
+) -> None:
     window_start, window_size = time.monotonic(), partial.size
     for chunk in chunks:
         partial.write(chunk)
-        report(partial.size, partial.total)
+        if report is not None:
+            report(partial.size, partial.total)
         elapsed = time.monotonic() - window_start
         if elapsed >= patience.min_rate_seconds:
             if (partial.size - window_size) / elapsed < patience.min_bytes_per_second:
-                raise TransferError(
-                    Problem.UNAVAILABLE,
-                    f"is slower than {patience.min_bytes_per_second:.0f} bytes per second",
-                )
+                reason = f"is slower than {patience.min_bytes_per_second:.0f} bytes per second"
+                raise TransferError(Problem.UNAVAILABLE, reason)
             window_start, window_size = time.monotonic(), partial.size

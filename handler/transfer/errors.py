@@ -45,21 +45,14 @@ class Problem(Enum):
 
 
 class TransferError(Exception):
-    """Bytes could not be moved.
+    """Bytes could not be moved. The reason holds no secret and no part of an address."""
 
-    Attributes:
-        problem: what is wrong.
-        reason: more about it, as `Problem` says; without secrets and without a part of an address.
-        may_pass: another attempt may go better.
-        wait_seconds: how long the server asks to wait before it, or None.
-    """
-
-    def __init__(self, problem: Problem, reason: str, *, wait_seconds: float | None = None) -> None:
+    def __init__(self, problem: Problem, reason: str, *, wait_seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.problem = problem
         self.reason = reason
-        self.may_pass = problem in (Problem.UNAVAILABLE, Problem.CHANGED)
-        self.wait_seconds = wait_seconds
+        self.may_pass = problem in (Problem.UNAVAILABLE, Problem.CHANGED)  # another attempt may go better
+        self.wait_seconds = wait_seconds  # that the server asks for before it
 
 
 # Most specific first; a test walks httpcore2's exceptions and fails on one that is not here.
@@ -71,7 +64,6 @@ HTTP_ERRORS: tuple[tuple[type[Exception], str], ...] = (
     (httpcore2.ProtocolError, "broke off its answer or did not speak HTTP"),
     (httpcore2.ProxyError, "is behind a proxy that refuses"),
 )
-LATER = {408, 425, 429}  # the 4xx answers that mean "not now"
 
 S3_PROBLEMS = {
     "404": Problem.NOT_FOUND,  # what a HEAD says, which has no body
@@ -102,7 +94,7 @@ def http_errors_translated() -> Iterator[None]:
 
 def is_busy(status: int) -> bool:
     """Whether an HTTP status means that the same request may succeed later."""
-    return status >= 500 or status in LATER
+    return status >= 500 or status in (408, 425, 429)
 
 
 def _is_certificate_error(error: BaseException | None) -> bool:
@@ -120,8 +112,17 @@ def s3_errors_translated() -> Iterator[None]:
         yield
     except ClientError as error:
         raise _refusal(error) from error
+    except ParamValidationError as error:
+        raise TransferError(Problem.NAME_INVALID, "") from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise TransferError(Problem.KEYS_REFUSED, "there are none") from error
+    except SSLError as error:
+        raise TransferError(Problem.NOT_TRUSTED, "has no valid certificate") from error
+    except FlexibleChecksumError as error:
+        raise TransferError(Problem.CHANGED, "sent bytes that do not have its own checksum") from error
     except BotoCoreError as error:
-        raise _failure(error) from error
+        reason = f"cannot be reached, or broke the connection ({type(error).__name__})"
+        raise TransferError(Problem.UNAVAILABLE, reason) from error
 
 
 def _refusal(error: ClientError) -> TransferError:
@@ -137,20 +138,6 @@ def _refusal(error: ClientError) -> TransferError:
     if is_busy(status) or code in S3_BUSY:
         return TransferError(Problem.UNAVAILABLE, f"answered {shown}")
     return TransferError(Problem.REFUSED, f"answered {shown}")
-
-
-def _failure(error: BotoCoreError) -> TransferError:
-    if isinstance(error, ParamValidationError):
-        return TransferError(Problem.NAME_INVALID, "")
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return TransferError(Problem.KEYS_REFUSED, "there are none")
-    if isinstance(error, SSLError):
-        return TransferError(Problem.NOT_TRUSTED, "has no valid certificate")
-    if isinstance(error, FlexibleChecksumError):
-        return TransferError(Problem.CHANGED, "sent bytes that do not have its own checksum")
-    return TransferError(
-        Problem.UNAVAILABLE, f"cannot be reached, or broke the connection ({type(error).__name__})"
-    )
 
 
 @contextlib.contextmanager

@@ -3,20 +3,12 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from handler.transfer.errors import Problem, TransferError, is_disk_full
 
-FreeBytes = Callable[[Path], int]
-
 DISK_CHECK_BYTES = 64 * 1024**2  # between two looks at the free space
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes free on the folder's disk."""
-    return shutil.disk_usage(folder).free
 
 
 class PartialFile:
@@ -28,18 +20,11 @@ class PartialFile:
         max_bytes: longest file that is taken; None: any.
         source: if given, `PATH.json` notes that the bytes are from there, and what an earlier run left of the
             same source is gone on with. Must hold no secret.
-        free: bytes free on a folder's disk.
-
-    Attributes:
-        size: bytes on disk.
-        version: what the source calls the version that these bytes belong to; if None, a transfer cannot be
-            resumed.
-        total: length of the whole file, or None if the source does not say.
     """
 
-    size: int
-    version: str | None
-    total: int | None
+    size: int  # bytes on disk
+    version: str | None  # what the source calls the version they belong to; None: cannot be resumed
+    total: int | None  # length of the whole file; None if the source does not say
 
     def __init__(
         self,
@@ -48,12 +33,11 @@ class PartialFile:
         reserve_bytes: int,
         max_bytes: int | None = None,
         source: str | None = None,
-        free: FreeBytes = free_bytes,
     ) -> None:
         self._path = path
         self._note_path = path.with_name(path.name + ".json")
         self._reserve_bytes, self._max_bytes = reserve_bytes, max_bytes
-        self._source, self._free = source, free
+        self._source = source
         note = self._read_note() if path.is_file() else {}
         is_kept = bool(note.get("version"))
         self._file = path.open("ab" if is_kept else "wb", buffering=0)
@@ -88,8 +72,8 @@ class PartialFile:
     def restart(self) -> None:
         """Throw away what has arrived: it belongs to another version, or cannot be resumed."""
         if self.size:
+            self._file.truncate(0)
             self._file.seek(0)
-            self._file.truncate()
         self._reset()
 
     def describe(self, version: str | None, total: int | None) -> None:
@@ -104,7 +88,7 @@ class PartialFile:
             self._note_path.write_text(json.dumps(note))
         if total is not None:
             self._check_size(total)
-            self._check_room(total - self.size)
+            check_room(self._path.parent, total - self.size, self._reserve_bytes)
 
     def write(self, chunk: bytes) -> None:
         """Append a chunk.
@@ -114,7 +98,7 @@ class PartialFile:
         """
         self._check_size(self.size + len(chunk))
         if self.size + len(chunk) >= self._next_disk_check:
-            self._check_room(len(chunk))
+            check_room(self._path.parent, len(chunk), self._reserve_bytes)
             self._next_disk_check = self.size + DISK_CHECK_BYTES
         view = memoryview(chunk)
         try:
@@ -145,19 +129,10 @@ class PartialFile:
         if self._max_bytes is not None and size > self._max_bytes:
             raise TransferError(Problem.TOO_LARGE, f"larger than the limit of {self._max_bytes} bytes")
 
-    def _check_room(self, num_bytes: int) -> None:
-        check_room(self._path.parent, num_bytes, self._reserve_bytes, self._free)
 
-
-def check_room(folder: Path, num_bytes: int, reserve_bytes: int, free: FreeBytes = free_bytes) -> None:
-    """Nothing, if so much can be written and the reserve still stays free.
-
-    Raises:
-        TransferError: DISK_FULL.
-    """
-    free_now = free(folder)
-    needed = num_bytes + reserve_bytes
-    if free_now < needed:
-        raise TransferError(
-            Problem.DISK_FULL, f"{free_now / 2**20:.0f} MiB free, {needed / 2**20:.0f} MiB are needed"
-        )
+def check_room(folder: Path, num_bytes: int, reserve_bytes: int) -> None:
+    """Raise DISK_FULL where writing so much would leave less than the reserve."""
+    free, needed = shutil.disk_usage(folder).free, num_bytes + reserve_bytes
+    if free < needed:
+        reason = f"{free / 2**20:.0f} MiB free, {needed / 2**20:.0f} MiB are needed"
+        raise TransferError(Problem.DISK_FULL, reason)

@@ -39,9 +39,7 @@ SPAN = re.compile(r"bytes ([0-9]{1,20})-[0-9]{1,20}/([0-9]{1,20})")
 def s3_client(settings: BucketSettings, *, ca_file: Path | None = None) -> "S3Client":
     """A client that asks once: whoever calls tries again, and can be ended in between.
 
-    Args:
-        settings: address, credentials and limits; what is None is left to boto3's own settings.
-        ca_file: PEM file of one more authority to trust.
+    What the settings leave out is left to boto3's own. `ca_file` (PEM) has one more authority to trust.
     """
     key, secret = settings.access_key_id, settings.secret_access_key
     client = partial(

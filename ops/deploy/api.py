@@ -15,7 +15,7 @@ import stamina
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from handler.transfer.numbers import whole_number
+from handler.transfer.http import whole_number
 from ops.deploy.errors import ApiError, DeployError
 from ops.deploy.settings import DeploySettings
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import AddressRefused, check_url, check_written_address
-from handler.transfer.numbers import whole_number
+from handler.transfer.http import whole_number
 from ops.endpoint.queue import FINAL, Job
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.replies import Refused, answer, parse_object, read_body

@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from handler.errors import EndpointError, ErrorCode
-from handler.transfer.numbers import whole_number
+from handler.transfer.http import whole_number
 from ops.endpoint.queue import State
 from ops.endpoint.registry import Worker, WorkerRegistry
 from ops.endpoint.replies import Refused, answer, parse_object, read_body

@@ -1,6 +1,7 @@
 """What tests of whole jobs share."""
 
 import logging
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,23 @@ def bucket_of_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Serve
     """One S3 server for all whole jobs; each test uses its own job ids."""
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture
+def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Addresses by host name; one without any cannot be resolved. The system answers for all other names."""
+    found: dict[str, list[str]] = {}
+    system = socket.getaddrinfo
+
+    def look_up(host: str, port: int, *args: int, **more: int) -> list[tuple]:
+        if found.get(host) == []:
+            raise socket.gaierror(socket.EAI_NONAME, "SECRET")
+        return [
+            entry for address in found.get(host, [host]) for entry in system(address, port, *args, **more)
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return found
 
 
 @pytest.fixture

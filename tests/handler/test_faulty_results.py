@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from handler.settings import BucketSettings, WorkerSettings
-from handler.transfer.connections import LONGEST_WAIT_SECONDS
+from handler.transfer.attempts import LONGEST_WAIT_SECONDS
 from tests.fakes import FakeModels
 from tests.fault_proxy import Answer, Cut, Fault, FaultProxy, Slow, Stall, fault_proxy
 from tests.handler.rig import NUM_FRAMES, Rig, before_frame

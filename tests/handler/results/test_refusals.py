@@ -99,13 +99,13 @@ def test_upload_url_is_checked_like_a_video_url(url, intake):
     assert "example" not in str(refused.value)
 
 
-def test_upload_url_to_a_private_address_is_refused(tmp_path):
+def test_upload_url_to_a_private_address_is_refused(tmp_path, hosts):
     """A name that leads into the worker's own network is never connected to."""
+    hosts["results.example"] = ["169.254.169.254"]
     store = PresignedUrls(
         {"frames.jsonl.gz": SecretStr("https://results.example/x")},
         intake=IntakeSettings(),
         bucket=BucketSettings(),
-        resolve=lambda host, port: ["169.254.169.254"],
     )
 
     with pytest.raises(InputError) as refused:

@@ -13,6 +13,11 @@ from handler.source.probe import probe
 from tests.video_factory import read_index
 
 LIMITS = IntakeSettings()
+# Encoders that store pictures out of order.
+X264 = {"preset": "fast", "crf": "18", "x264-params": "threads=1:bframes=3:open-gop=0"}
+X264_OPEN = {"preset": "fast", "crf": "18", "x264-params": "threads=1:bframes=3:open-gop=1:b-adapt=0"}
+X265_PARAMS = "log-level=none:pools=1:frame-threads=1:bframes=3:b-adapt=0"
+X265 = {"preset": "ultrafast", "crf": "18", "x265-params": X265_PARAMS}
 
 
 def frames_of(path: Path, settings: IntakeSettings = LIMITS, **more) -> tuple[list[Frame], DecodeReport]:
@@ -36,6 +41,16 @@ def copy_packets(path: Path, source: Path, change: Callable[[av.Packet], None]) 
                 change(packet)
                 packet.stream = copy
                 container.mux(packet)
+    return path
+
+
+def overwrite(path: Path, number: int, change: Callable[[bytes], bytes]) -> Path:
+    """Change the bytes of one packet, not their number, in place."""
+    with av.open(str(path)) as container:
+        old = bytes([packet for packet in container.demux(video=0) if packet.size][number])
+    data = path.read_bytes()
+    at = data.rindex(old)
+    path.write_bytes(data[:at] + change(old) + data[at + len(old) :])
     return path
 
 

@@ -7,17 +7,21 @@ import pytest
 
 from handler.source.packets import first_look
 from handler.source.probe import probe
-from tests.handler.source.decoding import LIMITS, codes, copy_packets, frames_of, numbers, seconds_of
+from tests.handler.source.decoding import (
+    LIMITS,
+    X264,
+    X264_OPEN,
+    X265,
+    codes,
+    copy_packets,
+    frames_of,
+    numbers,
+    overwrite,
+    seconds_of,
+)
 from tests.video_factory import make_video
 
 NUM_FRAMES = 90
-X264 = {"preset": "fast", "crf": "18", "x264-params": "threads=1:bframes=3:open-gop=0"}
-X264_OPEN = {"preset": "fast", "crf": "18", "x264-params": "threads=1:bframes=3:open-gop=1:b-adapt=0"}
-X265 = {
-    "preset": "ultrafast",
-    "crf": "18",
-    "x265-params": "log-level=none:pools=1:frame-threads=1:bframes=3:b-adapt=0",
-}
 
 
 def with_decode_times(path: Path, source: Path) -> Path:
@@ -71,11 +75,7 @@ def test_a_lost_frame_does_not_move_the_frames_behind_the_next_key_frame(tmp_pat
     """Damage costs a frame, and times are right again from the next key frame on."""
     whole = make_video(tmp_path / "whole.mp4", num_frames=NUM_FRAMES, gop=30, options=X264)
     path = with_decode_times(tmp_path / "a.mp4", whole)
-    with av.open(str(path)) as container:
-        lost = bytes([packet for packet in container.demux(video=0) if packet.size][40])
-    data = path.read_bytes()
-    at = data.rindex(lost)
-    path.write_bytes(data[:at] + b"\xff" * len(lost) + data[at + len(lost) :])
+    overwrite(path, 40, lambda packet: b"\xff" * len(packet))
 
     frames, _ = frames_of(path)
 

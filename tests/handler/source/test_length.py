@@ -13,26 +13,6 @@ from tests.handler.source.decoding import LIMITS, codes, copy_packets, frames_of
 from tests.video_factory import join, make_video
 
 
-def with_long_sound(path: Path, source: Path, *, codec: str, seconds: int) -> Path:
-    """A copy with silence that goes on after the pictures."""
-    with av.open(str(source)) as whole, av.open(str(path), "w") as container:
-        stream = whole.streams.video[0]
-        copy = container.add_stream_from_template(stream)
-        sound = container.add_stream(codec, rate=48_000, layout="mono")
-        for packet in whole.demux(stream):
-            if packet.size:
-                packet.stream = copy
-                container.mux(packet)
-        for start in range(0, seconds * 48_000, 960):
-            frame = av.AudioFrame(format=sound.format.name, layout="mono", samples=960)
-            for plane in frame.planes:
-                plane.update(bytes(plane.buffer_size))
-            frame.sample_rate, frame.pts = 48_000, start
-            container.mux(sound.encode(frame))
-        container.mux(sound.encode(None))
-    return path
-
-
 def later(path: Path, source: Path, seconds: float) -> Path:
     """A copy of a transport stream whose clock is ahead."""
 
@@ -43,19 +23,11 @@ def later(path: Path, source: Path, seconds: float) -> Path:
     return copy_packets(path, source, change)
 
 
-@pytest.mark.parametrize(
-    ("name", "video", "sound"),
-    [
-        ("a.mkv", "libx264", "aac"),
-        ("a.webm", "libvpx-vp9", "libopus"),
-        ("a.mp4", "libx264", "aac"),
-        ("a.ts", "libx264", "aac"),
-    ],
-)
-def test_sound_longer_than_the_picture_adds_no_frames(tmp_path, name, video, sound):
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.mp4", "a.ts"])
+def test_sound_longer_than_the_picture_adds_no_frames(tmp_path, name):
     """Length and number of frames are the pictures', and none is called missing."""
-    source = make_video(tmp_path / f"source{Path(name).suffix}", num_frames=30, codec=video)
-    path = with_long_sound(tmp_path / name, source, codec=sound, seconds=3)
+    codec = "libvpx-vp9" if name == "a.webm" else "libx264"
+    path = make_video(tmp_path / name, num_frames=30, codec=codec, audio=3.0)
 
     facts = probe(path, LIMITS)
     frames, report = frames_of(path)

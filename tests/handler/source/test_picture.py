@@ -81,16 +81,11 @@ def test_matrices_that_swscale_lacks_fail_no_job(matrix):
 
 def test_a_picture_without_tags_has_those_of_its_container():
     """The container speaks only where the picture itself says nothing."""
-    tags = PictureTags(transfer=18, primaries=9, matrix=9, colour_range=1)
-    silent, speaking = av.VideoFrame(16, 16, "yuv420p"), av.VideoFrame(16, 16, "yuv420p")
-    speaking.color_trc, speaking.color_primaries, speaking.colorspace, speaking.color_range = 1, 1, 1, 2
-
-    for picture in (silent, speaking):
-        complete_tags(picture, tags)
-
-    assert (silent.color_trc, silent.color_primaries, silent.colorspace, silent.color_range) == (18, 9, 9, 1)
-    assert (speaking.color_trc, speaking.color_primaries, speaking.colorspace) == (1, 1, 1)
-    assert speaking.color_range == FULL
+    for own, expected in (((2, 2, 2, 0), (18, 9, 9, 1)), ((1, 1, 1, FULL), (1, 1, 1, FULL))):
+        frame = av.VideoFrame(16, 16, "yuv420p")
+        frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range = own
+        complete_tags(frame, PictureTags(transfer=18, primaries=9, matrix=9, colour_range=1))
+        assert (frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range) == expected
 
 
 @pytest.mark.parametrize(
@@ -155,18 +150,9 @@ def test_sdr_of_ten_bits_is_left_alone(tmp_path):
 
 def test_hdr_that_begins_in_the_middle_is_mapped_and_said(tmp_path):
     """Every picture goes by its own tags."""
-    sdr = make_video(
-        tmp_path / "sdr.ts", num_frames=12, codec="libx265", pixel_format="yuv420p10le", b_frames=0
-    )
-    hdr = make_video(
-        tmp_path / "hdr.ts",
-        num_frames=12,
-        codec="libx265",
-        pixel_format="yuv420p10le",
-        b_frames=0,
-        transfer=18,
-        first_index=12,
-    )
+    more = {"num_frames": 12, "codec": "libx265", "pixel_format": "yuv420p10le", "b_frames": 0}
+    sdr = make_video(tmp_path / "sdr.ts", **more)
+    hdr = make_video(tmp_path / "hdr.ts", transfer=18, first_index=12, **more)
 
     frames, report = frames_of(join(tmp_path / "a.ts", sdr, hdr))
 
@@ -228,16 +214,11 @@ def test_pixels_become_square(tmp_path, name, aspect, rotation, size):
 def test_squaring_loses_no_pixel(width, height, thousandths):
     """One side grows, the other stays, and the shape is right to within half a pixel."""
     aspect = Fraction(thousandths, 1000)
-    square_width, square_height = square_size(width, height, aspect)
+    exact = (width * aspect, height) if aspect > 1 else (width, height / aspect)
+    square = square_size(width, height, aspect)
 
-    assert square_width >= width
-    assert square_height >= height
-    if aspect > 1:
-        assert square_height == height
-        assert abs(square_width - width * aspect) <= Fraction(1, 2)
-    else:
-        assert square_width == width
-        assert abs(square_height - height / aspect) <= Fraction(1, 2)
+    assert (square[0] >= width, square[1] >= height) == (True, True)
+    assert max(abs(side - ideal) for side, ideal in zip(square, exact, strict=True)) <= Fraction(1, 2)
 
 
 def test_square_frames_keep_to_the_limit(tmp_path):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from handler.source.packets import ReadTally, StartPoint, read_pictures
+from handler.source.probe import probe
 from handler.source.seek import find_start
-from tests.handler.source.decoding import LIMITS, frames_of, numbers
-from tests.video_factory import cut_without_encoding, make_video
+from tests.handler.source.decoding import LIMITS, frames_of
+from tests.video_factory import make_video
 
 ALT_REF = {"deadline": "good", "cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "8"}
 
@@ -43,24 +44,12 @@ def test_decode_from_a_key_frame_equals_decoding_everything(tmp_path, name, more
             np.testing.assert_array_equal(one.image_bgr, other.image_bgr)
 
 
-def test_decode_from_a_key_frame_honours_edit_lists(tmp_path):
-    """Hidden frames are not counted on the way to a late start either."""
-    whole = make_video(tmp_path / "whole.mp4", num_frames=150, gop=15)
-    path = cut_without_encoding(tmp_path / "cut.mp4", whole, 1.2)
-
-    frames, report = frames_of(path, start_s=2.1)
-
-    assert [frame.info.source_index for frame in frames] == list(range(63, 114))
-    assert numbers(frames) == list(range(99, 150))
-    assert report.num_decoded < 70
-
-
 def test_find_start_takes_no_shortcut_where_it_is_not_sure(tmp_path):
     """Transport streams, hidden-frame codecs and early starts are decoded from the beginning."""
 
     def shortcut(name: str, start_s: float = 2.1, **more) -> StartPoint | None:
         path = make_video(tmp_path / name, num_frames=70, gop=15, **more)
-        return find_start(path, start_s, LIMITS, lambda: None)
+        return find_start(probe(path, LIMITS), start_s, LIMITS, lambda: None)
 
     assert shortcut("a.mp4") is not None
     assert shortcut("a.mp4", start_s=1.0) is None
@@ -72,8 +61,8 @@ def test_find_start_takes_no_shortcut_where_it_is_not_sure(tmp_path):
 def test_read_pictures_falls_back_when_the_key_frame_does_not_come(tmp_path):
     """A start point that proves wrong costs time, not frames."""
     path = make_video(tmp_path / "a.mp4", num_frames=30, gop=10)
-    wrong = StartPoint(packet_index=10, source_index=99, pts=7, origin=0)
+    wrong = StartPoint(packet_index=10, source_index=99, pts=7)
 
-    read = list(read_pictures(path, LIMITS, lambda: None, ReadTally(), wrong))
+    read = list(read_pictures(probe(path, LIMITS), LIMITS, lambda: None, ReadTally(), wrong))
 
     assert [source_index for source_index, _ in read] == list(range(30))

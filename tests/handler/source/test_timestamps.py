@@ -32,9 +32,6 @@ def test_timeline_keeps_good_timestamps_exactly():
 
 def test_timeline_fills_in_missing_timestamps():
     """A frame without a timestamp comes one step after the last."""
-    assert times([None, None, 2, None]) == pytest.approx(
-        [0, 1 / 30, 2 / 30 + 1 / 30 - 1 / 30, 3 / 30], abs=0.04
-    )
     timeline = TimestampRepair(TICK, 30.0)
     assert [timeline.place(value)[0] for value in (5, None, None, 8)] == [5, 6, 7, 8]
 

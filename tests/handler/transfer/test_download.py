@@ -9,48 +9,42 @@ import httpcore2
 import pytest
 
 from handler.errors import ErrorCode, SourceError, WorkerError
+from handler.results.store import CODES as UPLOAD_CODES
+from handler.source.download import CODES as DOWNLOAD_CODES
 from handler.source.download import download
-from handler.transfer.errors import HTTP_ERRORS
+from handler.transfer.errors import HTTP_ERRORS, Problem
 from tests.handler.transfer.failures import DATA, failed, settings
 from tests.http_source import Fault
 
 SECRET = "v.mp4?X-Amz-Signature=SECRETSIGNATURE"
+NEW = b"n" * len(DATA)
+CUT = Fault(cut_after=100_000)
 
 
 def test_download_fetches_a_file(server, tmp_path):
-    """The bytes, their length, hash and version tag are given; the request asks for plain bytes."""
-    seen = []
-    source = download(
-        server.add("v.mp4", DATA) + "?sig=1", tmp_path, settings(), report=lambda *a: seen.append(a)
-    )
+    """The bytes and their hash are given; the request asks for plain bytes, once."""
+    source = download(server.add("v.mp4", DATA) + "?sig=1", tmp_path, settings())
 
     assert source.path.read_bytes() == DATA
     assert source.sha256 == hashlib.sha256(DATA).hexdigest()
-    assert source.size_bytes == len(DATA)
-    assert len(server.requests) == 1
-    assert seen[-1] == (len(DATA), len(DATA))
-    assert [entry[0] for entry in seen] == sorted(entry[0] for entry in seen)
-    assert server.requests[0].path == "/v.mp4?sig=1"
+    assert [request.path for request in server.requests] == ["/v.mp4?sig=1"]
     assert server.requests[0].headers["accept-encoding"] == "identity"
     assert [file.name for file in tmp_path.iterdir()] == ["video"]
 
 
-@pytest.mark.parametrize("fault", [Fault(no_length=True), Fault(chunked=True)], ids=["no length", "chunked"])
-def test_download_accepts_a_body_of_unknown_length(server, tmp_path, fault):
-    """A server need not announce the length."""
-    assert download(server.add("v", DATA, fault), tmp_path, settings()).path.read_bytes() == DATA
-
-
-def test_download_accepts_an_empty_file(server, tmp_path):
-    """Zero bytes are a download; that they are no video is for the probe to say."""
-    assert download(server.add("v", b""), tmp_path, settings()).size_bytes == 0
-
-
-def test_download_ends_where_the_server_said(server, tmp_path):
-    """Bytes beyond the announced length are not the file's; the probe will see an MP4 that is cut off."""
-    assert (
-        download(server.add("v", DATA, Fault(declared_length=1000)), tmp_path, settings()).size_bytes == 1000
-    )
+@pytest.mark.parametrize(
+    ("data", "fault", "expected"),
+    [
+        (DATA, Fault(no_length=True), DATA),
+        (DATA, Fault(chunked=True), DATA),
+        (b"", Fault(), b""),
+        (DATA, Fault(declared_length=1000), DATA[:1000]),
+    ],
+    ids=["no length", "chunked", "empty", "announced too short"],
+)
+def test_download_takes_every_kind_of_body(server, tmp_path, data, fault, expected):
+    """The length need not be announced; bytes beyond it are not the file's. The probe judges what came."""
+    assert download(server.add("v", data, fault), tmp_path, settings()).path.read_bytes() == expected
 
 
 @pytest.mark.parametrize(
@@ -79,49 +73,39 @@ def test_download_resumes_where_it_broke(server, tmp_path, fault):
 @pytest.mark.parametrize(
     "second",
     [
-        Fault(),
         Fault(range_status=200),
         Fault(ignore_if_range=True, etag="", headers={"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}),
         Fault(ignore_range=True),
     ],
-    ids=["206", "200 that names the range", "206 without the tag", "200 with everything"],
+    ids=["200 that names the range", "206 without the tag", "200 with everything"],
 )
 def test_download_takes_every_answer_to_a_range(server, tmp_path, second):
     """Servers may answer a range with 206, with 200 and the range, or with 200 and the whole file."""
-    source = download(server.add("v", DATA, Fault(cut_after=300_000), second), tmp_path, settings())
+    source = download(server.add("v", DATA, CUT, second), tmp_path, settings())
 
     assert source.path.read_bytes() == DATA
     assert source.sha256 == hashlib.sha256(DATA).hexdigest()
     assert len(server.requests) == 2
 
 
-def test_download_starts_over_when_the_file_changed(server, tmp_path):
-    """A new version between two attempts replaces the old bytes; the two are never mixed."""
-    new = b"new" * 100_000
-    url = server.add("v", DATA, Fault(cut_after=100_000), Fault(data=new), Fault(data=new))
+@pytest.mark.parametrize(
+    ("faults", "expected", "asked_for_the_rest"),
+    [
+        ([CUT, Fault(data=NEW)], NEW, [True]),
+        ([CUT, Fault(data=NEW, ignore_if_range=True), Fault(data=NEW)], NEW, [True, False]),
+        ([CUT, Fault(status=416, headers={"Content-Range": "bytes */10"})], DATA, [True, False]),
+        ([Fault(cut_after=100_000, etag=""), Fault(etag="")], DATA, [False]),
+        ([Fault(cut_after=100_000, etag='W/"weak"'), Fault(etag='W/"weak"')], DATA, [False]),
+    ],
+    ids=["changed", "changed, If-Range ignored", "shrank", "no tag", "weak tag"],
+)
+def test_download_never_mixes_two_versions(server, tmp_path, faults, expected, asked_for_the_rest):
+    """Without the promise that the rest belongs to the bytes that are there, the file is fetched anew."""
+    source = download(server.add("v", DATA, *faults), tmp_path, settings(download_attempts=3))
 
-    source = download(url, tmp_path, settings(download_attempts=3))
-
-    assert source.path.read_bytes() == new
-    assert source.sha256 == hashlib.sha256(new).hexdigest()
-
-
-def test_download_does_not_trust_a_range_of_another_version(server, tmp_path):
-    """A server that ignores If-Range and sends a part of another version is found out by its ETag."""
-    new = b"n" * len(DATA)
-    sly = Fault(data=new, ignore_if_range=True)
-    url = server.add("v", DATA, Fault(cut_after=100_000), sly, always=Fault(data=new))
-
-    assert download(url, tmp_path, settings(download_attempts=3)).path.read_bytes() == new
-
-
-@pytest.mark.parametrize("etag", ["", 'W/"weak"'], ids=["none", "weak"])
-def test_download_does_not_resume_without_a_strong_etag(server, tmp_path, etag):
-    """Without a tag that promises equal bytes the file is fetched anew."""
-    url = server.add("v", DATA, Fault(cut_after=100_000, etag=etag), Fault(etag=etag))
-
-    assert download(url, tmp_path, settings()).path.read_bytes() == DATA
-    assert "range" not in server.requests[1].headers
+    assert source.path.read_bytes() == expected
+    assert source.sha256 == hashlib.sha256(expected).hexdigest()
+    assert ["range" in request.headers for request in server.requests[1:]] == asked_for_the_rest
 
 
 def test_download_ends_well_when_only_the_end_was_missed(server, tmp_path):
@@ -130,15 +114,6 @@ def test_download_ends_well_when_only_the_end_was_missed(server, tmp_path):
 
     assert download(url, tmp_path, settings()).path.read_bytes() == DATA
     assert len(server.requests) == 2
-
-
-def test_download_starts_over_when_the_file_shrank(server, tmp_path):
-    """A 416 for a file that is now shorter throws the old bytes away."""
-    gone = Fault(status=416, headers={"Content-Range": "bytes */10"})
-    url = server.add("v", DATA, Fault(cut_after=100_000), gone)
-
-    assert download(url, tmp_path, settings(download_attempts=3)).path.read_bytes() == DATA
-    assert "range" not in server.requests[2].headers
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
@@ -158,7 +133,6 @@ def test_download_tries_again_after_a_passing_failure(server, tmp_path, status):
         (404, "DOWNLOAD_NOT_FOUND", "no file"),
         (410, "DOWNLOAD_NOT_FOUND", "no file"),
         (405, "DOWNLOAD_DENIED", "HTTP 405"),
-        (304, "DOWNLOAD_DENIED", "HTTP 304"),
     ],
 )
 def test_download_asks_once_when_the_answer_is_final(server, tmp_path, status, code, words):
@@ -174,7 +148,7 @@ def test_download_asks_once_when_the_answer_is_final(server, tmp_path, status, c
 
 def test_download_says_so_when_the_link_expires_between_two_attempts(server, tmp_path):
     """A resume refused with 403 is an expired link, not a network failure."""
-    url = server.add("v", DATA, Fault(cut_after=100_000), always=Fault(status=403))
+    url = server.add("v", DATA, CUT, always=Fault(status=403))
 
     assert failed(SourceError, url, tmp_path, settings(download_attempts=5)).code == "DOWNLOAD_DENIED"
     assert len(server.requests) == 2
@@ -194,8 +168,7 @@ def test_download_gives_up_after_its_attempts(server, tmp_path, fault, words):
     """A failure that does not pass ends with DOWNLOAD_FAILED, which may be retried, and the last reason."""
     error = failed(SourceError, server.add("v", DATA, always=fault), tmp_path, settings())
 
-    assert error.code == "DOWNLOAD_FAILED"
-    assert error.code.retryable
+    assert (error.code, error.code.retryable) == ("DOWNLOAD_FAILED", True)
     assert words in error.message
     assert len(server.requests) == 2
 
@@ -240,17 +213,15 @@ def test_download_can_be_cancelled_while_it_waits(server, tmp_path, fault):
     assert time.monotonic() - end < 10
 
 
-def test_download_says_when_nobody_answers(tmp_path):
+def test_download_says_when_nobody_answers(tmp_path, hosts):
     """A closed port and an unknown name are failures that may pass."""
     with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))  # and does not listen; bound, so that nobody else can
+        deaf.bind(("127.0.0.1", 0))  # and does not listen; bound, so that no other process can
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
         assert "no connection" in failed(SourceError, url, tmp_path, settings()).message
 
-    def unknown(host: str, port: int) -> list[str]:
-        raise socket.gaierror(socket.EAI_NONAME, "SECRET")
-
-    error = failed(SourceError, "http://nowhere.example/", tmp_path, settings(), resolve=unknown)
+    hosts["nowhere.example"] = []
+    error = failed(SourceError, "http://nowhere.example/", tmp_path, settings())
     assert (error.code, error.code.retryable) == ("DOWNLOAD_FAILED", True)
 
 
@@ -260,3 +231,12 @@ def test_transfer_translates_every_network_error():
     for _, kind in inspect.getmembers(httpcore2, inspect.isclass):
         if issubclass(kind, Exception) and kind not in internal:
             assert any(issubclass(kind, known) for known, _ in HTTP_ERRORS), kind
+
+
+def test_every_problem_has_a_code():
+    """Downloads and uploads code all that can happen to them, with codes that their classes have."""
+    of_buckets = {Problem.NAME_INVALID, Problem.ACCESS_DENIED, Problem.KEYS_REFUSED, Problem.UPLOAD_UNKNOWN}
+    assert set(DOWNLOAD_CODES) == set(Problem) - of_buckets
+    assert set(UPLOAD_CODES) == set(Problem) - {Problem.ENCODED, Problem.TOO_LARGE, Problem.DISK_FULL}
+    for kind, code, message in (*DOWNLOAD_CODES.values(), *UPLOAD_CODES.values()):
+        assert kind(code, message).code == code

@@ -1,4 +1,4 @@
-"""Files from a bucket, against a real S3 server; and boto3's errors as ours."""
+"""Files from a real S3 server, with keys and by presigned URL; and boto3's errors as ours."""
 
 import inspect
 from contextlib import contextmanager
@@ -9,14 +9,21 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handler.context import unstoppable
+from handler.errors import SourceError
 from handler.settings import BucketSettings
+from handler.source.download import download as download_video
+from handler.transfer.addresses import check_url
 from handler.transfer.download import Patience, download
 from handler.transfer.errors import Problem, TransferError, s3_errors_translated
+from handler.transfer.http import HttpFile
 from handler.transfer.partial import PartialFile
 from handler.transfer.s3 import s3_client, s3_file
+from tests.handler.transfer.failures import settings
 from tests.s3_server import s3_server
 
-OLD = bytes(range(256)) * 2000
+OLD = bytes(range(256)) * 4000
+KEY = "folder with space/vidéo+1.mp4"
+LIMITS = settings(read_seconds=30)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,7 @@ def test_cut_download_is_resumed(s3, client, tmp_path, new):
 
     patience = Patience(attempts=3, min_bytes_per_second=0, first_wait_seconds=0)
     with PartialFile(tmp_path / "part", reserve_bytes=0) as partial:
-        download(breaks_once, partial, patience, check=unstoppable, report=lambda *_: None)
+        download(breaks_once, partial, patience, check=unstoppable)
 
     assert (tmp_path / "part").read_bytes() == new
     assert starts[0] == 0
@@ -69,8 +76,35 @@ def test_end_that_was_missed_needs_no_byte(s3, client, tmp_path):
         partial.describe(client.head_object(Bucket="files", Key="f")["ETag"], None)
         partial.write(OLD)
         patience = Patience(attempts=1, min_bytes_per_second=0)
-        download(s3_file(client, "files", "f"), partial, patience, check=unstoppable, report=lambda *_: None)
+        download(s3_file(client, "files", "f"), partial, patience, check=unstoppable)
         assert partial.is_complete
+
+
+def test_presigned_url_reaches_the_server_as_it_was_signed(s3, tmp_path):
+    """Odd characters included; a resume goes on with the same version."""
+    s3.put(KEY, OLD)
+    url = s3.presign("get_object", KEY)
+    assert download_video(url, tmp_path, LIMITS).path.read_bytes() == OLD
+
+    file, sizes = HttpFile(check_url(url, LIMITS), LIMITS, check=unstoppable), []
+    with PartialFile(tmp_path / "f", reserve_bytes=0) as partial:
+        partial.describe(s3.client().head_object(Bucket="files", Key=KEY)["ETag"], len(OLD))
+        partial.write(OLD[:100_000])
+        patience = Patience(attempts=1, min_bytes_per_second=0)
+        download(
+            file.open_at, partial, patience, check=unstoppable, report=lambda done, _: sizes.append(done)
+        )
+    assert sizes[0] > 100_000
+    assert (tmp_path / "f").read_bytes() == OLD
+
+
+def test_refused_presigned_url_is_told(s3, tmp_path):
+    """A broken signature is refused like an expired one; a missing file has its own word."""
+    s3.put(KEY, OLD)
+    with pytest.raises(SourceError, match=r"DOWNLOAD_DENIED.*new link"):
+        download_video(s3.presign("get_object", KEY)[:-4] + "0000", tmp_path, LIMITS)
+    with pytest.raises(SourceError, match="DOWNLOAD_NOT_FOUND"):
+        download_video(s3.presign("get_object", "missing.mp4"), tmp_path, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +133,17 @@ def test_answers_of_a_store_are_told_apart(status, code, problem):
 
 
 def test_every_error_of_botocore_is_translated():
-    """Whatever boto3 raises on the way comes out as one of ours."""
-    for _, kind in inspect.getmembers(botocore.exceptions, inspect.isclass):
+    """Whatever boto3 raises on the way comes out as one of ours; what another attempt cannot help is told."""
+    final = {
+        "ParamValidationError": Problem.NAME_INVALID,
+        "NoCredentialsError": Problem.KEYS_REFUSED,
+        "PartialCredentialsError": Problem.KEYS_REFUSED,
+        "SSLError": Problem.NOT_TRUSTED,
+        "FlexibleChecksumError": Problem.CHANGED,
+    }
+    for name, kind in inspect.getmembers(botocore.exceptions, inspect.isclass):
         if issubclass(kind, BotoCoreError):
             error = kind.__new__(kind)  # each has arguments of its own
-            with pytest.raises(TransferError), s3_errors_translated():
+            with pytest.raises(TransferError) as told, s3_errors_translated():
                 raise error
+            assert name not in final or told.value.problem is final[name]

@@ -1,5 +1,6 @@
 """Whatever a server answers and wherever it redirects, a download gives the file or a coded error."""
 
+import contextlib
 import ssl
 
 import pytest
@@ -8,10 +9,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from handler.errors import InputError, JobError, SourceError
-from handler.settings import IntakeSettings
 from handler.source.download import download
 from handler.transfer import download as downloading
-from handler.transfer.addresses import AddressRefused, check_url
+from handler.transfer.http import whole_number
 from tests.handler.transfer.failures import DATA, failed, settings
 from tests.http_source import Fault
 from tests.raw_server import RawServer, raw_server
@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def _no_waits(monkeypatch):
-    monkeypatch.setattr(downloading, "wait", lambda seconds, check: None)
+    monkeypatch.setattr(downloading, "pause", lambda *_, **__: None)
 
 
 def redirect(location: bytes, status: bytes = b"302") -> bytes:
@@ -48,10 +48,10 @@ def redirect(location: bytes, status: bytes = b"302") -> bytes:
     return b"HTTP/1.1 %b x\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, location)
 
 
-def asked(raw: RawServer, tmp_path, *answers: bytes) -> list[bytes]:
+def asked(raw: RawServer, tmp_path, *answers: bytes, path: str = "") -> list[bytes]:
     """The request targets of a download that ends well."""
     raw.answers, raw.requests = list(answers), []
-    assert download(raw.url, tmp_path, ONCE).path.read_bytes() == b"abc"
+    assert download(raw.url + path, tmp_path, ONCE).path.read_bytes() == b"abc"
     return [head.split(b" ")[1] for head in raw.requests]
 
 
@@ -59,6 +59,7 @@ def asked(raw: RawServer, tmp_path, *answers: bytes) -> list[bytes]:
     ("location", "target"),
     [
         ("/vidéo.mp4?név=ő".encode(), b"/vid%C3%A9o.mp4?n%C3%A9v=%C5%91"),
+        ("/voilà".encode(), b"/voil%C3%A0"),  # ends with a byte that is a space in Latin-1
         (b"/vid%C3%A9o.mp4?x=%2F%7E", b"/vid%C3%A9o.mp4?x=%2F%7E"),
         ("/é%C3%A9".encode(), b"/%C3%A9%C3%A9"),
         ("vidéo.mp4".encode("latin-1"), b"/vid%E9o.mp4"),
@@ -69,70 +70,39 @@ def asked(raw: RawServer, tmp_path, *answers: bytes) -> list[bytes]:
         (b"/a\\b", b"/a\\b"),
         (b"/100%", b"/100%"),
     ],
-    ids=[
-        "utf-8",
-        "encoded",
-        "both",
-        "latin-1",
-        "mixed",
-        "spaces",
-        "query",
-        "fragment",
-        "backslash",
-        "bare %",
-    ],
 )
 def test_redirect_keeps_the_bytes_it_names(raw, tmp_path, location, target):
     """A raw byte of Location is requested as its one escape; an escape stays as it is."""
     assert asked(raw, tmp_path, redirect(location), WHOLE) == [b"/", target]
 
 
-def test_redirect_to_another_host_in_utf_8(raw, tmp_path):
+def test_redirect_to_another_host_in_utf_8(raw, tmp_path, hosts):
     """A host name is not percent-encoded but translated, and the Host header is the new one."""
-    answers = [redirect(f"http://bücher.example:{raw.port}/é".encode()), WHOLE]
-    raw.answers, raw.requests = answers, []
-    names = []
-
-    def resolve(host: str, port: int) -> list[str]:
-        names.append(host)
-        return ["127.0.0.1"]
-
-    download(raw.url, tmp_path, ONCE, resolve=resolve)
-
-    assert names[1:] == ["xn--bcher-kva.example"]
+    hosts["xn--bcher-kva.example"] = ["127.0.0.1"]
+    asked(raw, tmp_path, redirect(f"http://bücher.example:{raw.port}/é".encode()), WHOLE)
     assert f"Host: xn--bcher-kva.example:{raw.port}".encode() in raw.requests[1]
 
 
 def test_given_url_is_encoded_once(raw, tmp_path):
     """A caller's own URL with raw characters or spaces, in the path and in the query."""
-    raw.answers, raw.requests = [WHOLE], []
-    download(raw.url + "é ü%20.mp4?X-Amz-Credential=a/b c&sig=é%C3%A9", tmp_path, ONCE)
+    given = "é ü%20.mp4?X-Amz-Credential=a/b c&sig=é%C3%A9"
     target = b"/%C3%A9%20%C3%BC%20.mp4?X-Amz-Credential=a/b%20c&sig=%C3%A9%C3%A9"
-    assert raw.requests[0].split(b" ")[1] == target
+    assert asked(raw, tmp_path, WHOLE, path=given) == [target]
 
 
 @pytest.mark.parametrize(
     "target",
     [
-        "http://" + "a" * 64 + ".example/",
-        "http://a..example/",
-        "http://.example/",
         "http://-\xad-.example/",
         "http://xn--\xe9/",
-        "http://ex%61mple.example/",
-        "http://a b/",
         "http://127.0.0.1\\@8.8.8.8/",
-        "http://" + "a." * 130 + "example/",
         "http://[fe80::1%25eth0]/",
-        "http://127.0.0.1:99999/",
-        "http://127.0.0.1:²/",
         "https:v.mp4",
         "javascript:alert(1)",
         "http://169.254.169.254/latest/meta-data/",
         "http://[fe80::1]/",
         "file:///etc/passwd",
         "http://user:pw@127.0.0.1/",
-        "gopher://h/",
         "http://[::1/",
     ],
 )
@@ -141,25 +111,22 @@ def test_redirect_to_a_strange_place_is_refused(raw, tmp_path, target):
     for encoding in ("utf-8", "latin-1"):
         raw.answers, raw.requests = [redirect(target.encode(encoding, "replace"))], []
         with pytest.raises(InputError, match="URL_NOT_ALLOWED"):
-            download(raw.url, tmp_path, ONCE, resolve=_resolve_as_the_system_does)
+            download(raw.url, tmp_path, ONCE)
         assert len(raw.requests) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def _resolve_as_the_system_does(host: str, port: int) -> list[str]:
-    host.encode("idna")  # what socket.getaddrinfo does first; fails with UnicodeError
-    return [host] if host[0].isdigit() or ":" in host else ["127.0.0.1"]
-
-
+@pytest.mark.parametrize(
+    "headers", [{}, {"Location": ""}, {"Location": "  "}], ids=["none", "empty", "blank"]
+)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirect_without_a_place_is_denied(server, tmp_path, status):
+def test_redirect_without_a_place_is_denied(server, tmp_path, status, headers):
     """The same request is not made again, and the link is not called forbidden."""
-    for headers in ({}, {"Location": ""}, {"Location": "  "}):
-        url = server.add("v", DATA, always=Fault(status=status, headers=headers))
-        error = failed(SourceError, url, tmp_path, settings())
-        assert (error.code, error.code.retryable) == ("DOWNLOAD_DENIED", False)
-        assert "without saying where" in error.message
-    assert len(server.requests) == 3
+    url = server.add("v", DATA, always=Fault(status=status, headers=headers))
+    error = failed(SourceError, url, tmp_path, settings())
+    assert (error.code, error.code.retryable) == ("DOWNLOAD_DENIED", False)
+    assert "without saying where" in error.message
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [300, 304, 305, 399])
@@ -212,21 +179,11 @@ def test_other_400_answers_are_expired_links(raw, tmp_path):
         assert "expired or is not valid" in failed(SourceError, raw.url, tmp_path, settings()).message
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        "Retry-After: ²",
-        "Retry-After: ٣",
-        "Retry-After: " + "9" * 5000,
-        "Retry-After: Fri, 31 Feb 99999 99:99:99 GMT",
-        "Retry-After: -1",
-        "Retry-After: 1e999",
-    ],
-)
+@pytest.mark.parametrize("wish", ["²", "٣", "9" * 5000, "Fri, 31 Feb 99999 99:99:99 GMT", "-1", "1e999"])
 @pytest.mark.usefixtures("_no_waits")
-def test_strange_retry_after_is_not_heeded(raw, tmp_path, headers):
+def test_strange_retry_after_is_not_heeded(raw, tmp_path, wish):
     """The answer counts as the 503 that it is."""
-    raw.answers = [f"HTTP/1.1 503 x\r\n{headers}\r\nContent-Length: 0\r\n\r\n".encode()]
+    raw.answers = [f"HTTP/1.1 503 x\r\nRetry-After: {wish}\r\nContent-Length: 0\r\n\r\n".encode()]
     error = failed(SourceError, raw.url, tmp_path, settings())
     assert (error.code, error.code.retryable) == ("DOWNLOAD_FAILED", True)
     assert "HTTP 503" in error.message
@@ -263,14 +220,11 @@ def test_strange_version_tag_does_not_break_a_resume(raw, tmp_path, etag):
     assert len(raw.requests) == 2
 
 
-def coded(url: str, folder) -> str | None:
-    """The error code of a download, None if it went well; any other exception fails the test."""
-    try:
+def coded(url: str, folder) -> None:
+    """A download that gives the file or a JobError; any other exception fails the test."""
+    with contextlib.suppress(JobError):
         download(url, folder, ONCE, ssl_context=TLS).path.unlink()
-    except JobError as error:
-        assert list(folder.iterdir()) == []
-        return error.code
-    return None
+    assert list(folder.iterdir()) == []
 
 
 HEADER_NAMES = st.sampled_from(
@@ -281,20 +235,9 @@ HEADER_NAMES = st.sampled_from(
 )
 HEADER_VALUES = st.one_of(
     st.sampled_from([number.encode() for number in NUMBERS]),
-    st.sampled_from(
-        [b"bytes 0-2/3", b"chunked", b"gzip, chunked", b"identity", b'"a"', b'W/"a"', b"/", b"//"]
-    ),
-    st.sampled_from(
-        [
-            b"http://",
-            b":",
-            b"http:///x",
-            b"http://a..b/",
-            b"http://[::1",
-            b"http://xn--/",
-            b"\xc3\xa9",
-            b"http://\xc3\xa9\xad/",
-        ]
+    st.sampled_from(b'bytes 0-2/3|chunked|gzip, chunked|identity|"a"|W/"a"|/|//|:|\xc3\xa9'.split(b"|")),
+    st.sampled_from([b"", b"/x", b"a..b/", b"[::1", b"xn--/", b"\xc3\xa9\xad/"]).map(
+        lambda end: b"http://" + end
     ),
     st.binary(max_size=12),
 )
@@ -316,19 +259,14 @@ def test_any_answer_is_a_coded_answer(raw, folder, status, headers, body, versio
     coded(raw.url, folder)
 
 
-HOSTS = st.text(st.sampled_from("ab1.-_%é ßxn\u0130\u200d:[]@²٣\\/?#"), max_size=12) | st.text(max_size=8)
-PORTS = st.sampled_from(["", ":", ":0", ":80", ":99999", ":²", ":٣", ":-1", ":+80", ":8_0", ":" + "9" * 5000])
+@pytest.mark.parametrize(("text", "number"), [("0", 0), ("007", 7), ("9" * 20, 10**20 - 1), ("1" * 21, None)])
+def test_ascii_digits_are_a_number(text, number):
+    """Up to as many as a length can have."""
+    assert whole_number(text) == number
 
 
-@hypothesis_settings(max_examples=200, deadline=None)
-@given(host=HOSTS, port=PORTS, path=st.text(max_size=12))
-def test_any_url_is_refused_or_can_be_looked_up(host, port, path):
-    """What passes has a host that the system can encode and an address that a request can name."""
-    limits = IntakeSettings(allowed_ports=())
-    try:
-        url = check_url(f"https://{host}{port}/{path}", limits)
-    except AddressRefused:
-        return
-    url.raw_host.decode("ascii").encode("idna")
-    assert url.raw_path.isascii()
-    assert not {b" ", b"\r", b"\n"} & {bytes([byte]) for byte in url.raw_path}
+@given(st.sampled_from([*NUMBERS, "1\n", " 1", "1.0"]) | st.text(max_size=25))
+def test_any_other_text_is_no_number(text):
+    """Never an exception, never another number than is written."""
+    number = whole_number(text)
+    assert number is None or str(number) == (text.lstrip("0") or "0")
