@@ -14,7 +14,6 @@ from handler.camera import Intrinsics, assumed_intrinsics, known_intrinsics
 from handler.context import unstoppable
 from handler.job import CameraIntrinsics, Options
 from handler.records import TrackedFrame, Warn
-from handler.results.bodies import bodies_of
 from handler.results.document import Camera, Conventions, FramesDocument, Quality, TrackInfo
 from handler.results.encode import frame_line
 from handler.results.people_filter import OnePerson, Presence, without_predicted
@@ -92,9 +91,8 @@ def write(
                 raise RuntimeError(f"frame {expected} is missing: the tracker gave {info.frame_index}")
             first_size = first_size or (info.width, info.height)
             camera = intrinsics_of(options.camera, info.width, info.height)
-            bodies = bodies_of(frame, body, camera, joints=options.profile != "params")
             line = frame_line(
-                frame, bodies, camera, profile=options.profile, masks=options.masks, first_size=first_size
+                frame, body, camera, profile=options.profile, masks=options.masks, first_size=first_size
             )
             file.write(line)
             statistics.add(frame)

@@ -12,10 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from handler.camera import Intrinsics, assumed_intrinsics, canvas_to_pixels, known_intrinsics, project
 from handler.errors import ComputeError
-from handler.results.bodies import bodies_of
 from handler.results.document import FrameRecord
-from handler.results.encode import frame_line
-from handler.results.rotations import axis_angle, rotation_matrices
+from handler.results.encode import axis_angle, frame_line
 from handler.vectors import phalp_joints_3d
 from tests.fakes import FakeBody
 from tests.handler.results.factories import SIZE, make_frame, make_person, predicted, tracked, walk
@@ -26,8 +24,7 @@ ASSUMED = assumed_intrinsics(*SIZE)
 
 def line_of(frame, *, profile="standard", camera: Intrinsics = ASSUMED, **more) -> dict:
     """The parsed line of a frame."""
-    bodies = bodies_of(frame, FakeBody(), camera)
-    return json.loads(frame_line(frame, bodies, camera, profile=profile, **more))
+    return json.loads(frame_line(frame, FakeBody(), camera, profile=profile, **more))
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -72,7 +69,7 @@ def test_numbers_describe_the_same_body(seed, x, y, height):
     record = line_of(make_frame(0, tracked(1, person)))["people"][0]
 
     angles = np.array(record["smpl"]["body_pose"], np.float64).reshape(23, 3)
-    assert np.abs(rotation_matrices(angles) - person.body_pose).max() < 2e-4
+    assert np.abs(Rotation.from_rotvec(angles).as_matrix() - person.body_pose).max() < 2e-4
     joints = np.array(record["joints_3d"]).reshape(24, 3)
     assert np.abs(joints - np.array(record["smpl"]["transl"]) - person.smpl_joints_3d).max() < 2e-4
     pixels = project(joints, ASSUMED)
@@ -90,12 +87,12 @@ def test_known_camera_keeps_place_and_size(fx, ratio, cx, cy):
     camera = known_intrinsics(*SIZE, fx, fx * ratio, cx, cy)
     frame = make_frame(0, tracked(1, person))
 
-    body = bodies_of(frame, FakeBody(), camera)
+    transl = np.array(line_of(frame, profile="full", camera=camera)["people"][0]["smpl"]["transl"])
 
-    origin = project(body.transl[0].astype(np.float64), camera)
+    origin = project(transl, camera)
     assert np.abs(origin - canvas_to_pixels(person.joints_2d[0, 44], *SIZE)).max() < 0.02
     before = ASSUMED.fx / person.cam_t[0, 2]
-    assert math.isclose(math.sqrt(camera.fx * camera.fy) / body.transl[0, 2], before, rel_tol=1e-4)
+    assert math.isclose(math.sqrt(camera.fx * camera.fy) / transl[2], before, rel_tol=1e-4)
 
 
 @given(
@@ -112,7 +109,7 @@ def test_axis_angle_is_stable_at_both_ends(axis, angle):
     found = axis_angle(matrix[None])
 
     assert np.linalg.norm(found) <= math.pi + 1e-5
-    assert np.abs(rotation_matrices(found.astype(np.float64))[0] - matrix).max() < 2e-6
+    assert np.abs(Rotation.from_rotvec(found[0]).as_matrix() - matrix).max() < 2e-6
 
 
 @pytest.mark.parametrize(
