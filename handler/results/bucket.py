@@ -36,8 +36,8 @@ ABSENT = (Problem.NOT_FOUND, Problem.ACCESS_DENIED, Problem.CHANGED)
 MAX_PREFIX_BYTES = 512
 MAX_JOB_ID_LENGTH = 100
 HASH_LENGTH = 16
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNSAFE_IN_JOB_ID = re.compile(r"[^A-Za-z0-9._-]")
+_UNSAFE_IN_PREFIX = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Result = TypeVar("Result")
 
@@ -53,8 +53,10 @@ class Bucket(Store):
         prefix: ends with a slash, from `key_prefix`.
     """
 
+    bucket: str
+
     def __init__(self, settings: BucketSettings, *, bucket: str, prefix: str) -> None:
-        self.bucket = self._name = bucket
+        self.bucket = bucket
         self._prefix = prefix
         self._limits = settings
         self._client = s3_client(settings)
@@ -96,7 +98,7 @@ class Bucket(Store):
             else:
                 self._call(
                     lambda: self._client.put_object(
-                        Bucket=self._name,
+                        Bucket=self.bucket,
                         Key=key,
                         Body=Section(stream, 0, file.size_bytes, check),  # type: ignore[arg-type] # the stubs ask for a whole IO[bytes]; read, seek and tell do
                         ContentType=file.content_type,
@@ -109,10 +111,10 @@ class Bucket(Store):
     def _send_in_parts(
         self, key: str, file: LocalFile, stream: IO[bytes], check: Check, unfinished: contextlib.ExitStack
     ) -> None:
-        client, name = self._client, self._name
+        client, bucket = self._client, self.bucket
         size = max(self._limits.part_bytes, -(-file.size_bytes // MAX_PARTS))
         upload_id = self._call(
-            lambda: client.create_multipart_upload(Bucket=name, Key=key, ContentType=file.content_type)[
+            lambda: client.create_multipart_upload(Bucket=bucket, Key=key, ContentType=file.content_type)[
                 "UploadId"
             ],
             check,
@@ -121,7 +123,7 @@ class Bucket(Store):
 
         def send_part(number: int, start: int) -> "CompletedPartTypeDef":
             part = client.upload_part(
-                Bucket=name,
+                Bucket=bucket,
                 Key=key,
                 UploadId=upload_id,
                 PartNumber=number,
@@ -135,7 +137,7 @@ class Bucket(Store):
         ]
         self._call(
             lambda: client.complete_multipart_upload(
-                Bucket=name, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
+                Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
             ),
             check,
         )
@@ -151,7 +153,7 @@ class Bucket(Store):
         key = self.key("result.json", "")
 
         def read() -> bytes:
-            with contextlib.closing(self._client.get_object(Bucket=self._name, Key=key)["Body"]) as body:
+            with contextlib.closing(self._client.get_object(Bucket=self.bucket, Key=key)["Body"]) as body:
                 return body.read(MAX_SUMMARY_BYTES + 1)
 
         with upload_errors_coded("the bucket"):
@@ -160,21 +162,21 @@ class Bucket(Store):
 
     def holds(self, artifact: Artifact, check: Check) -> bool:
         """Whether an object with these bytes is there: it is read, whatever checksum the store may keep."""
-        if artifact.key != self.key(artifact.kind, artifact.sha256):
-            return False
-        with upload_errors_coded("the bucket"):
-            return bool(self._read(lambda: self._is_equal(artifact, check), check))
+        key = self.key(artifact.kind, artifact.sha256)
 
-    def _is_equal(self, artifact: Artifact, check: Check) -> bool:
-        answer = self._client.get_object(Bucket=self._name, Key=artifact.key or "")
-        digest = hashlib.sha256()
-        with contextlib.closing(answer["Body"]) as body:
-            if answer.get("ContentLength", artifact.bytes) != artifact.bytes:
-                return False
-            for chunk in body.iter_chunks(CHUNK_BYTES):
-                check()
-                digest.update(chunk)
-        return digest.hexdigest() == artifact.sha256
+        def is_equal() -> bool:
+            answer = self._client.get_object(Bucket=self.bucket, Key=key)
+            digest = hashlib.sha256()
+            with contextlib.closing(answer["Body"]) as body:
+                if answer.get("ContentLength", artifact.bytes) != artifact.bytes:
+                    return False
+                for chunk in body.iter_chunks(CHUNK_BYTES):
+                    check()
+                    digest.update(chunk)
+            return digest.hexdigest() == artifact.sha256
+
+        with upload_errors_coded("the bucket"):
+            return artifact.key == key and bool(self._read(is_equal, check))
 
     def end_uploads(self, check: Check) -> None:
         """Abort every multipart upload of this job: call it when the job's files are there.
@@ -182,11 +184,10 @@ class Bucket(Store):
         A worker that still does the same job begins its upload again, or finds that the job is done.
         """
         check = limited(check, TIDY_SECONDS)
-        with contextlib.suppress(
-            TransferError, ResultError
-        ):  # not every key may list them, not every store can
+        # Not every key may list them, not every store can.
+        with contextlib.suppress(TransferError, ResultError):
             found = self._call(
-                lambda: self._client.list_multipart_uploads(Bucket=self._name, Prefix=self._prefix),
+                lambda: self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=self._prefix),
                 check,
                 attempts=1,
             )
@@ -197,7 +198,7 @@ class Bucket(Store):
     def _abort(self, key: str, upload_id: str, check: Check) -> None:
         with contextlib.suppress(TransferError, ResultError):
             self._call(
-                lambda: self._client.abort_multipart_upload(Bucket=self._name, Key=key, UploadId=upload_id),
+                lambda: self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id),
                 check,
                 attempts=1,
             )
@@ -211,31 +212,25 @@ class Bucket(Store):
     def _arrived(self, key: str, num_bytes: int, check: Check) -> bool:
         """Whether an object of that length is there; what was accepted is believed where nobody may look."""
         try:
-            answer = self._call(lambda: self._client.head_object(Bucket=self._name, Key=key), check)
+            answer = self._call(lambda: self._client.head_object(Bucket=self.bucket, Key=key), check)
         except TransferError as error:
             return error.problem is not Problem.NOT_FOUND
         except ResultError:
             return True
         return answer.get("ContentLength", num_bytes) == num_bytes
 
-    def _call(self, call: Callable[[], Result], check: Check, *, attempts: int | None = None) -> Result:
-        """One request and its answer, with boto3's errors as ours; `BUCKET_ATTEMPTS` times if need be."""
-        return attempt(lambda: _translated(call), attempts=attempts or self._limits.attempts, check=check)
-
     def _read(self, read: Callable[[], Result], check: Check) -> Result | None:
         """What `read` gives, or None if the object is not there, or is not what the store once took."""
+        try:
+            return self._call(read, limited(check, self._limits.upload_seconds))
+        except TransferError as error:
+            if error.problem in ABSENT:
+                return None
+            raise
 
-        def read_if_there() -> Result | None:
-            try:
-                return _translated(read)
-            except TransferError as error:
-                if error.problem in ABSENT:
-                    return None
-                raise
-
-        return attempt(
-            read_if_there, attempts=self._limits.attempts, check=limited(check, self._limits.upload_seconds)
-        )
+    def _call(self, call: Callable[[], Result], check: Check, *, attempts: int | None = None) -> Result:
+        """What one request gives, with boto3's errors as ours; by default in `BUCKET_ATTEMPTS` attempts."""
+        return attempt(partial(_translated, call), attempts=attempts or self._limits.attempts, check=check)
 
 
 def _translated(call: Callable[[], Result]) -> Result:
@@ -247,19 +242,13 @@ def _translated(call: Callable[[], Result]) -> Result:
 
 
 def key_prefix(root_prefix: str, prefix: str, job_id: str) -> str:
-    """`root/prefix/job/`, under which a job's files lie.
-
-    Args:
-        root_prefix: the operator's; every key lies under it.
-        prefix: the caller's.
-        job_id: from the platform; made safe with `safe_job_id`.
+    """`root/prefix/job/`, under which a job's files lie: the operator's prefix, the caller's, the job.
 
     Raises:
         InputError: INPUT_INVALID, a prefix starts with a slash or holds `..`, a backslash or a control
             character, or is too long.
     """
-    parts = [*_segments(root_prefix), *_segments(prefix), safe_job_id(job_id)]
-    return "/".join(parts) + "/"
+    return "/".join([*_segments(root_prefix), *_segments(prefix), safe_job_id(job_id), ""])
 
 
 def object_key(prefix: str, kind: ArtifactKind, sha256: str) -> str:
@@ -267,35 +256,27 @@ def object_key(prefix: str, kind: ArtifactKind, sha256: str) -> str:
 
     Two workers may do one job at the same time, and their bytes differ. Neither overwrites what the other's
     summary names, so a summary always matches its files, whoever stores what in which order.
-
-    Args:
-        prefix: from `key_prefix`.
-        kind: the file.
-        sha256: of its bytes, hexadecimal.
     """
     return f"{prefix}{kind}" if kind == "result.json" else f"{prefix}{sha256[:HASH_LENGTH]}/{kind}"
 
 
 def safe_job_id(job_id: str) -> str:
     """The id as one path segment; an id that had to be changed ends with a hash, so that no two meet."""
-    safe = _UNSAFE.sub("_", job_id)[:MAX_JOB_ID_LENGTH]
+    safe = _UNSAFE_IN_JOB_ID.sub("_", job_id)[:MAX_JOB_ID_LENGTH]
     if safe == job_id and safe.strip("."):
         return safe
     return f"{safe.strip('.')}-{hashlib.sha256(job_id.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def _segments(prefix: str) -> list[str]:
-    if prefix.startswith("/"):
-        raise _invalid("must not start with a slash")
-    if "\\" in prefix or _CONTROL.search(prefix):
-        raise _invalid("must not hold backslashes or control characters")
-    if len(prefix.encode()) > MAX_PREFIX_BYTES:
-        raise _invalid(f"must not be longer than {MAX_PREFIX_BYTES} bytes")
     segments = [segment for segment in prefix.split("/") if segment not in ("", ".")]
-    if ".." in segments:
-        raise _invalid("must not hold `..`")
+    rules = {
+        "start with a slash": prefix.startswith("/"),
+        "hold backslashes or control characters": _UNSAFE_IN_PREFIX.search(prefix),
+        f"be longer than {MAX_PREFIX_BYTES} bytes": len(prefix.encode(errors="replace")) > MAX_PREFIX_BYTES,
+        "hold `..`": ".." in segments,
+    }
+    for rule, broken in rules.items():
+        if broken:
+            raise InputError(ErrorCode.INPUT_INVALID, f"output.prefix must not {rule}", stage="validate")
     return segments
-
-
-def _invalid(rule: str) -> InputError:
-    return InputError(ErrorCode.INPUT_INVALID, f"output.prefix {rule}", stage="validate")

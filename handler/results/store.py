@@ -1,4 +1,4 @@
-"""What every place for results promises, the files that go there, and the errors of an upload."""
+"""What every place for results promises, the simplest such place, and the errors of an upload."""
 
 import contextlib
 import hashlib
@@ -12,7 +12,7 @@ from handler.context import read_chunks, unstoppable
 from handler.errors import ErrorCode, InputError, JobError, ResultError
 from handler.job import Artifact, ArtifactKind
 from handler.transfer.connections import Check
-from handler.transfer.errors import Problem, TransferError
+from handler.transfer.errors import Problem, TransferError, disk_full_is_coded
 
 CONTENT_TYPES: dict[ArtifactKind, str] = {
     "result.json": "application/json",
@@ -73,7 +73,7 @@ class LocalFile:
 
 
 def local_file(kind: ArtifactKind, path: Path, check: Check = unstoppable) -> LocalFile:
-    """A file with its length and hash; reads it once, with a `check` before each chunk."""
+    """A file with its length and hash; `check` is called before each chunk of it."""
     digest, size = hashlib.sha256(), 0
     for chunk in read_chunks(path, check):
         digest.update(chunk)
@@ -84,6 +84,8 @@ def local_file(kind: ArtifactKind, path: Path, check: Check = unstoppable) -> Lo
 @runtime_checkable
 class Store(Protocol):
     """One job's place for results. What is not said otherwise holds for a place that cannot be read.
+
+    A `check` is called all along; what it raises ends the work and comes out.
 
     Attributes:
         bucket: the bucket's name; None where there is none.
@@ -96,10 +98,6 @@ class Store(Protocol):
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
         """Store a file under its name; nothing half-written stays behind.
-
-        Args:
-            file: what to store.
-            check: called all along; what it raises ends the upload and comes out.
 
         Raises:
             ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
@@ -126,6 +124,38 @@ class Store(Protocol):
     def end_uploads(self, check: Check) -> None:
         """Remove what workers that are gone have begun to store for this job, as far as this place can."""
         check()
+
+
+class Folder(Store):
+    """A folder of this machine, for jobs without an endpoint; made if it is not there.
+
+    What an earlier run left there is replaced, never reused.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def key(self, kind: ArtifactKind, sha256: str) -> str:
+        """The file's name."""
+        return kind
+
+    def put(self, file: LocalFile, check: Check) -> Artifact:
+        """Copy a file in; it appears complete or not at all. An earlier run's summary goes first.
+
+        Raises:
+            WorkerError: DISK_FULL.
+        """
+        part = self._path / f".{file.kind}.part"
+        try:
+            with disk_full_is_coded("upload"):
+                self._path.mkdir(parents=True, exist_ok=True)
+                (self._path / "result.json").unlink(missing_ok=True)
+                with part.open("wb") as copy:
+                    copy.writelines(read_chunks(file.path, check))
+                part.replace(self._path / file.kind)
+        finally:
+            part.unlink(missing_ok=True)
+        return file.artifact(file.kind)
 
 
 @contextlib.contextmanager

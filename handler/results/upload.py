@@ -9,9 +9,8 @@ from handler.errors import ErrorCode, ResultError
 from handler.job import Artifact, BucketOutput, PresignedOutput, Reply
 from handler.results.bucket import Bucket, key_prefix
 from handler.results.document import ResultDocument
-from handler.results.folder import Folder
 from handler.results.presigned import PresignedUrls
-from handler.results.store import LocalFile, Store, limited, local_file
+from handler.results.store import Folder, LocalFile, Store, limited, local_file
 from handler.results.summarise import document_bytes, reply_of
 from handler.settings import BucketSettings, IntakeSettings
 from handler.transfer.connections import Check

@@ -7,7 +7,7 @@ import pytest
 
 from handler.errors import ResultError
 from handler.job import BucketOutput
-from handler.results.folder import Folder
+from handler.results.store import Folder
 from handler.results.upload import find_complete, open_store, upload
 from handler.settings import BucketSettings, IntakeSettings
 from tests.fault_proxy import Cut
