@@ -34,9 +34,9 @@ class PresignedUrls(Store):
     """The URLs as a store that can be written and not read; a PUT that broke off leaves nothing.
 
     Args:
-        put_urls: one per file.
-        intake: which addresses are allowed.
-        bucket: limits of an upload.
+        put_urls: the URLs.
+        intake: says which addresses are allowed.
+        bucket: gives the limits of an upload.
         resolve: addresses of a host.
 
     Raises:

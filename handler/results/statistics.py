@@ -50,11 +50,10 @@ class ThinnedSamples:
     def add(self, sample: Float32[ndarray, " d"]) -> None:
         """Take the next vector in; it may be dropped, now or later."""
         if self._num_seen % self._step == 0:
-            if len(self._samples) == MAX_SAMPLES:
-                self._samples = self._samples[::2]
-                self._step *= 2
-            if self._num_seen % self._step == 0:
-                self._samples.append(sample)
+            self._samples.append(sample)
+        if len(self._samples) > MAX_SAMPLES:
+            self._samples = self._samples[::2]
+            self._step *= 2
         self._num_seen += 1
 
     def median(self) -> Float32[ndarray, " d"] | None:
@@ -66,7 +65,7 @@ class ThinnedSamples:
 
 
 class TrackRecord:
-    """One identity's numbers so far: a few scalars, `MAX_SAMPLES` shapes, the joints of three frames."""
+    """One identity's numbers so far: a few scalars, `MAX_SAMPLES` shapes, the joints of four frames."""
 
     def __init__(self, track_id: int, frame_index: int) -> None:
         self.track_id = track_id
@@ -95,14 +94,10 @@ class TrackRecord:
         # About the pelvis: the assumed camera makes the place of a body far noisier than its pose.
         self._recent.append((info.pts_seconds, joints - joints[:1]))
         if len(self._recent) == 4:
-            self._add_jitter()
-
-    def _add_jitter(self) -> None:
-        times, joints = zip(*self._recent, strict=True)
-        step = (times[3] - times[0]) / 3
-        third = joints[3] - 3 * joints[2] + 3 * joints[1] - joints[0]
-        self.jitter_sum += float(np.sqrt(np.square(third).sum(axis=1)).mean()) / step**3
-        self.num_jitter += 1
+            times, (a, b, c, d) = zip(*self._recent, strict=True)
+            step = (times[3] - times[0]) / 3
+            self.jitter_sum += float(np.linalg.norm(d - 3 * c + 3 * b - a, axis=1).mean()) / step**3
+            self.num_jitter += 1
 
     def info(self) -> TrackInfo:
         """What the summary says of the identity."""
@@ -164,8 +159,9 @@ class Statistics:
         self._unassigned += max(frame.num_detected - measured, 0)
         self._frames_with_people += measured > 0
         gone = info.frame_index - self._forget_frames
-        for record in [record for record in self._live.values() if record.last_frame < gone]:
-            self._finish(record)
+        for record in list(self._live.values()):
+            if record.last_frame < gone:
+                self._finish(record)
 
     def _finish(self, record: TrackRecord) -> None:
         del self._live[record.track_id]
@@ -201,20 +197,15 @@ class Statistics:
         first, last = self._first, self._last
         if first is None or last is None:
             return FrameSpan()
+        gaps = max(self._frames - 1, 1)
         seconds = last.pts_seconds - first.pts_seconds
+        low, high = self._gap_ticks or (0, 0)
         return FrameSpan(
             frames=self._frames,
             start_s=first.pts_seconds,
             end_s=last.pts_seconds,
-            duration_s=seconds * self._frames / (self._frames - 1) if self._frames > 1 else 0.0,
+            duration_s=seconds * self._frames / gaps,
             last_source_index=last.source_index,
-            is_vfr=self._is_vfr(first, last),
+            # One tick is rounding to the time base (29.97 frames/s in milliseconds), unless it is a frame.
+            is_vfr=high - low > min(1, (last.pts - first.pts) / gaps / 2),
         )
-
-    def _is_vfr(self, first: FrameInfo, last: FrameInfo) -> bool:
-        if self._gap_ticks is None:
-            return False
-        low, high = self._gap_ticks
-        mean = (last.pts - first.pts) / (self._frames - 1)
-        # One tick is rounding to the time base (29.97 frames/s in milliseconds), unless a tick is a frame.
-        return high - low > 1 or high - low > mean / 2

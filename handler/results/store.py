@@ -21,13 +21,13 @@ CONTENT_TYPES: dict[ArtifactKind, str] = {
     "frames.json": "application/json",
     "overlay.mp4": "video/mp4",
 }
-COMPRESSION: dict[ArtifactKind, str] = {"frames.jsonl.gz": "gzip"}
 
+_NOT_ALLOWED = (InputError, ErrorCode.URL_NOT_ALLOWED, "{place}: {reason}")
 _DENIED = (ResultError, ErrorCode.UPLOAD_DENIED, "{place} refused the upload ({reason})")
 _FAILED = (ResultError, ErrorCode.UPLOAD_FAILED, "{place} {reason}")
 CODES: dict[Problem, tuple[type[JobError], ErrorCode, str]] = {
-    Problem.ADDRESS_REFUSED: (InputError, ErrorCode.URL_NOT_ALLOWED, "{place}: {reason}"),
-    Problem.NOT_HTTPS: (InputError, ErrorCode.URL_NOT_ALLOWED, "{place}: {reason}"),
+    Problem.ADDRESS_REFUSED: _NOT_ALLOWED,
+    Problem.NOT_HTTPS: _NOT_ALLOWED,
     Problem.NAME_INVALID: (ResultError, ErrorCode.OUTPUT_NOT_ALLOWED, "the bucket's name is not valid"),
     Problem.LINK_REFUSED: (
         ResultError,
@@ -68,7 +68,7 @@ class LocalFile:
             bytes=self.size_bytes,
             sha256=self.sha256,
             content_type=self.content_type,
-            encoding=COMPRESSION.get(self.kind),
+            encoding="gzip" if self.kind.endswith(".gz") else None,
         )
 
 

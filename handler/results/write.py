@@ -4,9 +4,9 @@ import gzip
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import orjson
 
@@ -97,12 +97,13 @@ def write(
             file.write(line)
             statistics.add(frame)
     quality, tracks = statistics.finish()
+    source: Literal["assumed", "user"] = "user" if options.camera else "assumed"
     return Written(
         frames_path=path,
         span=statistics.span(),
         quality=quality,
         tracks=tracks,
-        camera=_camera(options.camera, *(first_size or (1, 1))),
+        camera=Camera(**asdict(intrinsics_of(options.camera, *(first_size or (1, 1)))), source=source),
         warnings=(*presence.warnings(), *(one.warnings() if one else ())),
     )
 
@@ -110,14 +111,9 @@ def write(
 def write_document(
     written: Written, *, options: Options, job_id: str, into: Path, check: Check = unstoppable
 ) -> Path:
-    """Write `frames.json`: the same frames as one JSON document. Memory: one line.
+    """Write `frames.json`: the same frames as one JSON document, with a `check()` before every line.
 
-    Args:
-        written: what `write` gave.
-        options: the job's options.
-        job_id: as the platform gave it.
-        into: an existing folder.
-        check: called before every line; what it raises comes out.
+    Memory: one line.
 
     Raises:
         WorkerError: DISK_FULL.
@@ -159,10 +155,3 @@ def _gzip_writer(path: Path) -> Iterator[IO[bytes]]:
         io.BufferedWriter(packed, buffer_size=BUFFER_BYTES) as file,
     ):
         yield file
-
-
-def _camera(known: CameraIntrinsics | None, width: int, height: int) -> Camera:
-    camera = intrinsics_of(known, width, height)
-    return Camera(
-        fx=camera.fx, fy=camera.fy, cx=camera.cx, cy=camera.cy, source="user" if known else "assumed"
-    )
