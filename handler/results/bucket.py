@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from botocore.parsers import ResponseParserError
@@ -45,13 +45,7 @@ log = structlog.get_logger(__name__)
 
 
 class Bucket(Store):
-    """One job's prefix in a bucket.
-
-    Args:
-        settings: address, credentials and limits.
-        bucket: its name.
-        prefix: ends with a slash, from `key_prefix`.
-    """
+    """One job's prefix in a bucket; the prefix ends with a slash, see `key_prefix`."""
 
     bucket: str
 
@@ -62,7 +56,7 @@ class Bucket(Store):
         self._client = s3_client(settings)
 
     def key(self, kind: ArtifactKind, sha256: str) -> str:
-        """The object key of a file."""
+        """The object's key."""
         return object_key(self._prefix, kind, sha256)
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
@@ -91,57 +85,41 @@ class Bucket(Store):
         return artifact
 
     def _send(self, file: LocalFile, check: Check, unfinished: contextlib.ExitStack) -> None:
-        key = self.key(file.kind, file.sha256)
+        client, bucket, key = self._client, self.bucket, self.key(file.kind, file.sha256)
+        size = max(self._limits.part_bytes, -(-file.size_bytes // MAX_PARTS))
         with file.path.open("rb") as stream:
-            if file.size_bytes > self._limits.part_bytes:
-                self._send_in_parts(key, file, stream, check, unfinished)
-            else:
-                self._call(
-                    lambda: self._client.put_object(
-                        Bucket=self.bucket,
-                        Key=key,
-                        Body=Section(stream, 0, file.size_bytes, check),  # type: ignore[arg-type] # the stubs ask for a whole IO[bytes]; read, seek and tell do
-                        ContentType=file.content_type,
-                    ),
-                    check,
+
+            def part(start: int) -> Any:  # the stubs ask for a whole IO[bytes]; read, seek and tell do
+                return Section(stream, start, min(size, file.size_bytes - start), check)
+
+            def put() -> None:
+                client.put_object(Bucket=bucket, Key=key, Body=part(0), ContentType=file.content_type)
+
+            def begin() -> str:
+                begun = client.create_multipart_upload(Bucket=bucket, Key=key, ContentType=file.content_type)
+                return begun["UploadId"]
+
+            def put_part(id_: str, number: int) -> "CompletedPartTypeDef":
+                body = part((number - 1) * size)
+                sent = client.upload_part(Bucket=bucket, Key=key, UploadId=id_, PartNumber=number, Body=body)
+                return {"PartNumber": number, "ETag": sent["ETag"]}
+
+            def complete(id_: str, parts: "list[CompletedPartTypeDef]") -> None:
+                client.complete_multipart_upload(
+                    Bucket=bucket, Key=key, UploadId=id_, MultipartUpload={"Parts": parts}
                 )
+
+            if file.size_bytes <= size:
+                self._call(put, check)
+            else:
+                id_ = self._call(begin, check)
+                unfinished.callback(lambda: self._abort(key, id_, limited(unstoppable, TIDY_SECONDS)))
+                numbers = range(1, -(-file.size_bytes // size) + 1)
+                parts = [self._call(partial(put_part, id_, number), check) for number in numbers]
+                self._call(partial(complete, id_, parts), check)
+                unfinished.pop_all()
         if not self._arrived(key, file.size_bytes, check):
             raise TransferError(Problem.UNAVAILABLE, f"has not got the whole of {file.kind}")
-
-    def _send_in_parts(
-        self, key: str, file: LocalFile, stream: IO[bytes], check: Check, unfinished: contextlib.ExitStack
-    ) -> None:
-        client, bucket = self._client, self.bucket
-        size = max(self._limits.part_bytes, -(-file.size_bytes // MAX_PARTS))
-        upload_id = self._call(
-            lambda: client.create_multipart_upload(Bucket=bucket, Key=key, ContentType=file.content_type)[
-                "UploadId"
-            ],
-            check,
-        )
-        unfinished.callback(lambda: self._abort(key, upload_id, limited(unstoppable, TIDY_SECONDS)))
-
-        def send_part(number: int, start: int) -> "CompletedPartTypeDef":
-            part = client.upload_part(
-                Bucket=bucket,
-                Key=key,
-                UploadId=upload_id,
-                PartNumber=number,
-                Body=Section(stream, start, min(size, file.size_bytes - start), check),  # type: ignore[arg-type] # as above
-            )
-            return {"PartNumber": number, "ETag": part["ETag"]}
-
-        parts = [
-            self._call(partial(send_part, number, start), check)
-            for number, start in enumerate(range(0, file.size_bytes, size), 1)
-        ]
-        self._call(
-            lambda: client.complete_multipart_upload(
-                Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
-            ),
-            check,
-        )
-        unfinished.pop_all()
 
     def summary(self, check: Check) -> bytes | None:
         """The `result.json` that is already there.

@@ -44,7 +44,7 @@ def frame_line(
     keeps every bit of the models' float32.
 
     Args:
-        frame: what the tracker gave.
+        frame: the frame.
         body: gives the joints of lost people, which nobody has measured.
         intrinsics: the full image's camera.
         profile: how much to write.

@@ -40,15 +40,15 @@ def summarise(
 
     Args:
         job_id: as the platform gave it.
-        input_sha256: hash of the job's input.
-        options: the job's options.
+        input_sha256: of the job's input.
+        options: the job's.
         facts: what the probe found.
         written: what `write` gave.
         models: what made the numbers.
         timing: where the time went.
         warnings: of every stage but the probe and the writing.
         artifacts: the files that are already there.
-        truncated: why the file ended early, if it did.
+        truncated: why the video ended early, if it did.
     """
     span = written.span
     tracks_omitted = written.quality.id_births - len(written.tracks)
