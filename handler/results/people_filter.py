@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 from numpy import ndarray
 
 from handler.job import ChosenPerson
@@ -86,7 +87,7 @@ class OnePerson:
         return shared / union if union > 0 else 0.0
 
     def _only(self, frame: TrackedFrame) -> TrackedFrame:
-        kept = _with_people(frame, frame.people.track_ids == self._track_id)
+        kept = with_people(frame, frame.people.track_ids == self._track_id)
         return replace(kept, num_detected=int(kept.people.measured.sum()))
 
 
@@ -121,11 +122,6 @@ class Presence:
         return (Warn(code="NO_PEOPLE", message=message),)
 
 
-def without_predicted(frames: Iterable[TrackedFrame]) -> Iterator[TrackedFrame]:
-    """The same frames with measured people only."""
-    for frame in frames:
-        yield _with_people(frame, frame.people.measured)
-
-
-def _with_people(frame: TrackedFrame, kept: ndarray) -> TrackedFrame:
+def with_people(frame: TrackedFrame, kept: Bool[ndarray, " n"]) -> TrackedFrame:
+    """The same frame with these of its people only."""
     return frame if kept.all() else replace(frame, people=frame.people.take(np.flatnonzero(kept)))

@@ -5,8 +5,9 @@ What a store would refuse after an hour of work, and what a URL itself tells, is
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import httpx2
 from pydantic import SecretStr
@@ -37,7 +38,7 @@ class PresignedUrls(Store):
         put_urls: the URLs.
         intake: says which addresses are allowed.
         bucket: gives the limits of an upload.
-        resolve: addresses of a host.
+        resolve: looks up a host's addresses.
 
     Raises:
         InputError: URL_NOT_ALLOWED; INPUT_INVALID, a URL signs headers that are not sent.
@@ -87,34 +88,25 @@ class PresignedUrls(Store):
         headers: Headers = {"Content-Length": str(file.size_bytes), "Content-Type": file.content_type}
         if {"sv", "sig"} <= _query(url).keys():  # a shared access signature of Azure
             headers["x-ms-blob-type"] = "BlockBlob"
-        with (
-            file.path.open("rb") as stream,
-            requested(
+        with file.path.open("rb") as stream:
+            section = Section(stream, 0, file.size_bytes, check)
+            with requested(
                 "PUT",
                 url,
                 headers,
                 rules=self._intake,
                 limits=self._limits,
                 check=check,
-                content=_chunks(Section(stream, 0, file.size_bytes, check)),
+                content=iter(partial(section.read, READ_BYTES), b""),
                 resolve=self._resolve,
-            ) as answer,
-        ):
-            _refuse_failures(answer.status)
-
-
-def _chunks(section: Section) -> Iterator[bytes]:
-    while chunk := section.read(READ_BYTES):
-        yield chunk
-
-
-def _refuse_failures(status: int) -> None:
-    if is_busy(status):
-        raise TransferError(Problem.UNAVAILABLE, f"answered HTTP {status}")
-    if 300 <= status < 400:
-        raise TransferError(Problem.REFUSED, f"redirects (HTTP {status})")
-    if not 200 <= status < 300:
-        raise TransferError(Problem.LINK_REFUSED, f"HTTP {status}")
+            ) as answer:
+                status = answer.status
+        if is_busy(status):
+            raise TransferError(Problem.UNAVAILABLE, f"answered HTTP {status}")
+        if 300 <= status < 400:
+            raise TransferError(Problem.REFUSED, f"redirects (HTTP {status})")
+        if not 200 <= status < 300:
+            raise TransferError(Problem.LINK_REFUSED, f"HTTP {status}")
 
 
 def _query(url: httpx2.URL) -> dict[str, str]:

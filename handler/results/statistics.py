@@ -17,13 +17,13 @@ MAX_SAMPLES = 64  # shapes kept of an identity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSpan:
-    """When the kept frames were; zeros without frames.
+    """When the kept frames were.
 
     Attributes:
         frames: how many.
         start_s, end_s: times of the first and the last one.
         duration_s: up to the end of the last one, which is taken to last as long as the mean.
-        last_source_index: decode index of the last one; -1 without frames.
+        last_source_index: decode index of the last one.
         is_vfr: they are not evenly spaced.
     """
 
@@ -56,12 +56,11 @@ class ThinnedSamples:
             self._step *= 2
         self._num_seen += 1
 
-    def median(self) -> Float32[ndarray, " d"] | None:
-        """Per component; None without samples."""
+    def median(self) -> tuple[float, ...] | None:
+        """Per component, to 4 decimals; None without samples."""
         if not self._samples:
             return None
-        middle: Float32[ndarray, " d"] = np.median(self._samples, axis=0).astype(np.float32)
-        return middle
+        return tuple(np.median(self._samples, axis=0).astype(np.float64).round(4).tolist())
 
 
 class TrackRecord:
@@ -101,7 +100,6 @@ class TrackRecord:
 
     def info(self) -> TrackInfo:
         """What the summary says of the identity."""
-        median = self._betas.median()
         return TrackInfo(
             track_id=self.track_id,
             first_frame=self.first_frame,
@@ -110,7 +108,7 @@ class TrackRecord:
             n_predicted=self.num_predicted,
             gaps=self.gaps,
             mean_score=round(self.score_sum / self.num_tracked, 4) if self.num_tracked else None,
-            betas_median=None if median is None else tuple(round(float(x), 4) for x in median),
+            betas_median=self._betas.median(),
         )
 
 

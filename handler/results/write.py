@@ -16,7 +16,7 @@ from handler.job import CameraIntrinsics, Options
 from handler.records import TrackedFrame, Warn
 from handler.results.document import Camera, Conventions, FramesDocument, Quality, TrackInfo
 from handler.results.encode import frame_line
-from handler.results.people_filter import OnePerson, Presence, without_predicted
+from handler.results.people_filter import OnePerson, Presence, with_people
 from handler.results.statistics import FrameSpan, Statistics
 from handler.transfer.connections import Check
 from handler.transfer.errors import disk_full_is_coded
@@ -30,16 +30,7 @@ BUFFER_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What was written, and the numbers about it.
-
-    Attributes:
-        frames_path: `frames.jsonl.gz`.
-        span: when the frames were.
-        quality: counts and scores.
-        tracks: the longest identities, by id.
-        camera: the camera of the first frame.
-        warnings: what the reader should know.
-    """
+    """What was written, and the numbers about it: the longest identities by id, the first frame's camera."""
 
     frames_path: Path
     span: FrameSpan
@@ -78,7 +69,7 @@ def write(
     if one is not None:
         frames = one.keep(frames)
     if not options.include_predicted:
-        frames = without_predicted(frames)
+        frames = (with_people(frame, frame.people.measured) for frame in frames)
     tracking = options.tracking
     statistics = Statistics(forget_frames=tracking.max_age_track + tracking.n_init)
     path = into / FRAMES_NAME
