@@ -64,9 +64,6 @@ class Bucket(Store):
 
         A failed or cancelled multipart upload is aborted. When the store says that an upload failed, or does
         not answer, the file is looked for before it counts as lost. Memory: one network chunk.
-
-        Raises:
-            ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
         """
         artifact = file.artifact(self.key(file.kind, file.sha256))
         for again in (True, False):
@@ -122,12 +119,7 @@ class Bucket(Store):
             raise TransferError(Problem.UNAVAILABLE, f"has not got the whole of {file.kind}")
 
     def summary(self, check: Check) -> bytes | None:
-        """The `result.json` that is already there.
-
-        Raises:
-            ResultError: UPLOAD_DENIED if there is no such bucket or the keys are wrong, UPLOAD_FAILED if
-                the store does not answer: better now than after an hour of work.
-        """
+        """The `result.json` that is already there; an unfit bucket is told now, not after an hour of work."""
         key = self.key("result.json", "")
 
         def read() -> bytes:

@@ -119,8 +119,7 @@ class Camera(Output):
         description="Where the focal length came from: PHALP's assumption or the caller."
     )
     metric_depth: bool = Field(
-        default=False,
-        description="False: depth follows from a body's apparent size and is no measure.",
+        default=False, description="False: depth follows from a body's apparent size and is no measure."
     )
 
 
@@ -192,9 +191,7 @@ class ResultDocument(Output):
     """The summary, written last: its presence means that everything else is there."""
 
     schema_name: Literal["hmr2-phalp/result/1.0"] = Field(
-        default="hmr2-phalp/result/1.0",
-        alias="schema",
-        description="Name and version of this schema.",
+        default="hmr2-phalp/result/1.0", alias="schema", description="Name and version of this schema."
     )
     job_id: str
     status: Literal["completed"] = "completed"

@@ -23,15 +23,15 @@ def colour_of(track_id: int) -> Colour:
     return round(blue * 255), round(green * 255), round(red * 255)
 
 
-def thickness_of(height: int) -> int:
-    """Line thickness, pixels, that looks the same in every frame size."""
+def _thickness(height: int) -> int:
+    """Of lines, pixels, such that they look the same in every frame size."""
     return max(1, round(height / 480))
 
 
 def draw_box(image_bgr: Image, bbox_xyxy: Box, colour: Colour, *, dashed: bool) -> None:
     """A box, in place; dashed for people who were not measured."""
     left, top, right, bottom = _whole(bbox_xyxy).tolist()
-    thickness = thickness_of(image_bgr.shape[0])
+    thickness = _thickness(image_bgr.shape[0])
     if not dashed:
         cv2.rectangle(image_bgr, (left, top), (right, bottom), colour, thickness, cv2.LINE_AA)
         return
@@ -47,7 +47,7 @@ def draw_box(image_bgr: Image, bbox_xyxy: Box, colour: Colour, *, dashed: bool) 
 def draw_label(image_bgr: Image, bbox_xyxy: Box, text: str, colour: Colour) -> None:
     """A name on the box's upper left corner, in place; inside the picture even if the box is not."""
     height, width = image_bgr.shape[:2]
-    thickness = thickness_of(height)
+    thickness = _thickness(height)
     scale = 0.42 * thickness
     (text_width, text_height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     left, top, _, _ = _whole(bbox_xyxy).tolist()
@@ -64,7 +64,7 @@ def draw_skeleton(
     image_bgr: Image, joints_2d: Float[ndarray, "24 2"], colour: Colour, *, faint: bool
 ) -> None:
     """SMPL's 24 joints and the bones between them, in place; without joints and rim if `faint`."""
-    thickness = thickness_of(image_bgr.shape[0])
+    thickness = _thickness(image_bgr.shape[0])
     points = _whole(joints_2d).tolist()
     bones = [(points[parent], points[joint]) for joint, parent in enumerate(PARENTS) if parent >= 0]
     if faint:

@@ -40,16 +40,9 @@ def frame_line(
 
     Measured people stand as HMR2 saw them. Lost people stand as the tracker expects them: pose and shape from
     the pose predictor, place from the location regression (PHALP's own two predictions), their box carried
-    along. Numbers are rounded to 4 decimals (rad, m) and 1 decimal (px), but not in the profile `full`, which
-    keeps every bit of the models' float32.
-
-    Args:
-        frame: the frame.
-        body: gives the joints of lost people, which nobody has measured.
-        intrinsics: the full image's camera.
-        profile: how much to write.
-        masks: write each measured person's mask (profile `full` only).
-        first_size: (width, height) of the first frame; a frame of another size says its own.
+    along, their joints from the body model. Numbers are rounded to 4 decimals (rad, m) and 1 decimal (px);
+    only the profile `full` keeps every bit of the models' float32, and may hold the masks of measured people.
+    A frame whose size is not `first_size` (width, height) says its own.
 
     Raises:
         ComputeError: MODEL_OUTPUT_INVALID, a number is not finite or a matrix is not a rotation.

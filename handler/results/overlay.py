@@ -40,15 +40,9 @@ def overlay(
 ) -> Path:
     """Draw `overlay.mp4`: mesh or skeleton, box and id of everybody, a colour per id, the video's own times.
 
-    Args:
-        frames: the very frames that were processed, decoded once more.
-        lines: the written `frames.jsonl.gz`.
-        options: give the style and the camera.
-        facts: give the time base and the rate.
-        body: gives the meshes.
-        into: an existing folder.
-        num_frames: how many frames there are.
-        check: called for every frame drawn and every one the encoder still holds; what it raises comes out.
+    `frames` are the very frames that were processed, decoded once more; `lines` is their `frames.jsonl.gz`,
+    with one line for each of the `num_frames`. `check` is called for every frame that is drawn and every one
+    that the encoder still holds; what it raises comes out.
 
     Raises:
         WorkerError: DISK_FULL.

@@ -19,11 +19,8 @@ class OnePerson:
     """A filter that keeps the identity at a point, or the one that overlaps a box most, at a time.
 
     The first frame at or after that time in which a measured person fits decides; after `PATIENCE_SECONDS`
-    nobody is kept and a warning says so. Earlier frames wait on the disk, not in memory.
-
-    Args:
-        chosen: whom to keep.
-        waiting: a file for the frames before the decision; removed afterwards.
+    nobody is kept and a warning says so. Earlier frames wait in the file `waiting`, not in
+    memory; it is removed afterwards.
     """
 
     def __init__(self, chosen: ChosenPerson, *, waiting: Path) -> None:
@@ -92,10 +89,7 @@ class OnePerson:
 
 
 class Presence:
-    """Notes whether anybody is in the video at all, before any of its people are left out.
-
-    `n_init` measurements in a row make an identity.
-    """
+    """Notes whether anybody is in the video at all, before any of its people are left out."""
 
     def __init__(self, n_init: int) -> None:
         self._n_init = n_init

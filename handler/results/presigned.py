@@ -34,11 +34,7 @@ _HEADER_NAME = re.compile(r"[a-z0-9-]{1,64}")
 class PresignedUrls(Store):
     """The URLs as a store that can be written and not read; a PUT that broke off leaves nothing.
 
-    Args:
-        put_urls: the URLs.
-        intake: says which addresses are allowed.
-        bucket: gives the limits of an upload.
-        resolve: looks up a host's addresses.
+    `intake` says which addresses are allowed, `bucket` has the limits of an upload.
 
     Raises:
         InputError: URL_NOT_ALLOWED; INPUT_INVALID, a URL signs headers that are not sent.
@@ -71,7 +67,6 @@ class PresignedUrls(Store):
 
         Raises:
             InputError: URL_NOT_ALLOWED.
-            ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
         """
         if file.size_bytes > MAX_PUT_BYTES:
             raise ResultError(

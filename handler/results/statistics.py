@@ -17,14 +17,10 @@ MAX_SAMPLES = 64  # shapes kept of an identity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSpan:
-    """When the kept frames were.
+    """When the kept frames were: the times of the first and the last one, and the last one's decode index.
 
-    Attributes:
-        frames: how many.
-        start_s, end_s: times of the first and the last one.
-        duration_s: up to the end of the last one, which is taken to last as long as the mean.
-        last_source_index: decode index of the last one.
-        is_vfr: they are not evenly spaced.
+    `duration_s` goes to the end of the last one, which is taken to last as long as the mean; with `is_vfr`
+    they are not evenly spaced.
     """
 
     frames: int = 0
@@ -113,12 +109,10 @@ class TrackRecord:
 
 
 class Statistics:
-    """Counts, identities and spacing of the frames it is shown.
+    """Counts, identities and spacing of the frames it is shown, which must be all of them, in order.
 
+    A track that was absent for more than `forget_frames` never comes back.
     Memory: the live tracks, and the `MAX_TRACKS` longest of the finished ones.
-
-    Args:
-        forget_frames: a track that was absent for longer never comes back.
     """
 
     def __init__(self, *, forget_frames: int) -> None:
@@ -127,7 +121,7 @@ class Statistics:
         self._finished: list[tuple[int, int, TrackInfo]] = []  # heap: the shortest first
         self._first: FrameInfo | None = None
         self._last: FrameInfo | None = None
-        self._frames = self._frames_with_people = self._shots = self._corrupt = 0
+        self._frames_with_people = self._shots = self._corrupt = 0
         self._tracked = self._predicted = self._unassigned = 0
         self._births = self._gaps = self._num_jitter = 0
         self._score_sum = self._jitter_sum = 0.0
@@ -142,7 +136,6 @@ class Statistics:
             self._gap_ticks = min(low, ticks), max(high, ticks)
         self._first = self._first or info
         self._last = info
-        self._frames += 1
         self._shots += info.shot
         self._corrupt += info.is_corrupt
         for row, track_id in enumerate(people.track_ids.tolist()):
@@ -195,14 +188,13 @@ class Statistics:
         first, last = self._first, self._last
         if first is None or last is None:
             return FrameSpan()
-        gaps = max(self._frames - 1, 1)
-        seconds = last.pts_seconds - first.pts_seconds
+        frames, gaps = last.frame_index + 1, max(last.frame_index, 1)
         low, high = self._gap_ticks or (0, 0)
         return FrameSpan(
-            frames=self._frames,
+            frames=frames,
             start_s=first.pts_seconds,
             end_s=last.pts_seconds,
-            duration_s=seconds * self._frames / gaps,
+            duration_s=(last.pts_seconds - first.pts_seconds) * frames / gaps,
             last_source_index=last.source_index,
             # One tick is rounding to the time base (29.97 frames/s in milliseconds), unless it is a frame.
             is_vfr=high - low > min(1, (last.pts - first.pts) / gaps / 2),

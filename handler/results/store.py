@@ -85,7 +85,8 @@ def local_file(kind: ArtifactKind, path: Path, check: Check = unstoppable) -> Lo
 class Store(Protocol):
     """One job's place for results. What is not said otherwise holds for a place that cannot be read.
 
-    A `check` is called all along; what it raises ends the work and comes out.
+    A `check` is called all along; what it raises ends the work and comes out. Every method with a check may
+    raise the ResultErrors UPLOAD_DENIED and UPLOAD_FAILED.
 
     Attributes:
         bucket: the bucket's name; None where there is none.
@@ -97,28 +98,19 @@ class Store(Protocol):
         """Where a file with these bytes lies; None if only the caller knows."""
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
-        """Store a file under its name; nothing half-written stays behind.
-
-        Raises:
-            ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
-        """
+        """Store a file under its name; nothing half-written stays behind."""
         ...
 
     def summary(self, check: Check) -> bytes | None:
         """The `result.json` that is already there; None if there is none, or if this place cannot tell.
 
-        Raises:
-            ResultError: UPLOAD_DENIED, UPLOAD_FAILED: nothing could be stored there later either.
+        An error means that nothing could be stored there later either.
         """
         check()
         return None
 
     def holds(self, artifact: Artifact, check: Check) -> bool:
-        """Whether this very file is there, byte for byte; False if this place cannot tell.
-
-        Raises:
-            ResultError: UPLOAD_FAILED: the place does not answer.
-        """
+        """Whether this very file is there, byte for byte; False if this place cannot tell."""
         return False
 
     def end_uploads(self, check: Check) -> None:
@@ -140,11 +132,7 @@ class Folder(Store):
         return kind
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
-        """Copy a file in; it appears complete or not at all. An earlier run's summary goes first.
-
-        Raises:
-            WorkerError: DISK_FULL.
-        """
+        """Copy a file in, or raise DISK_FULL; it appears whole or not at all. An old summary goes first."""
         part = self._path / f".{file.kind}.part"
         try:
             with disk_full_is_coded("upload"):

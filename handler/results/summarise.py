@@ -36,19 +36,10 @@ def summarise(
     artifacts: tuple[Artifact, ...],
     truncated: str | None = None,
 ) -> ResultDocument:
-    """The document of a finished job.
+    """The document of a finished job whose `artifacts` are already there.
 
-    Args:
-        job_id: as the platform gave it.
-        input_sha256: of the job's input.
-        options: the job's.
-        facts: what the probe found.
-        written: what `write` gave.
-        models: what made the numbers.
-        timing: where the time went.
-        warnings: of every stage but the probe and the writing.
-        artifacts: the files that are already there.
-        truncated: why the video ended early, if it did.
+    `warnings` are those of every stage but the probe and the writing, which are in `facts` and `written`;
+    `truncated` says why the video ended early, if it did.
     """
     span = written.span
     tracks_omitted = written.quality.id_births - len(written.tracks)

@@ -63,14 +63,8 @@ def upload(store: Store, files: Sequence[LocalFile], *, check: Check, seconds: f
 def commit(store: Store, document: ResultDocument, *, into: Path, check: Check, seconds: float) -> Reply:
     """Store the summary and answer; call it once, after the files it names are there.
 
-    If another worker has finished the same job meanwhile, its result stands and is the answer.
-
-    Args:
-        store: where to.
-        document: the summary.
-        into: a local folder for the file.
-        check: called all along.
-        seconds: for all of it.
+    If another worker has finished the same job meanwhile, its result stands and is the answer. The local
+    folder `into` takes the file; all of it lasts at most so many seconds.
 
     Raises:
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
@@ -90,12 +84,7 @@ def commit(store: Store, document: ResultDocument, *, into: Path, check: Check, 
 def find_complete(store: Store, *, job_id: str, input_sha256: str, into: Path, check: Check) -> Reply | None:
     """The answer of an earlier run of the same job and input, if its files are there, byte for byte.
 
-    Args:
-        store: where to look.
-        job_id: the idempotency key.
-        input_sha256: hash of the job's input.
-        into: a local folder for a file.
-        check: called all along.
+    The local folder `into` takes a copy of its summary.
 
     Raises:
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED: the store would not take the results either.

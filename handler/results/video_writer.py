@@ -1,6 +1,6 @@
 """Pictures with their times to an H.264 file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +10,8 @@ import cv2
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 from jaxtyping import UInt8
 from numpy import ndarray
+
+from handler.transfer.connections import Check
 
 PRESET, CRF = "veryfast", "21"  # 40 frames/s of 1080p on one core, no visible loss
 CONVERSION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND  # else swscale rounds down
@@ -41,9 +43,8 @@ class VideoWriter:
         self._last_pts = pts
         if (image_bgr.shape[1], image_bgr.shape[0]) != self._size:
             image_bgr = cv2.resize(image_bgr, self._size, interpolation=cv2.INTER_AREA)
-        right, bottom = self._size[0] % 2, self._size[1] % 2
-        if right or bottom:  # 4:2:0 colour needs an even size; nothing is cut off
-            image_bgr = cv2.copyMakeBorder(image_bgr, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        right, bottom = self._size[0] % 2, self._size[1] % 2  # 4:2:0 colour needs an even size
+        image_bgr = cv2.copyMakeBorder(image_bgr, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         picture = av.VideoFrame.from_ndarray(image_bgr, format="bgr24").reformat(
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
@@ -69,7 +70,7 @@ class VideoWriter:
         stream.codec_context.color_trc = ColorTrc.BT709
         return stream
 
-    def finish(self, check: Callable[[], None]) -> None:
+    def finish(self, check: Check) -> None:
         """Write what the encoder still holds, with a `check()` before each picture."""
         if self._stream is None:
             return
@@ -81,12 +82,7 @@ class VideoWriter:
 
 @contextmanager
 def video_writer(
-    path: Path,
-    *,
-    time_base: Fraction,
-    average_fps: float | None,
-    most_pictures: int,
-    check: Callable[[], None],
+    path: Path, *, time_base: Fraction, average_fps: float | None, most_pictures: int, check: Check
 ) -> Iterator[VideoWriter]:
     """A video at `path`, playable when the block is left without an error.
 
@@ -95,7 +91,7 @@ def video_writer(
         time_base: seconds per tick.
         average_fps: a hint for the encoder; times come with the pictures.
         most_pictures: no more will be added.
-        check: called while the encoder is emptied; what it raises comes out.
+        check: called while the encoder is emptied.
     """
     # The index at the front lets a browser start before the whole file is there. Room is left for it: moved
     # there at the end (`faststart`), the whole video would be written twice, the second time in one call that

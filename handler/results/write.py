@@ -50,18 +50,12 @@ def write(
 ) -> Written:
     """Write `frames.jsonl.gz`: one line per frame, in order, without gaps.
 
-    Args:
-        frames: what the tracker gives.
-        options: profile, camera, chosen person, and whether lost people are written.
-        body: gives the joints of lost people.
-        into: an existing folder.
-        check: called before every line, also where frames come from the disk; what it raises comes out.
+    `check` is called before every line, also where frames come from the disk; what it raises comes out.
+    Memory: one frame, and the statistics of the people alive.
 
     Raises:
         ComputeError: MODEL_OUTPUT_INVALID, a number is not finite.
         WorkerError: DISK_FULL.
-
-    Memory: one frame, and the statistics of the people alive.
     """
     presence = Presence(options.tracking.n_init)
     frames = presence.note(frames)
