@@ -64,11 +64,13 @@ def make_file(folder: Path, size: int, kind="frames.jsonl.gz") -> LocalFile:
     return local_file(kind, path)
 
 
-def complete(store: Store, folder: Path):
-    """A finished job in the store: (document, reply)."""
-    document, _ = make(folder)
-    files = [local_file("frames.jsonl.gz", folder / "frames.jsonl.gz")]
-    artifacts = upload(store, files, check=nothing, seconds=30)
+def complete(store: Store, folder: Path, *, frames: bytes | None = None, document=None):
+    """A finished job in the store, if need be with other bytes for its frames: (document, reply)."""
+    document = document or make(folder)[0]
+    path = folder / "frames.jsonl.gz"
+    if frames is not None:
+        path.write_bytes(frames)
+    artifacts = upload(store, [local_file("frames.jsonl.gz", path)], check=nothing, seconds=30)
     document = document.model_copy(update={"artifacts": artifacts})
     return document, commit(store, document, into=folder, check=nothing, seconds=30)
 
