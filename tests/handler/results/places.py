@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from handler.context import unstoppable
 from handler.errors import JobError
 from handler.results.bucket import Bucket
 from handler.results.presigned import PresignedUrls
@@ -17,10 +18,6 @@ from tests.s3_server import S3Server
 MEBIBYTE = 1024**2
 PLACES = ("bucket", "presigned")
 LOCAL = IntakeSettings(allow_http=True, allow_private_addresses=True, allowed_ports=())
-
-
-def nothing() -> None:
-    """The check of a job that goes on."""
 
 
 def settings(s3: S3Server, **more) -> BucketSettings:
@@ -70,9 +67,9 @@ def complete(store: Store, folder: Path, *, frames: bytes | None = None, documen
     path = folder / "frames.jsonl.gz"
     if frames is not None:
         path.write_bytes(frames)
-    artifacts = upload(store, [local_file("frames.jsonl.gz", path)], check=nothing, seconds=30)
+    artifacts = upload(store, [local_file("frames.jsonl.gz", path)], check=unstoppable, seconds=30)
     document = document.model_copy(update={"artifacts": artifacts})
-    return document, commit(store, document, into=folder, check=nothing, seconds=30)
+    return document, commit(store, document, into=folder, check=unstoppable, seconds=30)
 
 
 def assert_no_secret(error: JobError, s3: S3Server) -> None:

@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 
+from handler.context import unstoppable
 from handler.errors import ErrorCode, ResultError, WorkerError
 from handler.results.upload import upload
 from tests.fault_proxy import Answer, AnswerTo, Stall
-from tests.handler.results.places import MEBIBYTE, make_file, nothing, store_of, stored
+from tests.handler.results.places import MEBIBYTE, make_file, store_of, stored
 
 SINGLE, PARTS = 100_000, 12 * MEBIBYTE
 
@@ -33,7 +34,7 @@ def test_lost_answer_is_no_lost_file(s3, proxy, request, tmp_path, size, request
     store = store_of("bucket", s3.behind(proxy.url), prefix)
     proxy.fault = AnswerTo(request=request_line, status=status, times=times)
 
-    (artifact,) = upload(store, [file], check=nothing, seconds=60)
+    (artifact,) = upload(store, [file], check=unstoppable, seconds=60)
 
     assert stored(s3, prefix) == file.path.read_bytes()
     assert artifact == file.artifact(f"{prefix}/{file.sha256[:16]}/frames.jsonl.gz")
@@ -49,7 +50,7 @@ def test_refusal_stays_one_if_the_file_is_not_there(s3, proxy, tmp_path, there):
     proxy.fault = AnswerTo(request=b"^PUT ", status=403, is_done=False)
 
     with pytest.raises(ResultError) as denied:
-        store.put(file, nothing)
+        store.put(file, unstoppable)
     assert denied.value.code == "UPLOAD_DENIED"
 
 
@@ -60,7 +61,7 @@ def test_answer_of_another_server_is_coded(s3, proxy, tmp_path, size):
     proxy.fault = Answer(status=200, body=[b"<html>Welcome, please log in"])
 
     with pytest.raises(ResultError) as failed:
-        store.put(make_file(tmp_path, size), nothing)
+        store.put(make_file(tmp_path, size), unstoppable)
     assert failed.value.code == "UPLOAD_FAILED"
 
 
@@ -83,7 +84,7 @@ def test_refusal_of_the_moment_is_tried_again(s3, proxy, request, tmp_path, size
     proxy.fault = AnswerTo(request=request_line, status=status, code=code, is_done=False, times=1)
     file = make_file(tmp_path, size)
 
-    store.put(file, nothing)
+    store.put(file, unstoppable)
 
     assert stored(s3, prefix) == file.path.read_bytes()
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from pydantic import SecretStr
 
+from handler.context import unstoppable
 from handler.errors import ErrorCode, InputError, ResultError, WorkerError
 from handler.results.bucket import Bucket, key_prefix, safe_job_id
 from handler.settings import BucketSettings
@@ -17,7 +18,6 @@ from tests.handler.results.places import (
     assert_no_secret,
     complete,
     make_file,
-    nothing,
     settings,
     store_of,
 )
@@ -93,7 +93,7 @@ def test_bucket_that_cannot_take_results_is_told_before_any_work(s3, bucket, cha
     store = Bucket(settings(s3, **changes), bucket=bucket or s3.bucket, prefix="x/")
 
     with pytest.raises(ResultError) as denied:
-        store.summary(nothing)
+        store.summary(unstoppable)
 
     assert (denied.value.code, denied.value.code.retryable) == (code, False)
     assert_no_secret(denied.value, s3)
@@ -114,7 +114,7 @@ def test_custom_endpoint_gets_classic_requests(s3, proxy, tmp_path, monkeypatch,
     limits = settings(s3, endpoint_url=proxy.url if where == "BUCKET_ENDPOINT_URL" else None)
 
     store = Bucket(limits, bucket=s3.bucket, prefix=f"classic-{where}/")
-    artifact = store.put(make_file(tmp_path, 1000), nothing)
+    artifact = store.put(make_file(tmp_path, 1000), unstoppable)
 
     head = proxy.heads[0].decode().lower()
     assert head.startswith(f"put /{s3.bucket}/{artifact.key} ".lower())
@@ -187,7 +187,7 @@ def test_multipart_upload_on_aws_is_whole(moto_bucket, tmp_path):
     """Parts of equal size, in order, with boto3's default checksums."""
     file = make_file(tmp_path, 12 * MEBIBYTE + 17)
 
-    artifact = moto_store().put(file, nothing)
+    artifact = moto_store().put(file, unstoppable)
 
     found = moto_bucket.get_object(Bucket="results", Key=artifact.key)
     assert found["Body"].read() == file.path.read_bytes()

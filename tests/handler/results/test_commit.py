@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from handler.context import unstoppable
 from handler.errors import ResultError
 from handler.job import BucketOutput
 from handler.results.store import Folder
@@ -16,7 +17,6 @@ from tests.handler.results.places import (
     MEBIBYTE,
     complete,
     make_file,
-    nothing,
     settings,
     store_of,
 )
@@ -24,7 +24,7 @@ from tests.handler.results.places import (
 
 def find(store, folder, *, job_id="golden-1", input_sha256="1" * 64):
     """The answer of an earlier run, by default of the job of `complete`."""
-    return find_complete(store, job_id=job_id, input_sha256=input_sha256, into=folder, check=nothing)
+    return find_complete(store, job_id=job_id, input_sha256=input_sha256, into=folder, check=unstoppable)
 
 
 @pytest.mark.parametrize("bucket", [None, "some"], ids=["no bucket", "no keys"])
@@ -56,7 +56,7 @@ def test_folder_never_shows_a_summary_beside_other_files(tmp_path):
     assert {path.name for path in out.iterdir()} == {"frames.jsonl.gz", "result.json"}
 
     file = make_file(tmp_path, 100)
-    upload(store, [file], check=nothing, seconds=5)
+    upload(store, [file], check=unstoppable, seconds=5)
 
     assert [path.name for path in out.iterdir()] == ["frames.jsonl.gz"]
     assert (out / "frames.jsonl.gz").read_bytes() == file.path.read_bytes()
@@ -164,6 +164,6 @@ def test_failed_upload_leaves_no_summary(s3, proxy, tmp_path):
     proxy.fault = Cut(after_bytes=MEBIBYTE)
 
     with pytest.raises(ResultError):
-        upload(store, files, check=nothing, seconds=60)
+        upload(store, files, check=unstoppable, seconds=60)
 
     assert s3.keys("half/") == [f"half/{files[0].sha256[:16]}/frames.jsonl.gz"]

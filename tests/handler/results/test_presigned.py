@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from handler.context import unstoppable
 from handler.errors import InputError, JobError, ResultError
 from handler.results.presigned import MAX_PUT_BYTES, PresignedUrls
 from handler.results.store import LocalFile
@@ -20,7 +21,6 @@ from tests.handler.results.places import (
     MEBIBYTE,
     assert_no_secret,
     make_file,
-    nothing,
     settings,
     store_of,
 )
@@ -135,7 +135,7 @@ def test_upload_url_to_a_private_address_is_refused(tmp_path):
     store = put_urls(HOST, intake=IntakeSettings(), resolve=lambda host, port: ["169.254.169.254"])
 
     with pytest.raises(InputError) as refused:
-        store.put(make_file(tmp_path, 100), nothing)
+        store.put(make_file(tmp_path, 100), unstoppable)
     assert refused.value.code == "URL_NOT_ALLOWED"
 
 
@@ -145,7 +145,7 @@ def test_file_that_no_store_takes_in_one_put_is_refused(tmp_path):
     file = LocalFile(kind=kind, path=tmp_path / kind, size_bytes=size, sha256="0" * 64)
 
     with pytest.raises(ResultError, match="too large for one PUT") as denied:
-        put_urls(HOST).put(file, nothing)
+        put_urls(HOST).put(file, unstoppable)
     assert denied.value.code == "UPLOAD_DENIED"
 
 
@@ -159,7 +159,9 @@ def test_url_that_signs_what_is_sent_is_taken(s3, tmp_path, more):
     """Host and the documented Content-Type may be signed."""
     key = f"signed-{len(more)}/frames.jsonl.gz"
 
-    put_urls(s3.presign("put_object", key, **more), bucket=settings(s3)).put(make_file(tmp_path, 9), nothing)
+    put_urls(s3.presign("put_object", key, **more), bucket=settings(s3)).put(
+        make_file(tmp_path, 9), unstoppable
+    )
 
     assert len(s3.get(key)) == 9
 
@@ -177,7 +179,7 @@ def test_url_that_signs_what_is_sent_is_taken(s3, tmp_path, more):
 def test_url_that_does_not_fit_is_denied(s3, tmp_path, url):
     """The store's refusal is UPLOAD_DENIED: a new URL is needed, a retry is not."""
     with pytest.raises(ResultError) as denied:
-        put_urls(url(s3), bucket=settings(s3)).put(make_file(tmp_path, 100), nothing)
+        put_urls(url(s3), bucket=settings(s3)).put(make_file(tmp_path, 100), unstoppable)
 
     assert (denied.value.code, denied.value.code.retryable) == ("UPLOAD_DENIED", False)
     assert_no_secret(denied.value, s3)
@@ -199,7 +201,7 @@ def test_refusal_is_one_however_it_comes(s3, proxy, tmp_path, answer, words):
     proxy.fault = answer
 
     with pytest.raises(ResultError, match=words) as denied:
-        store.put(make_file(tmp_path, 12 * MEBIBYTE), nothing)
+        store.put(make_file(tmp_path, 12 * MEBIBYTE), unstoppable)
 
     assert denied.value.code == "UPLOAD_DENIED"
     assert proxy.num_connections == 1
@@ -207,7 +209,7 @@ def test_refusal_is_one_however_it_comes(s3, proxy, tmp_path, answer, words):
 
 def test_put_says_its_length(s3, proxy, tmp_path):
     """AWS refuses a chunked body, so the request has a length and no transfer coding."""
-    store_of("presigned", s3.behind(proxy.url), "length").put(make_file(tmp_path, 100_000), nothing)
+    store_of("presigned", s3.behind(proxy.url), "length").put(make_file(tmp_path, 100_000), unstoppable)
 
     head = proxy.heads[0].decode().lower().split("\r\n")
     assert {"content-length: 100000", "content-type: application/gzip"} <= set(head)
@@ -218,7 +220,9 @@ def test_azure_gets_the_header_it_needs(s3, proxy, tmp_path):
     """A shared access signature works as it is handed out; other stores do not see the header."""
     for query in ("sv=2022-11-02&sig=x", "X-Amz-Signature=x"):
         with pytest.raises(ResultError):  # it is no Azure
-            put_urls(f"{proxy.url}/frames?{query}", bucket=settings(s3)).put(make_file(tmp_path, 10), nothing)
+            put_urls(f"{proxy.url}/frames?{query}", bucket=settings(s3)).put(
+                make_file(tmp_path, 10), unstoppable
+            )
 
     azure, other = (head.decode().lower() for head in proxy.heads)
     assert "x-ms-blob-type: blockblob" in azure
@@ -239,7 +243,7 @@ def test_status_of_a_presigned_put_decides(s3, proxy, tmp_path, body):
     store = store_of("presigned", s3.behind(proxy.url), "long-answer")
     proxy.fault = Answer(status=200, body=body())
 
-    upload(store, [make_file(tmp_path, 1000)], check=nothing, seconds=2)
+    upload(store, [make_file(tmp_path, 1000)], check=unstoppable, seconds=2)
 
     assert proxy.num_connections == 1
     assert proxy.num_body_bytes < 24 * MEBIBYTE  # what fits into the sockets' buffers

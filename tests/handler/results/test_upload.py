@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from handler.context import unstoppable
 from handler.errors import ErrorCode, ResultError, WorkerError
 from handler.results.upload import upload
 from tests.fault_proxy import Answer, AnswerTo, Cut, Slow, Stall
@@ -14,7 +15,6 @@ from tests.handler.results.places import (
     PLACES,
     assert_no_secret,
     make_file,
-    nothing,
     store_of,
     stored,
 )
@@ -27,7 +27,7 @@ def test_file_arrives_whole(s3, tmp_path, place, size):
     file = make_file(tmp_path, size)
     prefix = f"whole-{place}-{size}"
 
-    (artifact,) = upload(store_of(place, s3, prefix), [file], check=nothing, seconds=60)
+    (artifact,) = upload(store_of(place, s3, prefix), [file], check=unstoppable, seconds=60)
 
     key = f"{prefix}/{file.sha256[:16]}/frames.jsonl.gz" if place == "bucket" else f"{prefix}/frames.jsonl.gz"
     assert s3.get(key) == file.path.read_bytes()
@@ -50,7 +50,7 @@ def test_passing_fault_is_survived(s3, proxy, tmp_path, place, fault):
     store = store_of(place, s3.behind(proxy.url), prefix)
     proxy.fault = replace(fault)  # it counts down
 
-    upload(store, [file], check=nothing, seconds=60)
+    upload(store, [file], check=unstoppable, seconds=60)
 
     assert stored(s3, prefix) == file.path.read_bytes()
     assert proxy.num_connections > 1
@@ -70,7 +70,7 @@ def test_lasting_fault_is_coded(s3, proxy, tmp_path, place, fault):
     proxy.fault = fault
 
     with pytest.raises(ResultError) as failed:
-        upload(store, [make_file(tmp_path, 8 * MEBIBYTE)], check=nothing, seconds=60)
+        upload(store, [make_file(tmp_path, 8 * MEBIBYTE)], check=unstoppable, seconds=60)
 
     error = failed.value
     assert (error.code, error.code.retryable, error.stage) == ("UPLOAD_FAILED", True, "upload")
@@ -86,7 +86,7 @@ def test_crawling_upload_ends_at_its_limit(s3, proxy, tmp_path, place):
     start = time.monotonic()
 
     with pytest.raises(ResultError) as failed:
-        upload(store, [make_file(tmp_path, 4 * MEBIBYTE)], check=nothing, seconds=0.5)
+        upload(store, [make_file(tmp_path, 4 * MEBIBYTE)], check=unstoppable, seconds=0.5)
 
     assert failed.value.code == "UPLOAD_FAILED"
     assert time.monotonic() - start < 15  # 20 s at that rate
