@@ -13,14 +13,7 @@ from handler.results.bucket import Bucket, key_prefix, safe_job_id
 from handler.settings import BucketSettings
 from handler.transfer.s3 import s3_client
 from tests.fault_proxy import AnswerTo
-from tests.handler.results.places import (
-    MEBIBYTE,
-    assert_no_secret,
-    complete,
-    make_file,
-    settings,
-    store_of,
-)
+from tests.handler.results.places import MEBIBYTE, assert_no_secret, complete, make_file, settings, store_of
 
 ON_AWS = {"access_key_id": SecretStr("a"), "secret_access_key": SecretStr("b"), "region": "us-east-1"}
 USUAL_ID = "c80ffee4-f315-4e25-a146-0f3d98cf024b-u1"

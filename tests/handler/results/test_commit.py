@@ -6,20 +6,13 @@ import json
 import pytest
 
 from handler.context import unstoppable
-from handler.errors import ResultError
+from handler.errors import ResultError, WorkerError
 from handler.job import BucketOutput
 from handler.results.store import Folder
 from handler.results.upload import find_complete, open_store, upload
 from handler.settings import BucketSettings, IntakeSettings
 from tests.fault_proxy import Cut
-from tests.handler.results.places import (
-    LOCAL,
-    MEBIBYTE,
-    complete,
-    make_file,
-    settings,
-    store_of,
-)
+from tests.handler.results.places import LOCAL, MEBIBYTE, complete, make_file, settings, store_of
 
 
 def find(store, folder, *, job_id="golden-1", input_sha256="1" * 64):
@@ -167,3 +160,12 @@ def test_failed_upload_leaves_no_summary(s3, proxy, tmp_path):
         upload(store, files, check=unstoppable, seconds=60)
 
     assert s3.keys("half/") == [f"half/{files[0].sha256[:16]}/frames.jsonl.gz"]
+
+
+def test_full_disk_is_coded(tmp_path):
+    """A summary that the worker's own disk has no room for is DISK_FULL."""
+    (tmp_path / "result.json").symlink_to("/dev/full")
+
+    with pytest.raises(WorkerError) as failed:
+        complete(Folder(tmp_path / "out"), tmp_path)
+    assert (failed.value.code, failed.value.stage) == ("DISK_FULL", "upload")

@@ -16,14 +16,7 @@ from handler.results.store import LocalFile
 from handler.results.upload import upload
 from handler.settings import BucketSettings, IntakeSettings
 from tests.fault_proxy import Answer
-from tests.handler.results.places import (
-    LOCAL,
-    MEBIBYTE,
-    assert_no_secret,
-    make_file,
-    settings,
-    store_of,
-)
+from tests.handler.results.places import LOCAL, MEBIBYTE, assert_no_secret, make_file, settings, store_of
 
 HOST = "https://store.example/frames"
 NOW = datetime.now(UTC)

@@ -10,14 +10,7 @@ from handler.context import unstoppable
 from handler.errors import ErrorCode, ResultError, WorkerError
 from handler.results.upload import upload
 from tests.fault_proxy import Answer, AnswerTo, Cut, Slow, Stall
-from tests.handler.results.places import (
-    MEBIBYTE,
-    PLACES,
-    assert_no_secret,
-    make_file,
-    store_of,
-    stored,
-)
+from tests.handler.results.places import MEBIBYTE, PLACES, assert_no_secret, make_file, store_of, stored
 
 
 @pytest.mark.parametrize("place", PLACES)
