@@ -57,43 +57,33 @@ def test_jitter_is_the_third_derivative():
     assert quality.jitter_m_s3 == pytest.approx(6 * 23 / 24, rel=0.05)
 
 
-def test_median_shape_is_exact_for_short_tracks():
-    """Up to 64 measurements the median is the median."""
-    people = [make_person(i) for i in range(41)]
-
-    _, (track,) = gathered(make_frame(i, tracked(1, one)) for i, one in enumerate(people)).finish()
-
-    exact = np.median([person.betas[0] for person in people], axis=0)
-    assert track.betas_median == pytest.approx(exact.tolist(), abs=1e-4)
-
-
-@pytest.mark.parametrize("num", [MAX_SAMPLES, 1000, 10_000, 12_345])
+@pytest.mark.parametrize("num", [1, 40, 41, MAX_SAMPLES, 1000, 10_000, 12_345])
 def test_thinned_samples_stay_bounded_and_spread(num):
-    """Of any number at most 64 are kept, from the whole span: their median stays close to that of all."""
+    """At most 64 are kept, from the whole span: their median is that of all, or close to it."""
     samples, most = ThinnedSamples(), ThinnedSamples()
     for i in range(num):
         samples.add(np.array([i], np.float32))
     for i in range(MAX_SAMPLES):
         most.add(np.array([num + i], np.float32))
 
-    assert samples.median()[0] == pytest.approx((num - 1) / 2, rel=0.03)
+    assert samples.median()[0] == pytest.approx((num - 1) / 2, rel=0 if num <= MAX_SAMPLES else 0.03)
     assert len(pickle.dumps(samples)) <= len(pickle.dumps(most)) + 10  # of longer numbers
 
 
-def test_thousands_of_tracks_keep_the_longest():
+def test_hundreds_of_tracks_keep_the_longest():
     """All are counted, the longest are listed by id, and memory holds no more than those."""
     statistics = Statistics(forget_frames=3)
     person, sizes = make_person(), {}
-    frame_index, long_ids = 0, set(range(100, 2000, 20))
-    for track_id in range(1, 2001):
+    frame_index, long_ids = 0, set(range(100, 600, 20))
+    for track_id in range(1, 601):
         for _ in range(3 if track_id in long_ids else 1):
             statistics.add(make_frame(frame_index, tracked(track_id, person)))
             frame_index += 1
         sizes[track_id] = len(pickle.dumps(statistics)) if track_id % 200 == 0 else 0
 
-    assert sizes[2000] < 1.05 * sizes[200]
+    assert sizes[600] < 1.05 * sizes[200]
     quality, tracks = statistics.finish()
-    assert (quality.id_births, quality.person_frames_tracked) == (2000, frame_index)
+    assert (quality.id_births, quality.person_frames_tracked) == (600, frame_index)
     ids = [track.track_id for track in tracks]
     assert len(ids) == MAX_TRACKS
     assert long_ids <= set(ids)
