@@ -1,14 +1,16 @@
-"""The S3 server of whole jobs for every test of the results, and a proxy in front of it."""
+"""One S3 server for every test of the results, and a proxy in front of it."""
 
 import pytest
 
 from tests.fault_proxy import fault_proxy
+from tests.s3_server import s3_server
 
 
-@pytest.fixture
-def s3(bucket_of_jobs):
-    """The server; every test has its own prefix."""
-    return bucket_of_jobs
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """Not the one of whole jobs, which are checked for everything they left; every test has its own prefix."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture
