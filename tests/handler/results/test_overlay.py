@@ -12,7 +12,7 @@ from handler.errors import WorkerError
 from handler.job import Options
 from handler.records import Frame
 from handler.results import painter
-from handler.results.drawing import colour_of
+from handler.results.drawing import colour_of, draw_box, draw_skeleton
 from handler.results.overlay import overlay
 from handler.results.painter import paint_bodies
 from handler.results.write import write
@@ -103,7 +103,7 @@ def test_frame_of_another_size_fits_the_film(tmp_path):
 
 
 def test_people_are_drawn_where_they_are_in_their_colour(tmp_path, free_body):
-    """The body's middle has the identity's hue, fainter if it is lost; the far corner is untouched."""
+    """The body's middle has the identity's hue, fainter and greyer if it is lost; the corner is untouched."""
     person = make_person(1, center=(300, 240), height=300)
     frames = [make_frame(0, tracked(7, person)), make_frame(1, predicted(7, person))]
 
@@ -113,6 +113,7 @@ def test_people_are_drawn_where_they_are_in_their_colour(tmp_path, free_body):
     assert np.argsort(middle).tolist() == np.argsort(colour_of(7)).tolist()
     assert max(change(seen)[-40:, -40:].max(), change(gone)[-40:, -40:].max()) <= 3
     assert 3 < change(gone)[200:280, 285:315].mean() < 0.6 * change(seen)[200:280, 285:315].mean()
+    assert np.ptp(gone[225:250, 290:310].reshape(-1, 3).mean(axis=0)) < 0.35 * np.ptp(middle)
 
 
 @pytest.mark.parametrize("profile", ["params", "full"])
@@ -153,6 +154,16 @@ def test_full_disk_is_coded(tmp_path):
     with pytest.raises(WorkerError) as failed:
         film_of(tmp_path, walk(3))
     assert (failed.value.code, failed.value.stage) == ("DISK_FULL", "overlay")
+
+
+def test_people_far_outside_the_picture_are_drawn():
+    """However far: nothing fails, and the picture stays as it is."""
+    image = grey()
+
+    draw_box(image, np.full(4, 1e12), RED, dashed=False)
+    draw_skeleton(image, np.full((24, 2), -1e12), RED, faint=False)
+
+    assert (image == GREY).all()
 
 
 def test_colours_of_neighbours_differ():

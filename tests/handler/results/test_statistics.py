@@ -47,12 +47,15 @@ def test_counts_are_those_of_the_frames():
 
 
 def test_jitter_is_the_third_derivative():
-    """A body whose joints follow t^3 about the pelvis has a third derivative of 6."""
+    """A body whose joints follow t^3 about the pelvis has a third derivative of 6; gaps do not count."""
     direction = np.zeros((1, 24, 3), np.float32)
     direction[:, 1:, 0] = 1
     bodies = [make_person(smpl_joints_3d=direction * np.float32((i / 30) ** 3)) for i in range(60)]
 
-    quality, _ = gathered(make_frame(i, tracked(1, body)) for i, body in enumerate(bodies)).finish()
+    frames = [make_frame(i, tracked(1, body)) for i, body in enumerate(bodies)]
+    frames[30] = make_frame(30, predicted(1, bodies[29]))
+
+    quality, _ = gathered(frames).finish()
 
     assert quality.jitter_m_s3 == pytest.approx(6 * 23 / 24, rel=0.05)
 

@@ -51,6 +51,7 @@ def test_same_frames_give_the_same_bytes(tmp_path):
     one, other = (write_all(into, walk(20)).frames_path for into in (tmp_path, tmp_path / "other"))
 
     assert one.read_bytes() == other.read_bytes()
+    assert one.read_bytes()[3:8] == bytes(5)  # no flag for a name, no time
 
 
 def test_gap_is_never_written(tmp_path):
@@ -153,6 +154,16 @@ def test_chosen_box_keeps_who_overlaps_most(tmp_path):
     lines, _ = written_lines(tmp_path, walk(5, num_people=4), person={"box": box})
 
     assert ids_in(lines) == {3}
+
+
+def test_chosen_person_must_be_there_in_time(tmp_path):
+    """Who comes to the point more than a second late is not the one."""
+    point = (100 + 45 + 40, 200)  # the right edge of person 1 in frame 45
+
+    lines, written = written_lines(tmp_path, walk(60, num_people=1), person={"point": point})
+
+    assert ids_in(lines) == set()
+    assert [warning.code for warning in written.warnings] == ["PERSON_NOT_FOUND"]
 
 
 ELSEWHERE = {"person": ChosenPerson(point=(5, 5))}
