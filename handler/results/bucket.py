@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from botocore.parsers import ResponseParserError
@@ -35,8 +35,8 @@ ABSENT = (Problem.NOT_FOUND, Problem.ACCESS_DENIED, Problem.CHANGED)
 MAX_PREFIX_BYTES = 512
 MAX_JOB_ID_LENGTH = 100
 HASH_LENGTH = 16
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNSAFE_IN_JOB_ID = re.compile(r"[^A-Za-z0-9._-]")
+_UNSAFE_IN_PREFIX = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Result = TypeVar("Result")
 
@@ -44,22 +44,18 @@ log = structlog.get_logger(__name__)
 
 
 class Bucket(Store):
-    """One job's prefix in a bucket.
+    """One job's prefix in a bucket; the prefix ends with a slash, see `key_prefix`."""
 
-    Args:
-        settings: address, credentials and limits.
-        bucket: its name.
-        prefix: ends with a slash, from `key_prefix`.
-    """
+    bucket: str
 
     def __init__(self, settings: BucketSettings, *, bucket: str, prefix: str) -> None:
-        self.bucket = self._name = bucket
+        self.bucket = bucket
         self._prefix = prefix
         self._limits = settings
         self._client = s3_client(settings)
 
     def key(self, kind: ArtifactKind, sha256: str) -> str:
-        """The object key of a file."""
+        """The object's key."""
         return object_key(self._prefix, kind, sha256)
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
@@ -67,9 +63,6 @@ class Bucket(Store):
 
         A failed or cancelled multipart upload is aborted. When the store says that an upload failed, or does
         not answer, the file is looked for before it counts as lost. Memory: one network chunk.
-
-        Raises:
-            ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
         """
         artifact = file.artifact(self.key(file.kind, file.sha256))
         for again in (True, False):
@@ -88,69 +81,48 @@ class Bucket(Store):
         return artifact
 
     def _send(self, file: LocalFile, check: Check, unfinished: contextlib.ExitStack) -> None:
-        key = self.key(file.kind, file.sha256)
+        client, bucket, key = self._client, self.bucket, self.key(file.kind, file.sha256)
+        size = max(self._limits.part_bytes, -(-file.size_bytes // MAX_PARTS))
         with file.path.open("rb") as stream:
-            if file.size_bytes > self._limits.part_bytes:
-                self._send_in_parts(key, file, stream, check, unfinished)
-            else:
-                self._call(
-                    lambda: self._client.put_object(
-                        Bucket=self._name,
-                        Key=key,
-                        Body=Section(stream, 0, file.size_bytes, check),  # type: ignore[arg-type] # the stubs ask for a whole IO[bytes]; read, seek and tell do
-                        ContentType=file.content_type,
-                    ),
-                    check,
+
+            def part(start: int) -> Any:  # the stubs ask for a whole IO[bytes]; read, seek and tell do
+                return Section(stream, start, min(size, file.size_bytes - start), check)
+
+            def put() -> None:
+                client.put_object(Bucket=bucket, Key=key, Body=part(0), ContentType=file.content_type)
+
+            def begin() -> str:
+                begun = client.create_multipart_upload(Bucket=bucket, Key=key, ContentType=file.content_type)
+                return begun["UploadId"]
+
+            def put_part(id_: str, number: int) -> "CompletedPartTypeDef":
+                body = part((number - 1) * size)
+                sent = client.upload_part(Bucket=bucket, Key=key, UploadId=id_, PartNumber=number, Body=body)
+                return {"PartNumber": number, "ETag": sent["ETag"]}
+
+            def complete(id_: str, parts: "list[CompletedPartTypeDef]") -> None:
+                client.complete_multipart_upload(
+                    Bucket=bucket, Key=key, UploadId=id_, MultipartUpload={"Parts": parts}
                 )
+
+            if file.size_bytes <= size:
+                self._call(put, check)
+            else:
+                id_ = self._call(begin, check)
+                unfinished.callback(lambda: self._abort(key, id_, limited(unstoppable, TIDY_SECONDS)))
+                numbers = range(1, -(-file.size_bytes // size) + 1)
+                parts = [self._call(partial(put_part, id_, number), check) for number in numbers]
+                self._call(partial(complete, id_, parts), check)
+                unfinished.pop_all()
         if not self._arrived(key, file.size_bytes, check):
             raise TransferError(Problem.UNAVAILABLE, f"has not got the whole of {file.kind}")
 
-    def _send_in_parts(
-        self, key: str, file: LocalFile, stream: IO[bytes], check: Check, unfinished: contextlib.ExitStack
-    ) -> None:
-        client, name = self._client, self._name
-        size = max(self._limits.part_bytes, -(-file.size_bytes // MAX_PARTS))
-        upload_id = self._call(
-            lambda: client.create_multipart_upload(Bucket=name, Key=key, ContentType=file.content_type)[
-                "UploadId"
-            ],
-            check,
-        )
-        unfinished.callback(lambda: self._abort(key, upload_id, limited(unstoppable, TIDY_SECONDS)))
-
-        def send_part(number: int, start: int) -> "CompletedPartTypeDef":
-            part = client.upload_part(
-                Bucket=name,
-                Key=key,
-                UploadId=upload_id,
-                PartNumber=number,
-                Body=Section(stream, start, min(size, file.size_bytes - start), check),  # type: ignore[arg-type] # as above
-            )
-            return {"PartNumber": number, "ETag": part["ETag"]}
-
-        parts = [
-            self._call(partial(send_part, number, start), check)
-            for number, start in enumerate(range(0, file.size_bytes, size), 1)
-        ]
-        self._call(
-            lambda: client.complete_multipart_upload(
-                Bucket=name, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
-            ),
-            check,
-        )
-        unfinished.pop_all()
-
     def summary(self, check: Check) -> bytes | None:
-        """The `result.json` that is already there.
-
-        Raises:
-            ResultError: UPLOAD_DENIED if there is no such bucket or the keys are wrong, UPLOAD_FAILED if
-                the store does not answer: better now than after an hour of work.
-        """
+        """The `result.json` that is already there; an unfit bucket is told now, not after an hour of work."""
         key = self.key("result.json", "")
 
         def read() -> bytes:
-            with contextlib.closing(self._client.get_object(Bucket=self._name, Key=key)["Body"]) as body:
+            with contextlib.closing(self._client.get_object(Bucket=self.bucket, Key=key)["Body"]) as body:
                 return body.read(MAX_SUMMARY_BYTES + 1)
 
         with upload_errors_coded("the bucket"):
@@ -159,21 +131,21 @@ class Bucket(Store):
 
     def holds(self, artifact: Artifact, check: Check) -> bool:
         """Whether an object with these bytes is there: it is read, whatever checksum the store may keep."""
-        if artifact.key != self.key(artifact.kind, artifact.sha256):
-            return False
-        with upload_errors_coded("the bucket"):
-            return bool(self._read(lambda: self._is_equal(artifact, check), check))
+        key = self.key(artifact.kind, artifact.sha256)
 
-    def _is_equal(self, artifact: Artifact, check: Check) -> bool:
-        answer = self._client.get_object(Bucket=self._name, Key=artifact.key or "")
-        digest = hashlib.sha256()
-        with contextlib.closing(answer["Body"]) as body:
-            if answer.get("ContentLength", artifact.bytes) != artifact.bytes:
-                return False
-            for chunk in body.iter_chunks(CHUNK_BYTES):
-                check()
-                digest.update(chunk)
-        return digest.hexdigest() == artifact.sha256
+        def is_equal() -> bool:
+            answer = self._client.get_object(Bucket=self.bucket, Key=key)
+            digest = hashlib.sha256()
+            with contextlib.closing(answer["Body"]) as body:
+                if answer.get("ContentLength", artifact.bytes) != artifact.bytes:
+                    return False
+                for chunk in body.iter_chunks(CHUNK_BYTES):
+                    check()
+                    digest.update(chunk)
+            return digest.hexdigest() == artifact.sha256
+
+        with upload_errors_coded("the bucket"):
+            return artifact.key == key and bool(self._read(is_equal, check))
 
     def end_uploads(self, check: Check) -> None:
         """Abort every multipart upload of this job: call it when the job's files are there.
@@ -181,11 +153,10 @@ class Bucket(Store):
         A worker that still does the same job begins its upload again, or finds that the job is done.
         """
         check = limited(check, TIDY_SECONDS)
-        with contextlib.suppress(
-            TransferError, ResultError
-        ):  # not every key may list them, not every store can
+        # Not every key may list them, not every store can.
+        with contextlib.suppress(TransferError, ResultError):
             found = self._call(
-                lambda: self._client.list_multipart_uploads(Bucket=self._name, Prefix=self._prefix),
+                lambda: self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=self._prefix),
                 check,
                 attempts=1,
             )
@@ -196,7 +167,7 @@ class Bucket(Store):
     def _abort(self, key: str, upload_id: str, check: Check) -> None:
         with contextlib.suppress(TransferError, ResultError):
             self._call(
-                lambda: self._client.abort_multipart_upload(Bucket=self._name, Key=key, UploadId=upload_id),
+                lambda: self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id),
                 check,
                 attempts=1,
             )
@@ -210,31 +181,25 @@ class Bucket(Store):
     def _arrived(self, key: str, num_bytes: int, check: Check) -> bool:
         """Whether an object of that length is there; what was accepted is believed where nobody may look."""
         try:
-            answer = self._call(lambda: self._client.head_object(Bucket=self._name, Key=key), check)
+            answer = self._call(lambda: self._client.head_object(Bucket=self.bucket, Key=key), check)
         except TransferError as error:
             return error.problem is not Problem.NOT_FOUND
         except ResultError:
             return True
         return answer.get("ContentLength", num_bytes) == num_bytes
 
-    def _call(self, call: Callable[[], Result], check: Check, *, attempts: int | None = None) -> Result:
-        """One request and its answer, with boto3's errors as ours; up to five times."""
-        return attempt(lambda: _translated(call), attempts=attempts or self._limits.attempts, check=check)
-
     def _read(self, read: Callable[[], Result], check: Check) -> Result | None:
         """What `read` gives, or None if the object is not there, or is not what the store once took."""
+        try:
+            return self._call(read, limited(check, self._limits.upload_seconds))
+        except TransferError as error:
+            if error.problem in ABSENT:
+                return None
+            raise
 
-        def read_if_there() -> Result | None:
-            try:
-                return _translated(read)
-            except TransferError as error:
-                if error.problem in ABSENT:
-                    return None
-                raise
-
-        return attempt(
-            read_if_there, attempts=self._limits.attempts, check=limited(check, self._limits.upload_seconds)
-        )
+    def _call(self, call: Callable[[], Result], check: Check, *, attempts: int | None = None) -> Result:
+        """What one request gives, with boto3's errors as ours; by default in five attempts."""
+        return attempt(partial(_translated, call), attempts=attempts or self._limits.attempts, check=check)
 
 
 def _translated(call: Callable[[], Result]) -> Result:
@@ -246,19 +211,13 @@ def _translated(call: Callable[[], Result]) -> Result:
 
 
 def key_prefix(root_prefix: str, prefix: str, job_id: str) -> str:
-    """`root/prefix/job/`, under which a job's files lie.
-
-    Args:
-        root_prefix: the operator's; every key lies under it.
-        prefix: the caller's.
-        job_id: from the platform; made safe with `safe_job_id`.
+    """`root/prefix/job/`, under which a job's files lie: the operator's prefix, the caller's, the job.
 
     Raises:
         InputError: INPUT_INVALID, a prefix starts with a slash or holds `..`, a backslash or a control
             character, or is too long.
     """
-    parts = [*_segments(root_prefix), *_segments(prefix), safe_job_id(job_id)]
-    return "/".join(parts) + "/"
+    return "/".join([*_segments(root_prefix), *_segments(prefix), safe_job_id(job_id), ""])
 
 
 def object_key(prefix: str, kind: ArtifactKind, sha256: str) -> str:
@@ -266,35 +225,27 @@ def object_key(prefix: str, kind: ArtifactKind, sha256: str) -> str:
 
     Two workers may do one job at the same time, and their bytes differ. Neither overwrites what the other's
     summary names, so a summary always matches its files, whoever stores what in which order.
-
-    Args:
-        prefix: from `key_prefix`.
-        kind: the file.
-        sha256: of its bytes, hexadecimal.
     """
     return f"{prefix}{kind}" if kind == "result.json" else f"{prefix}{sha256[:HASH_LENGTH]}/{kind}"
 
 
 def safe_job_id(job_id: str) -> str:
     """The id as one path segment; an id that had to be changed ends with a hash, so that no two meet."""
-    safe = _UNSAFE.sub("_", job_id)[:MAX_JOB_ID_LENGTH]
+    safe = _UNSAFE_IN_JOB_ID.sub("_", job_id)[:MAX_JOB_ID_LENGTH]
     if safe == job_id and safe.strip("."):
         return safe
     return f"{safe.strip('.')}-{hashlib.sha256(job_id.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def _segments(prefix: str) -> list[str]:
-    if prefix.startswith("/"):
-        raise _invalid("must not start with a slash")
-    if "\\" in prefix or _CONTROL.search(prefix):
-        raise _invalid("must not hold backslashes or control characters")
-    if len(prefix.encode()) > MAX_PREFIX_BYTES:
-        raise _invalid(f"must not be longer than {MAX_PREFIX_BYTES} bytes")
     segments = [segment for segment in prefix.split("/") if segment not in ("", ".")]
-    if ".." in segments:
-        raise _invalid("must not hold `..`")
+    rules = {
+        "start with a slash": prefix.startswith("/"),
+        "hold backslashes or control characters": _UNSAFE_IN_PREFIX.search(prefix),
+        f"be longer than {MAX_PREFIX_BYTES} bytes": len(prefix.encode(errors="replace")) > MAX_PREFIX_BYTES,
+        "hold `..`": ".." in segments,
+    }
+    for rule, broken in rules.items():
+        if broken:
+            raise InputError(ErrorCode.INPUT_INVALID, f"output.prefix must not {rule}", stage="validate")
     return segments
-
-
-def _invalid(rule: str) -> InputError:
-    return InputError(ErrorCode.INPUT_INVALID, f"output.prefix {rule}", stage="validate")

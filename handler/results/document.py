@@ -97,18 +97,14 @@ class Conventions(Output):
     @classmethod
     def of(cls, profile: Profile) -> "Conventions":
         """The conventions of a profile."""
-        if profile == "full":
-            rotation: Literal["axis_angle_rad", "matrix_row_major"] = "matrix_row_major"
-            shapes = {"global_orient": (1, 3, 3), "body_pose": (23, 3, 3), "betas": (10,), "transl": (3,)}
-        else:
-            rotation = "axis_angle_rad"
-            shapes = {"global_orient": (1, 3), "body_pose": (23, 3), "betas": (10,), "transl": (3,)}
+        each = (3, 3) if profile == "full" else (3,)
+        shapes = {"global_orient": (1, *each), "body_pose": (23, *each), "betas": (10,), "transl": (3,)}
         if profile != "params":
             shapes |= {"joints_3d": (24, 3), "joints_2d": (24, 2)}
-        if profile == "full":
-            shapes |= {"phalp.3d_joints": (45, 3), "phalp.2d_joints": (45, 2)}
-        names = PHALP_JOINT_NAMES if profile == "full" else None
-        return cls(rotation=rotation, shapes=shapes, phalp_joint_names=names)
+        if profile != "full":
+            return cls(rotation="axis_angle_rad", shapes=shapes)
+        shapes |= {"phalp.3d_joints": (45, 3), "phalp.2d_joints": (45, 2)}
+        return cls(rotation="matrix_row_major", shapes=shapes, phalp_joint_names=PHALP_JOINT_NAMES)
 
 
 class Camera(Output):
@@ -123,8 +119,7 @@ class Camera(Output):
         description="Where the focal length came from: PHALP's assumption or the caller."
     )
     metric_depth: bool = Field(
-        default=False,
-        description="False: depth follows from a body's apparent size and is no measure.",
+        default=False, description="False: depth follows from a body's apparent size and is no measure."
     )
 
 
@@ -196,9 +191,7 @@ class ResultDocument(Output):
     """The summary, written last: its presence means that everything else is there."""
 
     schema_name: Literal["hmr2-phalp/result/1.0"] = Field(
-        default="hmr2-phalp/result/1.0",
-        alias="schema",
-        description="Name and version of this schema.",
+        default="hmr2-phalp/result/1.0", alias="schema", description="Name and version of this schema."
     )
     job_id: str
     status: Literal["completed"] = "completed"

@@ -9,26 +9,27 @@ import numpy as np
 import orjson
 from jaxtyping import Float32
 from numpy import ndarray
+from scipy.spatial.transform import Rotation
 
-from handler.camera import Intrinsics, project
+from handler.camera import Intrinsics, canvas_to_pixels, full_image_translation, project
 from handler.errors import ComputeError, ErrorCode
 from handler.job import Profile
-from handler.records import TrackedFrame, TrackedPeople
-from handler.results.bodies import Bodies
-from handler.results.rotations import axis_angle
-from handler.vectors import phalp_joints_3d
+from handler.records import FrameInfo, TrackedFrame, TrackedPeople
+from handler.vectors import BETAS, CAM_T, DEPTH, ORIGIN, ROTATIONS, phalp_joints_3d
+from model_cache.interfaces import BodyModel
 
 DECIMALS = 4  # radians, metres, shape
 DECIMALS_PX = 1
 DECIMALS_SECONDS = 6
 PIXELS = {"bbox_xyxy", "joints_2d"}
+ORTHONORMAL_TOLERANCE = 1e-4  # float32 networks are within 1e-6; a broken one is not
 
 Columns = dict[str, Float32[ndarray, "n _"]]  # one row a person
 
 
 def frame_line(
     frame: TrackedFrame,
-    bodies: Bodies,
+    body: BodyModel,
     intrinsics: Intrinsics,
     *,
     profile: Profile,
@@ -37,16 +38,11 @@ def frame_line(
 ) -> bytes:
     """The frame's line, with its newline.
 
-    Rounded to 4 decimals (rad, m) and 1 decimal (px), but not in the profile `full`, which keeps every bit of
-    the models' float32.
-
-    Args:
-        frame: what the tracker gave.
-        bodies: its people's bodies in front of the camera, in the same order.
-        intrinsics: that camera.
-        profile: how much to write.
-        masks: write each measured person's mask (profile `full` only).
-        first_size: (width, height) of the first frame; a frame of another size says its own.
+    Measured people stand as HMR2 saw them. Lost people stand as the tracker expects them: pose and shape from
+    the pose predictor, place from the location regression (PHALP's own two predictions), their box carried
+    along, their joints from the body model. Numbers are rounded to 4 decimals (rad, m) and 1 decimal (px);
+    only the profile `full` keeps every bit of the models' float32, and may hold the masks of measured people.
+    A frame whose size is not `first_size` (width, height) says its own.
 
     Raises:
         ComputeError: MODEL_OUTPUT_INVALID, a number is not finite or a matrix is not a rotation.
@@ -63,15 +59,15 @@ def frame_line(
         line["corrupt"] = True
     if first_size not in (None, (info.width, info.height)):
         line["size"] = (info.width, info.height)
-    line["people"] = _people(frame, bodies, intrinsics, profile, masks=masks) if len(frame.people) else ()
+    line["people"] = _people(frame, body, intrinsics, profile, masks=masks) if len(frame.people) else ()
     return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
 def _people(
-    frame: TrackedFrame, bodies: Bodies, intrinsics: Intrinsics, profile: Profile, *, masks: bool
+    frame: TrackedFrame, body: BodyModel, intrinsics: Intrinsics, profile: Profile, *, masks: bool
 ) -> list[dict[str, Any]]:
     people, size = frame.people, (frame.info.height, frame.info.width)
-    columns = _columns(bodies, intrinsics, profile)
+    columns = _columns(frame, body, intrinsics, profile)
     phalp = _phalp_columns(people) if profile == "full" else {}
     _require_finite(frame, columns | phalp)
     if profile != "full":
@@ -85,12 +81,7 @@ def _people(
             "state": "tracked" if measured else "predicted",
             "score": round(scores[i], DECIMALS) if measured else None,
             "bbox_xyxy": columns["bbox_xyxy"][i],
-            "smpl": {
-                "global_orient": columns["global_orient"][i],
-                "body_pose": columns["body_pose"][i],
-                "betas": columns["betas"][i],
-                "transl": columns["transl"][i],
-            },
+            "smpl": {name: columns[name][i] for name in ("global_orient", "body_pose", "betas", "transl")},
         }
         if profile != "params":
             record["joints_3d"] = columns["joints_3d"][i]
@@ -109,24 +100,64 @@ def _people(
     return records
 
 
-def _columns(bodies: Bodies, intrinsics: Intrinsics, profile: Profile) -> Columns:
-    num = len(bodies.transl)
-    rotations = bodies.rotations if profile == "full" else axis_angle(bodies.rotations)
-    flat = rotations.reshape(num, -1)
-    root = flat.shape[1] // 24
+def _columns(frame: TrackedFrame, body: BodyModel, intrinsics: Intrinsics, profile: Profile) -> Columns:
+    """The people's numbers in front of the full image's camera."""
+    people, info, num = frame.people, frame.info, len(frame.people)
+    lost = np.flatnonzero(~people.measured)
+    matrices = people.poses[:, ROTATIONS].reshape(num, 24, 3, 3)
+    rotations = (matrices if profile == "full" else axis_angle(matrices)).reshape(num, 24, -1)
+    betas = people.poses[:, BETAS]
+    boxes = people.bbox_xyxy.copy()
+    if len(lost):
+        boxes[lost] = _moved_boxes(people.take(lost), info)
+    with np.errstate(divide="ignore", invalid="ignore"):  # `_require_finite` says it in words
+        transl = full_image_translation(people.locations[:, CAM_T], info.width, info.height, intrinsics)
     columns = {
-        "bbox_xyxy": bodies.bbox_xyxy,
-        "global_orient": flat[:, :root],
-        "body_pose": flat[:, root:],
-        "betas": bodies.betas,
-        "transl": bodies.transl,
+        "bbox_xyxy": boxes,
+        "global_orient": rotations[:, 0],
+        "body_pose": rotations[:, 1:].reshape(num, -1),
+        "betas": betas,
+        "transl": transl,
     }
     if profile != "params":
-        joints = bodies.joints + bodies.transl[:, None]
+        joints = people.smpl_joints_3d.copy()
+        if len(lost):
+            _, joints[lost] = body.joints(matrices[lost, :1], matrices[lost, 1:], betas[lost])
+        joints += transl[:, None]
         columns["joints_3d"] = joints.reshape(num, 72)
-        with np.errstate(divide="ignore", invalid="ignore"):  # `_require_finite` says it in words
+        with np.errstate(divide="ignore", invalid="ignore"):  # as above
             columns["joints_2d"] = project(joints, intrinsics).reshape(num, 48)
     return columns
+
+
+def axis_angle(matrices: Float32[ndarray, "*batch 3 3"]) -> Float32[ndarray, "*batch 3"]:
+    """The rotation vectors of one or more matrices, radians, angle 0 to pi; stable at both ends.
+
+    Raises:
+        ComputeError: MODEL_OUTPUT_INVALID, a matrix is not a rotation.
+    """
+    flat = matrices.reshape(-1, 3, 3)
+    # Orthogonalising every matrix would cost ten times as much; instead only what survives the round trip is
+    # accepted, which no matrix but a rotation does.
+    rotation = Rotation.from_matrix(flat, assume_valid=True)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(rotation.as_matrix() - flat).max()
+    if not gap < ORTHONORMAL_TOLERANCE:  # a NaN must not pass
+        raise ComputeError(
+            ErrorCode.MODEL_OUTPUT_INVALID, "a model gave a matrix that is not a rotation", stage="write"
+        )
+    return rotation.as_rotvec().astype(np.float32).reshape(matrices.shape[:-1])
+
+
+def _moved_boxes(lost: TrackedPeople, info: FrameInfo) -> Float32[ndarray, "n 4"]:
+    """The last measured boxes, moved with the body's origin and scaled as the depth changed."""
+    before = canvas_to_pixels(lost.joints_2d[:, -1], info.width, info.height)[:, None]
+    now = canvas_to_pixels(lost.locations[:, ORIGIN], info.width, info.height)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):  # as above
+        scale = (lost.cam_t[:, 2] / lost.locations[:, DEPTH])[:, None, None]
+    corners = lost.bbox_xyxy.reshape(-1, 2, 2)
+    moved: Float32[ndarray, "n 4"] = (now + (corners - before) * scale).astype(np.float32).reshape(-1, 4)
+    return moved
 
 
 def _phalp_columns(people: TrackedPeople) -> Columns:
@@ -144,13 +175,12 @@ def _phalp_columns(people: TrackedPeople) -> Columns:
 
 def _require_finite(frame: TrackedFrame, columns: Columns) -> None:
     checked = (frame.people.scores, frame.people.scale_px, *columns.values())
-    if all(np.isfinite(column).all() for column in checked):
-        return
-    raise ComputeError(
-        ErrorCode.MODEL_OUTPUT_INVALID,
-        f"a model gave numbers that are not finite in frame {frame.info.frame_index}",
-        stage="write",
-    )
+    if not all(np.isfinite(column).all() for column in checked):
+        raise ComputeError(
+            ErrorCode.MODEL_OUTPUT_INVALID,
+            f"a model gave numbers that are not finite in frame {frame.info.frame_index}",
+            stage="write",
+        )
 
 
 def _rounded(name: str, column: Float32[ndarray, "n _"]) -> Float32[ndarray, "n _"]:

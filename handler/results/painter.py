@@ -18,9 +18,12 @@ AMBIENT, DIFFUSE = 0.38, 0.68
 STRIPE_ROWS = 32  # blended at a time: buffers that fit the cache are several times faster
 CANDIDATES_AT_ONCE = 1 << 19  # (face, pixel) pairs of 60 bytes
 
+Image = UInt8[ndarray, "h w 3"]
+Points = Float32[ndarray, "k 2"]
+
 
 def paint_bodies(
-    image_bgr: UInt8[ndarray, "h w 3"],
+    image_bgr: Image,
     vertices: Float32[ndarray, "n v 3"],
     faces: Int64[ndarray, "f 3"],
     camera: Intrinsics,
@@ -29,13 +32,8 @@ def paint_bodies(
 ) -> None:
     """Blend bodies over a picture, in place.
 
-    Args:
-        image_bgr: the picture.
-        vertices: in the camera frame, metres.
-        faces: vertex indices, counter-clockwise seen from outside.
-        camera: of the picture.
-        colours_bgr: one per body.
-        opacities: 0 to 1, one per body.
+    The vertices are in the camera frame, metres; the corners of a face are counter-clockwise seen from
+    outside; each body has its colour and its opacity, 0 to 1.
     """
     height, width = image_bgr.shape[:2]
     corners, depths, shades, owners = _visible_faces(vertices, faces, camera, width, height)
@@ -84,9 +82,7 @@ def _visible_faces(
     return corners[inside], depths, shades, owners
 
 
-def _extent(
-    corners: Float32[ndarray, "k 3 2"],
-) -> tuple[Float32[ndarray, "k 2"], Float32[ndarray, "k 2"]]:
+def _extent(corners: Float32[ndarray, "k 3 2"]) -> tuple[Points, Points]:
     """Lowest and highest x and y of each face; corner by corner, since numpy is slow on short axes."""
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     return np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
@@ -97,10 +93,7 @@ def _nearest_faces(
 ) -> Int64[ndarray, "rows columns"]:
     """The last of the faces whose inside, edges included, holds each pixel's centre; -1 where none does.
 
-    Args:
-        corners: farthest face first; pixel centres are whole numbers.
-        rows: of the picture.
-        columns: of the picture.
+    The farthest face comes first; pixel centres are whole numbers.
     """
     nearest = np.full(rows * columns, -1, np.int64)
     lowest, highest = _extent(corners)
@@ -138,7 +131,7 @@ def _pixels_inside(
     return (first[face, 1] + row) * columns + first[face, 0] + column, face
 
 
-def _blend(region_bgr: UInt8[ndarray, "h w 3"], layer: UInt8[ndarray, "h w 4"]) -> None:
+def _blend(region_bgr: Image, layer: UInt8[ndarray, "h w 4"]) -> None:
     """The painted layer over the picture, in place, its outline softened by a pixel."""
     height = layer.shape[0]
     for top in range(0, height, STRIPE_ROWS):
@@ -151,9 +144,7 @@ def _blend(region_bgr: UInt8[ndarray, "h w 3"], layer: UInt8[ndarray, "h w 4"]) 
         region_bgr[top:bottom] = cv2.add(over, under)
 
 
-def _softened(
-    layer: UInt8[ndarray, "h w 4"],
-) -> tuple[UInt8[ndarray, "h w 3"], UInt8[ndarray, "h w 3"]]:
+def _softened(layer: UInt8[ndarray, "h w 4"]) -> tuple[Image, Image]:
     """Colour and opacity (0 to 255) with a soft outline."""
     opacity = cv2.extractChannel(layer, 3)
     flat = cv2.cvtColor(layer, cv2.COLOR_BGRA2BGR)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 from numpy import ndarray
 
 from handler.job import ChosenPerson
@@ -18,44 +19,37 @@ class OnePerson:
     """A filter that keeps the identity at a point, or the one that overlaps a box most, at a time.
 
     The first frame at or after that time in which a measured person fits decides; after `PATIENCE_SECONDS`
-    nobody is kept and a warning says so. Earlier frames wait on the disk, not in memory.
-
-    Args:
-        chosen: whom to keep.
-        waiting: a file for the frames before the decision; removed afterwards.
-
-    Attributes:
-        track_id: the identity, once it is known.
+    nobody is kept and a warning says so. Earlier frames wait in the file `waiting`, not in
+    memory; it is removed afterwards.
     """
 
     def __init__(self, chosen: ChosenPerson, *, waiting: Path) -> None:
         self._chosen = chosen
         self._waiting = waiting
         self._has_looked = False
-        self.track_id: int | None = None
+        self._track_id: int | None = None
 
     def keep(self, frames: Iterable[TrackedFrame]) -> Iterator[TrackedFrame]:
         """The same frames with the chosen person alone. Memory: one frame."""
         stream = iter(frames)
         num_waiting = 0
         try:
-            with self._waiting.open("wb") as file:
+            with self._waiting.open("w+b") as file:
                 for frame in stream:
                     pickle.dump(frame, file)
                     num_waiting += 1
                     if self._decided(frame):
                         break
-            with self._waiting.open("rb") as file:
+                file.seek(0)
                 for _ in range(num_waiting):
                     yield self._only(pickle.load(file))  # noqa: S301 - written above, in the job's own folder
         finally:
             self._waiting.unlink(missing_ok=True)
-        for frame in stream:
-            yield self._only(frame)
+        yield from map(self._only, stream)
 
     def warnings(self) -> tuple[Warn, ...]:
         """PERSON_NOT_FOUND if nobody was there; ask after the last frame."""
-        if self.track_id is not None:
+        if self._track_id is not None:
             return ()
         message = f"nobody was at the chosen place within {PATIENCE_SECONDS:g} s of the chosen time"
         if not self._has_looked:
@@ -70,8 +64,8 @@ class OnePerson:
         people = frame.people.take(np.flatnonzero(frame.people.measured))
         fits = [self._fit(*box) for box in people.bbox_xyxy.tolist()]
         if fits and max(fits) > 0:
-            self.track_id = int(people.track_ids[np.argmax(fits)])
-        return self.track_id is not None or late > PATIENCE_SECONDS
+            self._track_id = int(people.track_ids[np.argmax(fits)])
+        return self._track_id is not None or late > PATIENCE_SECONDS
 
     def _fit(self, left: float, top: float, right: float, bottom: float) -> float:
         """How well a person with this box fits, 0 to 1; 0 not at all."""
@@ -90,16 +84,12 @@ class OnePerson:
         return shared / union if union > 0 else 0.0
 
     def _only(self, frame: TrackedFrame) -> TrackedFrame:
-        kept = _with_people(frame, frame.people.track_ids == self.track_id)
+        kept = with_people(frame, frame.people.track_ids == self._track_id)
         return replace(kept, num_detected=int(kept.people.measured.sum()))
 
 
 class Presence:
-    """Notes whether anybody is in the video at all, before any of its people are left out.
-
-    Args:
-        n_init: measurements in a row that make an identity.
-    """
+    """Notes whether anybody is in the video at all, before any of its people are left out."""
 
     def __init__(self, n_init: int) -> None:
         self._n_init = n_init
@@ -126,11 +116,6 @@ class Presence:
         return (Warn(code="NO_PEOPLE", message=message),)
 
 
-def without_predicted(frames: Iterable[TrackedFrame]) -> Iterator[TrackedFrame]:
-    """The same frames with measured people only."""
-    for frame in frames:
-        yield _with_people(frame, frame.people.measured)
-
-
-def _with_people(frame: TrackedFrame, kept: ndarray) -> TrackedFrame:
+def with_people(frame: TrackedFrame, kept: Bool[ndarray, " n"]) -> TrackedFrame:
+    """The same frame with these of its people only."""
     return frame if kept.all() else replace(frame, people=frame.people.take(np.flatnonzero(kept)))

@@ -17,14 +17,10 @@ MAX_SAMPLES = 64  # shapes kept of an identity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSpan:
-    """When the kept frames were; zeros without frames.
+    """When the kept frames were: the times of the first and the last one, and the last one's decode index.
 
-    Attributes:
-        frames: how many.
-        start_s, end_s: times of the first and the last one.
-        duration_s: up to the end of the last one, which is taken to last as long as the mean.
-        last_source_index: decode index of the last one; -1 without frames.
-        is_vfr: they are not evenly spaced.
+    `duration_s` goes to the end of the last one, which is taken to last as long as the mean; with `is_vfr`
+    they are not evenly spaced.
     """
 
     frames: int = 0
@@ -50,23 +46,21 @@ class ThinnedSamples:
     def add(self, sample: Float32[ndarray, " d"]) -> None:
         """Take the next vector in; it may be dropped, now or later."""
         if self._num_seen % self._step == 0:
-            if len(self._samples) == MAX_SAMPLES:
-                self._samples = self._samples[::2]
-                self._step *= 2
-            if self._num_seen % self._step == 0:
-                self._samples.append(sample)
+            self._samples.append(sample)
+        if len(self._samples) > MAX_SAMPLES:
+            self._samples = self._samples[::2]
+            self._step *= 2
         self._num_seen += 1
 
-    def median(self) -> Float32[ndarray, " d"] | None:
-        """Per component; None without samples."""
+    def median(self) -> tuple[float, ...] | None:
+        """Per component, to 4 decimals; None without samples."""
         if not self._samples:
             return None
-        middle: Float32[ndarray, " d"] = np.median(self._samples, axis=0).astype(np.float32)
-        return middle
+        return tuple(np.median(self._samples, axis=0).astype(np.float64).round(4).tolist())
 
 
 class TrackRecord:
-    """One identity's numbers so far: a few scalars, `MAX_SAMPLES` shapes, the joints of three frames."""
+    """One identity's numbers so far: a few scalars, `MAX_SAMPLES` shapes, the joints of four frames."""
 
     def __init__(self, track_id: int, frame_index: int) -> None:
         self.track_id = track_id
@@ -95,18 +89,13 @@ class TrackRecord:
         # About the pelvis: the assumed camera makes the place of a body far noisier than its pose.
         self._recent.append((info.pts_seconds, joints - joints[:1]))
         if len(self._recent) == 4:
-            self._add_jitter()
-
-    def _add_jitter(self) -> None:
-        times, joints = zip(*self._recent, strict=True)
-        step = (times[3] - times[0]) / 3
-        third = joints[3] - 3 * joints[2] + 3 * joints[1] - joints[0]
-        self.jitter_sum += float(np.sqrt(np.square(third).sum(axis=1)).mean()) / step**3
-        self.num_jitter += 1
+            times, (a, b, c, d) = zip(*self._recent, strict=True)
+            step = (times[3] - times[0]) / 3
+            self.jitter_sum += float(np.linalg.norm(d - 3 * c + 3 * b - a, axis=1).mean()) / step**3
+            self.num_jitter += 1
 
     def info(self) -> TrackInfo:
         """What the summary says of the identity."""
-        median = self._betas.median()
         return TrackInfo(
             track_id=self.track_id,
             first_frame=self.first_frame,
@@ -115,17 +104,15 @@ class TrackRecord:
             n_predicted=self.num_predicted,
             gaps=self.gaps,
             mean_score=round(self.score_sum / self.num_tracked, 4) if self.num_tracked else None,
-            betas_median=None if median is None else tuple(round(float(x), 4) for x in median),
+            betas_median=self._betas.median(),
         )
 
 
 class Statistics:
-    """Counts, identities and spacing of the frames it is shown.
+    """Counts, identities and spacing of the frames it is shown, which must be all of them, in order.
 
+    A track that was absent for more than `forget_frames` never comes back.
     Memory: the live tracks, and the `MAX_TRACKS` longest of the finished ones.
-
-    Args:
-        forget_frames: a track that was absent for longer never comes back.
     """
 
     def __init__(self, *, forget_frames: int) -> None:
@@ -134,7 +121,7 @@ class Statistics:
         self._finished: list[tuple[int, int, TrackInfo]] = []  # heap: the shortest first
         self._first: FrameInfo | None = None
         self._last: FrameInfo | None = None
-        self._frames = self._frames_with_people = self._shots = self._corrupt = 0
+        self._frames_with_people = self._shots = self._corrupt = 0
         self._tracked = self._predicted = self._unassigned = 0
         self._births = self._gaps = self._num_jitter = 0
         self._score_sum = self._jitter_sum = 0.0
@@ -149,7 +136,6 @@ class Statistics:
             self._gap_ticks = min(low, ticks), max(high, ticks)
         self._first = self._first or info
         self._last = info
-        self._frames += 1
         self._shots += info.shot
         self._corrupt += info.is_corrupt
         for row, track_id in enumerate(people.track_ids.tolist()):
@@ -164,8 +150,9 @@ class Statistics:
         self._unassigned += max(frame.num_detected - measured, 0)
         self._frames_with_people += measured > 0
         gone = info.frame_index - self._forget_frames
-        for record in [record for record in self._live.values() if record.last_frame < gone]:
-            self._finish(record)
+        for record in list(self._live.values()):
+            if record.last_frame < gone:
+                self._finish(record)
 
     def _finish(self, record: TrackRecord) -> None:
         del self._live[record.track_id]
@@ -201,20 +188,14 @@ class Statistics:
         first, last = self._first, self._last
         if first is None or last is None:
             return FrameSpan()
-        seconds = last.pts_seconds - first.pts_seconds
+        frames, gaps = last.frame_index + 1, max(last.frame_index, 1)
+        low, high = self._gap_ticks or (0, 0)
         return FrameSpan(
-            frames=self._frames,
+            frames=frames,
             start_s=first.pts_seconds,
             end_s=last.pts_seconds,
-            duration_s=seconds * self._frames / (self._frames - 1) if self._frames > 1 else 0.0,
+            duration_s=(last.pts_seconds - first.pts_seconds) * frames / gaps,
             last_source_index=last.source_index,
-            is_vfr=self._is_vfr(first, last),
+            # One tick is rounding to the time base (29.97 frames/s in milliseconds), unless it is a frame.
+            is_vfr=high - low > min(1, (last.pts - first.pts) / gaps / 2),
         )
-
-    def _is_vfr(self, first: FrameInfo, last: FrameInfo) -> bool:
-        if self._gap_ticks is None:
-            return False
-        low, high = self._gap_ticks
-        mean = (last.pts - first.pts) / (self._frames - 1)
-        # One tick is rounding to the time base (29.97 frames/s in milliseconds), unless a tick is a frame.
-        return high - low > 1 or high - low > mean / 2

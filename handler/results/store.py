@@ -1,4 +1,4 @@
-"""What every place for results promises, the files that go there, and the errors of an upload."""
+"""What every place for results promises, the simplest such place, and the errors of an upload."""
 
 import contextlib
 import hashlib
@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from handler.context import Check, read_chunks, unstoppable
 from handler.errors import ErrorCode, InputError, JobError, ResultError
 from handler.job import Artifact, ArtifactKind
-from handler.transfer.errors import Problem, TransferError
+from handler.transfer.errors import Problem, TransferError, disk_full_is_coded
 
 CONTENT_TYPES: dict[ArtifactKind, str] = {
     "result.json": "application/json",
@@ -20,13 +20,13 @@ CONTENT_TYPES: dict[ArtifactKind, str] = {
     "frames.json": "application/json",
     "overlay.mp4": "video/mp4",
 }
-COMPRESSION: dict[ArtifactKind, str] = {"frames.jsonl.gz": "gzip"}
 
+_NOT_ALLOWED = (InputError, ErrorCode.URL_NOT_ALLOWED, "{place}: {reason}")
 _DENIED = (ResultError, ErrorCode.UPLOAD_DENIED, "{place} refused the upload ({reason})")
 _FAILED = (ResultError, ErrorCode.UPLOAD_FAILED, "{place} {reason}")
 CODES: dict[Problem, tuple[type[JobError], ErrorCode, str]] = {
-    Problem.ADDRESS_REFUSED: (InputError, ErrorCode.URL_NOT_ALLOWED, "{place}: {reason}"),
-    Problem.NOT_HTTPS: (InputError, ErrorCode.URL_NOT_ALLOWED, "{place}: {reason}"),
+    Problem.ADDRESS_REFUSED: _NOT_ALLOWED,
+    Problem.NOT_HTTPS: _NOT_ALLOWED,
     Problem.NAME_INVALID: (ResultError, ErrorCode.OUTPUT_NOT_ALLOWED, "the bucket's name is not valid"),
     Problem.LINK_REFUSED: (
         ResultError,
@@ -67,12 +67,12 @@ class LocalFile:
             bytes=self.size_bytes,
             sha256=self.sha256,
             content_type=self.content_type,
-            encoding=COMPRESSION.get(self.kind),
+            encoding="gzip" if self.kind.endswith(".gz") else None,
         )
 
 
 def local_file(kind: ArtifactKind, path: Path, check: Check = unstoppable) -> LocalFile:
-    """A file with its length and hash; reads it once, with a `check` before each chunk."""
+    """A file with its length and hash; `check` is called before each chunk of it."""
     digest, size = hashlib.sha256(), 0
     for chunk in read_chunks(path, check):
         digest.update(chunk)
@@ -84,6 +84,9 @@ def local_file(kind: ArtifactKind, path: Path, check: Check = unstoppable) -> Lo
 class Store(Protocol):
     """One job's place for results. What is not said otherwise holds for a place that cannot be read.
 
+    A `check` is called all along; what it raises ends the work and comes out. Every method with a check may
+    raise the ResultErrors UPLOAD_DENIED and UPLOAD_FAILED.
+
     Attributes:
         bucket: the bucket's name; None where there is none.
     """
@@ -94,37 +97,52 @@ class Store(Protocol):
         """Where a file with these bytes lies; None if only the caller knows."""
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
-        """Store a file under its name; nothing half-written stays behind.
-
-        Args:
-            file: what to store.
-            check: called all along; what it raises ends the upload and comes out.
-
-        Raises:
-            ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
-        """
+        """Store a file under its name; nothing half-written stays behind."""
         ...
 
     def summary(self, check: Check) -> bytes | None:
         """The `result.json` that is already there; None if there is none, or if this place cannot tell.
 
-        Raises:
-            ResultError: UPLOAD_DENIED, UPLOAD_FAILED: nothing could be stored there later either.
+        An error means that nothing could be stored there later either.
         """
         check()
         return None
 
     def holds(self, artifact: Artifact, check: Check) -> bool:
-        """Whether this very file is there, byte for byte; False if this place cannot tell.
-
-        Raises:
-            ResultError: UPLOAD_FAILED: the place does not answer.
-        """
+        """Whether this very file is there, byte for byte; False if this place cannot tell."""
         return False
 
     def end_uploads(self, check: Check) -> None:
         """Remove what workers that are gone have begun to store for this job, as far as this place can."""
         check()
+
+
+class Folder(Store):
+    """A folder of this machine, for jobs without an endpoint; made if it is not there.
+
+    What an earlier run left there is replaced, never reused.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def key(self, kind: ArtifactKind, sha256: str) -> str:
+        """The file's name."""
+        return kind
+
+    def put(self, file: LocalFile, check: Check) -> Artifact:
+        """Copy a file in, or raise DISK_FULL; it appears whole or not at all. An old summary goes first."""
+        part = self._path / f".{file.kind}.part"
+        try:
+            with disk_full_is_coded("upload"):
+                self._path.mkdir(parents=True, exist_ok=True)
+                (self._path / "result.json").unlink(missing_ok=True)
+                with part.open("wb") as copy:
+                    copy.writelines(read_chunks(file.path, check))
+                part.replace(self._path / file.kind)
+        finally:
+            part.unlink(missing_ok=True)
+        return file.artifact(file.kind)
 
 
 @contextlib.contextmanager

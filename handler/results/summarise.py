@@ -8,7 +8,6 @@ from handler.job import Artifact, JobWarning, Options, Reply
 from handler.records import VideoFacts, Warn
 from handler.results.document import (
     Conventions,
-    ModelFileInfo,
     ModelsInfo,
     Processed,
     ResultDocument,
@@ -18,10 +17,9 @@ from handler.results.document import (
 from handler.results.write import Written
 from model_cache.interfaces import ModelsDescription
 
-MAX_BYTES = 100_000  # a browser or a queue can take it whole
+# With `statistics.MAX_TRACKS` these keep result.json below 100 kB: a browser or a queue can take it whole.
 MAX_WARNINGS = 50
 MAX_MESSAGE_LENGTH = 300
-WARNING_BYTES = 1000  # room for the one that says what was left out
 MAX_REPLY_WARNINGS = 20
 
 
@@ -38,23 +36,14 @@ def summarise(
     artifacts: tuple[Artifact, ...],
     truncated: str | None = None,
 ) -> ResultDocument:
-    """The document of a finished job, below `MAX_BYTES` as JSON.
+    """The document of a finished job whose `artifacts` are already there.
 
-    Args:
-        job_id: as the platform gave it.
-        input_sha256: hash of the job's input.
-        options: the job's options.
-        facts: what the probe found.
-        written: what `write` gave.
-        models: what made the numbers.
-        timing: where the time went.
-        warnings: of every stage but the writing.
-        artifacts: the files that are already there.
-        truncated: why the file ended early, if it did.
+    `warnings` are those of every stage but the probe and the writing, which are in `facts` and `written`;
+    `truncated` says why the video ended early, if it did.
     """
     span = written.span
-    all_warnings = [_warning(warn) for warn in (*facts.warnings, *warnings, *written.warnings)]
-    document = ResultDocument(
+    tracks_omitted = written.quality.id_births - len(written.tracks)
+    return ResultDocument(
         job_id=job_id,
         input_sha256=input_sha256,
         options=options,
@@ -85,15 +74,29 @@ def summarise(
         ),
         conventions=Conventions.of(options.profile),
         camera=written.camera,
-        models=_models(models),
+        models=ModelsInfo.model_validate(models, from_attributes=True),
         tracks=written.tracks,
-        tracks_omitted=written.quality.id_births - len(written.tracks),
+        tracks_omitted=tracks_omitted,
         quality=written.quality,
         timing=timing,
-        warnings=_capped(all_warnings),
+        warnings=_warnings([*facts.warnings, *warnings, *written.warnings], tracks_omitted),
         artifacts=artifacts,
     )
-    return _fitted(document)
+
+
+def _warnings(warns: list[Warn], tracks_omitted: int) -> tuple[JobWarning, ...]:
+    """The warnings as they are written, as many as may be, and what is left out beside them."""
+    if len(warns) > MAX_WARNINGS:
+        left_out = len(warns) - MAX_WARNINGS + 1
+        more = Warn(code="WARNINGS_OMITTED", message=f"{left_out} more warnings are not listed")
+        warns = [*warns[: MAX_WARNINGS - 1], more]
+    if tracks_omitted:
+        message = f"{tracks_omitted} shorter tracks are not listed here; all are in the frames"
+        warns = [*warns, Warn(code="TRACKS_OMITTED", message=message)]
+    return tuple(
+        JobWarning(code=warn.code, message=warn.message[:MAX_MESSAGE_LENGTH], frame=warn.frame_index)
+        for warn in warns
+    )
 
 
 def document_bytes(document: ResultDocument) -> bytes:
@@ -104,14 +107,7 @@ def document_bytes(document: ResultDocument) -> bytes:
 def reply_of(
     document: ResultDocument, *, bucket: str | None, artifacts: tuple[Artifact, ...], reused: bool = False
 ) -> Reply:
-    """What the caller gets: pointers to every artifact and the head of the summary.
-
-    Args:
-        document: the summary.
-        bucket: where the files are; None for presigned uploads and folders.
-        artifacts: every file, `result.json` included.
-        reused: nothing was computed, an earlier result was there.
-    """
+    """What the caller gets: where every file is, `result.json` included, and the head of the summary."""
     return Reply(
         job_id=document.job_id,
         bucket=bucket,
@@ -124,47 +120,3 @@ def reply_of(
         warnings=document.warnings[:MAX_REPLY_WARNINGS],
         reused=reused,
     )
-
-
-def _warning(warn: Warn) -> JobWarning:
-    return JobWarning(code=warn.code, message=warn.message[:MAX_MESSAGE_LENGTH], frame=warn.frame_index)
-
-
-def _capped(warnings: list[JobWarning]) -> tuple[JobWarning, ...]:
-    if len(warnings) <= MAX_WARNINGS:
-        return tuple(warnings)
-    left_out = len(warnings) - MAX_WARNINGS + 1
-    more = JobWarning(code="WARNINGS_OMITTED", message=f"{left_out} more warnings are not listed")
-    return (*warnings[: MAX_WARNINGS - 1], more)
-
-
-def _models(models: ModelsDescription) -> ModelsInfo:
-    files = tuple(ModelFileInfo(role=file.role, name=file.name, sha256=file.sha256) for file in models.files)
-    return ModelsInfo(
-        models=models.models,
-        engine=models.engine,
-        detector=models.detector,
-        backbone=models.backbone,
-        body_model=models.body_model,
-        precision=models.precision,
-        device=models.device,
-        files=files,
-        notice=models.notice,
-    )
-
-
-def _fitted(document: ResultDocument) -> ResultDocument:
-    """The document with as many of the longest tracks as fit, and a warning if some do not."""
-    tracks = document.tracks
-    while len(document_bytes(document)) > MAX_BYTES - WARNING_BYTES and tracks:
-        longest = sorted(tracks, key=lambda track: (-track.n_tracked, track.track_id))
-        kept = {track.track_id for track in longest[: len(tracks) // 2]}
-        tracks = tuple(track for track in tracks if track.track_id in kept)
-        document = document.model_copy(
-            update={"tracks": tracks, "tracks_omitted": document.quality.id_births - len(tracks)}
-        )
-    if not document.tracks_omitted:
-        return document
-    message = f"{document.tracks_omitted} shorter tracks are not listed here; all are in the frames"
-    warning = JobWarning(code="TRACKS_OMITTED", message=message)
-    return document.model_copy(update={"warnings": (*document.warnings, warning)})

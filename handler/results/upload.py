@@ -10,9 +10,8 @@ from handler.errors import ErrorCode, ResultError
 from handler.job import Artifact, BucketOutput, PresignedOutput, Reply
 from handler.results.bucket import Bucket, key_prefix
 from handler.results.document import ResultDocument
-from handler.results.folder import Folder
 from handler.results.presigned import PresignedUrls
-from handler.results.store import LocalFile, Store, limited, local_file
+from handler.results.store import Folder, LocalFile, Store, limited, local_file
 from handler.results.summarise import document_bytes, reply_of
 from handler.settings import BucketSettings, IntakeSettings
 from handler.transfer.errors import disk_full_is_coded
@@ -28,18 +27,14 @@ def open_store(
     intake: IntakeSettings,
     folder: Path | None = None,
 ) -> Store:
-    """Where a job's results go. Opens no connection.
+    """Where a job's results go: `folder` if it is given (the command line's `--out`), else the caller's wish.
 
-    Args:
-        output: the caller's wish.
-        job_id: keys lie under it.
-        bucket: the worker's bucket and credentials.
-        intake: which addresses upload URLs may lead to.
-        folder: if given, results go there and nowhere else (the command line's `--out`).
+    Opens no connection.
 
     Raises:
         InputError: INPUT_INVALID (the prefix), URL_NOT_ALLOWED.
-        ResultError: OUTPUT_NOT_ALLOWED, this worker has no bucket and the job brings no URLs.
+        ResultError: OUTPUT_NOT_ALLOWED, neither this worker nor the job brings a place; UPLOAD_DENIED, a URL
+            has expired.
     """
     if folder is not None:
         return Folder(folder)
@@ -56,13 +51,7 @@ def open_store(
 
 
 def upload(store: Store, files: Sequence[LocalFile], *, check: Check, seconds: float) -> tuple[Artifact, ...]:
-    """Store the data files, in order, within so many seconds.
-
-    Args:
-        store: where to.
-        files: everything but the summary.
-        check: called all along; what it raises ends the upload.
-        seconds: for all of them.
+    """Store everything but the summary, in order, within so many seconds.
 
     Raises:
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
@@ -72,16 +61,10 @@ def upload(store: Store, files: Sequence[LocalFile], *, check: Check, seconds: f
 
 
 def commit(store: Store, document: ResultDocument, *, into: Path, check: Check, seconds: float) -> Reply:
-    """Store the summary and answer; call it once, after everything else is there.
+    """Store the summary and answer; call it once, after the files it names are there.
 
-    If another worker has finished the same job meanwhile, its result stands and is the answer.
-
-    Args:
-        store: where to.
-        document: names the files that are there already.
-        into: a local folder for the file.
-        check: as in `upload`.
-        seconds: limit.
+    If another worker has finished the same job meanwhile, its result stands and is the answer. The local
+    folder `into` takes the file; all of it lasts at most so many seconds.
 
     Raises:
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
@@ -94,25 +77,18 @@ def commit(store: Store, document: ResultDocument, *, into: Path, check: Check, 
     )
     if earlier is not None:
         return earlier
-    path = into / SUMMARY_NAME
-    with disk_full_is_coded("upload"):
-        path.write_bytes(document_bytes(document))
-    artifact = store.put(local_file("result.json", path, check), check)
+    artifact = store.put(_summary_file(document_bytes(document), into, check), check)
     return reply_of(document, bucket=store.bucket, artifacts=(*document.artifacts, artifact))
 
 
 def find_complete(store: Store, *, job_id: str, input_sha256: str, into: Path, check: Check) -> Reply | None:
     """The answer of an earlier run of the same job and input, if its files are there, byte for byte.
 
-    Args:
-        store: where to look.
-        job_id: the idempotency key.
-        input_sha256: hash of the job's input.
-        into: a local folder for a file.
-        check: as in `upload`.
+    The local folder `into` takes a copy of its summary.
 
     Raises:
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED: the store would not take the results either.
+        WorkerError: DISK_FULL.
     """
     content = store.summary(check)
     if content is None:
@@ -125,8 +101,13 @@ def find_complete(store: Store, *, job_id: str, input_sha256: str, into: Path, c
         return None
     if not all(store.holds(artifact, check) for artifact in document.artifacts):
         return None
-    path = into / SUMMARY_NAME
-    path.write_bytes(content)
-    summary = local_file("result.json", path, check)
+    summary = _summary_file(content, into, check)
     artifacts = (*document.artifacts, summary.artifact(store.key("result.json", summary.sha256)))
     return reply_of(document, bucket=store.bucket, artifacts=artifacts, reused=True)
+
+
+def _summary_file(content: bytes, into: Path, check: Check) -> LocalFile:
+    path = into / SUMMARY_NAME
+    with disk_full_is_coded("upload"):
+        path.write_bytes(content)
+    return local_file("result.json", path, check)

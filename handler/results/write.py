@@ -4,9 +4,9 @@ import gzip
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import orjson
 
@@ -14,10 +14,9 @@ from handler.camera import Intrinsics, assumed_intrinsics, known_intrinsics
 from handler.context import Check, unstoppable
 from handler.job import CameraIntrinsics, Options
 from handler.records import TrackedFrame, Warn
-from handler.results.bodies import bodies_of
 from handler.results.document import Camera, Conventions, FramesDocument, Quality, TrackInfo
 from handler.results.encode import frame_line
-from handler.results.people_filter import OnePerson, Presence, without_predicted
+from handler.results.people_filter import OnePerson, Presence, with_people
 from handler.results.statistics import FrameSpan, Statistics
 from handler.transfer.errors import disk_full_is_coded
 from model_cache.interfaces import BodyModel
@@ -30,16 +29,7 @@ BUFFER_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What was written, and the numbers about it.
-
-    Attributes:
-        frames_path: `frames.jsonl.gz`.
-        span: when the frames were.
-        quality: counts and scores.
-        tracks: the longest identities, by id.
-        camera: the camera of the first frame.
-        warnings: what the reader should know.
-    """
+    """What was written, and the numbers about it: the longest identities by id, the first frame's camera."""
 
     frames_path: Path
     span: FrameSpan
@@ -59,18 +49,12 @@ def write(
 ) -> Written:
     """Write `frames.jsonl.gz`: one line per frame, in order, without gaps.
 
-    Args:
-        frames: what the tracker gives.
-        options: profile, camera, chosen person, and whether lost people are written.
-        body: gives the joints of lost people.
-        into: an existing folder.
-        check: called before every line, also where frames come from the disk; what it raises comes out.
+    `check` is called before every line, also where frames come from the disk; what it raises comes out.
+    Memory: one frame, and the statistics of the people alive.
 
     Raises:
         ComputeError: MODEL_OUTPUT_INVALID, a number is not finite.
         WorkerError: DISK_FULL.
-
-    Memory: one frame, and the statistics of the people alive.
     """
     presence = Presence(options.tracking.n_init)
     frames = presence.note(frames)
@@ -78,7 +62,7 @@ def write(
     if one is not None:
         frames = one.keep(frames)
     if not options.include_predicted:
-        frames = without_predicted(frames)
+        frames = (with_people(frame, frame.people.measured) for frame in frames)
     tracking = options.tracking
     statistics = Statistics(forget_frames=tracking.max_age_track + tracking.n_init)
     path = into / FRAMES_NAME
@@ -91,19 +75,19 @@ def write(
                 raise RuntimeError(f"frame {expected} is missing: the tracker gave {info.frame_index}")
             first_size = first_size or (info.width, info.height)
             camera = intrinsics_of(options.camera, info.width, info.height)
-            bodies = bodies_of(frame, body, camera, joints=options.profile != "params")
             line = frame_line(
-                frame, bodies, camera, profile=options.profile, masks=options.masks, first_size=first_size
+                frame, body, camera, profile=options.profile, masks=options.masks, first_size=first_size
             )
             file.write(line)
             statistics.add(frame)
     quality, tracks = statistics.finish()
+    source: Literal["assumed", "user"] = "user" if options.camera else "assumed"
     return Written(
         frames_path=path,
         span=statistics.span(),
         quality=quality,
         tracks=tracks,
-        camera=_camera(options.camera, *(first_size or (1, 1))),
+        camera=Camera(**asdict(intrinsics_of(options.camera, *(first_size or (1, 1)))), source=source),
         warnings=(*presence.warnings(), *(one.warnings() if one else ())),
     )
 
@@ -111,14 +95,9 @@ def write(
 def write_document(
     written: Written, *, options: Options, job_id: str, into: Path, check: Check = unstoppable
 ) -> Path:
-    """Write `frames.json`: the same frames as one JSON document. Memory: one line.
+    """Write `frames.json`: the same frames as one JSON document, with a `check()` before every line.
 
-    Args:
-        written: what `write` gave.
-        options: the job's options.
-        job_id: as the platform gave it.
-        into: an existing folder.
-        check: called before every line; what it raises comes out.
+    Memory: one line.
 
     Raises:
         WorkerError: DISK_FULL.
@@ -160,10 +139,3 @@ def _gzip_writer(path: Path) -> Iterator[IO[bytes]]:
         io.BufferedWriter(packed, buffer_size=BUFFER_BYTES) as file,
     ):
         yield file
-
-
-def _camera(known: CameraIntrinsics | None, width: int, height: int) -> Camera:
-    camera = intrinsics_of(known, width, height)
-    return Camera(
-        fx=camera.fx, fy=camera.fy, cx=camera.cx, cy=camera.cy, source="user" if known else "assumed"
-    )

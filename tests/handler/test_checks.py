@@ -15,9 +15,8 @@ from handler.errors import ErrorCode, WorkerError
 from handler.job import ChosenPerson, Options
 from handler.people.perceive import perceive
 from handler.progress import Report
-from handler.results.folder import Folder
 from handler.results.overlay import overlay
-from handler.results.store import local_file
+from handler.results.store import Folder, local_file
 from handler.results.write import write, write_document
 from handler.settings import IntakeSettings
 from handler.source.packets import first_look

@@ -8,7 +8,7 @@ from tests.s3_server import s3_server
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory):
-    """One server for the session; every test has its own prefix."""
+    """Not the one of whole jobs, which look through all of theirs; every test has its own prefix."""
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 

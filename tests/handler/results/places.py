@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from handler.context import unstoppable
 from handler.errors import JobError
 from handler.results.bucket import Bucket
 from handler.results.presigned import PresignedUrls
@@ -17,10 +18,6 @@ from tests.s3_server import S3Server
 MEBIBYTE = 1024**2
 PLACES = ("bucket", "presigned")
 LOCAL = IntakeSettings(allow_http=True, allow_private_addresses=True, allowed_ports=())
-
-
-def nothing() -> None:
-    """The check of a job that goes on."""
 
 
 def settings(s3: S3Server, **more) -> BucketSettings:
@@ -64,13 +61,15 @@ def make_file(folder: Path, size: int, kind="frames.jsonl.gz") -> LocalFile:
     return local_file(kind, path)
 
 
-def complete(store: Store, folder: Path):
-    """A finished job in the store: (document, reply)."""
-    document, _ = make(folder)
-    files = [local_file("frames.jsonl.gz", folder / "frames.jsonl.gz")]
-    artifacts = upload(store, files, check=nothing, seconds=30)
+def complete(store: Store, folder: Path, *, frames: bytes | None = None, document=None):
+    """A finished job in the store, if need be with other bytes for its frames: (document, reply)."""
+    document = document or make(folder)[0]
+    path = folder / "frames.jsonl.gz"
+    if frames is not None:
+        path.write_bytes(frames)
+    artifacts = upload(store, [local_file("frames.jsonl.gz", path)], check=unstoppable, seconds=30)
     document = document.model_copy(update={"artifacts": artifacts})
-    return document, commit(store, document, into=folder, check=nothing, seconds=30)
+    return document, commit(store, document, into=folder, check=unstoppable, seconds=30)
 
 
 def assert_no_secret(error: JobError, s3: S3Server) -> None:

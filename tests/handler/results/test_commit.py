@@ -5,21 +5,19 @@ import json
 
 import pytest
 
-from handler.errors import ResultError
+from handler.context import unstoppable
+from handler.errors import ResultError, WorkerError
 from handler.job import BucketOutput
-from handler.results.folder import Folder
+from handler.results.store import Folder
 from handler.results.upload import find_complete, open_store, upload
 from handler.settings import BucketSettings, IntakeSettings
 from tests.fault_proxy import Cut
-from tests.handler.results.places import (
-    LOCAL,
-    MEBIBYTE,
-    complete,
-    make_file,
-    nothing,
-    settings,
-    store_of,
-)
+from tests.handler.results.places import LOCAL, MEBIBYTE, complete, make_file, settings, store_of
+
+
+def find(store, folder, *, job_id="golden-1", input_sha256="1" * 64):
+    """The answer of an earlier run, by default of the job of `complete`."""
+    return find_complete(store, job_id=job_id, input_sha256=input_sha256, into=folder, check=unstoppable)
 
 
 @pytest.mark.parametrize("bucket", [None, "some"], ids=["no bucket", "no keys"])
@@ -37,24 +35,24 @@ def test_keys_lie_under_root_prefix_and_job(s3):
     store = open_store(BucketOutput(prefix="a/"), "job/9", bucket=limits, intake=LOCAL)
 
     key = store.key("result.json", "0" * 64)
-    assert key is not None
     assert key.startswith("tenant-1/a/job_9-")
     assert key.endswith("/result.json")
     assert store.key("frames.json", "a" * 64) == key.replace("result.json", "aaaaaaaaaaaaaaaa/frames.json")
 
 
-def test_folder_is_a_store(tmp_path):
-    """The command line's results are plain files, complete or absent."""
-    file = make_file(tmp_path, 1000)
-    store = open_store(
-        BucketOutput(), "j", bucket=BucketSettings(), intake=LOCAL, folder=tmp_path / "out" / "clip"
-    )
+def test_folder_never_shows_a_summary_beside_other_files(tmp_path):
+    """Plain files, complete or absent; a second run takes the summary away before it changes a file."""
+    out = tmp_path / "out" / "clip"
+    store = open_store(BucketOutput(), "j", bucket=BucketSettings(), intake=LOCAL, folder=out)
+    _, reply = complete(store, tmp_path)
+    assert [artifact.key for artifact in reply.artifacts] == ["frames.jsonl.gz", "result.json"]
+    assert {path.name for path in out.iterdir()} == {"frames.jsonl.gz", "result.json"}
 
-    (artifact,) = upload(store, [file], check=nothing, seconds=5)
+    file = make_file(tmp_path, 100)
+    upload(store, [file], check=unstoppable, seconds=5)
 
-    assert [path.name for path in (tmp_path / "out" / "clip").iterdir()] == ["frames.jsonl.gz"]
-    assert (tmp_path / "out" / "clip" / "frames.jsonl.gz").read_bytes() == file.path.read_bytes()
-    assert artifact.key == "frames.jsonl.gz"
+    assert [path.name for path in out.iterdir()] == ["frames.jsonl.gz"]
+    assert (out / "frames.jsonl.gz").read_bytes() == file.path.read_bytes()
     assert isinstance(store, Folder)
 
 
@@ -68,35 +66,44 @@ def test_reply_points_at_every_file(s3, tmp_path):
         assert (len(content), hashlib.sha256(content).hexdigest()) == (artifact.bytes, artifact.sha256)
     summary = json.loads(s3.get("reply/result.json"))
     assert [item["kind"] for item in summary["artifacts"]] == ["frames.jsonl.gz"]
-    assert (reply.frames, reply.people, reply.bucket) == (6, 2, s3.bucket)
-    assert reply.reused is False
+    assert (reply.job_id, reply.bucket, reply.reused) == ("golden-1", s3.bucket, False)
+    assert (reply.frames, reply.people, reply.duration_s) == (6, 2, pytest.approx(0.2))
+    assert (reply.fps, reply.models) == (3.0, "lite")
+    assert len(reply.model_dump_json()) < 2000
 
 
 @pytest.mark.parametrize(
-    ("job_id", "input_sha256", "is_found"),
-    [("golden-1", "1" * 64, True), ("golden-1", "f" * 64, False), ("other", "1" * 64, False)],
-    ids=["same", "other input", "other id"],
+    ("job", "is_found"),
+    [({}, True), ({"input_sha256": "f" * 64}, False), ({"job_id": "other"}, False)],
+    ids=["same", "other-input", "other-id"],
 )
-def test_finished_job_is_found_again(s3, request, tmp_path, job_id, input_sha256, is_found):
+def test_finished_job_is_found_again(s3, request, tmp_path, job, is_found):
     """The same id and input give the earlier reply, only marked as reused; others are other jobs."""
-    store = store_of("bucket", s3, f"again-{request.node.callspec.id.replace(' ', '-')}")
+    store = store_of("bucket", s3, f"again-{request.node.callspec.id}")
     _, reply = complete(store, tmp_path)
 
-    found = find_complete(store, job_id=job_id, input_sha256=input_sha256, into=tmp_path, check=nothing)
-
-    assert found == (reply.model_copy(update={"reused": True}) if is_found else None)
+    assert find(store, tmp_path, **job) == (reply.model_copy(update={"reused": True}) if is_found else None)
 
 
-def flipped(content: bytes) -> bytes:
-    """The same length, one bit changed in the middle."""
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+def test_slower_worker_answers_with_the_result_that_stands(s3, tmp_path):
+    """The first complete result is kept, and both workers reply with it."""
+    _, first = complete(store_of("bucket", s3, "twins"), tmp_path, frames=b"fast")
+    stands = s3.get("twins/result.json")
+    _, second = complete(store_of("bucket", s3, "twins"), tmp_path, frames=b"slow")
+
+    assert second == first.model_copy(update={"reused": True})
+    assert s3.get("twins/result.json") == stands
 
 
 @pytest.mark.parametrize(
     "change",
-    [lambda content: content[:-1], flipped, lambda content: bytes(len(content)), lambda content: None],
-    ids=["cut", "one bit", "zeros", "gone"],
+    [
+        lambda content: content[:-1],
+        lambda content: content[:99] + bytes([content[99] ^ 1]) + content[100:],
+        lambda content: bytes(len(content)),
+        lambda content: None,
+    ],
+    ids=["cut", "one-bit", "zeros", "gone"],
 )
 def test_result_with_other_bytes_is_not_reused(s3, request, tmp_path, change):
     """A summary whose frames are gone, cut or changed at equal length is no result; the next run mends it."""
@@ -104,16 +111,15 @@ def test_result_with_other_bytes_is_not_reused(s3, request, tmp_path, change):
     _, reply = complete(store, tmp_path)
     key = reply.artifacts[0].key
     content = s3.get(key)
-    again = {"job_id": "golden-1", "input_sha256": "1" * 64, "into": tmp_path, "check": nothing}
 
     s3.client().delete_object(Bucket=s3.bucket, Key=key)
     if change(content) is not None:
         s3.put(key, change(content))
-    assert find_complete(store, **again) is None
+    assert find(store, tmp_path) is None
 
     complete(store, tmp_path)
     assert s3.get(key) == content
-    assert find_complete(store, **again) is not None
+    assert find(store, tmp_path) is not None
 
 
 def test_summary_that_points_elsewhere_is_not_reused(s3, tmp_path):
@@ -122,33 +128,18 @@ def test_summary_that_points_elsewhere_is_not_reused(s3, tmp_path):
     document, reply = complete(store, tmp_path)
     stray = reply.artifacts[0].model_copy(update={"key": "other/frames.jsonl.gz"})
     s3.put("other/frames.jsonl.gz", s3.get(reply.artifacts[0].key))
-    s3.put(
-        "elsewhere/result.json",
-        document.model_copy(update={"artifacts": (stray,)}).model_dump_json(by_alias=True).encode(),
-    )
+    changed = document.model_copy(update={"artifacts": (stray,)})
+    s3.put("elsewhere/result.json", changed.model_dump_json(by_alias=True).encode())
 
-    found = find_complete(store, job_id="golden-1", input_sha256="1" * 64, into=tmp_path, check=nothing)
-    assert found is None
-
-
-def test_folder_never_shows_a_summary_beside_other_files(tmp_path):
-    """A second run into the same folder takes the first one's summary away before it changes a file."""
-    store = Folder(tmp_path / "out")
-    complete(store, tmp_path)
-    assert (tmp_path / "out" / "result.json").exists()
-
-    upload(store, [make_file(tmp_path, 100)], check=nothing, seconds=5)
-
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["frames.jsonl.gz"]
+    assert find(store, tmp_path) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"schema": "other/2.0"}', b"[" * 10_000])
 def test_foreign_summary_is_ignored(s3, tmp_path, content):
     """Whatever else lies under that key is not taken for a result."""
     s3.put("foreign/result.json", content)
-    store = store_of("bucket", s3, "foreign")
 
-    assert find_complete(store, job_id="j", input_sha256="0" * 64, into=tmp_path, check=nothing) is None
+    assert find(store_of("bucket", s3, "foreign"), tmp_path) is None
 
 
 def test_presigned_places_cannot_be_asked(s3, tmp_path):
@@ -156,9 +147,7 @@ def test_presigned_places_cannot_be_asked(s3, tmp_path):
     store = store_of("presigned", s3, "ask")
     complete(store, tmp_path)
 
-    assert (
-        find_complete(store, job_id="golden-1", input_sha256="1" * 64, into=tmp_path, check=nothing) is None
-    )
+    assert find(store, tmp_path) is None
 
 
 def test_failed_upload_leaves_no_summary(s3, proxy, tmp_path):
@@ -168,6 +157,15 @@ def test_failed_upload_leaves_no_summary(s3, proxy, tmp_path):
     proxy.fault = Cut(after_bytes=MEBIBYTE)
 
     with pytest.raises(ResultError):
-        upload(store, files, check=nothing, seconds=60)
+        upload(store, files, check=unstoppable, seconds=60)
 
     assert s3.keys("half/") == [f"half/{files[0].sha256[:16]}/frames.jsonl.gz"]
+
+
+def test_full_disk_is_coded(tmp_path):
+    """A summary that the worker's own disk has no room for is DISK_FULL."""
+    (tmp_path / "result.json").symlink_to("/dev/full")
+
+    with pytest.raises(WorkerError) as failed:
+        complete(Folder(tmp_path / "out"), tmp_path)
+    assert (failed.value.code, failed.value.stage) == ("DISK_FULL", "upload")

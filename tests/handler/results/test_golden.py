@@ -6,6 +6,7 @@ python -m tests.handler.results.test_golden        writes the files anew
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,15 +50,14 @@ def make(into: Path) -> tuple[ResultDocument, list[bytes]]:
     return document, list(read_lines(written.frames_path))
 
 
-def assert_same(found: object, expected: object, where: str = "") -> None:
+def assert_same(found: Any, expected: Any, where: str = "") -> None:
     """Equal in form; numbers within the last written digit, which may round either way on another machine."""
+    assert type(found) is type(expected), where
     if isinstance(expected, dict):
-        assert isinstance(found, dict)
         assert list(found) == list(expected), where
         for key in expected:
             assert_same(found[key], expected[key], f"{where}.{key}")
     elif isinstance(expected, list):
-        assert isinstance(found, list)
         assert len(found) == len(expected), where
         for i, (one, other) in enumerate(zip(found, expected, strict=True)):
             assert_same(one, other, f"{where}[{i}]")

@@ -12,17 +12,12 @@ from handler.context import unstoppable
 from handler.results.video_writer import video_writer
 
 
-def film_at(path: Path, *, most_pictures: int, time_base=Fraction(1, 1000), average_fps=25.0):
-    """A film; by default its times are milliseconds."""
-    return video_writer(
-        path, time_base=time_base, average_fps=average_fps, most_pictures=most_pictures, check=unstoppable
-    )
-
-
-def film_of_one(path: Path, image: np.ndarray) -> None:
-    """A film of one picture."""
-    with film_at(path, most_pictures=1, time_base=Fraction(1, 30), average_fps=30.0) as pictures:
-        pictures.add(image, 0)
+def make_film(path: Path, images, times=(0,), *, ticks_per_second: int = 30) -> None:
+    """A film of so many pictures, at their times in ticks."""
+    room = {"most_pictures": len(times), "check": unstoppable}
+    with video_writer(path, time_base=Fraction(1, ticks_per_second), average_fps=30.0, **room) as pictures:
+        for image, time in zip(images, times, strict=True):
+            pictures.add(image, time)
 
 
 def boxes(path: Path) -> list[str]:
@@ -36,9 +31,9 @@ def boxes(path: Path) -> list[str]:
 
 def test_a_time_that_does_not_grow_is_moved_on_by_a_tick(tmp_path):
     """Repeated and restarted times end no film; every picture is in it, in order."""
-    with film_at(tmp_path / "film.mp4", most_pictures=5) as pictures:
-        for pts in (0, 40, 40, 0, 120):
-            pictures.add(np.zeros((64, 64, 3), np.uint8), pts)
+    make_film(
+        tmp_path / "film.mp4", np.zeros((5, 64, 64, 3), np.uint8), [0, 40, 40, 0, 120], ticks_per_second=1000
+    )
 
     with av.open(str(tmp_path / "film.mp4")) as container:
         times = [round(float(picture.time) * 1000) for picture in container.decode(video=0)]
@@ -61,11 +56,6 @@ def shown(path: Path) -> np.ndarray:
     return np.stack([b, (luma - 0.2126 * r - 0.0722 * b) / 0.7152, r], axis=-1) * 255
 
 
-def patches(colours: np.ndarray, size: int = 32) -> np.ndarray:
-    """Squares of one colour each, in rows."""
-    return np.kron(colours, np.ones((size, size, 1), np.uint8))
-
-
 GREYS = np.repeat(np.arange(0, 256, 8, dtype=np.uint8).reshape(4, 8, 1), 3, axis=2)
 BARS = (
     np.array(np.meshgrid([20, 128, 235], [20, 128, 235], [20, 128, 235])).T.reshape(3, 9, 3).astype(np.uint8)
@@ -76,8 +66,9 @@ BARS = (
 @pytest.mark.parametrize("odd", [0, 1], ids=["even", "odd"])
 def test_colours_are_neither_darker_nor_brighter(tmp_path, colours, odd):
     """What a player makes of the film is what was put in: to within a level, and not to one side."""
-    image = patches(colours)[: -odd or None, : -odd or None]
-    film_of_one(tmp_path / "film.mp4", image)
+    squares = np.kron(colours, np.ones((32, 32, 1), np.uint8))
+    image = squares[: -odd or None, : -odd or None]
+    make_film(tmp_path / "film.mp4", [image])
 
     rows, columns = colours.shape[:2]
     middle = shown(tmp_path / "film.mp4")[: rows * 32, : columns * 32].reshape(rows, 32, columns, 32, 3)
@@ -88,16 +79,12 @@ def test_colours_are_neither_darker_nor_brighter(tmp_path, colours, odd):
 
 def test_the_film_names_its_colours(tmp_path):
     """Players need not guess matrix, range, primaries and transfer."""
-    film_of_one(tmp_path / "film.mp4", np.zeros((64, 64, 3), np.uint8))
+    make_film(tmp_path / "film.mp4", np.zeros((1, 64, 64, 3), np.uint8))
 
     with av.open(str(tmp_path / "film.mp4")) as container:
         picture = next(container.decode(video=0))
-    assert (picture.colorspace, picture.color_range, picture.color_primaries, picture.color_trc) == (
-        1,
-        1,
-        1,
-        1,
-    )
+    tags = (picture.colorspace, picture.color_range, picture.color_primaries, picture.color_trc)
+    assert tags == (1, 1, 1, 1)
 
 
 @pytest.mark.parametrize("num_pictures", [0, 1, 2, 600])
@@ -105,9 +92,7 @@ def test_index_lies_in_front_however_many_pictures_there_are(tmp_path, num_pictu
     """A browser can start at once: the room left for the index suffices, at the most uneven times too."""
     noise = np.random.default_rng(0).integers(0, 255, (600, 16, 16, 3), np.uint8)
     times = np.random.default_rng(1).integers(1, 90, 600).cumsum().tolist()
-    with film_at(tmp_path / "film.mp4", most_pictures=num_pictures) as pictures:
-        for index in range(num_pictures):
-            pictures.add(noise[index], times[index])
+    make_film(tmp_path / "film.mp4", noise[:num_pictures], times[:num_pictures], ticks_per_second=1000)
 
     if num_pictures:
         assert boxes(tmp_path / "film.mp4") == ["ftyp", "moov", "free", "free", "mdat"]
