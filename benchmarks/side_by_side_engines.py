@@ -24,8 +24,7 @@ from handler.people.track import tracker_options
 from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, PlacedPeople
 from model_cache.interfaces import PerceptionOptions, TrackState
-from model_cache.load import load_uv_map
-from model_cache.loaded import LoadedModels, Stopwatch, assemble
+from model_cache.load import LoadedModels, Stopwatch, assemble, load_uv_map
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import Detections, ReplayDetector
 from model_cache.settings import ModelSettings

@@ -8,8 +8,7 @@ import torch
 
 from model_cache.errors import EngineMissing, ModelOutputInvalid
 from model_cache.interfaces import ModelsDescription, PerceptionOptions, TrackerOptions
-from model_cache.load import SMPL_NOTICE
-from model_cache.loaded import PartsOnDevice, Stopwatch, device_name
+from model_cache.load import SMPL_NOTICE, PartsOnDevice, Stopwatch, device_name
 from model_cache.networks.detector import Detections, ReplayDetector, load_detector
 from model_cache.networks.smpl import Smpl, SmplBody
 from model_cache.registry import HMR2

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model_cache.errors import EngineMissing, WeightsInvalid, WeightsMissing
-from model_cache.loaded import Stopwatch
+from model_cache.load import Stopwatch
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import OFFICIAL_FILES
 from model_cache.upstream.detectors import find_checkpoint
