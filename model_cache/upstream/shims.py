@@ -8,11 +8,10 @@ Written against 4D-Humans 6ec79656 and PHALP 96f7e6c0. Places are named as REPOS
 """
 
 import importlib
-import io
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -47,8 +46,6 @@ DETECTORS_NEED = (
     "PHALP's own detectors need detectron2 and a torchvision of torch's own build, "
     "UPSTREAM_DETECTOR=native needs neither"
 )
-
-
 MODULES = {
     "hmr2": "hmr2.models.hmr2",
     "vit": "hmr2.models.backbones.vit",
@@ -113,17 +110,6 @@ def bare(module_class: Any) -> Any:
     return module
 
 
-@contextmanager
-def own_stdout() -> Iterator[None]:
-    """Nothing is printed, and `sys.stdout` is afterwards what it was.
-
-    PHALP: phalp/utils/smpl_utils.py, blockPrinting sets it to /dev/null, and then to the process's first one;
-    smplx prints.
-    """
-    with redirect_stdout(io.StringIO()):
-        yield
-
-
 class Settings(dict[str, Any]):
     """A mapping that the official networks may read like their own configuration objects."""
 
@@ -151,13 +137,7 @@ class _NoCuda(TorchFunctionMode):
         super().__init__()
         self._device = device
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.cuda:
             return args[0].to(self._device)
         return func(*args, **(kwargs or {}))
@@ -216,12 +196,9 @@ class OwnDepth:
 
 
 def _corrected(tracking_class: Any) -> Any:
-    """The official class, without its crash on long gaps and without a constructor."""
+    """The official class, without its crash on long gaps."""
 
     class Corrected(tracking_class):  # type: ignore[misc]  # a class known at run time only
-        def __init__(self) -> None:
-            nn.Module.__init__(self)
-
         def forward_for_tracking(self, vectors: list[Any], attibute: str = "A", time: Any = 1) -> Any:
             """Histories of more frames than the predictor has slots share the last slot.
 
@@ -303,22 +280,23 @@ class _StandIns(MetaPathFinder, Loader):
         pass
 
 
+def _placeholder(owner: object, name: str) -> Any:
+    """Whatever is asked of a package that is not there."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    if name == "register":  # detectron2's registries decorate classes
+        return lambda: lambda registered: registered
+    return _Placeholder(name, (), {})
+
+
 class _StandIn(ModuleType):
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Placeholder(name, (), {})
+    __getattr__ = _placeholder
 
 
 class _Placeholder(type):
     """A class that can be named in annotations, derived from and used as a registry, but not made."""
 
-    def __getattr__(cls, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name == "register":  # detectron2's registries decorate classes
-            return lambda: lambda registered: registered
-        return _Placeholder(name, (), {})
+    __getattr__ = _placeholder
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         raise EngineMissing(f"`{cls.__name__}` is of a package that this engine leaves out; {DOCS}")

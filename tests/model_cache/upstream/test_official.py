@@ -199,20 +199,22 @@ def test_it_warms_up(upstream):
 
 
 def test_the_settings_load_it(official, weights, tmp_path):
-    """ENGINE=upstream with our detector: loaded out of the store, warm, fit for jobs, named in results."""
+    """ENGINE=upstream with our detector: warm, fit for jobs, and in results named without its path."""
     (tmp_path / "official").symlink_to(weights.cache)
     RfDetrForInstanceSegmentation(tiny_config()).save_pretrained(tmp_path / "detector")
     settings = ModelSettings(
         engine="upstream",
         upstream_detector="native",
-        detector="detector",
+        detector=str(tmp_path / "detector"),
         model_store=tmp_path,
         model_device="cpu",
         model_threads=1,
     )
+    stdout = sys.stdout
 
     models = load(settings)
 
+    assert sys.stdout is stdout  # phalp puts the process's first one there
     check_models(models)
     assert (models.description.engine, models.description.detector) == ("upstream", "detector")
     assert "rasteriser" in models.description.notice

@@ -7,8 +7,7 @@ import torch
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
 from model_cache.interfaces import Perception, PerceptionOptions
 from model_cache.networks.detector import Detections, ReplayDetector
-from model_cache.upstream.detectors import ReplacedDetector
-from model_cache.upstream.perception import UpstreamPerception
+from model_cache.upstream.perception import ReplacedDetector, UpstreamPerception
 from tests.fakes import FakeBody
 from tests.model_cache.upstream.standins import OUT_OF_MEMORY, StandInModel
 

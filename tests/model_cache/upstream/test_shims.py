@@ -122,15 +122,6 @@ def test_cuda_calls_stay_on_the_cpu_in_this_thread_only():
     assert not torch.overrides._get_current_function_mode_stack()
 
 
-def test_stdout_stays_where_it_was():
-    """A module that closes or redirects it does so for itself alone."""
-    before = sys.stdout
-    with shims.own_stdout():
-        sys.stdout = sys.__stderr__
-
-    assert sys.stdout is before
-
-
 def test_a_bare_network_takes_parts_from_outside():
     """Without the constructor, submodules and buffers can be set."""
 

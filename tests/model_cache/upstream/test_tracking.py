@@ -6,7 +6,7 @@ import torch
 
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import FrameTracker, TrackerOptions, TrackState
-from model_cache.upstream.people import OfficialPerson
+from model_cache.upstream.perception import OfficialPerson
 from model_cache.upstream.tracking import UpstreamTracker, job_settings
 from tests.model_cache.upstream.standins import (
     OUT_OF_MEMORY,

@@ -10,11 +10,10 @@ from model_cache.errors import EngineMissing, WeightsInvalid, WeightsMissing
 from model_cache.load import Stopwatch
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import OFFICIAL_FILES
-from model_cache.upstream.detectors import find_checkpoint
 from model_cache.upstream.load import load_upstream
-from model_cache.upstream.networks import fill
+from model_cache.upstream.networks import fill, find_official, read_official
+from model_cache.upstream.perception import find_checkpoint
 from model_cache.upstream.shims import OwnDepth
-from model_cache.upstream.weights import find_official, read_official
 
 
 @pytest.fixture(scope="module")
