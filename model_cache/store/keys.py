@@ -1,8 +1,4 @@
-"""Which tensors and settings of official files are used, which are not, and why.
-
-Nothing is skipped in silence: a needed tensor that is missing or misshapen is an error, and so is a
-tensor that nobody expects where inference happens; every other one is listed with its reason.
-"""
+"""Which tensors and settings of official files are used, which are not, and why."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,16 +21,13 @@ class Accounted:
 
 
 def account(
-    state: Mapping[str, Tensor],
-    needed: Mapping[str, tuple[int, ...]],
-    rules: Mapping[str, str],
-    source: str,
+    state: Mapping[str, Tensor], needed: Mapping[str, tuple[int, ...]], rules: Mapping[str, str], source: str
 ) -> Accounted:
-    """Sorts every key of `state` into used and ignored.
+    """Sorts every official key of `state` into used and ignored; nothing is skipped in silence.
 
     Args:
-        state: tensors by official key.
-        needed: shape by official key.
+        state: tensors by key.
+        needed: shape by key.
         rules: patterns of what may be left, and the reason; the first that fits a key's start counts.
         source: file name for messages.
 
@@ -42,28 +35,26 @@ def account(
         WeightsInvalid: a needed key is missing, has another shape or is no float tensor, or a key is
             neither needed nor covered by a rule (the file is of a model that this code does not know).
     """
-    if missing := [key for key in needed if key not in state]:
-        raise WeightsInvalid(f"{source}: {len(missing)} needed tensors are missing: {_some(missing)}")
+
+    def refuse(what: str, keys: Sequence[str]) -> None:
+        if keys:
+            more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+            raise WeightsInvalid(f"{source}: {what}: {', '.join(keys[:5])}{more}")
+
+    missing = [key for key in needed if key not in state]
+    refuse(f"{len(missing)} needed tensors are missing", missing)
+    used = {key: state[key] for key in needed}
+    shapes = {key: tuple(tensor.shape) for key, tensor in used.items()}
     misshapen = [
-        f"{key} is {tuple(state[key].shape)} instead of {shape}"
-        for key, shape in needed.items()
-        if tuple(state[key].shape) != shape
+        f"{key} is {shapes[key]} instead of {needed[key]}" for key in needed if shapes[key] != needed[key]
     ]
-    if misshapen:
-        raise WeightsInvalid(f"{source}: tensors of the wrong shape: {_some(misshapen)}")
-    if not_float := [key for key in needed if not state[key].dtype.is_floating_point]:
-        raise WeightsInvalid(f"{source}: tensors that are not of a float type: {_some(not_float)}")
-    reasons = {
-        key: next((reason for pattern, reason in rules.items() if re.match(pattern, key)), None)
-        for key in state
-        if key not in needed
-    }
-    ignored = {key: reason for key, reason in reasons.items() if reason is not None}
-    if unknown := [key for key in reasons if key not in ignored]:
-        raise WeightsInvalid(
-            f"{source}: tensors of an unknown network part, so not the expected model: {_some(unknown)}"
-        )
-    return Accounted(used={key: state[key] for key in needed}, ignored=ignored)
+    refuse("tensors of the wrong shape", misshapen)
+    refuse("tensors that are not of a float type", [k for k, t in used.items() if not t.is_floating_point()])
+    rest = [key for key in state if key not in needed]
+    found = {key: [reason for pattern, reason in rules.items() if re.match(pattern, key)] for key in rest}
+    unknown = [key for key, reasons in found.items() if not reasons]
+    refuse("tensors of an unknown network part, so not the expected model", unknown)
+    return Accounted(used=used, ignored={key: reasons[0] for key, reasons in found.items()})
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, num_axes: int, source: str) -> tuple[int, ...]:
@@ -85,11 +76,6 @@ def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
     found = {int(match.group(1)) for match in map(pattern.match, state) if match}
     return next(number for number in range(len(found) + 1) if number not in found)
-
-
-def _some(texts: Sequence[str], limit: int = 5) -> str:
-    shown = ", ".join(texts[:limit])
-    return shown if len(texts) <= limit else f"{shown} and {len(texts) - limit} more"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

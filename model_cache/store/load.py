@@ -95,12 +95,7 @@ def read_tensors(store: Path, model: str, device: torch.device | str = "cpu") ->
 
 
 def read_config(store: Path, model: str) -> dict[str, Any]:
-    """The sizes and settings of `model`.
-
-    Raises:
-        WeightsMissing: the store does not have it.
-        WeightsInvalid: broken, or of another format.
-    """
+    """The sizes and settings of `model`; raises as `read_tensors` does."""
     return read_checked(_stored(store, f"{model}.json"))
 
 

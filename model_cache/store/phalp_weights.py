@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model_cache.errors import WeightsInvalid
+from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.store.keys import Accounted, account, count_layers, setting, shape_of
 from model_cache.store.pickles import read_npy
 
@@ -20,14 +21,7 @@ POSE_SIZE = 229  # global orientation 9, body pose 207, betas 10, camera 3
 _NORMALISED = POSE_SIZE - 3  # the camera is not normalised
 UV_SIZE = 256
 _ENCODER = "encoding_head."
-_ENCODER_CHANNELS = {
-    "conv1x": (16, 4),
-    "conv2": (64, 16),
-    "conv3": (128, 64),
-    "conv4": (256, 128),
-    "conv5": (256, 256),
-    "conv5_1": (16, 256),
-}
+_ENCODER_WIDTHS = (16, 64, 128, 256, 256, 16)
 _PREDICTOR = "encoder."
 _PREDICTOR_IGNORED = {
     r"transformer\.": "an unused first version of the transformer",
@@ -47,9 +41,9 @@ def appearance_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
     inside = {key: key.partition(_ENCODER)[2] for key in state if _ENCODER in key}
     if len(set(inside.values())) < len(inside):
         raise WeightsInvalid(f"{source}: it holds more than one `{_ENCODER}`")
-    needed: dict[str, tuple[int, ...]] = {}
-    for name, (out, into) in _ENCODER_CHANNELS.items():
-        needed |= {f"{name}.weight": (out, into, 3, 3), f"{name}.bias": (out,)}
+    with torch.device("meta"):
+        network = AppearanceEncoder(_ENCODER_WIDTHS)
+    needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     rules = {r"t_": "the decoder of the autoencoder, which only trains it"}
     encoder = account({inside[key]: state[key] for key in inside}, needed, rules, source)
     ignored = {key: "the old HMAR network, which HMR2 replaces" for key in state if key not in inside}
@@ -58,10 +52,10 @@ def appearance_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
 
 
 def predictor_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
-    """The pose transformer, keys without the leading `encoder.` (and only that one: see below).
+    """The pose transformer, keys without the leading `encoder.`.
 
     The official loader removes `encoder.` wherever it stands, also inside `pose_shape_encoder.`, and so
-    leaves that layer untrained; here every needed key is found.
+    leaves that layer untrained.
 
     Raises:
         WeightsInvalid: not the pose transformer.
@@ -143,26 +137,29 @@ def uv_map_tensors(barycentric: Path, faces: Path) -> dict[str, Tensor]:
 
 def _predictor_shapes(state: Mapping[str, Tensor], source: str) -> dict[str, tuple[int, ...]]:
     """Every key that inference needs, with its shape, all derived from a few tensors' sizes."""
+
+    def rows(layer: str) -> int:
+        return shape_of(state, f"{layer}.weight", 2, source)[0]
+
     _, frames, dim = shape_of(state, "pos_embedding_learned1", 3, source)
-    mid, _ = shape_of(state, "pose_shape_encoder.0.weight", 2, source)
-    regressor, _ = shape_of(state, "smpl_head.0.fc1.weight", 2, source)
-    actions, _ = shape_of(state, "action_head_ava.0.0.weight", 2, source)
+    mid, regressor, actions = (
+        rows("pose_shape_encoder.0"),
+        rows("smpl_head.0.fc1"),
+        rows("action_head_ava.0.0"),
+    )
+    inner, mlp = rows("transformer1.layers.0.0.fn.to_qkv") // 3, rows("transformer1.layers.0.1.fn.net.0")
     kernel = shape_of(state, "conv_en.weight", 3, source)[2]
-    inner = shape_of(state, "transformer1.layers.0.0.fn.to_qkv.weight", 2, source)[0] // 3
-    mlp, _ = shape_of(state, "transformer1.layers.0.1.fn.net.0.weight", 2, source)
     shapes: dict[str, tuple[int, ...]] = {
         "mask_token": (dim,),
         "pos_embedding_learned1": (1, frames, dim),
         "pos_embedding_learned2": (1, frames, dim),
-        "conv_en.weight": (dim, dim, kernel),
-        "conv_en.bias": (dim,),
-        "conv_de.weight": (dim, dim, kernel),
-        "conv_de.bias": (dim,),
         "smpl_head.0.init_body_pose": (1, 144),
         "smpl_head.0.init_betas": (1, 10),
         "smpl_head.0.init_cam": (1, 3),
     }
-    linear = {
+    with_bias: dict[str, tuple[int, ...]] = {
+        "conv_en": (dim, dim, kernel),
+        "conv_de": (dim, dim, kernel),
         "pose_shape_encoder.0": (mid, POSE_SIZE),
         "pose_shape_encoder.2": (dim, mid),
         "smpl_head.0.fc1": (regressor, dim + 157),
@@ -178,11 +175,10 @@ def _predictor_shapes(state: Mapping[str, Tensor], source: str) -> dict[str, tup
     layers = [f"transformer1.layers.{index}" for index in range(count_layers(state, "transformer1.layers."))]
     for layer in (*layers, "transformer2.layers.0"):
         shapes[f"{layer}.0.fn.to_qkv.weight"] = (3 * inner, dim)
-        linear[f"{layer}.0.fn.to_out.0"] = (dim, inner)
-        linear[f"{layer}.1.fn.net.0"] = (mlp, dim)
-        linear[f"{layer}.1.fn.net.3"] = (dim, mlp)
-        for part in range(2):
-            shapes |= {f"{layer}.{part}.norm.weight": (dim,), f"{layer}.{part}.norm.bias": (dim,)}
-    for name, shape in linear.items():
+        with_bias[f"{layer}.0.norm"] = with_bias[f"{layer}.1.norm"] = (dim,)
+        with_bias[f"{layer}.0.fn.to_out.0"] = (dim, inner)
+        with_bias[f"{layer}.1.fn.net.0"] = (mlp, dim)
+        with_bias[f"{layer}.1.fn.net.3"] = (dim, mlp)
+    for name, shape in with_bias.items():
         shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     return shapes

@@ -41,18 +41,14 @@ class Inert:
 
     Attributes:
         class_name: dotted name of the class it stands for.
-        arguments: what the class would have been called with.
         state: what its `__setstate__` would have been given.
     """
 
     class_name: ClassVar[str] = ""
-
-    arguments: tuple[object, ...]
     state: Any
 
-    def __new__(cls, *arguments: object, **_: object) -> "Inert":  # noqa: D102 - as pickle calls it
+    def __new__(cls, *_: object, **__: object) -> "Inert":  # noqa: D102 - as pickle calls it
         self = object.__new__(cls)
-        self.arguments = arguments
         self.state = None
         return self
 
@@ -62,17 +58,10 @@ class Inert:
     def __setstate__(self, state: object) -> None:
         self.state = state
 
-    def __setitem__(self, key: object, value: object) -> None:
-        pass
+    def _drop(self, *_: object) -> None:
+        """The items of a list, set or mapping."""
 
-    def append(self, value: object) -> None:
-        """A list's item, dropped."""
-
-    def extend(self, values: object) -> None:
-        """A list's items, dropped."""
-
-    def add(self, value: object) -> None:
-        """A set's item, dropped."""
+    append = extend = add = __setitem__ = _drop
 
 
 def _reconstructor(cls: type, _base: object, _state: object) -> object:
@@ -82,20 +71,16 @@ def _reconstructor(cls: type, _base: object, _state: object) -> object:
     return cls()
 
 
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    """`_codecs.encode`, as pickles of protocol 2 spell bytes; no other codec."""
+def _bytes(content: object = b"", encoding: str = "latin1") -> bytes:
+    """`bytes` of content, of a number it would be as long as the number says; also `_codecs.encode`.
+
+    Pickles of protocol 2 spell bytes as text in latin-1; there is no other codec.
+    """
     if codecs.lookup(encoding).name != "iso8859-1":
         raise pickle.UnpicklingError(f"unexpected encoding {encoding}")
-    return text.encode("latin1")
-
-
-def _bytes(content: object = b"", encoding: str = "latin1") -> bytes:
-    """`bytes` of content; of a number it would be as long as the number says."""
-    if isinstance(content, str):
-        return _latin1(content, encoding)
-    if not isinstance(content, bytes | bytearray):
+    if not isinstance(content, str | bytes | bytearray):
         raise pickle.UnpicklingError("bytes without content")
-    return bytes(content)
+    return content.encode("latin1") if isinstance(content, str) else bytes(content)
 
 
 class PickledDtype:
@@ -106,36 +91,21 @@ class PickledDtype:
     """
 
     def __init__(self, code: object, *_: object) -> None:
-        self._code = code
-        self._order = "="
+        self.code = code
+        self.order = "="
 
     def __setstate__(self, state: Any) -> None:
         """Takes the byte order out of numpy's (version, order, ...)."""
         if state[1] not in _ORDERS or any(part is not None for part in state[2:5]):
             raise pickle.UnpicklingError("an array of a type that no weights have")
-        self._order = state[1]
-
-    def dtype(self) -> np.dtype[Any]:
-        """The real type.
-
-        Raises:
-            UnpicklingError: not a plain number (or object) type.
-        """
-        dtype = np.dtype(self._code) if isinstance(self._code, str) else None
-        if dtype is None or dtype.kind not in _PLAIN_KINDS or dtype.fields or dtype.subdtype:
-            raise pickle.UnpicklingError(f"an array of the type {self._code!r}, which no weights have")
-        return dtype.newbyteorder(self._order)  # type: ignore[arg-type]  # one of _ORDERS
+        self.order = state[1]
 
 
 class PickledArray(np.ndarray):
     """An array that checks its description before it takes it on."""
 
     def __setstate__(self, state: Any) -> None:
-        """Takes numpy's (version, shape, type, by column, content).
-
-        Raises:
-            UnpicklingError: the parts do not fit each other.
-        """
+        """Takes numpy's (version, shape, type, by column, content)."""
         _, shape, described, by_column, content = state
         dtype, shape = _dtype(described), _shape(shape)
         content = _bytes(content) if isinstance(content, str) else content
@@ -148,12 +118,12 @@ class PickledArray(np.ndarray):
         super().__setstate__(state)
 
 
-def reconstruct(_cls: object, _shape: object, _code: object) -> PickledArray:
+def _reconstruct(_cls: object, _shape: object, _code: object) -> PickledArray:
     """Numpy's `_reconstruct`: an empty array, described afterwards."""
     return np.ndarray.__new__(PickledArray, (0,))
 
 
-def scalar(described: object, content: str | bytes) -> Any:
+def _scalar(described: object, content: str | bytes) -> Any:
     """Numpy's `scalar`: one number."""
     dtype = _dtype(described)
     if dtype.hasobject:
@@ -161,7 +131,7 @@ def scalar(described: object, content: str | bytes) -> Any:
     return np.frombuffer(_bytes(content), dtype, count=1)[0]
 
 
-def frombuffer(buffer: bytes | bytearray, described: object, shape: object, order: str) -> np.ndarray:
+def _frombuffer(buffer: bytes | bytearray, described: object, shape: object, order: str) -> np.ndarray:
     """Numpy's `_frombuffer`: an array of protocol 5."""
     dtype = _dtype(described)
     if dtype.hasobject or order not in ("C", "F"):
@@ -171,9 +141,13 @@ def frombuffer(buffer: bytes | bytearray, described: object, shape: object, orde
 
 
 def _dtype(described: object) -> np.dtype[Any]:
+    """The real type, a plain number's or an object's."""
     if not isinstance(described, PickledDtype):
         raise pickle.UnpicklingError("an array without a type")
-    return described.dtype()
+    dtype = np.dtype(described.code) if isinstance(described.code, str) else None
+    if dtype is None or dtype.kind not in _PLAIN_KINDS or dtype.fields or dtype.subdtype:
+        raise pickle.UnpicklingError(f"an array of the type {described.code!r}, which no weights have")
+    return dtype.newbyteorder(described.order)  # type: ignore[arg-type]  # one of _ORDERS
 
 
 def _shape(shape: object) -> tuple[int, ...]:
@@ -197,7 +171,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,
     ("copyreg", "_reconstructor"): _reconstructor,
-    ("_codecs", "encode"): _latin1,
+    ("_codecs", "encode"): _bytes,
     ("numpy", "dtype"): PickledDtype,
     ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
@@ -205,9 +179,9 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch", "Size"): torch.Size,
 }
 for _package in ("numpy.core", "numpy._core"):  # the name before and since numpy 2
-    _ALLOWED[f"{_package}.multiarray", "_reconstruct"] = reconstruct
-    _ALLOWED[f"{_package}.multiarray", "scalar"] = scalar
-    _ALLOWED[f"{_package}.numeric", "_frombuffer"] = frombuffer
+    _ALLOWED[f"{_package}.multiarray", "_reconstruct"] = _reconstruct
+    _ALLOWED[f"{_package}.multiarray", "scalar"] = _scalar
+    _ALLOWED[f"{_package}.numeric", "_frombuffer"] = _frombuffer
 _PYTHON2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "UserDict": "collections"}
 
 
@@ -262,18 +236,11 @@ def _load(file: Any, **options: Any) -> Any:
     return DataUnpickler(file, **options).load()
 
 
-# torch.load takes a module in pickle's place: this is all of it that torch uses.
-TORCH_PICKLE_MODULE = SimpleNamespace(
-    __name__="model_cache.store.pickles", Unpickler=DataUnpickler, load=_load
-)
-
-
 def read_guarded(path: Path, read: Callable[[], Any]) -> Any:
-    """What `read` returns; any failure becomes a sentence about the file.
+    """What `read` returns; any failure but `WeightsMissing` becomes a sentence about the file.
 
     Raises:
         WeightsInvalid: always with the file's name in front.
-        WeightsMissing: as `read` raised it.
     """
     try:
         return read()
@@ -342,9 +309,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             with path.open("rb") as file:
                 if file.read(1) != b"\x80":
                     raise ValueError("neither a zip archive nor a pickle")
-        return torch.load(
-            path, map_location="cpu", mmap=zipped, weights_only=False, pickle_module=TORCH_PICKLE_MODULE
-        )
+        # All that torch uses of a module in pickle's place.
+        module = SimpleNamespace(__name__=__name__, Unpickler=DataUnpickler, load=_load)
+        return torch.load(path, map_location="cpu", mmap=zipped, weights_only=False, pickle_module=module)
 
     content = read_guarded(path, read)
     if not isinstance(content, dict):
