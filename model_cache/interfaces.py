@@ -310,10 +310,12 @@ class Models(Protocol):
     def perception(self) -> Perception: ...  # noqa: D102 - the promise's own docstring says it
 
     @property
-    def texture(self) -> TextureModel: ...  # noqa: D102 - as above
+    def texture(self) -> TextureModel:
+        """For the worker's tracker; not asked where `begin_tracking` gives one."""
 
     @property
-    def pose_predictor(self) -> PosePredictor: ...  # noqa: D102 - as above
+    def pose_predictor(self) -> PosePredictor:
+        """For the worker's tracker; not asked where `begin_tracking` gives one."""
 
     @property
     def body(self) -> BodyModel: ...  # noqa: D102 - as above

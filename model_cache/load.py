@@ -46,29 +46,18 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartsOnDevice:
-    """All of `Models` but perception, whichever engine it is.
+    """What `Models` of both engines have.
 
     Attributes:
-        texture, pose_predictor, body, description: see `interfaces`.
-        device: where they are.
+        body, description: see `interfaces`.
+        device: where the networks are.
         seconds: how long each step of loading took.
     """
 
-    texture: TextureModel
-    pose_predictor: PosePredictor
     body: BodyModel
     description: ModelsDescription
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def most_frames(self) -> int | None:
-        """Our own perception takes any number."""
-        return None
-
-    def begin_tracking(self, options: TrackerOptions) -> FrameTracker | None:
-        """None: people are tracked by the worker."""
-        return None
 
     def clear_cache(self) -> None:
         """Give unused device memory back."""
@@ -89,6 +78,17 @@ class LoadedModels(PartsOnDevice):
     """`Models` by our own inference."""
 
     perception: NativePerception
+    texture: TextureModel
+    pose_predictor: PosePredictor
+
+    @property
+    def most_frames(self) -> int | None:
+        """Our own perception takes any number."""
+        return None
+
+    def begin_tracking(self, options: TrackerOptions) -> FrameTracker | None:
+        """None: people are tracked by the worker."""
+        return None
 
 
 class Stopwatch:

@@ -1,7 +1,6 @@
 """Pickles, numpy arrays and PyTorch checkpoints read without running anything that they name.
 
-Arrays, tensors and plain containers are built; every other object stays inert. Memory is bounded by the size
-of the file, whatever the numbers in it say.
+Memory is bounded by the size of the file, whatever the numbers in it say.
 """
 
 import codecs
@@ -51,9 +50,6 @@ class Inert:
         self = object.__new__(cls)
         self.state = None
         return self
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
 
     def __setstate__(self, state: object) -> None:
         self.state = state
@@ -109,10 +105,8 @@ class PickledArray(np.ndarray):
         _, shape, described, by_column, content = state
         dtype, shape = _dtype(described), _shape(shape)
         content = _bytes(content) if isinstance(content, str) else content
-        size = math.prod(shape)
-        plain = isinstance(content, bytes) and len(content) == size * dtype.itemsize and not dtype.hasobject
-        objects = isinstance(content, list) and len(content) == size and dtype.hasobject
-        if not (plain or objects):
+        kind, item = (list, 1) if dtype.hasobject else (bytes, dtype.itemsize)
+        if not isinstance(content, kind) or len(content) != math.prod(shape) * item:
             raise pickle.UnpicklingError("an array whose content does not fill its shape")
         state = (1, shape, dtype, bool(by_column), content)
         super().__setstate__(state)
@@ -156,18 +150,17 @@ def _shape(shape: object) -> tuple[int, ...]:
     return tuple(int(n) for n in shape)
 
 
-_SAFE_BUILTINS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (bool, complex, dict, float, frozenset, int, list, object, set, slice, str, tuple)
-} | {
-    "long": int,
-    "unicode": str,
-    "bytes": _bytes,
-    "bytearray": lambda *content: bytearray(_bytes(*content)),
-    "range": Inert,  # a list of it would be as long as a number says
-    "xrange": Inert,
-}
-_ALLOWED: dict[tuple[str, str], Any] = {
+_KNOWN: dict[tuple[str, str], Any] = {
+    **{
+        ("builtins", kind.__name__): kind
+        for kind in (bool, complex, dict, float, frozenset, int, list, object, set, slice, str, tuple)
+    },
+    ("builtins", "long"): int,
+    ("builtins", "unicode"): str,
+    ("builtins", "bytes"): _bytes,
+    ("builtins", "bytearray"): lambda *content: bytearray(_bytes(*content)),
+    ("builtins", "range"): Inert,  # a list of it would be as long as a number says
+    ("builtins", "xrange"): Inert,
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,
     ("copyreg", "_reconstructor"): _reconstructor,
@@ -179,9 +172,9 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch", "Size"): torch.Size,
 }
 for _package in ("numpy.core", "numpy._core"):  # the name before and since numpy 2
-    _ALLOWED[f"{_package}.multiarray", "_reconstruct"] = _reconstruct
-    _ALLOWED[f"{_package}.multiarray", "scalar"] = _scalar
-    _ALLOWED[f"{_package}.numeric", "_frombuffer"] = _frombuffer
+    _KNOWN[f"{_package}.multiarray", "_reconstruct"] = _reconstruct
+    _KNOWN[f"{_package}.multiarray", "scalar"] = _scalar
+    _KNOWN[f"{_package}.numeric", "_frombuffer"] = _frombuffer
 _PYTHON2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "UserDict": "collections"}
 
 
@@ -202,7 +195,7 @@ def _set_state(unpickler: Any) -> None:
 
 
 class DataUnpickler(pickle._Unpickler):
-    """Unpickles arrays, tensors and plain containers. No other class or function is ever imported.
+    """Unpickles arrays, tensors and plain containers, and never imports another class or function.
 
     Built on pickle's version in Python: that in C makes room for as many objects as a number in a file says.
     """
@@ -214,16 +207,10 @@ class DataUnpickler(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """What `module.name` stands for: a known data type, or an inert stand-in.
-
-        Raises:
-            WeightsInvalid: the file asks for something that only an attack needs.
-        """
+        """A known data type, or an inert stand-in; `WeightsInvalid` for what only an attack needs."""
         module = _PYTHON2_MODULES.get(module, module)
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        if module == "builtins" and name in _SAFE_BUILTINS:
-            return _SAFE_BUILTINS[name]
+        if (module, name) in _KNOWN:
+            return _KNOWN[module, name]
         if module == "builtins" or module.split(".")[0] in _HOSTILE_MODULES:
             raise WeightsInvalid(
                 f"it asks to run `{module}.{name}`, which no data needs: nothing was run. "
@@ -290,7 +277,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `torch.save` wrote, without importing or running anything that it names.
+    """What `torch.save` wrote.
 
     Tensors of today's (zip) format are mapped from the file, so a checkpoint larger than the memory can
     be read; those of the format before torch 1.6 are loaded.

@@ -22,13 +22,7 @@ from model_cache.upstream.perception import (
     official_detector,
 )
 from model_cache.upstream.shims import Official, OwnDepth, import_official
-from model_cache.upstream.tracking import (
-    UpstreamPosePredictor,
-    UpstreamTextures,
-    UpstreamTracker,
-    job_settings,
-    official_tracker,
-)
+from model_cache.upstream.tracking import UpstreamTracker, job_settings, official_tracker
 
 OWN_DEPTH_NOTICE = "Depth maps for textures were drawn by this project's rasteriser, not by neural_renderer."
 WARM_UP_SIZE = (256, 256)  # height, width of the frame with one made-up person
@@ -47,6 +41,8 @@ class UpstreamModels(PartsOnDevice):
     perception: UpstreamPerception
     official: Official
     model: Any
+    texture: Any = None  # PHALP's tracker compares textures and predicts poses itself
+    pose_predictor: Any = None
 
     @property
     def most_frames(self) -> int | None:
@@ -106,8 +102,6 @@ def assemble_upstream(
     own_depth = isinstance(model.HMAR.neural_renderer, OwnDepth)
     return UpstreamModels(
         perception=UpstreamPerception(model=model, detector=detector, body=body, device=device),
-        texture=UpstreamTextures(official, model, device),
-        pose_predictor=UpstreamPosePredictor(model, device),
         body=body,
         description=ModelsDescription(
             models="official",

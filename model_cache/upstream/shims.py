@@ -58,7 +58,6 @@ MODULES = {
     "phalp": "phalp.trackers.PHALP",
     "metric": "phalp.external.deep_sort_.nn_matching",
     "tracker": "phalp.external.deep_sort_.tracker",
-    "track": "phalp.external.deep_sort_.track",
     "omegaconf": "omegaconf",  # which phalp reads its settings with
 }
 

@@ -1,4 +1,4 @@
-"""PHALP's own tracker, fed one frame at a time; and its networks behind the promises of our tracker.
+"""PHALP's own tracker, fed one frame at a time.
 
 Bounded: the official tracker remembers every frame's costs and assignments (`tracked_cost`); they are taken
 out of it after each frame. Its live tracks are bounded by themselves, about 20 MB each.
@@ -7,12 +7,11 @@ out of it after each frame. Its live tracks are bounded by themselves, about 20 
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float
 from numpy import ndarray
 
 from model_cache.errors import DeviceOutOfMemory
@@ -22,7 +21,6 @@ from model_cache.upstream.perception import OfficialPerson
 from model_cache.upstream.shims import Official, on_device
 
 VECTOR_SIZES = (4096, 4096, 99)  # PHALP: setup_deepsort; stored, not used
-_DISTANCE_FACTOR = 100  # PHALP: nn_matching.py, _pdist
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +82,12 @@ class UpstreamTracker:
 
     def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list[TrackState]:
         """Take the people of the next frame; the live tracks after it, as the promise says."""
-        detections = [_detection(person) for person in people]
-        for detection in detections:
-            detection.detection_data["time"] = frame_index  # frames are counted after trim and stride
+        detections = []
+        for person in people:
+            if not isinstance(person, OfficialPerson):
+                raise TypeError(f"not a person of this engine: {type(person).__name__}")
+            person.detection.detection_data["time"] = frame_index  # frames are counted after trim and stride
+            detections.append(person.detection)
         expected = {t.track_id: _expected(t) for t in self._tracker.tracks}
         self._config.phalp.shot = int(shot)
         try:
@@ -130,94 +131,3 @@ def _expected(track: Any) -> tuple[ndarray, ndarray]:
     """The pose and location vectors that a track is expected to have in the coming frame."""
     predictions = track.track_data["prediction"]
     return predictions["pose"][-1].astype(np.float32), predictions["loca"][-1].astype(np.float32)
-
-
-def _detection(texture: Texture) -> Any:
-    """PHALP's `Detection` behind a handle."""
-    if not isinstance(texture, OfficialPerson):
-        raise TypeError(f"not a person of this engine: {type(texture).__name__}")
-    return texture.detection
-
-
-class UpstreamPosePredictor:
-    """`PosePredictor` by `forward_for_tracking` of `HMR2_4dhuman`, whose networks are on `device`."""
-
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self._model = model
-        self._device = device
-
-    @property
-    def frame_length(self) -> int:
-        """Time slots of the transformer."""
-        return int(self._model.pose_predictor.cfg.frame_length)
-
-    def predict_next(
-        self,
-        poses: Float32[ndarray, "b t 229"],
-        times: Int64[ndarray, "b t"],
-        time_to_predict: Int64[ndarray, " b"],
-        *,
-        upstream_quirks: bool = False,
-    ) -> Float32[ndarray, "b 229"]:
-        """Expected pose vectors; without the quirk each row is a batch of its own."""
-        if not len(poses):
-            return np.zeros((0, 229), np.float32)
-        size = len(poses) if upstream_quirks else 1
-        with device_faults(), on_device(self._device):
-            rows = [
-                self._model.forward_for_tracking(
-                    [poses[i : i + size], np.zeros((size, poses.shape[1], 6)), times[i : i + size]],
-                    "P",
-                    time_to_predict[i : i + size],
-                )
-                for i in range(0, len(poses), size)
-            ]
-        return torch.cat(rows).float().cpu().numpy()
-
-
-class UpstreamTextures:
-    """`TextureModel` by `get_uv_distance` of `HMR2_4dhuman` and the official track's own mixing."""
-
-    def __init__(self, official: Official, model: Any, device: torch.device) -> None:
-        self._official = official
-        self._model = model
-        self._device = device
-
-    def distance(
-        self, tracks: Sequence[Texture], detections: Sequence[Texture], pairs: Int64[ndarray, "p 2"]
-    ) -> Float64[ndarray, " p"]:
-        """PHALP's `r_texture` of (track, detection) index pairs."""
-        found = np.zeros(len(pairs))
-        with device_faults(), on_device(self._device):
-            for row, (track, detection) in enumerate(pairs.tolist()):
-                of_track, of_detection, _ = self._model.get_uv_distance(
-                    _uv(tracks[track]).copy(), _uv(detections[detection]).copy()
-                )
-                found[row] = np.sum((of_track - of_detection) ** 2) * _DISTANCE_FACTOR
-        return found
-
-    def mix(self, track: Texture, detection: Texture, score: float, *, alpha: float = 0.1) -> Texture:
-        """The track's texture after seeing the detection."""
-        config = copy.copy(self._model.cfg)
-        config.phalp = copy.copy(config.phalp)
-        config.phalp.alpha = alpha
-        rest: dict[str, Any] = {"appe": None, "loca": None, "pose": None, "annotations": [], "time": 0}
-        seen = _person(**rest, uv=_uv(detection), conf=np.float32(score)).detection
-        mixer = self._official.track.Track(config, 0, 1, 1, detection_data={**rest, "uv": _uv(track)})
-        mixer.update(seen, 0, 0)
-        return _person(uv=mixer.track_data["prediction"]["uv"][-1])
-
-    def copy(self, texture: Texture) -> Texture:
-        """An independent copy."""
-        return _person(uv=_uv(texture).copy())
-
-
-def _uv(texture: Texture) -> Float[ndarray, "4 256 256"]:
-    """The person's texture map: three colours and a mask of -1 and 1."""
-    uv: ndarray = _detection(texture).detection_data["uv"]
-    return uv
-
-
-def _person(**detection_data: Any) -> OfficialPerson:
-    """A person of whom only this is known."""
-    return OfficialPerson(detection=SimpleNamespace(detection_data=detection_data))

@@ -14,7 +14,7 @@ from model_cache.interfaces import Models, ModelsDescription
 from model_cache.upstream.load import UpstreamModels
 from model_cache.upstream.perception import UpstreamPerception
 from model_cache.upstream.shims import Official
-from tests.fakes import FakeBody, FakeModels, FakePosePredictor, FakeTextureModel
+from tests.fakes import FakeBody, FakeModels
 from tests.handler.rig import NUM_FRAMES, Rig
 from tests.model_cache.upstream.standins import (
     OUT_OF_MEMORY,
@@ -51,8 +51,6 @@ def engine(model: ColourModel, trackers: list[StandInTracker] | None = None) -> 
         perception=UpstreamPerception(
             model=model, detector=lambda image, index: None, body=FakeBody(), device=cpu
         ),
-        texture=FakeTextureModel(),
-        pose_predictor=FakePosePredictor(),
         body=FakeBody(),
         description=DESCRIPTION,
         official=official,

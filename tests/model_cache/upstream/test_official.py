@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import RfDetrForInstanceSegmentation
 
 from handler.fitness import check_models
 from handler.job import TrackingOptions
 from handler.people.perceive import place
 from handler.people.track import follow, track, tracker_options
-from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, TrackedFrame
 from model_cache.interfaces import Models, PerceptionOptions, TrackerOptions
 from model_cache.load import load
 from model_cache.settings import ModelSettings
 from model_cache.upstream.load import warm_up
+from model_cache.upstream.shims import on_device
 from tests.handler.results.factories import make_info
 from tests.model_cache.test_detectors import tiny_config
 from tests.moving_people import MovingPeople
@@ -162,30 +163,15 @@ def test_identities_start_at_one_in_each_job(upstream):
 
 def test_a_gap_longer_than_the_predictor_does_not_end_the_run(upstream):
     """The official predictor dies of a history that spans 125 frames; here its last slot is shared."""
-    predictor = upstream({}).pose_predictor
+    model = upstream({}).model
     poses = np.random.default_rng(0).normal(0, 0.3, (2, 7, 229)).astype(np.float32)
-    long = np.array([[0, 1, 2, 3, 4, 5, 300], [0, 1, 2, 3, 4, 5, 6]])
-    last_slot = np.array([[0, 1, 2, 3, 4, 5, 124], [0, 1, 2, 3, 4, 5, 6]])
-    now = np.zeros(2, np.int64)
 
-    expected = predictor.predict_next(poses, last_slot, now)
+    def predicted(newest: int) -> torch.Tensor:
+        times = np.array([[0, 1, 2, 3, 4, 5, newest], [0, 1, 2, 3, 4, 5, 6]])
+        with on_device(torch.device("cpu")):
+            return model.forward_for_tracking([poses, np.zeros((2, 7, 6)), times], "P", np.zeros(2, np.int64))
 
-    np.testing.assert_array_equal(predictor.predict_next(poses, long, now), expected)
-
-
-def test_our_tracker_runs_on_the_official_networks(upstream, golden, e2e_detections):
-    """The official pose predictor and texture comparison keep their promises to our own tracker."""
-    data = golden("e2e")
-    models = upstream(e2e_detections)
-    tracker = Tracker(models.texture, models.pose_predictor, QUIRKS)
-    for index, frame in enumerate(perceived(models, list(data["frames"][:8]))):
-        tracker.update(frame)
-        association = tracker.last
-
-        assert association.matches.tolist() == data[f"f{index:02d}_matches"].tolist()
-        cost = data[f"f{index:02d}_cost"]
-        if cost.ndim:
-            np.testing.assert_allclose(association.cost, cost, rtol=0.03)
+    assert torch.equal(predicted(300), predicted(124))
 
 
 def test_it_warms_up(upstream):
