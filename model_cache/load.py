@@ -239,19 +239,9 @@ def assemble(
     max_crops: int,
     watch: Stopwatch,
 ) -> LoadedModels:
-    """Networks on one device become the models of a worker.
+    """Networks, all on `device`, become the models of a worker.
 
-    Args:
-        detector: finds people.
-        regressor: crops to SMPL parameters.
-        body: what they pose.
-        uv_map: which texel shows which point of the body.
-        encoder: textures to appearance vectors.
-        predictor: PHALP's pose transformer.
-        description: what results will say about them; the files of detector and regressor are added.
-        device: where all of them are already.
-        max_crops: most people in one batch of crops.
-        watch: goes on counting.
+    To `description` the files of detector and regressor are added; `max_crops` are most people in one batch.
     """
     files = [
         ModelFile(role=role, name=name, sha256=sha256_of(path))
@@ -277,12 +267,7 @@ def assemble(
 
 
 def warm_up(models: LoadedModels, *, num_frames: int) -> None:
-    """Do once what jobs do on blank input: perception, texture costs and mixing, pose prediction, bodies.
-
-    Args:
-        models: just loaded.
-        num_frames: frames in the batches that jobs will send.
-    """
+    """Do once what jobs do on blank input, in batches of so many frames, tracking and bodies included."""
     textures = models.perception.warm_up(num_frames)
     mixed = models.texture.mix(models.texture.copy(textures[0]), textures[-1], 1.0)
     for num_pairs in {1, PAIRS_AT_ONCE[models.device.type]}:

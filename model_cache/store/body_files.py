@@ -135,7 +135,7 @@ def _read_fields(path: Path) -> dict[str, Any]:
     arrays = {}
     with np.load(path, allow_pickle=False) as data:
         for name in data.files:
-            with suppress(ValueError):  # numpy's refusal to unpickle: SMPL's notes, which nobody needs
+            with suppress(ValueError):  # numpy's refusal to unpickle: SMPL's notes, which are of no use
                 arrays[name] = data[name]
     return arrays
 
@@ -190,10 +190,7 @@ def _field(fields: Mapping[str, Any], names: tuple[str, ...]) -> np.ndarray:
 
 def _parents(fields: Mapping[str, Any]) -> np.ndarray:
     """Parents of the joints, -1 for the root (in the official files 2^32 - 1, an overflow)."""
-    if "kintree_table" in fields:
-        parents = np.atleast_2d(plain_array(fields["kintree_table"]))[0]
-    else:
-        parents = np.atleast_1d(_field(fields, ("parents",)))
+    parents = np.atleast_2d(_field(fields, ("kintree_table", "parents")))[0]
     return np.concatenate(([-1], parents[1:])).astype(np.int64)
 
 

@@ -85,7 +85,7 @@ def read_tensors(store: Path, model: str, device: torch.device | str = "cpu") ->
 
     Raises:
         WeightsMissing: the store does not have it.
-        WeightsInvalid: the file is broken.
+        WeightsInvalid: the file is broken, or of another format.
     """
     path = _stored(store, f"{model}.safetensors")
     try:

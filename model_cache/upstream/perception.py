@@ -140,15 +140,7 @@ def official_detector(
 
     Its second detector (boxes given, masks predicted) is never built: ground-truth boxes are no input here.
 
-    Args:
-        official: the packages, imported with detectron2.
-        name: `phalp.detector`.
-        weights: the checkpoint; by default the store's, else the one detectron2 has downloaded.
-        store: the weights store.
-        device: where to run it.
-
-    Raises:
-        WeightsMissing: the checkpoint is in none of these places.
+    `official` was imported with detectron2; for the rest see `find_checkpoint`.
     """
     path = find_checkpoint(name, weights, store)
     from detectron2 import model_zoo  # there, or `official` would not be

@@ -1,10 +1,7 @@
 """Everything done to the official packages so that they can be used here, each with its reason.
 
-The packages' files stay as they are: what their modules want at import is given to them for that time, their
-constructors (which download, read from the home folder and build networks that nothing calls) are not called,
-one method is corrected in a subclass, and where neural_renderer is missing our rasteriser takes its place.
-
-Written against 4D-Humans 6ec79656 and PHALP 96f7e6c0. Places are named as REPOSITORY: file.
+The packages' files stay as they are. Written against 4D-Humans 6ec79656 and PHALP 96f7e6c0. Places are named
+as REPOSITORY: file.
 """
 
 import importlib
@@ -33,7 +30,6 @@ from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, compiled_fill,
 log = structlog.get_logger(__name__)
 IMAGE_SIZE = 256  # of HMR2's crop
 DOCS = "see docs/13-engines.md"
-SCRIPT = "track.py"
 # Imported by the official modules and never called on our way: pyrender opens EGL when it is imported
 # (4D-Humans: hmr2/utils/renderer.py, PHALP: phalp/visualize/py_renderer.py), pytube downloads
 # (PHALP: phalp/utils/io.py).
@@ -214,13 +210,13 @@ def _corrected(tracking_class: Any) -> Any:
 
 
 def _script_beside_package() -> Path:
-    spec = find_spec("hmr2")
-    if spec is None or not spec.submodule_search_locations:
+    package = find_spec("hmr2")
+    if package is None or not package.submodule_search_locations:
         raise EngineMissing(f"the package `hmr2` (4D-Humans) is not installed; {DOCS}")
-    path = Path(next(iter(spec.submodule_search_locations))).parent / SCRIPT
+    path = Path(package.submodule_search_locations[0]).parent / "track.py"
     if not path.is_file():
         raise EngineMissing(
-            f"4D-Humans' {SCRIPT} is not beside the package `hmr2` (its setup.py leaves it out): "
+            "4D-Humans' track.py is not beside the package `hmr2` (its setup.py leaves it out): "
             f"name it by UPSTREAM_SCRIPT; {DOCS}"
         )
     return path
