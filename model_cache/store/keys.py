@@ -1,4 +1,7 @@
-"""Which tensors and settings of official files are used, which are not, and why."""
+"""Which tensors and settings of official files are used, which are not, and why.
+
+Every function raises `WeightsInvalid` where a file has not what is asked of it.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -58,11 +61,7 @@ def account(
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, num_axes: int, source: str) -> tuple[int, ...]:
-    """The shape of a tensor that sizes are derived from.
-
-    Raises:
-        WeightsInvalid: missing, or with another number of axes.
-    """
+    """The shape of a tensor that sizes are derived from."""
     if key not in state:
         raise WeightsInvalid(f"{source}: the tensor `{key}` is missing, so this is not the expected model")
     shape = tuple(state[key].shape)
@@ -79,11 +78,7 @@ def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping of plain data.
-
-    Raises:
-        WeightsInvalid: not YAML, not a mapping, or with tags that ask for Python objects.
-    """
+    """A YAML mapping of plain data."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -95,11 +90,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def setting(config: Mapping[str, Any], dotted: str, default: object, source: str) -> Any:
-    """The value at a dotted path of a YAML mapping, of the type of `default` (an int passes for a float).
-
-    Raises:
-        WeightsInvalid: the value is of another type.
-    """
+    """The value at a dotted path of a YAML mapping, of the type of `default` (an int passes for a float)."""
     value: Any = config
     for name in dotted.split("."):
         if not isinstance(value, Mapping) or name not in value:

@@ -1,7 +1,7 @@
 """PHALP's official files as our tensors: appearance encoder, pose predictor, UV map.
 
-Official keys: PHALP, phalp/models/heads/encoding_head.py and
-phalp/models/predictor/pose_transformer_v2.py.
+Official keys: PHALP, phalp/models/heads/encoding_head.py and phalp/models/predictor/pose_transformer_v2.py.
+Every function raises `WeightsInvalid` for a file that is not PHALP's, or not of a version that is known here.
 """
 
 from collections.abc import Mapping
@@ -33,11 +33,7 @@ _PREDICTOR_IGNORED = {
 
 
 def appearance_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
-    """The encoder of PHALP's texture autoencoder, keys without the wrapper's name: `conv1x.weight`, ...
-
-    Raises:
-        WeightsInvalid: the encoder is not in it.
-    """
+    """The encoder of PHALP's texture autoencoder, keys without the wrapper's name: `conv1x.weight`, ..."""
     inside = {key: key.partition(_ENCODER)[2] for key in state if _ENCODER in key}
     if len(set(inside.values())) < len(inside):
         raise WeightsInvalid(f"{source}: it holds more than one `{_ENCODER}`")
@@ -56,9 +52,6 @@ def predictor_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
 
     The official loader removes `encoder.` wherever it stands, also inside `pose_shape_encoder.`, and so
     leaves that layer untrained.
-
-    Raises:
-        WeightsInvalid: not the pose transformer.
     """
     prefix = _PREDICTOR if any(key.startswith(_PREDICTOR) for key in state) else ""
     inside = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
@@ -69,11 +62,7 @@ def predictor_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
 
 
 def predictor_config(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, int]:
-    """What no tensor's shape tells, out of `pose_predictor.yaml`: heads, padding and stride over time.
-
-    Raises:
-        WeightsInvalid: a predictor that this code does not know.
-    """
+    """What no tensor's shape tells, out of `pose_predictor.yaml`: heads, padding and stride over time."""
     config = config.get("configs", config)
     name = "pose_predictor.yaml"
     extra = setting(config, "extra_feat.enable", "", name)
@@ -97,11 +86,7 @@ def predictor_config(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
 
 
 def pose_statistics(path: Path) -> dict[str, Tensor]:
-    """`pose_mean` and `pose_std`, (229,) each; the camera's are 0 and 1.
-
-    Raises:
-        WeightsInvalid: not PHALP's mean_std.npy.
-    """
+    """`pose_mean` and `pose_std`, (229,) each; the camera's are 0 and 1."""
     rows = read_npy(path)
     try:
         mean, std = (np.asarray(row, dtype=np.float32).reshape(_NORMALISED) for row in rows)
@@ -116,11 +101,7 @@ def pose_statistics(path: Path) -> dict[str, Tensor]:
 
 
 def uv_map_tensors(barycentric: Path, faces: Path) -> dict[str, Tensor]:
-    """`bmap` (256, 256, 3) float32 and `fmap` (256, 256) int64, -1 where the texture has no surface.
-
-    Raises:
-        WeightsInvalid: of another shape or kind.
-    """
+    """`bmap` (256, 256, 3) float32 and `fmap` (256, 256) int64, -1 where the texture has no surface."""
     bmap, fmap = read_npy(barycentric), read_npy(faces)
     if bmap.shape != (UV_SIZE, UV_SIZE, 3) or bmap.dtype.kind != "f":
         raise WeightsInvalid(

@@ -1,6 +1,7 @@
 """Pickles, numpy arrays and PyTorch checkpoints read without running anything that they name.
 
-Memory is bounded by the size of the file, whatever the numbers in it say.
+Memory is bounded by the size of the file, whatever the numbers in it say. A file that is broken, cut or made
+to run code is `WeightsInvalid`.
 """
 
 import codecs
@@ -242,11 +243,7 @@ def read_guarded(path: Path, read: Callable[[], Any]) -> Any:
 
 
 def read_pickle(path: Path) -> Any:
-    """A pickled object, also of Python 2, whose classes may not exist here.
-
-    Raises:
-        WeightsInvalid: broken, cut, or made to run code.
-    """
+    """A pickled object, also of Python 2, whose classes may not exist here."""
 
     def read() -> Any:
         # Mapped, since a file makes room for as many bytes as a read asks for before it reads them.
@@ -257,11 +254,7 @@ def read_pickle(path: Path) -> Any:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """A `.npy` file, also one that holds an array of objects.
-
-    Raises:
-        WeightsInvalid: broken, cut, or made to run code.
-    """
+    """A `.npy` file, also one that holds an array of objects."""
 
     def read() -> np.ndarray:
         content = io.BytesIO(path.read_bytes())
@@ -281,9 +274,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Tensors of today's (zip) format are mapped from the file, so a checkpoint larger than the memory can
     be read; those of the format before torch 1.6 are loaded.
-
-    Raises:
-        WeightsInvalid: not such a file, broken, or made to run code.
     """
 
     def read() -> Any:
@@ -309,11 +299,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def checkpoint_tensors(path: Path, entry: str) -> dict[str, Tensor]:
-    """The tensors under a checkpoint's `entry`.
-
-    Raises:
-        WeightsInvalid: not a checkpoint, broken, no such entry, or made to run code.
-    """
+    """The tensors under a checkpoint's `entry`."""
     content = read_checkpoint(path)
     state = content.get(entry)
     if not isinstance(state, Mapping):
