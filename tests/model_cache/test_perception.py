@@ -71,69 +71,47 @@ def stacked(people: list[People], name: str) -> np.ndarray:
 
 
 def test_perception_finds_the_golden_people(perceived, clip):
-    """The people of each frame are those that passed the official filters."""
+    """The people of each frame are those that passed the official filters, one row each in every field."""
     counts = [len(image.scores) for image in perceived]
 
     assert np.bincount(clip[2]["feat_frame"], minlength=FRAMES).tolist() == counts
     assert counts[13] == 0
+    for image, count in zip(perceived, counts, strict=True):
+        assert {len(getattr(image, field.name)) for field in fields(image)} == {count}
 
 
-def test_perception_gives_the_golden_poses(perceived, clip):
-    """Rotations and shapes are the official ones within 2e-5."""
-    pose = clip[2]["feat_pose"]
+def test_perception_gives_the_golden_textures(perceived, clip, official_tiny_store):
+    """Masks, colours and the appearance vectors made of them are the official ones, but for a few texels.
 
-    np.testing.assert_allclose(stacked(perceived, "rotations").reshape(-1, 216), pose[:, :216], atol=2e-5)
-    np.testing.assert_allclose(stacked(perceived, "betas"), pose[:, 216:226], atol=2e-5)
-
-
-def test_perception_gives_the_golden_textures(perceived, clip):
-    """Texture masks differ in at most 0.3 % of the texels, colours by at most 2e-3 where both show one."""
+    Masks differ in at most 0.3 % of the texels, at the verge of sight; colours by at most 2e-3 where both
+    show one; the vectors by 6 %.
+    """
     expected = np.unpackbits(clip[2]["feat_uv_mask_packed"], axis=-1).astype(bool)
-    textures = torch.stack([t.texels for image in perceived for t in image.textures]).numpy()
-    shown = textures[:, 3] > 0
-    colours = clip[2]["feat_uv_rgb_sub8_f16"]
-    both = (shown & expected)[:, None, 4::8, 4::8]
-
-    assert (shown != expected).mean(axis=(1, 2)).max() <= 0.003
-    assert np.abs(np.where(both, textures[:, :3, 4::8, 4::8] - colours, 0)).max() <= 2e-3
-
-
-def test_golden_textures_give_the_golden_appearance(perceived, clip, official_tiny_store):
-    """Appearance vectors lie within 6 % of the official ones (texels at the verge of sight flip)."""
     encoder = AppearanceEncoder.from_state(read_tensors(official_tiny_store, "appearance"))
     textures = torch.stack([t.texels for image in perceived for t in image.textures])
-    expected = clip[2]["feat_appe"]
-    off = np.linalg.norm(encoder(textures).numpy() - expected, axis=1)
+    shown = textures[:, 3].numpy() > 0
+    both = (shown & expected)[:, None, 4::8, 4::8]
+    colours_off = textures[:, :3, 4::8, 4::8].numpy() - clip[2]["feat_uv_rgb_sub8_f16"]
+    off = np.linalg.norm(encoder(textures).numpy() - clip[2]["feat_appe"], axis=1)
 
-    assert (off / np.linalg.norm(expected, axis=1)).max() <= 0.06
+    assert (shown != expected).mean(axis=(1, 2)).max() <= 0.003
+    assert np.abs(np.where(both, colours_off, 0)).max() <= 2e-3
+    assert (off / np.linalg.norm(clip[2]["feat_appe"], axis=1)).max() <= 0.06
 
 
-def test_batches_change_nothing(perception, perceived, clip):
-    """One frame at a time gives what seven at a time give."""
-    alone = in_batches(perception, clip[0][:5], 1)
+@pytest.mark.parametrize(("num_frames", "max_crops"), [(1, 32), (5, 2)])
+def test_batches_change_nothing(official_tiny_store, perceived, clip, num_frames, max_crops):
+    """One frame at a time, or crops two at a time, gives what seven frames at a time give."""
+    perception = build(official_tiny_store, ReplayDetector(clip[1]), max_crops=max_crops)
 
+    people = in_batches(perception, clip[0][:5], num_frames)
+
+    assert [len(image) for image in perceived[:5]] == [len(image) for image in people]
     for name in ("bbox_xyxy", "scores", "detection_index", "bbox_padded_xyxy"):
-        assert np.array_equal(stacked(perceived[:5], name), stacked(alone, name))
+        assert np.array_equal(stacked(perceived[:5], name), stacked(people, name))
     for name in ("rotations", "betas", "crop_cam", "joints_3d", "smpl_joints_3d"):
-        np.testing.assert_allclose(stacked(perceived[:5], name), stacked(alone, name), atol=5e-6)
-    assert [image.mask_rle for image in perceived[:5]] == [image.mask_rle for image in alone]
-
-
-def test_small_crop_batches_change_nothing(official_tiny_store, perceived, clip):
-    """Crops in batches of at most two people give the same people in the same frames."""
-    small = build(official_tiny_store, ReplayDetector(clip[1]), max_crops=2)
-
-    people = in_batches(small, clip[0][:5], 5)
-
-    assert [len(image.scores) for image in perceived[:5]] == [len(image.scores) for image in people]
-    np.testing.assert_allclose(stacked(perceived[:5], "joints_3d"), stacked(people, "joints_3d"), atol=5e-6)
-
-
-def test_unwanted_outputs_are_left_out(perception, clip):
-    """Without being asked, perception gives no masks."""
-    image = perception.perceive([clip[0][0]], [0], PerceptionOptions())[0]
-
-    assert image.mask_rle is None
+        np.testing.assert_allclose(stacked(perceived[:5], name), stacked(people, name), atol=5e-6)
+    assert [image.mask_rle for image in perceived[:5]] == [image.mask_rle for image in people]
 
 
 @pytest.mark.parametrize(
@@ -147,10 +125,11 @@ def test_unwanted_outputs_are_left_out(perception, clip):
     ids=["official", "any size", "any size, lower score", "one person"],
 )
 def test_filters_keep_whom_the_options_say(perception, clip, options, expected):
-    """Score, size and number of people are filtered as the options say."""
+    """Score, size and number of people are filtered as the options say; nor are masks given unasked."""
     image = perception.perceive([clip[0][0]], [0], options)[0]
     recorded = clip[1][0]
 
+    assert image.mask_rle is None
     if expected is None:
         assert image.scores.tolist() == [recorded.scores.max()]
     else:
@@ -201,20 +180,20 @@ def test_out_of_memory_halves_the_batch_and_goes_on(official_tiny_store, perceiv
     np.testing.assert_allclose(stacked(perceived[:8], "betas"), stacked(people, "betas"), atol=5e-6)
 
 
-def test_one_frame_that_does_not_fit_is_an_error(official_tiny_store, clip):
-    """When even one frame does not fit, the caller is told."""
-    failing = Failing(ReplayDetector(clip[1]), torch.OutOfMemoryError("full"), most_frames=0)
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("full"), DeviceOutOfMemory("one frame alone")),
+        (torch.AcceleratorError("illegal access"), DeviceFault("illegal access")),
+    ],
+    ids=["one frame does not fit", "the device failed"],
+)
+def test_failures_are_told_apart(official_tiny_store, clip, error, told):
+    """One frame that does not fit and a device that needs a new process are errors of their own."""
+    failing = build(official_tiny_store, Failing(ReplayDetector(clip[1]), error, most_frames=0))
 
-    with pytest.raises(DeviceOutOfMemory):
-        build(official_tiny_store, failing).perceive(list(clip[0][:2]), [0, 1], OPTIONS)
-
-
-def test_a_device_fault_is_told_apart_from_other_errors(official_tiny_store, clip):
-    """A sticky device error becomes DeviceFault, so that the worker can be replaced."""
-    failing = Failing(ReplayDetector(clip[1]), torch.AcceleratorError("illegal access"), 0)
-
-    with pytest.raises(DeviceFault, match="illegal access"):
-        build(official_tiny_store, failing).perceive([clip[0][0]], [0], OPTIONS)
+    with pytest.raises(type(told), match=str(told)):
+        failing.perceive(list(clip[0][:2]), [0, 1], OPTIONS)
 
 
 def test_numbers_that_are_not_finite_are_an_error(official_tiny_store, clip):
@@ -225,13 +204,6 @@ def test_numbers_that_are_not_finite_are_an_error(official_tiny_store, clip):
 
     with pytest.raises(ModelOutputInvalid):
         broken.perceive([clip[0][0]], [0], OPTIONS)
-
-
-def test_a_record_has_one_row_per_person_in_every_field(perceived):
-    """Every field of every record has as many rows as there are people."""
-    for image in perceived:
-        rows = {len(getattr(image, field.name)) for field in fields(image)}
-        assert rows == {len(image.scores)}
 
 
 @pytest.mark.needs_gpu

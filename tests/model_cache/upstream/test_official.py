@@ -21,7 +21,6 @@ from handler.records import PeopleInFrame, TrackedFrame
 from model_cache.interfaces import Models, PerceptionOptions, TrackerOptions
 from model_cache.load import load
 from model_cache.settings import ModelSettings
-from model_cache.upstream.load import warm_up
 from model_cache.upstream.shims import on_device
 from tests.handler.results.factories import make_info
 from tests.model_cache.test_detectors import tiny_config
@@ -172,16 +171,6 @@ def test_a_gap_longer_than_the_predictor_does_not_end_the_run(upstream):
             return model.forward_for_tracking([poses, np.zeros((2, 7, 6)), times], "P", np.zeros(2, np.int64))
 
     assert torch.equal(predicted(300), predicted(124))
-
-
-def test_it_warms_up(upstream):
-    """Every network answers before the first job, which then still starts at identity 1."""
-    models = upstream({})
-
-    warm_up(models)
-
-    found = models.perception.perceive([np.zeros((200, 200, 3), np.uint8)], [0], PerceptionOptions())
-    assert len(found[0].scores) == 0
 
 
 def test_the_settings_load_it(official, weights, tmp_path):
