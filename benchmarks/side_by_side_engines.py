@@ -24,16 +24,15 @@ from handler.people.track import tracker_options
 from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, PlacedPeople
 from model_cache.interfaces import PerceptionOptions, TrackState
-from model_cache.load import load_uv_map
-from model_cache.loaded import LoadedModels, Stopwatch, assemble
+from model_cache.load import LoadedModels, Stopwatch, assemble, load_uv_map
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import Detections, ReplayDetector
 from model_cache.settings import ModelSettings
 from model_cache.store.load import load_body, load_hmr2, load_pose_predictor, read_tensors
-from model_cache.upstream.detectors import ReplacedDetector
 from model_cache.upstream.load import UpstreamModels, assemble_upstream
+from model_cache.upstream.networks import read_official
+from model_cache.upstream.perception import ReplacedDetector
 from model_cache.upstream.shims import import_official
-from model_cache.upstream.weights import read_official
 from tests.fakes import DESCRIPTION
 from tests.handler.results.factories import make_info
 

@@ -26,7 +26,7 @@ from handler.people.track import follow, track, tracker_options
 from handler.records import Frame, PeopleInFrame
 from model_cache.interfaces import PerceptionOptions
 from model_cache.networks.detector import ReplayDetector
-from model_cache.upstream.detectors import ReplacedDetector
+from model_cache.upstream.perception import ReplacedDetector
 from model_cache.upstream.shims import on_device
 from tests.handler.results.factories import make_info
 from tests.moving_people import MovingPeople

@@ -6,7 +6,7 @@ from pathlib import Path
 from model_cache.errors import WeightsMissing
 from model_cache.store.load import read_config
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, package_caches
-from model_cache.upstream.weights import find_official
+from model_cache.upstream.networks import find_official
 from ops.weights.convert import convert
 from ops.weights.inventory import model_problem
 from tests.weight_rule import write_official_files

@@ -1,17 +1,4 @@
-"""What can go wrong with loaded models and their weight files.
-
-Knows nothing of jobs: `handler` translates these into coded errors.
-
-ModelError
-├─ WeightsMissing        a file an engine needs is not in the store
-├─ WeightsInvalid        a file is not what it should be (wrong hash, wrong keys, wrong kind)
-├─ EngineMissing         the GPU or the packages that the settings ask for are not there or cannot be used
-├─ UnknownModel          a setting names a model that is not registered and cannot be imported
-├─ StoreUnavailable      the store cannot be written: no room, no right, or another process is at it
-├─ DeviceOutOfMemory     one frame alone does not fit on the device
-├─ DeviceFault           the device is in a state that only a new process cures
-└─ ModelOutputInvalid    a network gave NaN, infinity or an array of the wrong shape
-"""
+"""What can go wrong with loaded models and their weight files; `handler` gives it error codes."""
 
 
 class ModelError(Exception):
@@ -23,7 +10,7 @@ class WeightsMissing(ModelError):
 
 
 class WeightsInvalid(ModelError):
-    """A file is there, but it is not what it should be."""
+    """A file is there, but it is not what it should be (wrong hash, wrong keys, wrong kind)."""
 
 
 class EngineMissing(ModelError):
@@ -35,7 +22,7 @@ class UnknownModel(ModelError):
 
 
 class StoreUnavailable(ModelError):
-    """The store cannot be written now; the message says what is in the way."""
+    """The store cannot be written: no room, no right, or another process is at it; the message says which."""
 
 
 class DeviceOutOfMemory(ModelError):

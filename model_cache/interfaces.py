@@ -1,7 +1,6 @@
-"""What loaded networks promise: arrays in, arrays out. Knows nothing of torch, devices or jobs.
+"""What loaded networks promise: arrays in, arrays out.
 
-Everything that crosses from `model_cache` to `handler` is declared here. `handler` imports this file
-and `errors.py`, nothing else of the package, so it can be tested without torch.
+`handler` imports this file and `errors.py`, nothing else of the package, so it can be tested without torch.
 """
 
 from collections.abc import Sequence
@@ -36,10 +35,7 @@ class PerceptionOptions:
 
 @runtime_checkable
 class Texture(Protocol):
-    """Opaque handle to one person's UV texture map, kept where the models keep it (device or host).
-
-    Only a `TextureModel` opens it. Drop the reference to free the memory.
-    """
+    """Opaque handle to one person's UV texture map, on device or host, which only a `TextureModel` opens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +135,6 @@ class Perception(Protocol):
             DeviceFault: the device needs a new process.
             ModelOutputInvalid: a network gave numbers that are not finite.
         """
-        ...
 
 
 @runtime_checkable
@@ -150,18 +145,15 @@ class TextureModel(Protocol):
         self, tracks: Sequence[Texture], detections: Sequence[Texture], pairs: Int64[ndarray, "p 2"]
     ) -> Float64[ndarray, " p"]:
         """PHALP's `r_texture` of the given (track, detection) index pairs; 0 is identical."""
-        ...
 
     def mix(self, track: Texture, detection: Texture, score: float, *, alpha: float = 0.1) -> Texture:
         """The track's texture after seeing the detection; new colours weigh `alpha * score**2`.
 
         May reuse the memory of `track`, which must not be used afterwards; `detection` is left as it is.
         """
-        ...
 
     def copy(self, texture: Texture) -> Texture:
         """An independent copy, for a new track's first sample."""
-        ...
 
 
 @runtime_checkable
@@ -171,7 +163,6 @@ class PosePredictor(Protocol):
     @property
     def frame_length(self) -> int:
         """Time slots of the transformer (official 125)."""
-        ...
 
     def predict_next(
         self,
@@ -186,11 +177,10 @@ class PosePredictor(Protocol):
         Args:
             poses: the last t pose vectors of each track, oldest first: global orientation 9, body pose 207
                 (row-major rotation matrices), betas 10, camera with z / 200.
-            times: their frame indices.
+            times: their frame indices, not descending.
             time_to_predict: frames each track has been lost for, 0 for tracks matched in this frame.
             upstream_quirks: read every row at the time slot of the first track, as the official code does.
         """
-        ...
 
 
 @runtime_checkable
@@ -200,7 +190,6 @@ class BodyModel(Protocol):
     @property
     def faces(self) -> Int64[ndarray, "f 3"]:
         """Vertex indices of the triangles."""
-        ...
 
     def vertices(
         self,
@@ -209,7 +198,6 @@ class BodyModel(Protocol):
         betas: Float32[ndarray, "n 10"],
     ) -> Float32[ndarray, "n v 3"]:
         """Posed vertices, metres, body frame without translation."""
-        ...
 
     def joints(
         self,
@@ -218,7 +206,6 @@ class BodyModel(Protocol):
         betas: Float32[ndarray, "n 10"],
     ) -> tuple[Float32[ndarray, "n 44 3"], Float32[ndarray, "n 24 3"]]:
         """HMR2's 44 joints and SMPL's own 24, metres, body frame without translation."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +264,6 @@ class FrameTracker(Protocol):
             DeviceOutOfMemory: one comparison of textures alone does not fit.
             DeviceFault: the device needs a new process.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,10 +310,12 @@ class Models(Protocol):
     def perception(self) -> Perception: ...  # noqa: D102 - the promise's own docstring says it
 
     @property
-    def texture(self) -> TextureModel: ...  # noqa: D102 - as above
+    def texture(self) -> TextureModel:
+        """For the worker's tracker; not asked where `begin_tracking` gives one."""
 
     @property
-    def pose_predictor(self) -> PosePredictor: ...  # noqa: D102 - as above
+    def pose_predictor(self) -> PosePredictor:
+        """For the worker's tracker; not asked where `begin_tracking` gives one."""
 
     @property
     def body(self) -> BodyModel: ...  # noqa: D102 - as above
@@ -338,16 +326,12 @@ class Models(Protocol):
     @property
     def most_frames(self) -> int | None:
         """Frames that perception should get at once, at most; None for no limit."""
-        ...
 
     def begin_tracking(self, options: TrackerOptions) -> FrameTracker | None:
         """The engine's own tracker for one job, its identities from 1; None if the worker's is to be used."""
-        ...
 
     def clear_cache(self) -> None:
         """Give unused device memory back (`torch.cuda.empty_cache`); cheap and harmless on the CPU."""
-        ...
 
     def peak_device_bytes(self) -> int | None:
         """Most device memory held since the last call of this method; None without a GPU."""
-        ...

@@ -1,31 +1,109 @@
 """Loads the models of a worker, once, with timings."""
 
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import structlog
 import torch
 
 from model_cache.errors import EngineMissing, WeightsMissing
-from model_cache.interfaces import ModelFile, Models, ModelsDescription
-from model_cache.loaded import LoadedModels, Stopwatch, assemble, device_name, warm_up
-from model_cache.networks.appearance import AppearanceEncoder
-from model_cache.networks.detector import load_detector
-from model_cache.networks.hmr2 import BodyRegressor, load_regressor
-from model_cache.networks.texture import UvMap
-from model_cache.registry import HMR2, MOVENET, check_detector, check_regressor, detector_entry
+from model_cache.interfaces import (
+    BodyModel,
+    FrameTracker,
+    ModelFile,
+    Models,
+    ModelsDescription,
+    PosePredictor,
+    TextureModel,
+    TrackerOptions,
+)
+from model_cache.networks.appearance import PAIRS_AT_ONCE, AppearanceEncoder, UvTextureModel
+from model_cache.networks.detector import Detector, load_detector
+from model_cache.networks.hmr2 import BodyEstimator, BodyRegressor, load_regressor
+from model_cache.networks.pose_predictor import TransformerPosePredictor
+from model_cache.networks.pose_transformer import PoseTransformer
+from model_cache.networks.smpl import Smpl, SmplBody
+from model_cache.networks.texture import TextureSampler, UvMap
+from model_cache.perception import NativePerception
+from model_cache.registry import HMR2, MOVENET, LoadOptions, check_detector, check_regressor, detector_entry
 from model_cache.settings import ModelSettings
-from model_cache.store.files import read_store
+from model_cache.store.files import read_store, sha256_of
 from model_cache.store.load import load_body, load_hmr2, load_pose_predictor, read_tensors
 
 SMPL_NOTICE = (
     "Parameters of the SMPL body model: its licence, and a commercial one where it applies, is the "
     "responsibility of whoever runs this worker and uses this result."
 )
-Precision = Literal["fp32", "bf16"]
+WARM_UP_TRACKS = (1, 4)  # with a single one, torch takes other ways than with several
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartsOnDevice:
+    """What `Models` of both engines have.
+
+    Attributes:
+        body, description: see `interfaces`.
+        device: where the networks are.
+        seconds: how long each step of loading took.
+    """
+
+    body: BodyModel
+    description: ModelsDescription
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def clear_cache(self) -> None:
+        """Give unused device memory back."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def peak_device_bytes(self) -> int | None:
+        """Most device memory held since the last call; None without a GPU."""
+        if self.device.type != "cuda":
+            return None
+        peak = torch.cuda.max_memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return peak
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModels(PartsOnDevice):
+    """`Models` by our own inference."""
+
+    perception: NativePerception
+    texture: TextureModel
+    pose_predictor: PosePredictor
+
+    @property
+    def most_frames(self) -> int | None:
+        """Our own perception takes any number."""
+        return None
+
+    def begin_tracking(self, options: TrackerOptions) -> FrameTracker | None:
+        """None: people are tracked by the worker."""
+        return None
+
+
+class Stopwatch:
+    """Names how long each step took, seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time the block under this name."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+        log.info("loaded", step=name, seconds=self.seconds[name])
 
 
 def load(settings: ModelSettings, *, warm_up_frames: int = 1) -> Models:
@@ -43,7 +121,7 @@ def load(settings: ModelSettings, *, warm_up_frames: int = 1) -> Models:
     """
     if settings.model_threads:
         torch.set_num_threads(settings.model_threads)
-    device = choose_device(settings.model_device)
+    device = _device(settings.model_device)
     check_detector(settings.detector, settings.model_store)
     check_regressor(settings.body_regressor)
     watch = Stopwatch()
@@ -57,12 +135,8 @@ def load(settings: ModelSettings, *, warm_up_frames: int = 1) -> Models:
     return models
 
 
-def choose_device(wanted: str) -> torch.device:
-    """`auto` is the first GPU, or the CPU where there is none.
-
-    Raises:
-        EngineMissing: a GPU is asked for that is not there.
-    """
+def _device(wanted: str) -> torch.device:
+    """`auto` is the first GPU, or the CPU where there is none."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(wanted)
@@ -71,20 +145,13 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
-def choose_precision(settings: ModelSettings, device: torch.device) -> Precision:
-    """`auto` is bf16 on a GPU that computes in it, else fp32."""
-    if settings.model_precision == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    return settings.model_precision
-
-
 def _load_native(settings: ModelSettings, device: torch.device, watch: Stopwatch) -> LoadedModels:
     from model_cache.lite.load import load_lite  # brings onnxruntime
 
     if settings.models == "lite":
         return load_lite(settings, watch)
     try:
-        return load_official(settings, device, choose_precision(settings, device), watch)
+        return _load_official(settings, device, watch)
     except WeightsMissing as error:
         if settings.models == "official":
             raise
@@ -94,38 +161,29 @@ def _load_native(settings: ModelSettings, device: torch.device, watch: Stopwatch
         return load_lite(settings, watch)
 
 
-def load_official(
-    settings: ModelSettings, device: torch.device, precision: Precision, watch: Stopwatch
-) -> LoadedModels:
-    """HMR2 (ViT-H), PHALP's encoder and predictor, the operator's SMPL body, and the chosen detector.
-
-    Raises:
-        WeightsMissing: a file is not in the store; the message says which.
-        WeightsInvalid: a file is not what it should be.
-    """
+def _load_official(settings: ModelSettings, device: torch.device, watch: Stopwatch) -> LoadedModels:
+    """HMR2 (ViT-H), PHALP's encoder and predictor, the operator's SMPL body, and the chosen detector."""
     store = settings.model_store
+    precision: Literal["auto", "fp32", "bf16"] = settings.model_precision
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     options = settings.load_options(settings.detector, str(device), precision)
-    own_hmr2 = settings.body_regressor == HMR2
-    with watch.step("hmr2"):
-        regressor: BodyRegressor = (
-            load_hmr2(store, device, precision)
-            if own_hmr2
-            else load_regressor(replace(options, name=settings.body_regressor))
-        )
-        body = load_body(store / "smpl.safetensors", device)
+    regressor, detector = load_chosen(settings, options, lambda: load_hmr2(store, device, precision), watch)
     with watch.step("phalp"):
         encoder = AppearanceEncoder.from_state(read_tensors(store, "appearance")).to(device)
         predictor = load_pose_predictor(store, device)
-        uv_map = load_uv_map(store)
-    with watch.step("detector"):
-        detector = load_detector(options)
+    converted = read_store(store)["models"]  # with the hashes of the files when they were written
+    own_hmr2 = settings.body_regressor == HMR2
     return assemble(
         detector=detector,
         regressor=regressor,
-        body=body,
-        uv_map=uv_map,
         encoder=encoder,
         predictor=predictor,
+        body=load_body(store / "smpl.safetensors", device),
+        uv_map=load_uv_map(store),
+        device=device,
+        max_crops=settings.max_batch_crops,
+        watch=watch,
         description=ModelsDescription(
             models="official",
             engine="native",
@@ -134,13 +192,27 @@ def load_official(
             body_model="smpl",
             precision=precision,
             device=device_name(device),
-            files=_converted_files(settings),
+            files=tuple(
+                ModelFile(role=role, name=name, sha256=facts["sha256"])
+                for role in converted
+                if role != HMR2 or own_hmr2
+                for name, facts in converted[role]["files"].items()
+                if name.endswith(".safetensors")
+            ),
             notice=SMPL_NOTICE,
         ),
-        device=device,
-        max_crops=settings.max_batch_crops,
-        watch=watch,
     )
+
+
+def load_chosen(
+    settings: ModelSettings, options: LoadOptions, hmr2: Callable[[], BodyRegressor], watch: Stopwatch
+) -> tuple[BodyRegressor, Detector]:
+    """The body regressor that the settings name, `hmr2` by default, and the detector of `options`."""
+    with watch.step("hmr2"):
+        own = settings.body_regressor
+        regressor = hmr2() if own == HMR2 else load_regressor(replace(options, name=own))
+    with watch.step("detector"):
+        return regressor, load_detector(options)
 
 
 def load_uv_map(store: Path) -> UvMap:
@@ -149,13 +221,61 @@ def load_uv_map(store: Path) -> UvMap:
     return UvMap(barycentric=maps["bmap"].numpy(), face_index=maps["fmap"].numpy())
 
 
-def _converted_files(settings: ModelSettings) -> tuple[ModelFile, ...]:
-    """The store's own weight files; it recorded their hashes when it wrote them."""
-    recorded = read_store(settings.model_store)["models"]
-    return tuple(
-        ModelFile(role=role, name=name, sha256=facts["sha256"])
-        for role in recorded
-        if role != HMR2 or settings.body_regressor == HMR2
-        for name, facts in recorded[role]["files"].items()
-        if name.endswith(".safetensors")
+def device_name(device: torch.device) -> str:
+    """`cpu`, or what the GPU calls itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def assemble(
+    *,
+    detector: Detector,
+    regressor: BodyRegressor,
+    body: Smpl,
+    uv_map: UvMap,
+    encoder: AppearanceEncoder,
+    predictor: PoseTransformer,
+    description: ModelsDescription,
+    device: torch.device,
+    max_crops: int,
+    watch: Stopwatch,
+) -> LoadedModels:
+    """Networks, all on `device`, become the models of a worker.
+
+    To `description` the files of detector and regressor are added; `max_crops` are most people in one batch.
+    """
+    files = [
+        ModelFile(role=role, name=name, sha256=sha256_of(path))
+        for role, weights in (("detector", detector.weights), ("body regressor", regressor.weights))
+        for name, path in weights.items()
+    ]
+    perception = NativePerception(
+        detector=detector,
+        bodies=BodyEstimator(regressor, body, largest_batch=max_crops),
+        sampler=TextureSampler(uv_map=uv_map, faces=body.faces, device=device),
+        device=device,
+        max_crops=max_crops,
     )
+    return LoadedModels(
+        perception=perception,
+        texture=UvTextureModel(encoder),
+        pose_predictor=TransformerPosePredictor(predictor, device),
+        body=SmplBody(body),
+        description=replace(description, files=(*description.files, *files)),
+        device=device,
+        seconds=watch.seconds,
+    )
+
+
+def warm_up(models: LoadedModels, *, num_frames: int) -> None:
+    """Do once what jobs do on blank input, in batches of so many frames, tracking and bodies included."""
+    textures = models.perception.warm_up(num_frames)
+    mixed = models.texture.mix(models.texture.copy(textures[0]), textures[-1], 1.0)
+    for num_pairs in {1, PAIRS_AT_ONCE[models.device.type]}:
+        pairs = np.array([[0, index % len(textures)] for index in range(num_pairs)])
+        models.texture.distance([mixed], textures, pairs)
+    for num_tracks in WARM_UP_TRACKS:
+        poses = np.zeros((num_tracks, 7, 229), np.float32)
+        times = np.tile(np.arange(7), (num_tracks, 1))
+        models.pose_predictor.predict_next(poses, times, np.zeros(num_tracks, np.int64))
+    identity = np.tile(np.eye(3, dtype=np.float32), (1, 24, 1, 1))
+    models.body.joints(identity[:, :1], identity[:, 1:], np.zeros((1, 10), np.float32))

@@ -1,6 +1,6 @@
 """Detector, crops, HMR2 and texture composed into one device pass over a batch of frames."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +23,15 @@ WARM_UP_SIZE = (720, 1280)  # height, width of the blank frames
 
 # What leaves the device of each person, packed into one tensor, so that a batch is fetched once.
 _FETCHED = ("global_orient", "body_pose", "betas", "crop_cam", "joints_3d", "smpl_joints_3d")
-_COLUMNS: dict[str, tuple[int, ...]] = {  # the same numbers as columns of `People`
-    "rotations": (24, 3, 3),
-    "betas": (10,),
-    "crop_cam": (3,),
-    "joints_3d": (44, 3),
-    "smpl_joints_3d": (24, 3),
-}
+_COLUMNS = np.dtype(  # the same numbers as columns of `People`
+    [
+        ("rotations", np.float32, (24, 3, 3)),
+        ("betas", np.float32, (10,)),
+        ("crop_cam", np.float32, (3,)),
+        ("joints_3d", np.float32, (44, 3)),
+        ("smpl_joints_3d", np.float32, (24, 3)),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +80,7 @@ class NativePerception:
         frame_indices: Sequence[int],
         options: PerceptionOptions,
     ) -> list[People]:
-        """One record per image, in order; out of memory halves the batch and goes on from the same frame.
-
-        Raises:
-            DeviceOutOfMemory: one image alone does not fit.
-            DeviceFault: the device needs a new process.
-            ModelOutputInvalid: a network gave numbers that are not finite.
-        """
+        """One record per image, in order, as the promise says."""
         try:
             with device_faults():
                 return self._perceive_at_once(images_bgr, frame_indices, options)
@@ -102,16 +98,13 @@ class NativePerception:
 
     @torch.inference_mode()
     def warm_up(self, num_frames: int) -> tuple[Texture, ...]:
-        """Do once all that jobs do: detector, masks, crops, every batch size of HMR2, textures.
+        """Do once all that jobs do: detector on so many blank frames, masks, crops, HMR2, textures.
 
-        On the CPU the smallest batch stands for all: there no kernel is chosen or loaded for a size, and the
-        large ones take seconds.
-
-        Args:
-            num_frames: blank frames for the detector, as many as jobs send at once.
+        HMR2 runs in every batch size; on the CPU the smallest stands for all, since there no kernel is chosen
+        or loaded for a size, and the large ones take seconds.
 
         Returns:
-            The textures of the largest batch, for those who go on with them.
+            The textures of the largest batch.
         """
         blank = np.zeros((*WARM_UP_SIZE, 3), np.uint8)
         frame = torch.from_numpy(blank).to(self._device)
@@ -145,23 +138,17 @@ class NativePerception:
         options: PerceptionOptions,
     ) -> list[People]:
         """Bodies and textures of the chosen people of some frames."""
-        num_people = [len(c.scores) for c in chosen]
-        if not sum(num_people):
-            return [_nobody(c, options) for c in chosen]
+        if not any(len(c.scores) for c in chosen):
+            return [_record(c, np.zeros(0, _COLUMNS), (), options) for c in chosen]
         crops = self._crop(images_bgr, frames, chosen)
         bodies = self._bodies(crops[:, :3])
         textures = self._sampler.sample(crops, bodies.vertices + bodies.crop_cam_t[:, None])
-        arrays = _fetch(bodies)
-        ends = np.cumsum(num_people)
-        return [
-            _record(
-                c,
-                {name: array[end - n : end] for name, array in arrays.items()},
-                [UvTexture(texels=texels) for texels in textures[end - n : end]],
-                options,
-            )
-            for c, n, end in zip(chosen, num_people, ends.tolist(), strict=True)
-        ]
+        fetched = _fetch(bodies)
+        people, end = [], 0
+        for c in chosen:
+            start, end = end, end + len(c.scores)
+            people.append(_record(c, fetched[start:end], textures[start:end], options))
+        return people
 
     def _crop(
         self,
@@ -223,37 +210,22 @@ def _parts(sizes: list[int], most: int) -> list[slice]:
     return [*parts, slice(start, len(sizes))]
 
 
-def _fetch(bodies: BodyEstimate) -> dict[str, ndarray]:
-    """The numbers that leave the device, in one transfer.
-
-    Raises:
-        ModelOutputInvalid: one of them is not finite.
-    """
+def _fetch(bodies: BodyEstimate) -> ndarray:
+    """The numbers that leave the device, in one transfer: a row of `_COLUMNS` per person."""
     packed = torch.cat([getattr(bodies, name).flatten(1) for name in _FETCHED], dim=1).cpu().numpy()
     if not np.isfinite(packed).all():
         raise ModelOutputInvalid("the body regressor gave numbers that are not finite")
-    arrays, start = {}, 0
-    for name, shape in _COLUMNS.items():
-        end = start + int(np.prod(shape))
-        arrays[name] = np.ascontiguousarray(packed[:, start:end]).reshape(-1, *shape)
-        start = end
-    return arrays
+    rows: ndarray = packed.view(_COLUMNS)[:, 0]
+    return rows
 
 
-def _record(
-    chosen: _Chosen, arrays: dict[str, ndarray], textures: Sequence[UvTexture], options: PerceptionOptions
-) -> People:
+def _record(chosen: _Chosen, rows: ndarray, textures: Iterable[Tensor], options: PerceptionOptions) -> People:
     return People(
         detection_index=chosen.selection.detection_index,
         bbox_xyxy=chosen.bbox_xyxy,
         bbox_padded_xyxy=chosen.bbox_padded_xyxy,
         scores=chosen.scores,
-        textures=tuple(textures),
+        textures=tuple(UvTexture(texels=texels) for texels in textures),
         mask_rle=tuple(encode_mask(mask) for mask in chosen.masks.cpu().numpy()) if options.masks else None,
-        **arrays,
+        **{name: np.ascontiguousarray(rows[name]) for name in _COLUMNS.fields or ()},
     )
-
-
-def _nobody(chosen: _Chosen, options: PerceptionOptions) -> People:
-    arrays = {name: np.zeros((0, *shape), np.float32) for name, shape in _COLUMNS.items()}
-    return _record(chosen, arrays, (), options)

@@ -49,10 +49,9 @@ class Entry:
 _RF_DETR = Entry(
     loader="model_cache.networks.rf_detr:load_rf_detr", files=("config.json", "model.safetensors")
 )
-_RF_DETR_SIZES = ("nano", "small", "medium", "large", "xlarge", "xxlarge")
 DETECTORS: Mapping[str, Entry] = {
     MOVENET: Entry(loader="model_cache.lite.detector:load_lite_detector"),
-    **{f"rf-detr-seg-{size}": _RF_DETR for size in _RF_DETR_SIZES},
+    **{f"rf-detr-seg-{size}": _RF_DETR for size in ("nano", "small", "medium", "large", "xlarge", "xxlarge")},
 }
 
 
@@ -64,11 +63,7 @@ def detector_entry(name: str) -> Entry:
 
 
 def check_detector(name: str, store: Path) -> None:
-    """Refuse a name that means nothing, before anything is loaded.
-
-    Raises:
-        UnknownModel: neither registered, nor `module:attribute`, nor a folder.
-    """
+    """Raises `UnknownModel` for a name that is neither registered, nor `module:attribute`, nor a folder."""
     if name not in DETECTORS and not _is_import(name) and not (store / name).is_dir():
         raise UnknownModel(
             f"DETECTOR={name}: there is no such detector. Use one of {', '.join(DETECTORS)}; a folder of the "
@@ -77,11 +72,7 @@ def check_detector(name: str, store: Path) -> None:
 
 
 def check_regressor(name: str) -> None:
-    """Refuse a name that means nothing.
-
-    Raises:
-        UnknownModel: neither `hmr2` nor `module:attribute`.
-    """
+    """Raises `UnknownModel` for a name that is neither `hmr2` nor `module:attribute`."""
     if name != HMR2 and not _is_import(name):
         raise UnknownModel(
             f"BODY_REGRESSOR={name}: there is no such body regressor. Use {HMR2}, or your own as "
@@ -90,12 +81,7 @@ def check_regressor(name: str) -> None:
 
 
 def load_named(setting: str, loader: str, options: LoadOptions) -> Any:
-    """Import `module:attribute` and call it with the options.
-
-    Args:
-        setting: the setting that names it, for messages.
-        loader: `module:attribute`.
-        options: what it is called with.
+    """Import `module:attribute` and call it with the options; messages name `setting`.
 
     Raises:
         UnknownModel: it cannot be imported.

@@ -27,18 +27,12 @@ def foreign_modules(*names: str) -> Iterator[None]:
                 sys.modules[name] = module
 
 
-def _foreign_class(module: str, name: str, base: type) -> type:
-    """A class that the pickler finds in a foreign module; made once per block."""
-    found = getattr(sys.modules[module], name, None)
-    if found is None:
-        found = type(name, (base,), {"__module__": module, "__qualname__": name})
-        setattr(sys.modules[module], name, found)
-    return found
-
-
 def foreign_object(module: str, name: str, items: dict[str, Any] | None = None, **state: Any) -> Any:
     """An instance of `module.name`; with `items` of a subclass of dict, as yacs' CfgNode is."""
-    cls = _foreign_class(module, name, object if items is None else dict)
+    cls = getattr(sys.modules[module], name, None)
+    if cls is None:  # the pickler finds it there
+        cls = type(name, (object if items is None else dict,), {"__module__": module})
+        setattr(sys.modules[module], name, cls)
     instance = cls() if items is None else cls(items)
     instance.__dict__.update(state)
     return instance

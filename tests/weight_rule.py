@@ -99,10 +99,10 @@ def write_official_files(
     hmr2: Literal["tiny", "full"] = "tiny",
     predictor: Literal["tiny", "tiny_posed", "lart256"] = "tiny",
 ) -> Path:
-    """Writes what 4D-Humans, PHALP and SMPL ship, with weights by rule, below `folder`, and returns it.
+    """Writes what 4D-Humans (`hmr2/`, as its archive unpacks), PHALP (`phalp/`) and SMPL ship, by the rule.
 
     Args:
-        folder: gets `hmr2/` (as hmr2_data.tar.gz unpacks) and `phalp/`.
+        folder: where; it is returned.
         hmr2: the goldens' small network, or ViT-H (2.5 GB).
         predictor: a configuration of state_dict_keys.json; `tiny_posed` is `tiny` with the weaker pose
             read-out of the tracker_pose golden.
@@ -122,18 +122,10 @@ def write_hmr2(folder: Path, size: Literal["tiny", "full"]) -> None:
     if size == "tiny":
         decoder |= {"depth": 2, "heads": 2, "mlp_dim": 96, "dim_head": 32, "context_dim": 64}
         backbone["NUM_HEADS"] = 2
+    head = {"TYPE": "transformer_decoder", "IN_CHANNELS": 2048, "TRANSFORMER_DECODER": decoder}
+    image = {"IMAGE_SIZE": 256, "IMAGE_MEAN": [0.485, 0.456, 0.406], "IMAGE_STD": [0.229, 0.224, 0.225]}
     config = {
-        "MODEL": {
-            "IMAGE_SIZE": 256,
-            "IMAGE_MEAN": [0.485, 0.456, 0.406],
-            "IMAGE_STD": [0.229, 0.224, 0.225],
-            "BACKBONE": backbone,
-            "SMPL_HEAD": {
-                "TYPE": "transformer_decoder",
-                "IN_CHANNELS": 2048,
-                "TRANSFORMER_DECODER": decoder,
-            },
-        },
+        "MODEL": {**image, "BACKBONE": backbone, "SMPL_HEAD": head},
         "SMPL": {"MODEL_PATH": "data/smpl", "GENDER": "neutral", "NUM_BODY_JOINTS": 23},
         "EXTRA": {"FOCAL_LENGTH": 5000},
     }
@@ -172,16 +164,11 @@ def write_body(folder: Path) -> None:
             "kintree_table": np.stack((parents, np.arange(24, dtype=np.uint32))),
             "f": body["faces"].astype(np.uint32),
             "bs_style": "lbs",
-            "bs_type": "lrotmin",
         }
         write_python2(folder / "smpl" / "SMPL_NEUTRAL.pkl", content)
         write_python2(folder / "SMPL_to_J19.pkl", body["J19"].astype(np.float64))
-    np.savez(
-        folder / "smpl_mean_params.npz",
-        pose=params["mean_pose"],
-        shape=params["mean_shape"],
-        cam=params["mean_cam"],
-    )
+    means = {name: params[f"mean_{name}"] for name in ("pose", "shape", "cam")}
+    np.savez(folder / "smpl_mean_params.npz", **means)
 
 
 def write_phalp(folder: Path, predictor: Literal["tiny", "tiny_posed", "lart256"]) -> None:
@@ -200,7 +187,6 @@ def write_phalp(folder: Path, predictor: Literal["tiny", "tiny_posed", "lart256"
     hmar = {f"hmar.{key}": tensor for key, tensor in official_state(keys["hmar_used"]).items()}
     hmar["hmar.texture_head.fc1.weight"] = torch.ones(4, 4)
     hmar["hmar.backbone.conv1.weight"] = torch.ones(4, 3, 7, 7)
-    hmar["hmar.smplx_head.deccam.bias"] = torch.ones(3)
     torch.save({"model": hmar, "epoch": 1}, folder / "weights" / "hmar_v2_weights.pth")
 
     name = predictor.removesuffix("_posed")

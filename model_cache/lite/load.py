@@ -13,11 +13,10 @@ from torch import Tensor
 from model_cache.interfaces import ModelFile, ModelsDescription
 from model_cache.lite.backbone import BackboneConfig, BlazePoseBackbone
 from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
-from model_cache.loaded import LoadedModels, Stopwatch, assemble
+from model_cache.load import LoadedModels, Stopwatch, assemble, load_chosen
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.decoder import HeadConfig, SmplHead
-from model_cache.networks.detector import load_detector
-from model_cache.networks.hmr2 import BodyRegressor, Hmr2, load_regressor
+from model_cache.networks.hmr2 import Hmr2
 from model_cache.networks.pose_transformer import PoseTransformer, PoseTransformerConfig
 from model_cache.networks.smpl import Smpl
 from model_cache.networks.texture import UvMap
@@ -35,23 +34,22 @@ LITE_NOTICE = (
 def load_lite(settings: ModelSettings, watch: Stopwatch) -> LoadedModels:
     """All bundled networks but what DETECTOR and BODY_REGRESSOR put in their place, on the CPU."""
     own_hmr2 = settings.body_regressor == HMR2
-    with watch.step("hmr2"):
-        regressor: BodyRegressor = (
-            load_lite_hmr2(settings.model_threads)
-            if own_hmr2
-            else load_regressor(settings.load_options(settings.body_regressor))
-        )
+    options = settings.load_options(settings.lite_detector)
+    regressor, detector = load_chosen(
+        settings, options, lambda: load_lite_hmr2(settings.model_threads), watch
+    )
     with watch.step("phalp"):
         encoder, predictor = load_appearance(), load_lite_pose_transformer()
-    with watch.step("detector"):
-        detector = load_detector(settings.load_options(settings.lite_detector))
     return assemble(
         detector=detector,
         regressor=regressor,
-        body=load_lite_body(),
-        uv_map=read_uv_map(),
         encoder=encoder,
         predictor=predictor,
+        body=load_lite_body(),
+        uv_map=read_uv_map(),
+        device=torch.device("cpu"),
+        max_crops=settings.max_batch_crops,
+        watch=watch,
         description=ModelsDescription(
             models="lite",
             engine="native",
@@ -67,9 +65,6 @@ def load_lite(settings: ModelSettings, watch: Stopwatch) -> LoadedModels:
             ),
             notice=LITE_NOTICE,
         ),
-        device=torch.device("cpu"),
-        max_crops=settings.max_batch_crops,
-        watch=watch,
     )
 
 

@@ -1,7 +1,4 @@
-"""SMPL bodies from the files they come in: `.pkl` of Python 2, `.npz`, and this store's safetensors.
-
-chumpy and scipy objects in the official pickles are read by their fields, so neither package is needed.
-"""
+"""SMPL bodies from the files they come in: `.pkl` of Python 2, `.npz`, and this store's safetensors."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -83,18 +80,19 @@ def body_differences(body: BodyData, state: Mapping[str, Tensor]) -> list[str]:
         "smpl.lbs_weights": body.lbs_weights,
         "smpl.joint_regressor_extra": body.joint_regressor_extra,
     }
-    notes = []
-    for key, array in ours.items():
-        theirs = state.get(key)
-        if theirs is None:
-            continue
-        if theirs.shape != array.shape or not np.allclose(theirs.float().numpy(), array, atol=_SAME_BODY):
-            notes.append(f"HMR2's checkpoint has another `{key}` than the SMPL file; the SMPL file is used")
-    return notes
+
+    def same(theirs: Tensor, array: np.ndarray) -> bool:
+        return theirs.shape == array.shape and np.allclose(theirs.float().numpy(), array, atol=_SAME_BODY)
+
+    return [
+        f"HMR2's checkpoint has another `{key}` than the SMPL file; the SMPL file is used"
+        for key, array in ours.items()
+        if key in state and not same(state[key], array)
+    ]
 
 
 def plain_array(value: object) -> np.ndarray:
-    """A numpy array out of an array, or of a chumpy or scipy object that was kept inert.
+    """A numpy array out of an array, or out of a chumpy or scipy object by its fields.
 
     Raises:
         WeightsInvalid: something else.
@@ -102,8 +100,7 @@ def plain_array(value: object) -> np.ndarray:
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, Inert) and isinstance(value.state, Mapping):
-        kind = type(value).class_name
-        state = value.state
+        kind, state = type(value).class_name, value.state
         if kind.startswith("chumpy.") and "x" in state:  # chumpy.ch.Ch: an array and its derivatives
             return plain_array(state["x"])
         if kind.startswith("chumpy.") and {"a", "idxs"} <= state.keys():  # chumpy.reordering.Select
@@ -138,7 +135,7 @@ def _read_fields(path: Path) -> dict[str, Any]:
     arrays = {}
     with np.load(path, allow_pickle=False) as data:
         for name in data.files:
-            with suppress(ValueError):  # numpy's refusal to unpickle: SMPL's notes, which nobody needs
+            with suppress(ValueError):  # numpy's refusal to unpickle: SMPL's notes, which are of no use
                 arrays[name] = data[name]
     return arrays
 
@@ -193,10 +190,7 @@ def _field(fields: Mapping[str, Any], names: tuple[str, ...]) -> np.ndarray:
 
 def _parents(fields: Mapping[str, Any]) -> np.ndarray:
     """Parents of the joints, -1 for the root (in the official files 2^32 - 1, an overflow)."""
-    if "kintree_table" in fields:
-        parents = np.atleast_2d(plain_array(fields["kintree_table"]))[0]
-    else:
-        parents = np.atleast_1d(_field(fields, ("parents",)))
+    parents = np.atleast_2d(_field(fields, ("kintree_table", "parents")))[0]
     return np.concatenate(([-1], parents[1:])).astype(np.int64)
 
 

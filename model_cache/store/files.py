@@ -1,7 +1,4 @@
-"""Hashes and JSON files of the store, and what an unreadable file seems to be.
-
-Needs no torch, which takes seconds to import: commands that only look at a store start at once.
-"""
+"""Hashes and JSON files of the store, and what an unreadable file seems to be; without torch, so at once."""
 
 import hashlib
 import json
@@ -27,9 +24,7 @@ def read_store(store: Path) -> dict[str, Any]:
         WeightsInvalid: broken, or of another format.
     """
     path = store / STORE_FILE
-    if not path.is_file():
-        return {"format": FORMAT, "models": {}}
-    return read_checked(path)
+    return read_checked(path) if path.is_file() else {"format": FORMAT, "models": {}}
 
 
 def read_checked(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Official keys: 4D-Humans, hmr2/models/hmr2.py.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +10,13 @@ import torch
 from torch import Tensor
 
 from model_cache.errors import WeightsInvalid
-from model_cache.networks.decoder import HeadConfig
-from model_cache.networks.hmr2 import FOCAL_LENGTH
-from model_cache.networks.vit import CROP_SIZE, NUM_PATCHES, VitConfig
+from model_cache.networks.decoder import HeadConfig, SmplHead
+from model_cache.networks.hmr2 import FOCAL_LENGTH, Hmr2
+from model_cache.networks.vit import CROP_SIZE, NUM_PATCHES, VitBackbone, VitConfig
 from model_cache.store.keys import count_layers, setting, shape_of
 
 _DECODER = "smpl_head.transformer.transformer.layers"
+_QUERY_BIAS = "smpl_head.transformer.to_token_embedding.bias"
 _VIT_H_DIM = 1280
 HMR2_IGNORED = {
     r"discriminator\.": "only trains the network",
@@ -67,13 +67,12 @@ def hmr2_configs(
         mlp_dim=shape_of(state, "backbone.blocks.0.mlp.fc1.weight", 2, source)[0],
     )
     inner, head_dim = shape_of(state, f"{_DECODER}.0.1.fn.to_q.weight", 2, source)
+    decoder, usual = "MODEL.SMPL_HEAD.TRANSFORMER_DECODER", HeadConfig()
     head = HeadConfig(
         dim=head_dim,
         depth=count_layers(state, f"{_DECODER}."),
-        heads=setting(config, "MODEL.SMPL_HEAD.TRANSFORMER_DECODER.heads", HeadConfig().heads, source),
-        dim_head=setting(
-            config, "MODEL.SMPL_HEAD.TRANSFORMER_DECODER.dim_head", HeadConfig().dim_head, source
-        ),
+        heads=setting(config, f"{decoder}.heads", usual.heads, source),
+        dim_head=setting(config, f"{decoder}.dim_head", usual.dim_head, source),
         mlp_dim=shape_of(state, f"{_DECODER}.0.2.fn.net.0.weight", 2, source)[0],
         context_dim=shape_of(state, f"{_DECODER}.0.1.fn.to_kv.weight", 2, source)[1],
     )
@@ -84,62 +83,43 @@ def hmr2_configs(
     return vit, head
 
 
-def hmr2_shapes(vit: VitConfig, head: HeadConfig) -> dict[str, tuple[int, ...]]:
-    """Every official key that inference needs, with its shape."""
-    inner = head.heads * head.dim_head
-    shapes: dict[str, tuple[int, ...]] = {
-        "backbone.pos_embed": (1, NUM_PATCHES + 1, vit.dim),
-        "backbone.patch_embed.proj.weight": (vit.dim, 3, 16, 16),
-        "backbone.patch_embed.proj.bias": (vit.dim,),
-        **_affine("backbone.last_norm", vit.dim),
-        "smpl_head.transformer.pos_embedding": (1, 1, head.dim),
-        "smpl_head.transformer.to_token_embedding.bias": (head.dim,),
-        **_affine("smpl_head.decpose", 144, head.dim),
-        **_affine("smpl_head.decshape", 10, head.dim),
-        **_affine("smpl_head.deccam", 3, head.dim),
-        "smpl_head.init_body_pose": (1, 144),
-        "smpl_head.init_betas": (1, 10),
-        "smpl_head.init_cam": (1, 3),
-    }
-    for index in range(vit.depth):
-        block = f"backbone.blocks.{index}"
-        shapes |= _affine(f"{block}.norm1", vit.dim) | _affine(f"{block}.norm2", vit.dim)
-        shapes |= _affine(f"{block}.attn.qkv", 3 * vit.dim, vit.dim)
-        shapes |= _affine(f"{block}.attn.proj", vit.dim, vit.dim)
-        shapes |= _affine(f"{block}.mlp.fc1", vit.mlp_dim, vit.dim)
-        shapes |= _affine(f"{block}.mlp.fc2", vit.dim, vit.mlp_dim)
-    for index in range(head.depth):
-        layer = f"{_DECODER}.{index}"
-        for part in range(3):
-            shapes |= _affine(f"{layer}.{part}.norm", head.dim)
-        shapes[f"{layer}.0.fn.to_qkv.weight"] = (3 * inner, head.dim)
-        shapes[f"{layer}.1.fn.to_q.weight"] = (inner, head.dim)
-        shapes[f"{layer}.1.fn.to_kv.weight"] = (2 * inner, head.context_dim)
-        shapes |= _affine(f"{layer}.0.fn.to_out.0", head.dim, inner)
-        shapes |= _affine(f"{layer}.1.fn.to_out.0", head.dim, inner)
-        shapes |= _affine(f"{layer}.2.fn.net.0", head.mlp_dim, head.dim)
-        shapes |= _affine(f"{layer}.2.fn.net.3", head.dim, head.mlp_dim)
-    return shapes
-
-
-_RENAMED = (
-    (r"backbone\.patch_embed\.proj\.", "backbone.patch_embed."),
-    (r"smpl_head\.decpose\.", "head.to_pose."),
-    (r"smpl_head\.decshape\.", "head.to_betas."),
-    (r"smpl_head\.deccam\.", "head.to_cam."),
-    (r"smpl_head\.init_body_pose", "head.mean_pose"),
-    (r"smpl_head\.init_betas", "head.mean_betas"),
-    (r"smpl_head\.init_cam", "head.mean_cam"),
-    (re.escape(_DECODER) + r"\.(\d+)\.0\.norm\.", r"head.layers.\1.self_norm."),
-    (re.escape(_DECODER) + r"\.(\d+)\.0\.fn\.to_out\.0\.", r"head.layers.\1.self_out."),
-    (re.escape(_DECODER) + r"\.(\d+)\.1\.norm\.", r"head.layers.\1.cross_norm."),
-    (re.escape(_DECODER) + r"\.(\d+)\.1\.fn\.to_q\.", r"head.layers.\1.cross.to_query."),
-    (re.escape(_DECODER) + r"\.(\d+)\.1\.fn\.to_kv\.", r"head.layers.\1.cross.to_key_value."),
-    (re.escape(_DECODER) + r"\.(\d+)\.1\.fn\.to_out\.0\.", r"head.layers.\1.cross.out."),
-    (re.escape(_DECODER) + r"\.(\d+)\.2\.norm\.", r"head.layers.\1.mlp_norm."),
-    (re.escape(_DECODER) + r"\.(\d+)\.2\.fn\.net\.0\.", r"head.layers.\1.fc1."),
-    (re.escape(_DECODER) + r"\.(\d+)\.2\.fn\.net\.3\.", r"head.layers.\1.fc2."),
+# Parts of our `Hmr2`'s names, and what stands there in the official ones; replaced in turn, either way.
+_BACKBONE_NAMES = (
+    ("backbone.patch_embed.", "backbone.patch_embed.proj."),
+    ("backbone.position", "backbone.pos_embed"),
 )
+_HEAD_NAMES = (
+    ("head.query", "smpl_head.transformer.pos_embedding"),
+    ("head.to_pose.", "smpl_head.decpose."),
+    ("head.to_betas.", "smpl_head.decshape."),
+    ("head.to_cam.", "smpl_head.deccam."),
+    ("head.mean_pose", "smpl_head.init_body_pose"),
+    ("head.mean_betas", "smpl_head.init_betas"),
+    ("head.mean_cam", "smpl_head.init_cam"),
+    ("head.layers.", f"{_DECODER}."),
+    (".self_norm.", ".0.norm."),
+    (".self_value.", ".0.fn.to_qkv."),
+    (".self_out.", ".0.fn.to_out.0."),
+    (".cross_norm.", ".1.norm."),
+    (".cross.to_query.", ".1.fn.to_q."),
+    (".cross.to_key_value.", ".1.fn.to_kv."),
+    (".cross.out.", ".1.fn.to_out.0."),
+    (".mlp_norm.", ".2.norm."),
+    (".fc1.", ".2.fn.net.0."),
+    (".fc2.", ".2.fn.net.3."),
+)
+
+
+def hmr2_shapes(vit: VitConfig, head: HeadConfig) -> dict[str, tuple[int, ...]]:
+    """Every official key that inference needs, with its shape: our network's, but for what is folded."""
+    with torch.device("meta"):
+        network = Hmr2(backbone=VitBackbone(vit), head=SmplHead(head))
+    shapes = {_official(name): tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    shapes["backbone.pos_embed"] = (1, NUM_PATCHES + 1, vit.dim)
+    shapes[_QUERY_BIAS] = (head.dim,)
+    for layer in range(head.depth):
+        shapes[f"{_DECODER}.{layer}.0.fn.to_qkv.weight"] = (3 * head.heads * head.dim_head, head.dim)
+    return shapes
 
 
 def hmr2_tensors(used: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -149,33 +129,26 @@ def hmr2_tensors(used: Mapping[str, Tensor]) -> dict[str, Tensor]:
     added to every patch; the query, a token of zero through its embedding; and the queries and keys of
     self-attention, of no effect on a single token.
     """
-    tensors = {}
-    for key, tensor in used.items():
-        folded = re.fullmatch(re.escape(_DECODER) + r"\.(\d+)\.0\.fn\.to_qkv\.weight", key)
-        if folded:
-            tensors[f"head.layers.{folded.group(1)}.self_value.weight"] = tensor[2 * len(tensor) // 3 :]
-        elif key == "backbone.pos_embed":
-            position = tensor.float()
-            tensors["backbone.position"] = position[:, 1:] + position[:, :1]
-        elif key == "smpl_head.transformer.pos_embedding":
-            bias = used["smpl_head.transformer.to_token_embedding.bias"]
-            tensors["head.query"] = tensor.float() + bias.float()
-        elif key != "smpl_head.transformer.to_token_embedding.bias":
-            tensors[_renamed(key)] = tensor
+    tensors = {_ours(key): tensor for key, tensor in used.items() if key != _QUERY_BIAS}
+    position = tensors["backbone.position"].float()
+    tensors["backbone.position"] = position[:, 1:] + position[:, :1]
+    tensors["head.query"] = tensors["head.query"].float() + used[_QUERY_BIAS].float()
+    for name, tensor in tensors.items():
+        if name.endswith(".self_value.weight"):
+            tensors[name] = tensor[2 * len(tensor) // 3 :]
     return tensors
 
 
-def _renamed(key: str) -> str:
-    for pattern, name in _RENAMED:
-        key, count = re.subn("^" + pattern, name, key)
-        if count:
-            break
+def _official(name: str) -> str:
+    for ours, official in _HEAD_NAMES if name.startswith("head.") else _BACKBONE_NAMES:
+        name = name.replace(ours, official)
+    return name
+
+
+def _ours(key: str) -> str:
+    for ours, official in _HEAD_NAMES if key.startswith("smpl_head.") else _BACKBONE_NAMES:
+        key = key.replace(official, ours)
     return key
-
-
-def _affine(name: str, *weight: int) -> dict[str, tuple[int, ...]]:
-    """A layer's weight of the given shape and its bias."""
-    return {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
 
 
 def stored_dtype(name: str, precision: str) -> torch.dtype:

@@ -1,7 +1,6 @@
 """Which tensors and settings of official files are used, which are not, and why.
 
-Nothing is skipped in silence: a needed tensor that is missing or misshapen is an error, and so is a
-tensor that nobody expects where inference happens; every other one is listed with its reason.
+Every function raises `WeightsInvalid` where a file has not what is asked of it.
 """
 
 import re
@@ -25,16 +24,13 @@ class Accounted:
 
 
 def account(
-    state: Mapping[str, Tensor],
-    needed: Mapping[str, tuple[int, ...]],
-    rules: Mapping[str, str],
-    source: str,
+    state: Mapping[str, Tensor], needed: Mapping[str, tuple[int, ...]], rules: Mapping[str, str], source: str
 ) -> Accounted:
-    """Sorts every key of `state` into used and ignored.
+    """Sorts every official key of `state` into used and ignored; nothing is skipped in silence.
 
     Args:
-        state: tensors by official key.
-        needed: shape by official key.
+        state: tensors by key.
+        needed: shape by key.
         rules: patterns of what may be left, and the reason; the first that fits a key's start counts.
         source: file name for messages.
 
@@ -42,36 +38,30 @@ def account(
         WeightsInvalid: a needed key is missing, has another shape or is no float tensor, or a key is
             neither needed nor covered by a rule (the file is of a model that this code does not know).
     """
-    if missing := [key for key in needed if key not in state]:
-        raise WeightsInvalid(f"{source}: {len(missing)} needed tensors are missing: {_some(missing)}")
+
+    def refuse(what: str, keys: Sequence[str]) -> None:
+        if keys:
+            more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+            raise WeightsInvalid(f"{source}: {what}: {', '.join(keys[:5])}{more}")
+
+    missing = [key for key in needed if key not in state]
+    refuse(f"{len(missing)} needed tensors are missing", missing)
+    used = {key: state[key] for key in needed}
+    shapes = {key: tuple(tensor.shape) for key, tensor in used.items()}
     misshapen = [
-        f"{key} is {tuple(state[key].shape)} instead of {shape}"
-        for key, shape in needed.items()
-        if tuple(state[key].shape) != shape
+        f"{key} is {shapes[key]} instead of {needed[key]}" for key in needed if shapes[key] != needed[key]
     ]
-    if misshapen:
-        raise WeightsInvalid(f"{source}: tensors of the wrong shape: {_some(misshapen)}")
-    if not_float := [key for key in needed if not state[key].dtype.is_floating_point]:
-        raise WeightsInvalid(f"{source}: tensors that are not of a float type: {_some(not_float)}")
-    reasons = {
-        key: next((reason for pattern, reason in rules.items() if re.match(pattern, key)), None)
-        for key in state
-        if key not in needed
-    }
-    ignored = {key: reason for key, reason in reasons.items() if reason is not None}
-    if unknown := [key for key in reasons if key not in ignored]:
-        raise WeightsInvalid(
-            f"{source}: tensors of an unknown network part, so not the expected model: {_some(unknown)}"
-        )
-    return Accounted(used={key: state[key] for key in needed}, ignored=ignored)
+    refuse("tensors of the wrong shape", misshapen)
+    refuse("tensors that are not of a float type", [k for k, t in used.items() if not t.is_floating_point()])
+    rest = [key for key in state if key not in needed]
+    found = {key: [reason for pattern, reason in rules.items() if re.match(pattern, key)] for key in rest}
+    unknown = [key for key, reasons in found.items() if not reasons]
+    refuse("tensors of an unknown network part, so not the expected model", unknown)
+    return Accounted(used=used, ignored={key: reasons[0] for key, reasons in found.items()})
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, num_axes: int, source: str) -> tuple[int, ...]:
-    """The shape of a tensor that sizes are derived from.
-
-    Raises:
-        WeightsInvalid: missing, or with another number of axes.
-    """
+    """The shape of a tensor that sizes are derived from."""
     if key not in state:
         raise WeightsInvalid(f"{source}: the tensor `{key}` is missing, so this is not the expected model")
     shape = tuple(state[key].shape)
@@ -87,17 +77,8 @@ def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
     return next(number for number in range(len(found) + 1) if number not in found)
 
 
-def _some(texts: Sequence[str], limit: int = 5) -> str:
-    shown = ", ".join(texts[:limit])
-    return shown if len(texts) <= limit else f"{shown} and {len(texts) - limit} more"
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping of plain data.
-
-    Raises:
-        WeightsInvalid: not YAML, not a mapping, or with tags that ask for Python objects.
-    """
+    """A YAML mapping of plain data."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -109,11 +90,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def setting(config: Mapping[str, Any], dotted: str, default: object, source: str) -> Any:
-    """The value at a dotted path of a YAML mapping, of the type of `default` (an int passes for a float).
-
-    Raises:
-        WeightsInvalid: the value is of another type.
-    """
+    """The value at a dotted path of a YAML mapping, of the type of `default` (an int passes for a float)."""
     value: Any = config
     for name in dotted.split("."):
         if not isinstance(value, Mapping) or name not in value:

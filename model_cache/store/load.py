@@ -1,6 +1,7 @@
 """Networks out of the store, on the device they run on.
 
-A model of the store is `NAME.safetensors` and, where it has sizes or settings, `NAME.json`.
+A model of the store is `NAME.safetensors` and, where it has sizes or settings, `NAME.json`. Every function
+raises `WeightsMissing` where they are not there, and `WeightsInvalid` where they are not what they should be.
 """
 
 from pathlib import Path
@@ -23,12 +24,7 @@ from model_cache.store.manifest import FETCH
 
 
 def load_body(path: Path, device: torch.device | str = "cpu") -> Smpl:
-    """The body of `smpl.safetensors`, or of any other file that `read_body` reads, ready to run.
-
-    Raises:
-        WeightsMissing: no such file.
-        WeightsInvalid: broken, or not a body.
-    """
+    """The body of `smpl.safetensors`, or of any other file that `read_body` reads, ready to run."""
     return Smpl(read_body(path)).to(device)
 
 
@@ -41,10 +37,6 @@ def load_hmr2(
         store: folder of the converted files.
         device: where the tensors go, straight from the file.
         precision: of the backbone; the head is float32 in any case.
-
-    Raises:
-        WeightsMissing: not converted yet.
-        WeightsInvalid: broken, or stored as bf16 where fp32 is wanted.
     """
     config = read_config(store, "hmr2")
     if precision == "fp32" and config["precision"] != "fp32":
@@ -69,24 +61,14 @@ def load_hmr2(
 
 
 def load_pose_predictor(store: Path, device: torch.device | str = "cpu") -> PoseTransformer:
-    """PHALP's pose transformer, ready to run.
-
-    Raises:
-        WeightsMissing: not converted yet.
-        WeightsInvalid: broken, or of another network.
-    """
+    """PHALP's pose transformer, ready to run."""
     config = read_config(store, "pose_predictor")
     settings = {name: config[name] for name in ("heads", "conv_pad", "conv_stride")}
     return pose_transformer(read_tensors(store, "pose_predictor"), **settings).to(device)
 
 
 def read_tensors(store: Path, model: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """The tensors of `model`, mapped from the file straight to the device.
-
-    Raises:
-        WeightsMissing: the store does not have it.
-        WeightsInvalid: the file is broken.
-    """
+    """The tensors of `model`, mapped from the file straight to the device."""
     path = _stored(store, f"{model}.safetensors")
     try:
         return load_file(path, device=str(device))
@@ -95,12 +77,7 @@ def read_tensors(store: Path, model: str, device: torch.device | str = "cpu") ->
 
 
 def read_config(store: Path, model: str) -> dict[str, Any]:
-    """The sizes and settings of `model`.
-
-    Raises:
-        WeightsMissing: the store does not have it.
-        WeightsInvalid: broken, or of another format.
-    """
+    """The sizes and settings of `model`."""
     return read_checked(_stored(store, f"{model}.json"))
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 SMPL_ADDRESS = "https://smpl.is.tue.mpg.de"  # where the operator registers, accepts the licence, downloads
-SMPL_LICENCE_ADDRESS = "https://smpl.is.tue.mpg.de/modellicense.html"
 FETCH = "python -m handler weights fetch"  # how messages name the command
 OFFICIAL_FOLDER = "official"  # below the store, laid out as the official packages' ~/.cache
-HMR2_DATA = "hmr2_data"  # the setting of the archive that holds all of HMR2's files but SMPL
 
 Precision = Literal["fp32", "bf16"]
 
@@ -74,11 +73,14 @@ class OfficialFile:
 _TEXAS = "https://www.cs.utexas.edu/~pavlakos"
 _BERKELEY = "https://people.eecs.berkeley.edu/~jathushan/projects"
 _HMR2_ADDRESSES = (f"{_TEXAS}/4dhumans/hmr2_data.tar.gz", f"{_BERKELEY}/4dhumans/hmr2_data.tar.gz")
-_HMR2 = "4D-Humans' hmr2_data.tar.gz"
-_HMR2_LICENCE = "no terms of its own seen; code MIT; output is SMPL's"
-_PHALP = "PHALP's download folder"
-_PHALP_LICENCE = "no terms of its own seen; code MIT; follows SMPL's"
 _RUN = "4DHumans/logs/train/multiruns/hmr2/0"
+_hmr2 = partial(
+    OfficialFile,
+    addresses=_HMR2_ADDRESSES,
+    licence="no terms of its own seen; code MIT; output is SMPL's",
+    origin="4D-Humans' hmr2_data.tar.gz",
+    archive="hmr2_data.tar.gz",
+)
 
 
 def _phalp(role: str, purpose: str, path: str, remote: str, *names: str) -> OfficialFile:
@@ -89,44 +91,33 @@ def _phalp(role: str, purpose: str, path: str, remote: str, *names: str) -> Offi
         path=f"phalp/{path}",
         patterns=names or (Path(path).name.lower(),),
         addresses=(f"{_TEXAS}/phalp/{remote}", f"{_BERKELEY}/phalp/{remote}"),
-        licence=_PHALP_LICENCE,
-        origin=_PHALP,
+        licence="no terms of its own seen; code MIT; follows SMPL's",
+        origin="PHALP's download folder",
         aliases=(Path(remote).name,),
     )
 
 
 OFFICIAL_FILES = (
-    OfficialFile(
+    _hmr2(
         role="hmr2_checkpoint",
         purpose="HMR2: ViT-H backbone and SMPL head",
         path=f"{_RUN}/checkpoints/epoch=35-step=1000000.ckpt",
         patterns=("epoch=*.ckpt", "hmr2*.ckpt"),
-        addresses=_HMR2_ADDRESSES,
-        licence=_HMR2_LICENCE,
-        origin=_HMR2,
         approximate_bytes=2_700_000_000,
-        archive="hmr2_data.tar.gz",
     ),
-    OfficialFile(
+    _hmr2(
         role="hmr2_config",
         purpose="HMR2: its settings",
         path=f"{_RUN}/model_config.yaml",
         patterns=("model_config.yaml",),
-        addresses=_HMR2_ADDRESSES,
-        licence=_HMR2_LICENCE,
-        origin=_HMR2,
-        archive="hmr2_data.tar.gz",
     ),
-    OfficialFile(
+    _hmr2(
         role="joint_regressor",
         purpose="the 19 extra joints of HMR2's 44",
         path="4DHumans/data/SMPL_to_J19.pkl",
         patterns=("smpl_to_j19.pkl",),
         # PHALP publishes it loose too: where the archive is not needed, a few MB instead of all of it.
         addresses=(f"{_TEXAS}/phalp/3D/SMPL_to_J19.pkl", *_HMR2_ADDRESSES),
-        licence=_HMR2_LICENCE,
-        origin=_HMR2,
-        archive="hmr2_data.tar.gz",
     ),
     OfficialFile(
         role="smpl",
@@ -137,7 +128,7 @@ OFFICIAL_FILES = (
             *("basicmodel_neutral_lbs_10_207_0_v1*.pkl", "basicmodel_neutral_lbs_10_207_0_v1*.npz"),
         ),
         addresses=(),
-        licence=f"SMPL, non-commercial: {SMPL_LICENCE_ADDRESS}",
+        licence=f"SMPL, non-commercial: {SMPL_ADDRESS}/modellicense.html",
         origin=f"{SMPL_ADDRESS} (register and accept its licence)",
         aliases=(
             "SMPL_NEUTRAL.npz",
@@ -169,6 +160,8 @@ OFFICIAL_FILES = (
     _phalp("uv_barycentric", "PHALP: UV map, barycentric", "3D/bmap_256.npy", "bmap_256.npy"),
     _phalp("uv_faces", "PHALP: UV map, faces", "3D/fmap_256.npy", "fmap_256.npy"),
 )
+_VITDET = "ViTDet/COCO/cascade_mask_rcnn_vitdet_h/f328730692/model_final_f05665.pkl"
+_MASK_RCNN = "new_baselines/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ/42045954/model_final_ef3a80.pkl"
 # PHALP's own detectors, for ENGINE=upstream alone; by the value of UPSTREAM_DETECTOR.
 UPSTREAM_DETECTORS: Mapping[str, OfficialFile] = {
     name: OfficialFile(
@@ -181,18 +174,7 @@ UPSTREAM_DETECTORS: Mapping[str, OfficialFile] = {
         origin="detectron2's model zoo",
         approximate_bytes=size,
     )
-    for name, below, size in (
-        (
-            "vitdet",
-            "ViTDet/COCO/cascade_mask_rcnn_vitdet_h/f328730692/model_final_f05665.pkl",
-            2_770_000_000,
-        ),
-        (
-            "maskrcnn",
-            "new_baselines/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ/42045954/model_final_ef3a80.pkl",
-            None,
-        ),
-    )
+    for name, below, size in (("vitdet", _VITDET, 2_770_000_000), ("maskrcnn", _MASK_RCNN, None))
 }
 ALL_FILES = (*OFFICIAL_FILES, *UPSTREAM_DETECTORS.values())
 FILES_BY_ROLE: Mapping[str, OfficialFile] = {file.role: file for file in ALL_FILES}

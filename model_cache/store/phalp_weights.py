@@ -1,7 +1,7 @@
 """PHALP's official files as our tensors: appearance encoder, pose predictor, UV map.
 
-Official keys: PHALP, phalp/models/heads/encoding_head.py and
-phalp/models/predictor/pose_transformer_v2.py.
+Official keys: PHALP, phalp/models/heads/encoding_head.py and phalp/models/predictor/pose_transformer_v2.py.
+Every function raises `WeightsInvalid` for a file that is not PHALP's, or not of a version that is known here.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model_cache.errors import WeightsInvalid
+from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.store.keys import Accounted, account, count_layers, setting, shape_of
 from model_cache.store.pickles import read_npy
 
@@ -20,14 +21,7 @@ POSE_SIZE = 229  # global orientation 9, body pose 207, betas 10, camera 3
 _NORMALISED = POSE_SIZE - 3  # the camera is not normalised
 UV_SIZE = 256
 _ENCODER = "encoding_head."
-_ENCODER_CHANNELS = {
-    "conv1x": (16, 4),
-    "conv2": (64, 16),
-    "conv3": (128, 64),
-    "conv4": (256, 128),
-    "conv5": (256, 256),
-    "conv5_1": (16, 256),
-}
+_ENCODER_WIDTHS = (16, 64, 128, 256, 256, 16)
 _PREDICTOR = "encoder."
 _PREDICTOR_IGNORED = {
     r"transformer\.": "an unused first version of the transformer",
@@ -39,17 +33,13 @@ _PREDICTOR_IGNORED = {
 
 
 def appearance_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
-    """The encoder of PHALP's texture autoencoder, keys without the wrapper's name: `conv1x.weight`, ...
-
-    Raises:
-        WeightsInvalid: the encoder is not in it.
-    """
+    """The encoder of PHALP's texture autoencoder, keys without the wrapper's name: `conv1x.weight`, ..."""
     inside = {key: key.partition(_ENCODER)[2] for key in state if _ENCODER in key}
     if len(set(inside.values())) < len(inside):
         raise WeightsInvalid(f"{source}: it holds more than one `{_ENCODER}`")
-    needed: dict[str, tuple[int, ...]] = {}
-    for name, (out, into) in _ENCODER_CHANNELS.items():
-        needed |= {f"{name}.weight": (out, into, 3, 3), f"{name}.bias": (out,)}
+    with torch.device("meta"):
+        network = AppearanceEncoder(_ENCODER_WIDTHS)
+    needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     rules = {r"t_": "the decoder of the autoencoder, which only trains it"}
     encoder = account({inside[key]: state[key] for key in inside}, needed, rules, source)
     ignored = {key: "the old HMAR network, which HMR2 replaces" for key in state if key not in inside}
@@ -58,13 +48,10 @@ def appearance_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
 
 
 def predictor_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
-    """The pose transformer, keys without the leading `encoder.` (and only that one: see below).
+    """The pose transformer, keys without the leading `encoder.`.
 
     The official loader removes `encoder.` wherever it stands, also inside `pose_shape_encoder.`, and so
-    leaves that layer untrained; here every needed key is found.
-
-    Raises:
-        WeightsInvalid: not the pose transformer.
+    leaves that layer untrained.
     """
     prefix = _PREDICTOR if any(key.startswith(_PREDICTOR) for key in state) else ""
     inside = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
@@ -75,11 +62,7 @@ def predictor_tensors(state: Mapping[str, Tensor], source: str) -> Accounted:
 
 
 def predictor_config(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, int]:
-    """What no tensor's shape tells, out of `pose_predictor.yaml`: heads, padding and stride over time.
-
-    Raises:
-        WeightsInvalid: a predictor that this code does not know.
-    """
+    """What no tensor's shape tells, out of `pose_predictor.yaml`: heads, padding and stride over time."""
     config = config.get("configs", config)
     name = "pose_predictor.yaml"
     extra = setting(config, "extra_feat.enable", "", name)
@@ -103,11 +86,7 @@ def predictor_config(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
 
 
 def pose_statistics(path: Path) -> dict[str, Tensor]:
-    """`pose_mean` and `pose_std`, (229,) each; the camera's are 0 and 1.
-
-    Raises:
-        WeightsInvalid: not PHALP's mean_std.npy.
-    """
+    """`pose_mean` and `pose_std`, (229,) each; the camera's are 0 and 1."""
     rows = read_npy(path)
     try:
         mean, std = (np.asarray(row, dtype=np.float32).reshape(_NORMALISED) for row in rows)
@@ -122,11 +101,7 @@ def pose_statistics(path: Path) -> dict[str, Tensor]:
 
 
 def uv_map_tensors(barycentric: Path, faces: Path) -> dict[str, Tensor]:
-    """`bmap` (256, 256, 3) float32 and `fmap` (256, 256) int64, -1 where the texture has no surface.
-
-    Raises:
-        WeightsInvalid: of another shape or kind.
-    """
+    """`bmap` (256, 256, 3) float32 and `fmap` (256, 256) int64, -1 where the texture has no surface."""
     bmap, fmap = read_npy(barycentric), read_npy(faces)
     if bmap.shape != (UV_SIZE, UV_SIZE, 3) or bmap.dtype.kind != "f":
         raise WeightsInvalid(
@@ -143,26 +118,29 @@ def uv_map_tensors(barycentric: Path, faces: Path) -> dict[str, Tensor]:
 
 def _predictor_shapes(state: Mapping[str, Tensor], source: str) -> dict[str, tuple[int, ...]]:
     """Every key that inference needs, with its shape, all derived from a few tensors' sizes."""
+
+    def rows(layer: str) -> int:
+        return shape_of(state, f"{layer}.weight", 2, source)[0]
+
     _, frames, dim = shape_of(state, "pos_embedding_learned1", 3, source)
-    mid, _ = shape_of(state, "pose_shape_encoder.0.weight", 2, source)
-    regressor, _ = shape_of(state, "smpl_head.0.fc1.weight", 2, source)
-    actions, _ = shape_of(state, "action_head_ava.0.0.weight", 2, source)
+    mid, regressor, actions = (
+        rows("pose_shape_encoder.0"),
+        rows("smpl_head.0.fc1"),
+        rows("action_head_ava.0.0"),
+    )
+    inner, mlp = rows("transformer1.layers.0.0.fn.to_qkv") // 3, rows("transformer1.layers.0.1.fn.net.0")
     kernel = shape_of(state, "conv_en.weight", 3, source)[2]
-    inner = shape_of(state, "transformer1.layers.0.0.fn.to_qkv.weight", 2, source)[0] // 3
-    mlp, _ = shape_of(state, "transformer1.layers.0.1.fn.net.0.weight", 2, source)
     shapes: dict[str, tuple[int, ...]] = {
         "mask_token": (dim,),
         "pos_embedding_learned1": (1, frames, dim),
         "pos_embedding_learned2": (1, frames, dim),
-        "conv_en.weight": (dim, dim, kernel),
-        "conv_en.bias": (dim,),
-        "conv_de.weight": (dim, dim, kernel),
-        "conv_de.bias": (dim,),
         "smpl_head.0.init_body_pose": (1, 144),
         "smpl_head.0.init_betas": (1, 10),
         "smpl_head.0.init_cam": (1, 3),
     }
-    linear = {
+    with_bias: dict[str, tuple[int, ...]] = {
+        "conv_en": (dim, dim, kernel),
+        "conv_de": (dim, dim, kernel),
         "pose_shape_encoder.0": (mid, POSE_SIZE),
         "pose_shape_encoder.2": (dim, mid),
         "smpl_head.0.fc1": (regressor, dim + 157),
@@ -178,11 +156,10 @@ def _predictor_shapes(state: Mapping[str, Tensor], source: str) -> dict[str, tup
     layers = [f"transformer1.layers.{index}" for index in range(count_layers(state, "transformer1.layers."))]
     for layer in (*layers, "transformer2.layers.0"):
         shapes[f"{layer}.0.fn.to_qkv.weight"] = (3 * inner, dim)
-        linear[f"{layer}.0.fn.to_out.0"] = (dim, inner)
-        linear[f"{layer}.1.fn.net.0"] = (mlp, dim)
-        linear[f"{layer}.1.fn.net.3"] = (dim, mlp)
-        for part in range(2):
-            shapes |= {f"{layer}.{part}.norm.weight": (dim,), f"{layer}.{part}.norm.bias": (dim,)}
-    for name, shape in linear.items():
+        with_bias[f"{layer}.0.norm"] = with_bias[f"{layer}.1.norm"] = (dim,)
+        with_bias[f"{layer}.0.fn.to_out.0"] = (dim, inner)
+        with_bias[f"{layer}.1.fn.net.0"] = (mlp, dim)
+        with_bias[f"{layer}.1.fn.net.3"] = (dim, mlp)
+    for name, shape in with_bias.items():
         shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     return shapes

@@ -1,7 +1,7 @@
 """Pickles, numpy arrays and PyTorch checkpoints read without running anything that they name.
 
-Arrays, tensors and plain containers are built; every other object stays inert. Memory is bounded by the size
-of the file, whatever the numbers in it say.
+Memory is bounded by the size of the file, whatever the numbers in it say. A file that is broken, cut or made
+to run code is `WeightsInvalid`.
 """
 
 import codecs
@@ -41,38 +41,24 @@ class Inert:
 
     Attributes:
         class_name: dotted name of the class it stands for.
-        arguments: what the class would have been called with.
         state: what its `__setstate__` would have been given.
     """
 
     class_name: ClassVar[str] = ""
-
-    arguments: tuple[object, ...]
     state: Any
 
-    def __new__(cls, *arguments: object, **_: object) -> "Inert":  # noqa: D102 - as pickle calls it
+    def __new__(cls, *_: object, **__: object) -> "Inert":  # noqa: D102 - as pickle calls it
         self = object.__new__(cls)
-        self.arguments = arguments
         self.state = None
         return self
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
 
     def __setstate__(self, state: object) -> None:
         self.state = state
 
-    def __setitem__(self, key: object, value: object) -> None:
-        pass
+    def _drop(self, *_: object) -> None:
+        """The items of a list, set or mapping."""
 
-    def append(self, value: object) -> None:
-        """A list's item, dropped."""
-
-    def extend(self, values: object) -> None:
-        """A list's items, dropped."""
-
-    def add(self, value: object) -> None:
-        """A set's item, dropped."""
+    append = extend = add = __setitem__ = _drop
 
 
 def _reconstructor(cls: type, _base: object, _state: object) -> object:
@@ -82,20 +68,16 @@ def _reconstructor(cls: type, _base: object, _state: object) -> object:
     return cls()
 
 
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    """`_codecs.encode`, as pickles of protocol 2 spell bytes; no other codec."""
+def _bytes(content: object = b"", encoding: str = "latin1") -> bytes:
+    """`bytes` of content, of a number it would be as long as the number says; also `_codecs.encode`.
+
+    Pickles of protocol 2 spell bytes as text in latin-1; there is no other codec.
+    """
     if codecs.lookup(encoding).name != "iso8859-1":
         raise pickle.UnpicklingError(f"unexpected encoding {encoding}")
-    return text.encode("latin1")
-
-
-def _bytes(content: object = b"", encoding: str = "latin1") -> bytes:
-    """`bytes` of content; of a number it would be as long as the number says."""
-    if isinstance(content, str):
-        return _latin1(content, encoding)
-    if not isinstance(content, bytes | bytearray):
+    if not isinstance(content, str | bytes | bytearray):
         raise pickle.UnpicklingError("bytes without content")
-    return bytes(content)
+    return content.encode("latin1") if isinstance(content, str) else bytes(content)
 
 
 class PickledDtype:
@@ -106,54 +88,37 @@ class PickledDtype:
     """
 
     def __init__(self, code: object, *_: object) -> None:
-        self._code = code
-        self._order = "="
+        self.code = code
+        self.order = "="
 
     def __setstate__(self, state: Any) -> None:
         """Takes the byte order out of numpy's (version, order, ...)."""
         if state[1] not in _ORDERS or any(part is not None for part in state[2:5]):
             raise pickle.UnpicklingError("an array of a type that no weights have")
-        self._order = state[1]
-
-    def dtype(self) -> np.dtype[Any]:
-        """The real type.
-
-        Raises:
-            UnpicklingError: not a plain number (or object) type.
-        """
-        dtype = np.dtype(self._code) if isinstance(self._code, str) else None
-        if dtype is None or dtype.kind not in _PLAIN_KINDS or dtype.fields or dtype.subdtype:
-            raise pickle.UnpicklingError(f"an array of the type {self._code!r}, which no weights have")
-        return dtype.newbyteorder(self._order)  # type: ignore[arg-type]  # one of _ORDERS
+        self.order = state[1]
 
 
 class PickledArray(np.ndarray):
     """An array that checks its description before it takes it on."""
 
     def __setstate__(self, state: Any) -> None:
-        """Takes numpy's (version, shape, type, by column, content).
-
-        Raises:
-            UnpicklingError: the parts do not fit each other.
-        """
+        """Takes numpy's (version, shape, type, by column, content)."""
         _, shape, described, by_column, content = state
         dtype, shape = _dtype(described), _shape(shape)
         content = _bytes(content) if isinstance(content, str) else content
-        size = math.prod(shape)
-        plain = isinstance(content, bytes) and len(content) == size * dtype.itemsize and not dtype.hasobject
-        objects = isinstance(content, list) and len(content) == size and dtype.hasobject
-        if not (plain or objects):
+        kind, item = (list, 1) if dtype.hasobject else (bytes, dtype.itemsize)
+        if not isinstance(content, kind) or len(content) != math.prod(shape) * item:
             raise pickle.UnpicklingError("an array whose content does not fill its shape")
         state = (1, shape, dtype, bool(by_column), content)
         super().__setstate__(state)
 
 
-def reconstruct(_cls: object, _shape: object, _code: object) -> PickledArray:
+def _reconstruct(_cls: object, _shape: object, _code: object) -> PickledArray:
     """Numpy's `_reconstruct`: an empty array, described afterwards."""
     return np.ndarray.__new__(PickledArray, (0,))
 
 
-def scalar(described: object, content: str | bytes) -> Any:
+def _scalar(described: object, content: str | bytes) -> Any:
     """Numpy's `scalar`: one number."""
     dtype = _dtype(described)
     if dtype.hasobject:
@@ -161,7 +126,7 @@ def scalar(described: object, content: str | bytes) -> Any:
     return np.frombuffer(_bytes(content), dtype, count=1)[0]
 
 
-def frombuffer(buffer: bytes | bytearray, described: object, shape: object, order: str) -> np.ndarray:
+def _frombuffer(buffer: bytes | bytearray, described: object, shape: object, order: str) -> np.ndarray:
     """Numpy's `_frombuffer`: an array of protocol 5."""
     dtype = _dtype(described)
     if dtype.hasobject or order not in ("C", "F"):
@@ -171,9 +136,13 @@ def frombuffer(buffer: bytes | bytearray, described: object, shape: object, orde
 
 
 def _dtype(described: object) -> np.dtype[Any]:
+    """The real type, a plain number's or an object's."""
     if not isinstance(described, PickledDtype):
         raise pickle.UnpicklingError("an array without a type")
-    return described.dtype()
+    dtype = np.dtype(described.code) if isinstance(described.code, str) else None
+    if dtype is None or dtype.kind not in _PLAIN_KINDS or dtype.fields or dtype.subdtype:
+        raise pickle.UnpicklingError(f"an array of the type {described.code!r}, which no weights have")
+    return dtype.newbyteorder(described.order)  # type: ignore[arg-type]  # one of _ORDERS
 
 
 def _shape(shape: object) -> tuple[int, ...]:
@@ -182,22 +151,21 @@ def _shape(shape: object) -> tuple[int, ...]:
     return tuple(int(n) for n in shape)
 
 
-_SAFE_BUILTINS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (bool, complex, dict, float, frozenset, int, list, object, set, slice, str, tuple)
-} | {
-    "long": int,
-    "unicode": str,
-    "bytes": _bytes,
-    "bytearray": lambda *content: bytearray(_bytes(*content)),
-    "range": Inert,  # a list of it would be as long as a number says
-    "xrange": Inert,
-}
-_ALLOWED: dict[tuple[str, str], Any] = {
+_KNOWN: dict[tuple[str, str], Any] = {
+    **{
+        ("builtins", kind.__name__): kind
+        for kind in (bool, complex, dict, float, frozenset, int, list, object, set, slice, str, tuple)
+    },
+    ("builtins", "long"): int,
+    ("builtins", "unicode"): str,
+    ("builtins", "bytes"): _bytes,
+    ("builtins", "bytearray"): lambda *content: bytearray(_bytes(*content)),
+    ("builtins", "range"): Inert,  # a list of it would be as long as a number says
+    ("builtins", "xrange"): Inert,
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,
     ("copyreg", "_reconstructor"): _reconstructor,
-    ("_codecs", "encode"): _latin1,
+    ("_codecs", "encode"): _bytes,
     ("numpy", "dtype"): PickledDtype,
     ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
@@ -205,9 +173,9 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch", "Size"): torch.Size,
 }
 for _package in ("numpy.core", "numpy._core"):  # the name before and since numpy 2
-    _ALLOWED[f"{_package}.multiarray", "_reconstruct"] = reconstruct
-    _ALLOWED[f"{_package}.multiarray", "scalar"] = scalar
-    _ALLOWED[f"{_package}.numeric", "_frombuffer"] = frombuffer
+    _KNOWN[f"{_package}.multiarray", "_reconstruct"] = _reconstruct
+    _KNOWN[f"{_package}.multiarray", "scalar"] = _scalar
+    _KNOWN[f"{_package}.numeric", "_frombuffer"] = _frombuffer
 _PYTHON2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "UserDict": "collections"}
 
 
@@ -228,7 +196,7 @@ def _set_state(unpickler: Any) -> None:
 
 
 class DataUnpickler(pickle._Unpickler):
-    """Unpickles arrays, tensors and plain containers. No other class or function is ever imported.
+    """Unpickles arrays, tensors and plain containers, and never imports another class or function.
 
     Built on pickle's version in Python: that in C makes room for as many objects as a number in a file says.
     """
@@ -240,16 +208,10 @@ class DataUnpickler(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """What `module.name` stands for: a known data type, or an inert stand-in.
-
-        Raises:
-            WeightsInvalid: the file asks for something that only an attack needs.
-        """
+        """A known data type, or an inert stand-in; `WeightsInvalid` for what only an attack needs."""
         module = _PYTHON2_MODULES.get(module, module)
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        if module == "builtins" and name in _SAFE_BUILTINS:
-            return _SAFE_BUILTINS[name]
+        if (module, name) in _KNOWN:
+            return _KNOWN[module, name]
         if module == "builtins" or module.split(".")[0] in _HOSTILE_MODULES:
             raise WeightsInvalid(
                 f"it asks to run `{module}.{name}`, which no data needs: nothing was run. "
@@ -262,18 +224,11 @@ def _load(file: Any, **options: Any) -> Any:
     return DataUnpickler(file, **options).load()
 
 
-# torch.load takes a module in pickle's place: this is all of it that torch uses.
-TORCH_PICKLE_MODULE = SimpleNamespace(
-    __name__="model_cache.store.pickles", Unpickler=DataUnpickler, load=_load
-)
-
-
 def read_guarded(path: Path, read: Callable[[], Any]) -> Any:
-    """What `read` returns; any failure becomes a sentence about the file.
+    """What `read` returns; any failure but `WeightsMissing` becomes a sentence about the file.
 
     Raises:
         WeightsInvalid: always with the file's name in front.
-        WeightsMissing: as `read` raised it.
     """
     try:
         return read()
@@ -288,11 +243,7 @@ def read_guarded(path: Path, read: Callable[[], Any]) -> Any:
 
 
 def read_pickle(path: Path) -> Any:
-    """A pickled object, also of Python 2, whose classes may not exist here.
-
-    Raises:
-        WeightsInvalid: broken, cut, or made to run code.
-    """
+    """A pickled object, also of Python 2, whose classes may not exist here."""
 
     def read() -> Any:
         # Mapped, since a file makes room for as many bytes as a read asks for before it reads them.
@@ -303,11 +254,7 @@ def read_pickle(path: Path) -> Any:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """A `.npy` file, also one that holds an array of objects.
-
-    Raises:
-        WeightsInvalid: broken, cut, or made to run code.
-    """
+    """A `.npy` file, also one that holds an array of objects."""
 
     def read() -> np.ndarray:
         content = io.BytesIO(path.read_bytes())
@@ -323,13 +270,10 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `torch.save` wrote, without importing or running anything that it names.
+    """What `torch.save` wrote.
 
     Tensors of today's (zip) format are mapped from the file, so a checkpoint larger than the memory can
     be read; those of the format before torch 1.6 are loaded.
-
-    Raises:
-        WeightsInvalid: not such a file, broken, or made to run code.
     """
 
     def read() -> Any:
@@ -342,9 +286,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             with path.open("rb") as file:
                 if file.read(1) != b"\x80":
                     raise ValueError("neither a zip archive nor a pickle")
-        return torch.load(
-            path, map_location="cpu", mmap=zipped, weights_only=False, pickle_module=TORCH_PICKLE_MODULE
-        )
+        # All that torch uses of a module in pickle's place.
+        module = SimpleNamespace(__name__=__name__, Unpickler=DataUnpickler, load=_load)
+        return torch.load(path, map_location="cpu", mmap=zipped, weights_only=False, pickle_module=module)
 
     content = read_guarded(path, read)
     if not isinstance(content, dict):
@@ -355,11 +299,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def checkpoint_tensors(path: Path, entry: str) -> dict[str, Tensor]:
-    """The tensors under a checkpoint's `entry`.
-
-    Raises:
-        WeightsInvalid: not a checkpoint, broken, no such entry, or made to run code.
-    """
+    """The tensors under a checkpoint's `entry`."""
     content = read_checkpoint(path)
     state = content.get(entry)
     if not isinstance(state, Mapping):

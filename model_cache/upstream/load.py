@@ -1,6 +1,7 @@
 """The official engine put together from its packages and files."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,19 +9,20 @@ import torch
 
 from model_cache.errors import EngineMissing, ModelOutputInvalid
 from model_cache.interfaces import ModelsDescription, PerceptionOptions, TrackerOptions
-from model_cache.load import SMPL_NOTICE
-from model_cache.loaded import PartsOnDevice, Stopwatch, device_name
+from model_cache.load import SMPL_NOTICE, PartsOnDevice, Stopwatch, device_name
 from model_cache.networks.detector import Detections, ReplayDetector, load_detector
 from model_cache.networks.smpl import Smpl, SmplBody
 from model_cache.registry import HMR2
 from model_cache.settings import ModelSettings
-from model_cache.upstream.detectors import FrameDetector, ReplacedDetector, official_detector
-from model_cache.upstream.networks import build_tracking_model
-from model_cache.upstream.perception import UpstreamPerception
+from model_cache.upstream.networks import OfficialWeights, build_tracking_model, read_official
+from model_cache.upstream.perception import (
+    FrameDetector,
+    ReplacedDetector,
+    UpstreamPerception,
+    official_detector,
+)
 from model_cache.upstream.shims import Official, OwnDepth, import_official
 from model_cache.upstream.tracking import UpstreamTracker, job_settings, official_tracker
-from model_cache.upstream.tracking_networks import UpstreamPosePredictor, UpstreamTextures
-from model_cache.upstream.weights import OfficialWeights, read_official
 
 OWN_DEPTH_NOTICE = "Depth maps for textures were drawn by this project's rasteriser, not by neural_renderer."
 WARM_UP_SIZE = (256, 256)  # height, width of the frame with one made-up person
@@ -39,6 +41,8 @@ class UpstreamModels(PartsOnDevice):
     perception: UpstreamPerception
     official: Official
     model: Any
+    texture: Any = None  # PHALP's tracker compares textures and predicts poses itself
+    pose_predictor: Any = None
 
     @property
     def most_frames(self) -> int | None:
@@ -63,23 +67,20 @@ def load_upstream(settings: ModelSettings, device: torch.device, watch: Stopwatc
         raise EngineMissing("ENGINE=upstream runs the official models only: set MODELS=official or auto")
     if settings.body_regressor != HMR2:
         raise EngineMissing("ENGINE=upstream runs HMR2 only: leave BODY_REGRESSOR out")
+    kind, store = settings.upstream_detector, settings.model_store
     with watch.step("packages"):
-        official = import_official(
-            settings.upstream_script, with_detectron=settings.upstream_detector != "native"
-        )
+        official = import_official(settings.upstream_script, with_detectron=kind != "native")
     with watch.step("weights"):
-        weights = read_official(settings.model_store)
+        weights = read_official(store)
     with watch.step("detector"):
-        detector = _detector(settings, official, device)
-    name = settings.upstream_detector
-    models = assemble_upstream(
-        official,
-        weights,
-        detector,
-        detector_name=settings.detector if name == "native" else name,
-        device=device,
-        watch=watch,
-    )
+        if kind == "native":
+            name = Path(settings.detector).name
+            options = settings.load_options(settings.detector, str(device))
+            detector: FrameDetector = ReplacedDetector(load_detector(options), device)
+        else:
+            name = kind
+            detector = official_detector(official, kind, settings.upstream_detector_weights, store, device)
+    models = assemble_upstream(official, weights, detector, detector_name=name, device=device, watch=watch)
     with watch.step("warm_up"):
         warm_up(models)
     return models
@@ -101,8 +102,6 @@ def assemble_upstream(
     own_depth = isinstance(model.HMAR.neural_renderer, OwnDepth)
     return UpstreamModels(
         perception=UpstreamPerception(model=model, detector=detector, body=body, device=device),
-        texture=UpstreamTextures(official, model, device),
-        pose_predictor=UpstreamPosePredictor(model, device),
         body=body,
         description=ModelsDescription(
             models="official",
@@ -128,8 +127,7 @@ def warm_up(models: UpstreamModels) -> None:
     Raises:
         ModelOutputInvalid: the person got lost on the way.
     """
-    height, width = WARM_UP_SIZE
-    blank = np.zeros((height, width, 3), np.uint8)
+    blank = np.zeros((*WARM_UP_SIZE, 3), np.uint8)
     models.perception.perceive([blank], [-1], PerceptionOptions())
     person = Detections(bbox_xyxy=np.array([[64, 32, 192, 224]], np.float32), scores=np.ones(1, np.float32))
     perception = UpstreamPerception(
@@ -143,15 +141,3 @@ def warm_up(models: UpstreamModels) -> None:
         found = perception.perceive([blank], [index], PerceptionOptions())[0]
         if not tracker.update(found.textures or (), index, shot=False):
             raise ModelOutputInvalid("the official networks lost the person of the warm-up")
-
-
-def _detector(settings: ModelSettings, official: Official, device: torch.device) -> FrameDetector:
-    if settings.upstream_detector == "native":
-        return ReplacedDetector(load_detector(settings.load_options(settings.detector, str(device))), device)
-    return official_detector(
-        official,
-        settings.upstream_detector,
-        settings.upstream_detector_weights,
-        settings.model_store,
-        device,
-    )

@@ -1,8 +1,14 @@
-"""The official networks, built from the official classes and filled with the official weights."""
+"""The official files, and the official networks built from the official classes and filled with them.
 
+The files lie in the store (`official/`, where `weights fetch` puts them) or in the official packages' caches
+(`~/.cache/4DHumans`, `~/.cache/phalp`), so one download serves both engines.
+"""
+
+import io
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +16,103 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_cache.errors import WeightsInvalid
+from model_cache.errors import WeightsInvalid, WeightsMissing
+from model_cache.interfaces import ModelFile
 from model_cache.networks.decoder import HeadConfig
 from model_cache.networks.depth import FOCAL_LENGTH_PX
 from model_cache.networks.smpl import BodyData
-from model_cache.upstream.shims import IMAGE_SIZE, Official, Settings, bare, depth_renderer, own_stdout
-from model_cache.upstream.weights import OfficialWeights
+from model_cache.networks.vit import VitConfig
+from model_cache.store.body_files import read_body, read_joint_regressor
+from model_cache.store.files import sha256_of
+from model_cache.store.hmr2_weights import HMR2_IGNORED, hmr2_configs, hmr2_shapes
+from model_cache.store.keys import account, read_yaml
+from model_cache.store.manifest import FETCH, OFFICIAL_FILES, official_file, package_caches
+from model_cache.store.phalp_weights import (
+    appearance_tensors,
+    pose_statistics,
+    predictor_tensors,
+    uv_map_tensors,
+)
+from model_cache.store.pickles import checkpoint_tensors
+from model_cache.upstream.shims import IMAGE_SIZE, Official, Settings, bare, depth_renderer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfficialWeights:
+    """What the official networks are filled with; tensors may still lie in their files.
+
+    Attributes:
+        hmr2: under the checkpoint's keys.
+        vit: sizes of HMR2's backbone.
+        head: sizes of HMR2's head.
+        encoder: the appearance encoder, keys without wrappers.
+        predictor: the pose predictor, keys without the leading `encoder.`.
+        predictor_config: the node `configs` of pose_predictor.yaml.
+        pose_statistics: `pose_mean` and `pose_std`, (229,) each.
+        uv_map: `bmap` and `fmap`.
+        body: SMPL.
+        files: what was read.
+    """
+
+    hmr2: Mapping[str, Tensor]
+    vit: VitConfig
+    head: HeadConfig
+    encoder: Mapping[str, Tensor]
+    predictor: Mapping[str, Tensor]
+    predictor_config: Mapping[str, Any]
+    pose_statistics: Mapping[str, Tensor]
+    uv_map: Mapping[str, Tensor]
+    body: BodyData
+    files: tuple[ModelFile, ...]
+
+
+def read_official(store: Path, caches: Sequence[Path] | None = None) -> OfficialWeights:
+    """Reads the official files, every needed key accounted for and no pickle executed.
+
+    Args:
+        store: the weights store; its files come before those of the caches.
+        caches: folders that hold `4DHumans/` and `phalp/`; by default the official packages' own.
+
+    Raises:
+        WeightsMissing: files are in none of these places; all of them are named.
+        WeightsInvalid: a file is not what it should be.
+    """
+    paths = find_official(store, package_caches() if caches is None else caches)
+    hmr2, encoder, predictor = (paths[f"{name}_checkpoint"] for name in ("hmr2", "appearance", "predictor"))
+    state = checkpoint_tensors(hmr2, "state_dict")
+    vit, head = hmr2_configs(state, read_yaml(paths["hmr2_config"]), hmr2.name)
+    config = read_yaml(paths["predictor_config"])
+    return OfficialWeights(
+        hmr2=account(state, hmr2_shapes(vit, head), HMR2_IGNORED, hmr2.name).used,
+        vit=vit,
+        head=head,
+        encoder=appearance_tensors(checkpoint_tensors(encoder, "model"), encoder.name).used,
+        predictor=predictor_tensors(checkpoint_tensors(predictor, "state_dict"), predictor.name).used,
+        predictor_config=config.get("configs", config),
+        pose_statistics=pose_statistics(paths["pose_mean_std"]),
+        uv_map=uv_map_tensors(paths["uv_barycentric"], paths["uv_faces"]),
+        body=read_body(paths["smpl"], read_joint_regressor(paths["joint_regressor"])),
+        files=tuple(
+            ModelFile(role=role, name=path.name, sha256=sha256_of(path)) for role, path in paths.items()
+        ),
+    )
+
+
+def find_official(store: Path, caches: Sequence[Path]) -> dict[str, Path]:
+    """The official file of each role.
+
+    Raises:
+        WeightsMissing: as `read_official`.
+    """
+    paths = {file.role: official_file(store, file, caches) for file in OFFICIAL_FILES}
+    found = {role: path for role, path in paths.items() if path}
+    missing = [f"{file.path} (from {file.origin})" for file in OFFICIAL_FILES if file.role not in found]
+    if missing:
+        raise WeightsMissing(
+            "ENGINE=upstream needs the official files, in the store or in ~/.cache; run "
+            f"`{FETCH}`. Missing: {'; '.join(missing)}"
+        )
+    return found
 
 
 def build_tracking_model(official: Official, weights: OfficialWeights, device: torch.device) -> Any:
@@ -27,9 +124,10 @@ def build_tracking_model(official: Official, weights: OfficialWeights, device: t
     config = official.script.Human4DConfig()
     config.device = str(device)
     config.render.enable = False
-    model = official.tracking_class()
+    model = bare(official.tracking_class)
     model.cfg, model.device = config, device
-    with tempfile.TemporaryDirectory() as folder, own_stdout():
+    # smplx prints, and PHALP (smpl_utils.py, blockPrinting) points `sys.stdout` elsewhere for good.
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         # The official heads open a file of mean parameters; the checkpoints' own take their place at once.
         means = Path(folder) / "mean_params.npz"
         np.savez(means, pose=np.zeros(144), shape=np.zeros(10), cam=np.zeros(3))
@@ -60,9 +158,16 @@ def _sampler(official: Official, weights: OfficialWeights, config: Any, means: s
 
 def _hmr2(official: Official, weights: OfficialWeights, means: str) -> Any:
     """`HMR2` for inference: no discriminator, no losses, no renderers (their constructors open EGL)."""
-    vit, head = weights.vit, weights.head
+    vit, decoder = weights.vit, {**asdict(weights.head), "dropout": 0.0, "norm": "layer"}
     model = bare(official.hmr2.HMR2)
-    model.cfg = _hmr2_config(head, means)
+    model.cfg = Settings(  # what the official code reads of model_config.yaml at inference
+        MODEL=Settings(
+            IMAGE_SIZE=IMAGE_SIZE,
+            SMPL_HEAD=Settings(TYPE="transformer_decoder", TRANSFORMER_DECODER=decoder),
+        ),
+        SMPL=Settings(NUM_BODY_JOINTS=23, MEAN_PARAMS=means),
+        EXTRA=Settings(FOCAL_LENGTH=FOCAL_LENGTH_PX),
+    )
     model.backbone = official.vit.ViT(
         img_size=(256, 192),
         patch_size=16,
@@ -80,22 +185,6 @@ def _hmr2(official: Official, weights: OfficialWeights, means: str) -> Any:
     return model
 
 
-def _hmr2_config(head: HeadConfig, means: str) -> Settings:
-    """The part of model_config.yaml that the official code reads at inference."""
-    decoder = {key: value for key, value in asdict(head).items() if key != "dim"}
-    return Settings(
-        MODEL=Settings(
-            IMAGE_SIZE=IMAGE_SIZE,
-            SMPL_HEAD=Settings(
-                TYPE="transformer_decoder",
-                TRANSFORMER_DECODER={**decoder, "dim": head.dim, "dropout": 0.0, "norm": "layer"},
-            ),
-        ),
-        SMPL=Settings(NUM_BODY_JOINTS=23, MEAN_PARAMS=means),
-        EXTRA=Settings(FOCAL_LENGTH=FOCAL_LENGTH_PX),
-    )
-
-
 def _predictor(official: Official, weights: OfficialWeights, config: Any) -> Any:
     """`Pose_transformer_v2`, with its pose encoder loaded.
 
@@ -105,19 +194,13 @@ def _predictor(official: Official, weights: OfficialWeights, config: Any) -> Any
     predictor = bare(official.predictor.Pose_transformer_v2)
     settings = official.omegaconf.OmegaConf.create(dict(weights.predictor_config))
     settings.max_people = 1
-    transformer = settings.transformer
     predictor.phalp_cfg, predictor.cfg = config, settings
+    names = ("depth", "heads", "mlp_dim", "dim_head", "dropout", "emb_dropout", "droppath")
     predictor.encoder = official.predictor.lart_transformer(
         opt=settings,
         phalp_cfg=config,
         dim=settings.in_feat,
-        depth=transformer.depth,
-        heads=transformer.heads,
-        mlp_dim=transformer.mlp_dim,
-        dim_head=transformer.dim_head,
-        dropout=transformer.dropout,
-        emb_dropout=transformer.emb_dropout,
-        droppath=transformer.droppath,
+        **{name: settings.transformer[name] for name in names},
     )
     fill(predictor.encoder, weights.predictor, "the pose predictor")
     predictor.mean_ = weights.pose_statistics["pose_mean"].float().view(1, 1, -1)

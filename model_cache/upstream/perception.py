@@ -1,20 +1,46 @@
-"""The official detector and networks as `Perception`, one frame at a time."""
+"""The official networks as `Perception`, one frame at a time, with an official detector or another one."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from numpy import ndarray
+from torch import Tensor
 
-from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
+from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid, WeightsMissing
 from model_cache.interfaces import BodyModel, People, PerceptionOptions
 from model_cache.networks.crops import select
+from model_cache.networks.detector import Detector
 from model_cache.networks.device import device_faults
-from model_cache.upstream.detectors import FrameDetector
-from model_cache.upstream.people import OfficialPerson
-from model_cache.upstream.shims import on_device
+from model_cache.store.manifest import OFFICIAL_FOLDER, UPSTREAM_DETECTORS, official_file, package_caches
+from model_cache.upstream.shims import Official, on_device
+
+SCORE_FLOOR = 0.5  # PHALP: setup_detectron2
+MASK_RCNN_NMS = 0.4
+PERSON = 0  # COCO's first class, as detectron2 counts
+
+OfficialDetectorName = Literal["vitdet", "maskrcnn"]
+_MASK_RCNN_CONFIG = "new_baselines/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ.py"
+_VITDET_CONFIG = "configs/cascade_mask_rcnn_vitdet_h_75ep.py"  # in the package phalp
+
+FrameDetector = Callable[[UInt8[ndarray, "h w 3"], int], Any]
+"""A frame and its index to what the official code reads as detectron2's answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfficialPerson:
+    """The handle that perception gives out as a person's texture; holds about 1.3 MB.
+
+    Attributes:
+        detection: PHALP's `Detection`.
+    """
+
+    detection: Any
 
 
 class UpstreamPerception:
@@ -39,13 +65,7 @@ class UpstreamPerception:
         frame_indices: Sequence[int],
         options: PerceptionOptions,
     ) -> list[People]:
-        """One record per image, in order, each image by itself.
-
-        Raises:
-            DeviceOutOfMemory: one image alone does not fit.
-            DeviceFault: the device needs a new process.
-            ModelOutputInvalid: a network gave numbers that are not finite.
-        """
+        """One record per image, in order, each image by itself."""
         people = []
         for image, index in zip(images_bgr, frame_indices, strict=True):
             try:
@@ -111,3 +131,77 @@ class UpstreamPerception:
 def _stack(arrays: Sequence[ndarray], shape: tuple[int, ...]) -> ndarray:
     """One array, also of nobody; copied, so that no record keeps a batch's tensors alive."""
     return np.stack(arrays).astype(np.float32) if arrays else np.zeros((0, *shape), np.float32)
+
+
+def official_detector(
+    official: Official, name: OfficialDetectorName, weights: Path | None, store: Path, device: torch.device
+) -> FrameDetector:
+    """PHALP's own detector with PHALP's own thresholds. detectron2 unpickles its checkpoint.
+
+    Its second detector (boxes given, masks predicted) is never built: ground-truth boxes are no input here.
+
+    `official` was imported with detectron2; for the rest see `find_checkpoint`.
+    """
+    path = find_checkpoint(name, weights, store)
+    from detectron2 import model_zoo  # there, or `official` would not be
+    from detectron2.config import LazyConfig
+
+    if name == "vitdet":
+        config = LazyConfig.load(str(Path(official.phalp.__file__).parent.parent / _VITDET_CONFIG))
+        for predictor in config.model.roi_heads.box_predictors:
+            predictor.test_score_thresh = SCORE_FLOOR
+    else:
+        config = model_zoo.get_config(_MASK_RCNN_CONFIG, trained=False)
+        config.model.roi_heads.box_predictor.test_score_thresh = SCORE_FLOOR
+        config.model.roi_heads.box_predictor.test_nms_thresh = MASK_RCNN_NMS
+    config.train.init_checkpoint = str(path)
+    with on_device(device):
+        predict = official.phalp.DefaultPredictor_Lazy(config)
+    return lambda image, frame_index: predict(image)
+
+
+def find_checkpoint(name: OfficialDetectorName, weights: Path | None, store: Path) -> Path:
+    """The checkpoint of an official detector: as named, else the store's, else detectron2's download.
+
+    Raises:
+        WeightsMissing: it is in none of these places.
+    """
+    file, caches = UPSTREAM_DETECTORS[name], package_caches()
+    path = weights.expanduser() if weights else official_file(store, file, caches)
+    if path is None or not path.is_file():
+        places = [path] if path else [folder / file.path for folder in (store / OFFICIAL_FOLDER, *caches)]
+        raise WeightsMissing(
+            f"the checkpoint of the detector {name} is not at {' or '.join(map(str, places))}: get it by "
+            "`python -m handler weights fetch --engine upstream`, name it by UPSTREAM_DETECTOR_WEIGHTS, or "
+            "do without it by UPSTREAM_DETECTOR=native"
+        )
+    return path
+
+
+class ReplacedDetector:
+    """Any `Detector` where the official code expects detectron2's; its frames go to `device`."""
+
+    def __init__(self, detector: Detector, device: torch.device | str = "cpu") -> None:
+        self._detector = detector
+        self._device = device
+
+    def __call__(self, image_bgr: UInt8[ndarray, "h w 3"], frame_index: int) -> dict[str, "Columns"]:
+        """What was found in one frame, on the host: the part of detectron2's `Instances` that PHALP reads."""
+        frame = torch.from_numpy(image_bgr).to(self._device)
+        (found,) = self._detector.detect([frame], [frame_index])
+        everybody = torch.arange(len(found.scores), device=found.scores.device)
+        return {
+            "instances": Columns(
+                pred_boxes=Columns(tensor=found.bbox_xyxy.float().cpu()),
+                scores=found.scores.float().cpu(),
+                pred_classes=torch.full((len(found.scores),), PERSON),
+                pred_masks=found.paint_masks(everybody).cpu(),
+            )
+        }
+
+
+class Columns(SimpleNamespace):
+    """Named columns, of which a mask chooses the rows as in detectron2's `Instances` and `Boxes`."""
+
+    def __getitem__(self, chosen: Bool[Tensor, " n"]) -> "Columns":
+        return Columns(**{name: column[chosen] for name, column in vars(self).items()})

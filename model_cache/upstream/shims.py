@@ -1,18 +1,14 @@
 """Everything done to the official packages so that they can be used here, each with its reason.
 
-The packages' files stay as they are: what their modules want at import is given to them for that time, their
-constructors (which download, read from the home folder and build networks that nothing calls) are not called,
-one method is corrected in a subclass, and where neural_renderer is missing our rasteriser takes its place.
-
-Written against 4D-Humans 6ec79656 and PHALP 96f7e6c0. Places are named as REPOSITORY: file.
+The packages' files stay as they are. Written against 4D-Humans 6ec79656 and PHALP 96f7e6c0. Places are named
+as REPOSITORY: file.
 """
 
 import importlib
-import io
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -34,7 +30,6 @@ from model_cache.networks.depth import FOCAL_LENGTH_PX, MAP_SIZE, compiled_fill,
 log = structlog.get_logger(__name__)
 IMAGE_SIZE = 256  # of HMR2's crop
 DOCS = "see docs/13-engines.md"
-SCRIPT = "track.py"
 # Imported by the official modules and never called on our way: pyrender opens EGL when it is imported
 # (4D-Humans: hmr2/utils/renderer.py, PHALP: phalp/visualize/py_renderer.py), pytube downloads
 # (PHALP: phalp/utils/io.py).
@@ -47,8 +42,6 @@ DETECTORS_NEED = (
     "PHALP's own detectors need detectron2 and a torchvision of torch's own build, "
     "UPSTREAM_DETECTOR=native needs neither"
 )
-
-
 MODULES = {
     "hmr2": "hmr2.models.hmr2",
     "vit": "hmr2.models.backbones.vit",
@@ -61,7 +54,6 @@ MODULES = {
     "phalp": "phalp.trackers.PHALP",
     "metric": "phalp.external.deep_sort_.nn_matching",
     "tracker": "phalp.external.deep_sort_.tracker",
-    "track": "phalp.external.deep_sort_.track",
     "omegaconf": "omegaconf",  # which phalp reads its settings with
 }
 
@@ -113,17 +105,6 @@ def bare(module_class: Any) -> Any:
     return module
 
 
-@contextmanager
-def own_stdout() -> Iterator[None]:
-    """Nothing is printed, and `sys.stdout` is afterwards what it was.
-
-    PHALP: phalp/utils/smpl_utils.py, blockPrinting sets it to /dev/null, and then to the process's first one;
-    smplx prints.
-    """
-    with redirect_stdout(io.StringIO()):
-        yield
-
-
 class Settings(dict[str, Any]):
     """A mapping that the official networks may read like their own configuration objects."""
 
@@ -151,13 +132,7 @@ class _NoCuda(TorchFunctionMode):
         super().__init__()
         self._device = device
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.cuda:
             return args[0].to(self._device)
         return func(*args, **(kwargs or {}))
@@ -216,12 +191,9 @@ class OwnDepth:
 
 
 def _corrected(tracking_class: Any) -> Any:
-    """The official class, without its crash on long gaps and without a constructor."""
+    """The official class, without its crash on long gaps."""
 
     class Corrected(tracking_class):  # type: ignore[misc]  # a class known at run time only
-        def __init__(self) -> None:
-            nn.Module.__init__(self)
-
         def forward_for_tracking(self, vectors: list[Any], attibute: str = "A", time: Any = 1) -> Any:
             """Histories of more frames than the predictor has slots share the last slot.
 
@@ -238,13 +210,13 @@ def _corrected(tracking_class: Any) -> Any:
 
 
 def _script_beside_package() -> Path:
-    spec = find_spec("hmr2")
-    if spec is None or not spec.submodule_search_locations:
+    package = find_spec("hmr2")
+    if package is None or not package.submodule_search_locations:
         raise EngineMissing(f"the package `hmr2` (4D-Humans) is not installed; {DOCS}")
-    path = Path(next(iter(spec.submodule_search_locations))).parent / SCRIPT
+    path = Path(package.submodule_search_locations[0]).parent / "track.py"
     if not path.is_file():
         raise EngineMissing(
-            f"4D-Humans' {SCRIPT} is not beside the package `hmr2` (its setup.py leaves it out): "
+            "4D-Humans' track.py is not beside the package `hmr2` (its setup.py leaves it out): "
             f"name it by UPSTREAM_SCRIPT; {DOCS}"
         )
     return path
@@ -303,22 +275,23 @@ class _StandIns(MetaPathFinder, Loader):
         pass
 
 
+def _placeholder(owner: object, name: str) -> Any:
+    """Whatever is asked of a package that is not there."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    if name == "register":  # detectron2's registries decorate classes
+        return lambda: lambda registered: registered
+    return _Placeholder(name, (), {})
+
+
 class _StandIn(ModuleType):
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Placeholder(name, (), {})
+    __getattr__ = _placeholder
 
 
 class _Placeholder(type):
     """A class that can be named in annotations, derived from and used as a registry, but not made."""
 
-    def __getattr__(cls, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name == "register":  # detectron2's registries decorate classes
-            return lambda: lambda registered: registered
-        return _Placeholder(name, (), {})
+    __getattr__ = _placeholder
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         raise EngineMissing(f"`{cls.__name__}` is of a package that this engine leaves out; {DOCS}")

@@ -6,7 +6,7 @@ out of it after each frame. Its live tracks are bounded by themselves, about 20 
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy import ndarray
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import Texture, TrackerOptions, TrackState
 from model_cache.networks.device import device_faults
-from model_cache.upstream.people import detection_of
+from model_cache.upstream.perception import OfficialPerson
 from model_cache.upstream.shims import Official, on_device
 
 VECTOR_SIZES = (4096, 4096, 99)  # PHALP: setup_deepsort; stored, not used
@@ -43,13 +43,8 @@ class FrameAssociation:
 def job_settings(config: Any, options: TrackerOptions) -> Any:
     """The official settings with a job's options, in a copy of its own."""
     config = copy.deepcopy(config)
-    limits = config.phalp
-    limits.n_init = options.n_init
-    limits.max_age_track = options.max_age_track
-    limits.hungarian_th = options.hungarian_th
-    limits.alpha = options.alpha
-    limits.track_history = options.track_history
-    limits.predict = options.predict
+    for name, value in asdict(options).items():  # they have PHALP's names
+        setattr(config.phalp, name, value)
     return config
 
 
@@ -86,15 +81,13 @@ class UpstreamTracker:
         self.last: FrameAssociation | None = None
 
     def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list[TrackState]:
-        """Take the people of the next frame; the live tracks after it, oldest first.
-
-        Raises:
-            DeviceOutOfMemory: one comparison of textures alone does not fit.
-            DeviceFault: the device needs a new process.
-        """
-        detections = [detection_of(person) for person in people]
-        for detection in detections:
-            detection.detection_data["time"] = frame_index  # frames are counted after trim and stride
+        """Take the people of the next frame; the live tracks after it, as the promise says."""
+        detections = []
+        for person in people:
+            if not isinstance(person, OfficialPerson):
+                raise TypeError(f"not a person of this engine: {type(person).__name__}")
+            person.detection.detection_data["time"] = frame_index  # frames are counted after trim and stride
+            detections.append(person.detection)
         expected = {t.track_id: _expected(t) for t in self._tracker.tracks}
         self._config.phalp.shot = int(shot)
         try:
@@ -108,23 +101,19 @@ class UpstreamTracker:
         begun = iter(self.last.new)
         states = []
         for track in self._tracker.tracks:
-            track_id = track.track_id
-            if track_id in expected and track_id not in seen:
-                pose, location = expected[track_id]
-                states.append(
-                    TrackState(
-                        track_id=track_id,
-                        detection=None,
-                        confirmed=track.is_confirmed(),
-                        expected_pose=pose,
-                        expected_location=location,
-                    )
+            if track.track_id not in expected:
+                seen[track.track_id] = next(begun)
+            detection = seen.get(track.track_id)
+            pose, location = expected[track.track_id] if detection is None else (None, None)
+            states.append(
+                TrackState(
+                    track_id=track.track_id,
+                    detection=detection,
+                    confirmed=track.is_confirmed(),
+                    expected_pose=pose,
+                    expected_location=location,
                 )
-            else:
-                detection = seen[track_id] if track_id in seen else next(begun)
-                states.append(
-                    TrackState(track_id=track_id, detection=detection, confirmed=track.is_confirmed())
-                )
+            )
         return states
 
     def _take_association(self, frame_index: int, ids: list[int]) -> FrameAssociation:

@@ -18,8 +18,7 @@ from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, TrackedFrame
 from handler.vectors import location_vectors, phalp_joints_3d
 from model_cache.interfaces import PerceptionOptions
-from model_cache.load import load_uv_map
-from model_cache.loaded import Stopwatch, assemble
+from model_cache.load import Stopwatch, assemble, load_uv_map
 from model_cache.networks.appearance import AppearanceEncoder
 from model_cache.networks.detector import ReplayDetector
 from model_cache.store.load import load_body, load_hmr2, load_pose_predictor, read_tensors

@@ -1,20 +1,18 @@
 """Whole jobs through ENGINE=upstream, with stand-ins for the official objects: as any other engine's jobs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from handler.context import JobControl
-from handler.errors import ErrorCode, WorkerError
-from handler.progress import Report
-from model_cache.interfaces import Models, ModelsDescription
+from model_cache.interfaces import Models
 from model_cache.upstream.load import UpstreamModels
 from model_cache.upstream.perception import UpstreamPerception
 from model_cache.upstream.shims import Official
-from tests.fakes import FakeBody, FakeModels, FakePosePredictor, FakeTextureModel
+from tests.fakes import DESCRIPTION, FakeBody, FakeModels
 from tests.handler.rig import NUM_FRAMES, Rig
 from tests.model_cache.upstream.standins import (
     OUT_OF_MEMORY,
@@ -22,25 +20,17 @@ from tests.model_cache.upstream.standins import (
     StandInTracker,
 )
 
-DESCRIPTION = ModelsDescription(
-    models="official",
-    engine="upstream",
-    detector="stand-in",
-    backbone="vit",
-    body_model="smpl",
-    precision="fp32",
-    device="cpu",
-    files=(),
-    notice="stand-ins",
-)
 
-
-def engine(model: ColourModel, trackers: list[StandInTracker] | None = None) -> UpstreamModels:
-    """The engine as a worker has it; the trackers that it begins are added to `trackers`."""
+def engine(
+    model: ColourModel,
+    trackers: list[StandInTracker] | None = None,
+    before: Callable[[int], None] = lambda index: None,
+) -> UpstreamModels:
+    """The engine as a worker has it; its trackers are added to `trackers`, and call `before` every frame."""
     cpu, begun = torch.device("cpu"), [] if trackers is None else trackers
 
     def new_tracker(config: Any, metric: Any, *, n_init: int, max_age: int, **more: Any) -> StandInTracker:
-        begun.append(StandInTracker(n_init, max_age))
+        begun.append(StandInTracker(n_init, max_age, before))
         return begun[-1]
 
     official = Official(
@@ -51,10 +41,8 @@ def engine(model: ColourModel, trackers: list[StandInTracker] | None = None) -> 
         perception=UpstreamPerception(
             model=model, detector=lambda image, index: None, body=FakeBody(), device=cpu
         ),
-        texture=FakeTextureModel(),
-        pose_predictor=FakePosePredictor(),
         body=FakeBody(),
-        description=DESCRIPTION,
+        description=replace(DESCRIPTION, engine="upstream"),
         official=official,
         model=model,
         device=cpu,
@@ -106,31 +94,6 @@ def test_each_job_begins_anew_and_leaves_nothing(rig: Rig, monkeypatch: pytest.M
     assert model.cfg.phalp.n_init == 5  # the job's 3 stayed in the job
 
 
-def test_a_cancelled_job_asks_the_official_code_no_more(rig: Rig) -> None:
-    """After a cancel the job ends at its next check, with nothing stored."""
-    control = JobControl(time_budget_seconds=60.0)
-    model = ColourModel(
-        before=lambda index: control.stop(ErrorCode.CANCELLED, "enough") if index == 12 else None
-    )
-    rig.models = engine(model)
-
-    with pytest.raises(WorkerError, match="CANCELLED"):
-        rig.run_alone(rig.job("cancelled"), control, Report(lambda message: None))
-
-    assert len(model.seen) <= 12 + 1 + rig.settings().worker.perceive_ahead_batches + 1
-    assert rig.bucket.keys("cancelled") == []
-
-
-def failing(error: Exception) -> Callable[[int], None]:
-    """Raises in frame 12."""
-
-    def before(index: int) -> None:
-        if index == 12:
-            raise error
-
-    return before
-
-
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -145,32 +108,19 @@ def test_what_the_official_code_raises_fails_the_job(
     rig: Rig, error: Exception, code: str, stage: str
 ) -> None:
     """Their own loop would print it and go on without a result; here it has a code, and nothing is stored."""
-    model = ColourModel(before=failing(error) if stage == "perceive" else lambda index: None)
-    models = engine(model)
-    if stage == "track":
-        make = models.official.tracker.Tracker
 
-        def new_tracker(*arguments: Any, **more: Any) -> StandInTracker:
-            tracker: StandInTracker = make(*arguments, **more)
-            tracker.before = failing(error)
-            return tracker
+    def fail(index: int) -> None:
+        if index == 12:
+            raise error
 
-        models.official.tracker.Tracker = new_tracker
-    rig.models = models
+    here = {"before": fail} if stage == "perceive" else {}
+    there = {"before": fail} if stage == "track" else {}
+    rig.models = engine(ColourModel(**here), **there)
 
     reply = rig.run(rig.job(f"fails-{code}-{stage}"))
 
     assert (reply["error_code"], reply["stage"]) == (code, stage)
     assert rig.bucket.keys(f"fails-{code}-{stage}") == []
-
-
-def test_numbers_that_are_not_finite_fail_the_job(rig: Rig) -> None:
-    """NaN of the official networks has a code."""
-    model = ColourModel()
-    model.betas = float("nan")
-    rig.models = engine(model)
-
-    assert rig.run(rig.job("nan"))["error_code"] == "MODEL_OUTPUT_INVALID"
 
 
 def test_a_jobs_limits_hold(rig: Rig) -> None:

@@ -45,7 +45,11 @@ def test_body_is_the_same_from_pickle_npz_and_store(
     official_tiny_files, official_tiny_store, tmp_path, extra
 ):
     """Python-2 pickle with chumpy and scipy, `.npz` with 300 shapes and notes, and safetensors agree."""
-    from_pickle = read_body(official_tiny_files / "hmr2" / "data" / "smpl" / "SMPL_NEUTRAL.pkl", extra)
+    official = official_tiny_files / "hmr2" / "data" / "smpl" / "SMPL_NEUTRAL.pkl"
+    for name in (b"cchumpy.ch\nCh\n", b"cscipy.sparse.csc\ncsc_matrix\n", b"cnumpy.core.multiarray\n"):
+        assert name in official.read_bytes()  # the traps of the real file
+    assert read_pickle(official)["kintree_table"][0, 0] == 2**32 - 1
+    from_pickle = read_body(official, extra)
     np.savez(tmp_path / "smpl.npz", **smpl_fields(), notes=np.array([{"a": 1}], dtype=object))
     assert_same_body(from_pickle, read_body(tmp_path / "smpl.npz", extra))
     assert_same_body(from_pickle, read_body(official_tiny_store / "smpl.safetensors"))
@@ -54,23 +58,11 @@ def test_body_is_the_same_from_pickle_npz_and_store(
     np.testing.assert_array_equal(from_pickle.parents, body["parents"])
 
 
-def test_official_pickle_really_holds_foreign_objects(official_tiny_files):
-    """The test file has the traps of the real one: chumpy, scipy and an overflowing root parent."""
-    content = (official_tiny_files / "hmr2" / "data" / "smpl" / "SMPL_NEUTRAL.pkl").read_bytes()
-    for name in (b"cchumpy.ch\nCh\n", b"cscipy.sparse.csc\ncsc_matrix\n", b"cnumpy.core.multiarray\n"):
-        assert name in content
-    fields = read_pickle(official_tiny_files / "hmr2" / "data" / "smpl" / "SMPL_NEUTRAL.pkl")
-    assert fields["kintree_table"][0, 0] == 2**32 - 1
-
-
 def test_sparse_matrices_are_written_out_as_scipy_does(tmp_path):
     """By rows or by columns, with repeated entries, the dense matrix is scipy's."""
     rng = np.random.default_rng(3)
-    parts = (
-        rng.random(30),
-        rng.integers(0, 5, 30),
-        np.array([0, 6, 6, 18, 24, 30]),
-    )  # 12 in a line of 5
+    ends = np.array([0, 6, 6, 18, 24, 30])  # 12 in a line of 5
+    parts = (rng.random(30), rng.integers(0, 5, 30), ends)
     for kind in (csc_matrix, csr_matrix):
         matrix = kind(parts, shape=(5, 5))
         path = tmp_path / "matrix.pkl"
@@ -132,20 +124,20 @@ def test_body_without_its_companions_says_what_is_missing(tmp_path, official_tin
         read_body(official_tiny_files / "hmr2" / "data" / "smpl" / "SMPL_NEUTRAL.pkl")
 
 
-def matrix_with(**changes: object) -> csc_matrix:
-    """A sparse matrix with a part that does not fit the others."""
+def matrix_with(**changes: object) -> dict[str, csc_matrix]:
+    """A body with a sparse matrix of which one part does not fit the others."""
     matrix = csc_matrix(np.eye(3))
     matrix.__dict__.update(changes)
-    return matrix
+    return {"v_template": matrix}
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ([1, 2], "a body model is a dictionary"),
-        ({"v_template": matrix_with(indices=np.array([0, 1, 7]))}, "IndexError"),
-        ({"v_template": matrix_with(indptr=np.array([0, 1, 2, 9]))}, "IndexError|ValueError"),
-        ({"v_template": matrix_with(_shape=(2**40, 2**40))}, "ArrayMemoryError|ValueError"),
+        (matrix_with(indices=np.array([0, 1, 7])), "IndexError"),
+        (matrix_with(indptr=np.array([0, 1, 2, 9])), "IndexError|ValueError"),
+        (matrix_with(_shape=(2**40, 2**40)), "ArrayMemoryError|ValueError"),
     ],
     ids=["list", "indices", "columns", "size"],
 )

@@ -6,22 +6,15 @@ import pytest
 from tests.goldens import load_golden
 from tests.weight_rule import weight
 
-CHECKSUMS = load_golden("state_dict_keys.json")["rule_checksums"]
-
-
-def shape_of(key: str) -> tuple[int, ...]:
-    """The shape of an official key, of whichever listing has it."""
-    keys = load_golden("state_dict_keys.json")
-    for listing in (keys["hmr2_full"], keys["hmar_used"], keys["pose_predictor"]["lart256"]):
-        if key in listing:
-            return tuple(listing[key]["shape"])
-    raise KeyError(key)
+KEYS = load_golden("state_dict_keys.json")
+CHECKSUMS = KEYS["rule_checksums"]
+LISTED = KEYS["hmr2_full"] | KEYS["hmar_used"] | KEYS["pose_predictor"]["lart256"]
 
 
 @pytest.mark.parametrize("key", CHECKSUMS)
 def test_weight_rule_gives_the_stated_tensors(key):
     """First values to the last bit, sum and deviation as listed."""
-    tensor = weight(key, shape_of(key))
+    tensor = weight(key, tuple(LISTED[key]["shape"]))
     expected = CHECKSUMS[key]
     np.testing.assert_array_equal(tensor.ravel()[:4], np.float32(expected["first"]))
     assert tensor.astype(np.float64).sum() == pytest.approx(expected["sum64"], rel=1e-9)

@@ -12,7 +12,7 @@ from model_cache.lite.load import (
     load_lite_hmr2,
     load_lite_pose_transformer,
 )
-from model_cache.loaded import Stopwatch
+from model_cache.load import Stopwatch
 from model_cache.settings import ModelSettings
 from model_cache.store.files import sha256_of
 

@@ -9,7 +9,7 @@ import torch
 from benchmarks.side_by_side_engines import load_native, load_official
 from benchmarks.side_by_side_weights import Weights, arrange
 from model_cache.errors import EngineMissing
-from model_cache.loaded import LoadedModels
+from model_cache.load import LoadedModels
 from model_cache.networks.detector import Detections
 from model_cache.settings import ModelSettings
 from model_cache.upstream.load import UpstreamModels

@@ -1,12 +1,14 @@
 """Stand-ins for the official objects, with their methods and their habits, for tests without the packages."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
+from model_cache.interfaces import TrackerOptions
 from tests.fakes import rectangles
 
 
@@ -28,22 +30,23 @@ class StandInTrack:
 class StandInTracker:
     """Matches people by name; keeps every frame's association, as the official tracker does."""
 
-    def __init__(self, n_init: int = 3, max_age: int = 4) -> None:
+    def __init__(
+        self, n_init: int = 3, max_age: int = 4, before: Callable[[int], None] = lambda index: None
+    ) -> None:
         self.tracks: list[StandInTrack] = []
         self.tracked_cost: dict[int, list[Any]] = {}
         self.shots: list[int] = []
         self.times: list[int] = []
         self._next_id = 1
         self._n_init, self._max_age = n_init, max_age
-
-        self.before: Callable[[int], None] = lambda frame_t: None  # may raise
+        self._before = before  # may raise
 
     def predict(self) -> None:
         for track in self.tracks:
             track.time_since_update += 1
 
     def update(self, detections: list[Any], frame_t: int, image_name: str, shot: int) -> None:
-        self.before(frame_t)
+        self._before(frame_t)
         self.shots.append(shot)
         self.times += [d.detection_data["time"] for d in detections]
         names = [d.detection_data["name"] for d in detections]
@@ -71,38 +74,28 @@ class StandInTracker:
 
 def stand_in_config() -> Any:
     """As much of the official settings as is read here."""
-    limits = SimpleNamespace(shot=0, low_th_c=0.8, small_w=50, small_h=100, n_init=5, max_age_track=50)
-    limits.hungarian_th, limits.alpha, limits.track_history = 100.0, 0.1, 7
-    limits.past_lookback = 1
-    return SimpleNamespace(phalp=limits)
+    limits = asdict(TrackerOptions()) | {"shot": 0, "low_th_c": 0.8, "small_w": 50, "small_h": 100}
+    return SimpleNamespace(phalp=SimpleNamespace(**limits, past_lookback=1))
 
 
 def stand_in_detection(name: str, *, pose: float = 0.0) -> Any:
     """An official `Detection` of somebody."""
-    data = {
-        "name": name,
-        "pose": np.full(229, pose, np.float32),
-        "loca": np.full(99, 0.5, np.float32),
-        "time": -1,
-    }
-    return SimpleNamespace(detection_data=data)
+    vectors = {"pose": np.full(229, pose, np.float32), "loca": np.full(99, 0.5, np.float32)}
+    return SimpleNamespace(detection_data={"name": name, "time": -1, **vectors})
 
 
 class StandInModel:
     """The two methods of `HMR2_4dhuman` that perception calls; who is there is said by `people`."""
 
-    def __init__(self, boxes: list[list[float]], scores: list[float]) -> None:
+    def __init__(self, boxes: list[list[float]], scores: list[float], betas: float = 0.0) -> None:
         self.cfg = stand_in_config()
         self.detector: Any = None
         self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
         self.scores = np.array(scores, np.float32)
-        self.betas = 0.0
-        self.fails: Exception | None = None
+        self.betas = betas
 
     def get_detections(self, image: Any, name: str, t: int, additional: Any, measurements: Any) -> Any:
         self.detector(image)
-        if self.fails:
-            raise self.fails
         kept = self.scores > self.cfg.phalp.low_th_c
         boxes, scores = self.boxes[kept], self.scores[kept]
         masks = np.ones((len(boxes), *image.shape[:2]), bool)

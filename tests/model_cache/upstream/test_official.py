@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import RfDetrForInstanceSegmentation
 
 from handler.fitness import check_models
 from handler.job import TrackingOptions
 from handler.people.perceive import place
 from handler.people.track import follow, track, tracker_options
-from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, TrackedFrame
 from model_cache.interfaces import Models, PerceptionOptions, TrackerOptions
 from model_cache.load import load
 from model_cache.settings import ModelSettings
-from model_cache.upstream.load import warm_up
+from model_cache.upstream.shims import on_device
 from tests.handler.results.factories import make_info
 from tests.model_cache.test_detectors import tiny_config
 from tests.moving_people import MovingPeople
@@ -162,57 +162,34 @@ def test_identities_start_at_one_in_each_job(upstream):
 
 def test_a_gap_longer_than_the_predictor_does_not_end_the_run(upstream):
     """The official predictor dies of a history that spans 125 frames; here its last slot is shared."""
-    predictor = upstream({}).pose_predictor
+    model = upstream({}).model
     poses = np.random.default_rng(0).normal(0, 0.3, (2, 7, 229)).astype(np.float32)
-    long = np.array([[0, 1, 2, 3, 4, 5, 300], [0, 1, 2, 3, 4, 5, 6]])
-    last_slot = np.array([[0, 1, 2, 3, 4, 5, 124], [0, 1, 2, 3, 4, 5, 6]])
-    now = np.zeros(2, np.int64)
 
-    expected = predictor.predict_next(poses, last_slot, now)
+    def predicted(newest: int) -> torch.Tensor:
+        times = np.array([[0, 1, 2, 3, 4, 5, newest], [0, 1, 2, 3, 4, 5, 6]])
+        with on_device(torch.device("cpu")):
+            return model.forward_for_tracking([poses, np.zeros((2, 7, 6)), times], "P", np.zeros(2, np.int64))
 
-    np.testing.assert_array_equal(predictor.predict_next(poses, long, now), expected)
-
-
-def test_our_tracker_runs_on_the_official_networks(upstream, golden, e2e_detections):
-    """The official pose predictor and texture comparison keep their promises to our own tracker."""
-    data = golden("e2e")
-    models = upstream(e2e_detections)
-    tracker = Tracker(models.texture, models.pose_predictor, QUIRKS)
-    for index, frame in enumerate(perceived(models, list(data["frames"][:8]))):
-        tracker.update(frame)
-        association = tracker.last
-
-        assert association.matches.tolist() == data[f"f{index:02d}_matches"].tolist()
-        cost = data[f"f{index:02d}_cost"]
-        if cost.ndim:
-            np.testing.assert_allclose(association.cost, cost, rtol=0.03)
-
-
-def test_it_warms_up(upstream):
-    """Every network answers before the first job, which then still starts at identity 1."""
-    models = upstream({})
-
-    warm_up(models)
-
-    found = models.perception.perceive([np.zeros((200, 200, 3), np.uint8)], [0], PerceptionOptions())
-    assert len(found[0].scores) == 0
+    assert torch.equal(predicted(300), predicted(124))
 
 
 def test_the_settings_load_it(official, weights, tmp_path):
-    """ENGINE=upstream with our detector: loaded out of the store, warm, fit for jobs, named in results."""
+    """ENGINE=upstream with our detector: warm, fit for jobs, and in results named without its path."""
     (tmp_path / "official").symlink_to(weights.cache)
     RfDetrForInstanceSegmentation(tiny_config()).save_pretrained(tmp_path / "detector")
     settings = ModelSettings(
         engine="upstream",
         upstream_detector="native",
-        detector="detector",
+        detector=str(tmp_path / "detector"),
         model_store=tmp_path,
         model_device="cpu",
         model_threads=1,
     )
+    stdout = sys.stdout
 
     models = load(settings)
 
+    assert sys.stdout is stdout  # phalp puts the process's first one there
     check_models(models)
     assert (models.description.engine, models.description.detector) == ("upstream", "detector")
     assert "rasteriser" in models.description.notice

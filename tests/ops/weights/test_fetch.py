@@ -15,7 +15,7 @@ from model_cache.store.body_files import read_body
 from model_cache.store.files import sha256_of
 from model_cache.store.load import load_hmr2
 from model_cache.store.manifest import OFFICIAL_FILES, UPSTREAM_DETECTORS
-from model_cache.upstream.weights import find_official
+from model_cache.upstream.networks import find_official
 from ops.weights import fetch as fetching
 from ops.weights.lock import read_lock
 from ops.weights.settings import LOCK_FILE
