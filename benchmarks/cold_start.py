@@ -178,8 +178,8 @@ def load_seconds(path: Path) -> float:
 def write_store(store: Path, precision: str) -> None:
     """A store of full size with random weights, as `convert` and `fetch` would leave it."""
     from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of
+    from ops.files import write_json
     from ops.weights.convert import convert
-    from ops.weights.writer import write_json
     from tests.weight_rule import write_body, write_phalp
 
     with tempfile.TemporaryDirectory() as folder:
@@ -210,8 +210,8 @@ def write_hmr2(store: Path, precision: str) -> None:
     from model_cache.networks.vit import VitBackbone, VitConfig
     from model_cache.store.files import FORMAT
     from model_cache.store.hmr2_weights import stored_dtype
+    from ops.files import write_json
     from ops.weights.convert import write_tensors
-    from ops.weights.writer import write_json
 
     vit, head = VitConfig(), HeadConfig()
     with torch.device("meta"):

@@ -12,12 +12,12 @@ from handler.process import exit_on_signals
 from model_cache.errors import WeightsInvalid
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, Precision
+from ops.files import single_writer
 from ops.weights.fetch import FetchOptions, fetch
 from ops.weights.inventory import Engine
 from ops.weights.settings import WeightSettings, weight_storage
 from ops.weights.terminal import TerminalListener
 from ops.weights.verify import ENGINES, listing, record, verify
-from ops.weights.writer import single_writer
 
 PARTS = (*MODEL_SOURCES, "detector")
 

@@ -34,8 +34,8 @@ from model_cache.store.phalp_weights import (
     uv_map_tensors,
 )
 from model_cache.store.pickles import checkpoint_tensors
+from ops.files import write_json, written_whole
 from ops.weights.inventory import find_sources
-from ops.weights.writer import write_json, written_whole
 
 _DTYPE_NAMES = {
     torch.float32: "F32",

@@ -16,12 +16,12 @@ from model_cache.store.manifest import (
     Precision,
     package_caches,
 )
+from ops.files import single_writer
 from ops.weights.errors import SourceFailed
 from ops.weights.inventory import Engine, detector_files, model_problem, upstream_files
 from ops.weights.locations import how_to_get
 from ops.weights.obtain import Listener, Obtainer, Wish, present
 from ops.weights.settings import WeightSettings, WeightStorageSettings
-from ops.weights.writer import single_writer
 
 PARTIAL_FOLDER = "partial"
 

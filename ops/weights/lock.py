@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from model_cache.errors import WeightsInvalid
-from ops.weights.writer import write_json
+from ops.files import write_json
 
 
 class Locked(BaseModel):

@@ -23,13 +23,13 @@ from handler.transfer.http import HttpFile
 from handler.transfer.partial import PartialFile
 from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OfficialFile
+from ops.files import written_whole
+from ops.weights.content import archive_kind, unpack
 from ops.weights.errors import SourceFailed, check_room, told_to_the_operator
 from ops.weights.integrity import content_problem, usual_suffix
 from ops.weights.locations import Location, locations
 from ops.weights.lock import Lock, locked_now, read_lock, write_lock
 from ops.weights.settings import WeightSettings, WeightStorageSettings
-from ops.weights.unpack import archive_kind, unpack
-from ops.weights.writer import written_whole
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,9 +11,9 @@ import pytest
 
 from model_cache.errors import StoreUnavailable
 from model_cache.store.manifest import OFFICIAL_FILES
-from ops.weights import unpack as unpacking
+from ops.weights import content as unpacking
+from ops.weights.content import archive_kind, unpack
 from ops.weights.errors import SourceFailed
-from ops.weights.unpack import archive_kind, unpack
 
 WANTED = OFFICIAL_FILES
 CONTENT = b"bytes of a checkpoint" * 100

@@ -17,8 +17,8 @@ from typing import IO, Literal
 from model_cache.errors import StoreUnavailable
 from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OfficialFile
+from ops.files import written_whole
 from ops.weights.errors import SourceFailed, check_room
-from ops.weights.writer import written_whole
 
 CHUNK_BYTES = 2**20
 MAX_MEMBER_BYTES = 16 * 2**30  # six times the largest official file: past it something is made to fill disks
