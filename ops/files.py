@@ -1,69 +1,39 @@
-"""Writing a store: one process at a time, and each file whole or not at all."""
+"""Files that appear whole or not at all."""
 
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
-
-from model_cache.errors import StoreUnavailable
-
-WRITER_FILE = ".writer.lock"
-WAIT_SECONDS = 3600.0  # longer than all files take to fetch and convert on a slow line
-
 
 @contextmanager
-def single_writer(store: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds the store for writing; readers are never held up, since files appear whole.
+def written_whole(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """A file that takes `path`'s place on the disk when the block ends well, and leaves nothing when not.
 
-    The system frees it when a process dies.
-
-    Args:
-        store: its folder, made if need be.
-        say: is told when another process has to be waited for.
+    For one writer at a time: what a killed one left is overwritten by the next.
 
     Raises:
-        StoreUnavailable: another process kept it longer than an hour, or the folder cannot be written.
+        OSError: it cannot be written; the old file, or none, is there.
     """
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(store / WRITER_FILE)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say("Another process is writing this store; waiting for it.")
-            lock.acquire(timeout=WAIT_SECONDS)
-    except Timeout as error:
-        raise StoreUnavailable(
-            f"another process has been writing the store for {WAIT_SECONDS:.0f} s: end it, or try again later"
-        ) from error
-    except OSError as error:
-        raise StoreUnavailable(f"the weights store {store} cannot be written: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes `path`'s place when the block ends well, and leaves nothing behind when not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    part = Path(name)
+    part = path.with_name(f".{path.name}.new")
+    part.unlink(missing_ok=True)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             yield file
+            os.fchmod(file.fileno(), mode)  # whatever the umask: the worker's user must read a shared store
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(0o644)  # mkstemp's 0600 would hide a shared store from the worker's user
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name too is on the disk
+    finally:
+        os.close(folder)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.registry import detector_entry
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_store, sha256_of
@@ -13,6 +12,7 @@ from model_cache.store.manifest import (
     FILES_BY_ROLE,
     MODEL_SOURCES,
     OFFICIAL_FILES,
+    OFFICIAL_FOLDER,
     UPSTREAM_DETECTORS,
     OfficialFile,
     official_file,
@@ -25,17 +25,11 @@ _CONFIGURED = frozenset({"hmr2", "pose_predictor"})  # models with a .json besid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What is wrong with a model or an official file.
+    """What is wrong with a model or an official file."""
 
-    Attributes:
-        text: names the files.
-        lacking: official files that would mend it and are not there.
-        damaged: whether files are there, but not what they should be.
-    """
-
-    text: str
-    lacking: Sequence[OfficialFile] = ()
-    damaged: bool = False
+    text: str  # names the files
+    lacking: Sequence[OfficialFile] = ()  # would mend it and are not there
+    damaged: bool = False  # files are there, but not what they should be
 
 
 def model_problem(store: Path, model: str, *, hashes: bool) -> Problem | None:
@@ -50,18 +44,18 @@ def model_problem(store: Path, model: str, *, hashes: bool) -> Problem | None:
         WeightsInvalid: `store.json` is broken.
     """
     recorded = read_store(store)["models"].get(model, {}).get("files", {})
+
+    def is_changed(name: str) -> bool:
+        path, facts = store / name, recorded.get(name)
+        return (
+            facts is None
+            or path.stat().st_size != facts["bytes"]
+            or (hashes and sha256_of(path) != facts["sha256"])
+        )
+
     expected = [f"{model}.safetensors", *([f"{model}.json"] if model in _CONFIGURED else [])]
     missing = [name for name in expected if not (store / name).is_file()]
-    changed = [
-        name
-        for name in expected
-        if name not in missing
-        and (
-            name not in recorded
-            or (store / name).stat().st_size != recorded[name]["bytes"]
-            or (hashes and sha256_of(store / name) != recorded[name]["sha256"])
-        )
-    ]
+    changed = [name for name in expected if name not in missing and is_changed(name)]
     sources = [FILES_BY_ROLE[role] for role in MODEL_SOURCES[model]]
     lacking = [file for file in sources if official_file(store, file) is None]
     if changed:
@@ -112,34 +106,11 @@ def detector_files(
     )
 
 
-def find_sources(paths: Sequence[Path], models: Iterable[str]) -> dict[str, Path]:
-    """The official file of each role that `models` need, and the optional ones that are there.
-
-    Args:
-        paths: folders, searched with their subfolders, and files. A file given by itself comes before
-            one found in a folder.
-        models: names of `MODEL_SOURCES`.
-
-    Raises:
-        WeightsMissing: a path does not exist, or needed files were not found (all of them are named).
-        WeightsInvalid: two different files claim the same role.
-    """
-    absent = [path.name for path in paths if not path.exists()]
-    if absent:
-        raise WeightsMissing(f"no such file or folder: {', '.join(absent)}")
-    given = [path for path in paths if path.is_file()]
-    listed = [file for path in paths if path.is_dir() for file in files_below(path)]
-    found = {}
-    for source in OFFICIAL_FILES:
-        ranked = by_rank(given, source) or by_rank(listed, source)
-        if ranked:
-            found[source.role] = _single([path for rank, path in ranked if rank == ranked[0][0]], source.role)
-    needed = {role for model in models for role in MODEL_SOURCES[model]}
-    missing = [source for source in OFFICIAL_FILES if source.role in needed - found.keys()]
-    if missing:
-        lines = [f"{source.patterns[0]} (from {source.origin})" for source in missing]
-        raise WeightsMissing("official files not found: " + "; ".join(lines))
-    return found
+def place_in_store(models: ModelSettings, file: OfficialFile) -> Path:
+    """Where `fetch` puts an official file."""
+    if file.of_detector:
+        return models.model_store / models.detector / file.name
+    return models.model_store / OFFICIAL_FOLDER / file.path
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -151,11 +122,3 @@ def by_rank(paths: Iterable[Path], file: OfficialFile) -> list[tuple[int, Path]]
     """The paths that go by one of the file's names, with the rank of the name, the preferred one first."""
     ranked = [(rank, path) for path in paths if (rank := file.rank(path.name)) is not None]
     return sorted(ranked, key=lambda pair: pair[0])
-
-
-def _single(candidates: Sequence[Path], role: str) -> Path:
-    """One file, when several are copies of each other (PHALP and HMR2 both ship some)."""
-    if len(candidates) > 1 and len({sha256_of(path) for path in candidates}) > 1:
-        names = ", ".join(str(path) for path in candidates)
-        raise WeightsInvalid(f"several different files for `{role}`: {names}. Name the right one by itself")
-    return candidates[0]

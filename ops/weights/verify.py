@@ -18,12 +18,18 @@ from model_cache.store.manifest import (
     UPSTREAM_DETECTORS,
     OfficialFile,
     official_file,
-    package_caches,
 )
-from ops.weights.integrity import content_problem
-from ops.weights.inventory import Engine, Problem, detector_files, model_problem, upstream_files
-from ops.weights.locations import HMR2_DATA, how_to_get_smpl, setting_of
-from ops.weights.lock import Lock, Locked, locked_now, read_lock, write_lock
+from ops.weights.content import content_problem
+from ops.weights.inventory import (
+    Engine,
+    Problem,
+    detector_files,
+    model_problem,
+    place_in_store,
+    upstream_files,
+)
+from ops.weights.locations import first_source, how_to_get
+from ops.weights.lock import Locked, read_lock, write_lock
 from ops.weights.settings import WeightSettings
 
 ENGINES: Mapping[Engine, str] = {
@@ -31,45 +37,38 @@ ENGINES: Mapping[Engine, str] = {
     "lite": "the bundled small models (MODELS=lite)",
     "upstream": "the official packages themselves (ENGINE=upstream)",
 }
+_UPSTREAM_ROLES = frozenset(file.role for file in UPSTREAM_DETECTORS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What keeps an engine from running.
+    """What keeps an engine from running."""
 
-    Attributes:
-        problems: a line each; empty where the engine is ready.
-        remedies: what to do about them, a sentence each.
-    """
-
-    problems: Sequence[str]
-    remedies: Sequence[str]
+    problems: Sequence[str]  # a line each; empty where the engine is ready
+    remedies: Sequence[str]  # what to do about them, a sentence each
 
 
 def verify(
-    models: ModelSettings,
-    settings: WeightSettings,
-    *,
-    hashes: bool = True,
-    caches: Sequence[Path] | None = None,
+    models: ModelSettings, settings: WeightSettings, caches: Sequence[Path], *, hashes: bool = True
 ) -> dict[Engine, Verdict]:
     """What keeps each engine from running.
 
     Args:
         models: where the store is, and which detector.
         settings: where the lock file is.
+        caches: of the official packages, whose files serve them beside the store's.
         hashes: compare every file's SHA-256 with the one recorded when it was written (reads all of them).
-        caches: of the official packages, whose files serve them beside the store's; by default their own.
 
     Raises:
         WeightsInvalid: the lock file is broken.
     """
-    lock = read_lock(settings.lock_file(models.model_store))
-    places = package_caches() if caches is None else caches
+    check = _Check(models, settings, hashes=hashes)
+    missing = [name for name in (*FILES.values(), CONFIG_FILE) if not (LITE_FOLDER / name).is_file()]
+    bundled = [Problem(text=f"{name}: not in the package") for name in missing]
     return {
-        "official": _official(models, settings, lock, hashes=hashes),
-        "lite": _lite(),
-        "upstream": _upstream(models, settings, lock, places, hashes=hashes),
+        "official": check.official(),
+        "lite": _verdict(bundled, "Install this package again"),
+        "upstream": check.upstream(caches),
     }
 
 
@@ -85,80 +84,66 @@ def all_that_is_missing(models: ModelSettings, error: WeightsMissing) -> str:
     """
     if models.models != "official" or models.engine != "native":
         return str(error)
-    settings = WeightSettings()
-    lock = read_lock(settings.lock_file(models.model_store))
-    verdict = _official(models, settings, lock, hashes=False)
+    verdict = _Check(models, WeightSettings(), hashes=False).official()
     head = f"the official weights are not complete: run `{FETCH}`"
     return "\n- ".join([head, *(verdict.problems or [str(error)]), *verdict.remedies[1:]])
 
 
-def _official(models: ModelSettings, settings: WeightSettings, lock: Lock, *, hashes: bool) -> Verdict:
-    store = models.model_store
-    try:
-        problems = [p for m in MODEL_SOURCES if (p := model_problem(store, m, hashes=hashes))]
-    except WeightsInvalid as error:
-        return Verdict(problems=[str(error)], remedies=[])
-    problems += _detector_problems(models, settings, lock, hashes=hashes)
-    return _verdict(problems, f"`{FETCH}` gets what is missing and converts it")
+class _Check:
+    """Looks at the files of a store, and at their contents with `hashes`."""
 
+    def __init__(self, models: ModelSettings, settings: WeightSettings, *, hashes: bool) -> None:
+        self._models = models
+        self._hashes = hashes
+        self._lock = read_lock(settings.lock_file(models.model_store))
+        self._detector = detector_files(models, settings, self._lock.revisions)
 
-def _lite() -> Verdict:
-    missing = [name for name in (*FILES.values(), CONFIG_FILE) if not (LITE_FOLDER / name).is_file()]
-    problems = [Problem(text=f"{name}: not in the package") for name in missing]
-    return _verdict(problems, "Install this package again")
+    def official(self) -> Verdict:
+        try:
+            found = [model_problem(self._models.model_store, m, hashes=self._hashes) for m in MODEL_SOURCES]
+        except WeightsInvalid as error:
+            return Verdict(problems=[str(error)], remedies=[])
+        problems = [problem for problem in found if problem] + self._detector_problems()
+        return _verdict(problems, f"`{FETCH}` gets what is missing and converts it")
 
+    def upstream(self, caches: Sequence[Path]) -> Verdict:
+        """What the official packages lack, apart from themselves."""
+        problems = []
+        for file in upstream_files(self._models.upstream_detector):
+            path = _find(self._models, file, caches)
+            if file.role in _UPSTREAM_ROLES and self._models.upstream_detector_weights:
+                path = self._models.upstream_detector_weights
+            problems += self._file_problems(path, file)
+        if self._models.upstream_detector == "native":
+            problems += self._detector_problems()
+        return _verdict(problems, f"`{FETCH} --engine upstream` gets what is missing")
 
-def _upstream(
-    models: ModelSettings, settings: WeightSettings, lock: Lock, caches: Sequence[Path], *, hashes: bool
-) -> Verdict:
-    """What the official packages lack, apart from themselves."""
-    problems = []
-    for file in upstream_files(models.upstream_detector):
-        path = official_file(models.model_store, file, caches)
-        if file.role in _UPSTREAM_ROLES and models.upstream_detector_weights:
-            path = models.upstream_detector_weights
-        problems += _file_problems(path, file, lock, hashes=hashes)
-    if models.upstream_detector == "native":
-        problems += _detector_problems(models, settings, lock, hashes=hashes)
-    return _verdict(problems, f"`{FETCH} --engine upstream` gets what is missing")
+    def _detector_problems(self) -> list[Problem]:
+        return [p for file in self._detector for p in self._file_problems(_find(self._models, file), file)]
 
-
-_UPSTREAM_ROLES = frozenset(file.role for file in UPSTREAM_DETECTORS.values())
+    def _file_problems(self, path: Path | None, file: OfficialFile) -> list[Problem]:
+        """What is wrong with an official file that is used as it is: one problem or none."""
+        if path is None or not path.is_file():
+            return [Problem(text=f"{file.path}: not there", lacking=[file])]
+        wrong = None
+        if self._hashes and self._lock.differs(file.key, sha256_of(path)):
+            wrong = "another file than the one recorded"
+        elif self._hashes or file.role == "detector_weights":
+            wrong = content_problem(path, path.suffix)
+        return [Problem(text=f"{file.path}: {wrong}", damaged=True)] if wrong else []
 
 
 def _verdict(problems: Sequence[Problem], remedy: str) -> Verdict:
-    by_hand = [how_to_get_smpl(file) for p in problems for file in p.lacking if file.operator_only]
+    by_hand = [how_to_get(file) for p in problems for file in p.lacking if file.operator_only]
     again = [f"What is damaged: delete it and run `{FETCH}`"] if any(p.damaged for p in problems) else []
     remedies = [remedy, *by_hand, *again] if problems else []
     return Verdict(problems=[p.text for p in problems], remedies=remedies)
 
 
-def _detector_problems(
-    models: ModelSettings, settings: WeightSettings, lock: Lock, *, hashes: bool
-) -> list[Problem]:
-    return [
-        problem
-        for file in detector_files(models, settings, lock.revisions)
-        for problem in _file_problems(_place(models, file), file, lock, hashes=hashes)
-    ]
-
-
-def _file_problems(path: Path | None, file: OfficialFile, lock: Lock, *, hashes: bool) -> list[Problem]:
-    """What is wrong with an official file that is used as it is: one problem or none."""
-    if path is None or not path.is_file():
-        return [Problem(text=f"{file.path}: not there", lacking=[file])]
-    wrong = None
-    if hashes and lock.differs(file.key, sha256_of(path)):
-        wrong = "another file than the one recorded"
-    elif hashes or file.role == "detector_weights":
-        wrong = content_problem(path, path.suffix)
-    return [Problem(text=f"{file.path}: {wrong}", damaged=True)] if wrong else []
-
-
-def _place(models: ModelSettings, file: OfficialFile, caches: Sequence[Path] = ()) -> Path | None:
+def _find(models: ModelSettings, file: OfficialFile, caches: Sequence[Path] = ()) -> Path | None:
     """Where an official file lies, if it does."""
     if file.of_detector:
-        path = models.model_store / models.detector / file.name
+        path = place_in_store(models, file)
         return path if path.is_file() else None
     return official_file(models.model_store, file, caches)
 
@@ -175,35 +160,34 @@ def record(
         WeightsMissing: a file to accept is not there.
         WeightsInvalid: the lock file is broken.
     """
-    path = settings.lock_file(models.model_store)
-    lock = read_lock(path)
+    lock_path = settings.lock_file(models.model_store)
+    lock = read_lock(lock_path)
     files = (*ALL_FILES, *detector_files(models, settings, lock.revisions))
-    there = {file.key: (file, place) for file in files if (place := _place(models, file))}
+    there = {file.key: (file, path) for file in files if (path := _find(models, file))}
     absent = set(accept) - there.keys()
     if absent:
         raise WeightsMissing(f"not there, so it cannot be accepted: {', '.join(sorted(absent))}")
     changed = []
-    for key, (file, place) in there.items():
-        sha256 = sha256_of(place)
+    for key, (file, path) in there.items():
+        sha256 = sha256_of(path)
         if lock.differs(key, sha256) and key not in accept:
             changed.append(key)
         elif key not in lock.files or lock.differs(key, sha256):
-            lock = lock.with_file(key, locked_now(file.name, sha256, place.stat().st_size))
-    write_lock(path, lock)
-    return path, lock.files, changed
+            lock = lock.with_file(file, sha256, path.stat().st_size)
+    write_lock(lock_path, lock)
+    return lock_path, lock.files, changed
 
 
-def listing(models: ModelSettings, settings: WeightSettings, caches: Sequence[Path] | None = None) -> Table:
+def listing(models: ModelSettings, settings: WeightSettings, caches: Sequence[Path]) -> Table:
     """Every official file with its purpose, state, source and terms, one row each."""
     store = models.model_store
     lock = read_lock(settings.lock_file(store))
-    places = package_caches() if caches is None else caches
     done = [m for m in MODEL_SOURCES if not model_problem(store, m, hashes=False)]
     converted = {role for m in done for role in MODEL_SOURCES[m]}
     table = Table("file", "for", "size", "state", "sha256", "source", "licence")
     detector = detector_files(models, settings, lock.revisions)
     for file in (*OFFICIAL_FILES, *detector, *UPSTREAM_DETECTORS.values()):
-        path = _place(models, file, places)
+        path = _find(models, file, caches)
         known = lock.files.get(file.key)
         size = path.stat().st_size if path else known.bytes if known else file.approximate_bytes
         table.add_row(
@@ -212,18 +196,7 @@ def listing(models: ModelSettings, settings: WeightSettings, caches: Sequence[Pa
             f"{'' if path or known else 'about '}{size / 1e6:.1f} MB" if size else "?",
             "converted" if file.role in converted else "there" if path else "missing",
             known.sha256 if known else "not recorded yet",
-            _source(file, settings),
+            first_source(file, settings),
             file.licence,
         )
     return table
-
-
-def _source(file: OfficialFile, settings: WeightSettings) -> str:
-    """Where `fetch` would ask first; an operator's own source is named by its setting, it may be a secret."""
-    if settings.source(file.role):
-        return setting_of(file.role)
-    if file.archive and settings.hmr2_data:
-        return setting_of(HMR2_DATA)
-    if settings.mirror:
-        return "WEIGHTS_MIRROR"
-    return file.addresses[0] if file.addresses else f"you: {file.origin}"
