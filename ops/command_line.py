@@ -106,7 +106,7 @@ def serve(
 
     Results go to the S3 server, or to a bucket elsewhere if BUCKET_NAME is set.
     """
-    from ops.endpoint.errors import CannotServe
+    from ops.endpoint import CannotServe
     from ops.endpoint.serve import ServeOptions, run
 
     devices = tuple(gpu.strip() for gpu in gpus.split(",") if gpu.strip())

@@ -10,8 +10,8 @@ import structlog
 from aiohttp import web
 
 from handler.settings import IntakeSettings
+from ops.endpoint import CannotServe
 from ops.endpoint.api import JobApi
-from ops.endpoint.errors import CannotServe
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.replies import Handle, Refused, errors_as_json
 from ops.endpoint.settings import ENDPOINT_ID, ServeSettings
@@ -25,77 +25,71 @@ LINGER_SECONDS = 10.0  # for the rest of a refused body, so that its sender can 
 log = structlog.get_logger(__name__)
 
 
-class Endpoint:
-    """One endpoint.
+@asynccontextmanager
+async def listening(
+    registry: WorkerRegistry,
+    settings: ServeSettings,
+    intake: IntakeSettings,
+    *,
+    worker_key: str,
+    host: str,
+    port: int,
+) -> AsyncIterator[str]:
+    """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/local`.
 
     Args:
         registry: the workers and their queue.
-        settings: keys and limits.
+        settings: the callers' key, and limits.
         intake: which addresses webhooks may have.
         worker_key: what workers must send.
+        host: address to listen on.
+        port: 0 takes a free one.
 
     Raises:
+        CannotServe: the address is in use, or is none of this machine.
         ValueError: the worker key is empty; every request without a key would carry it.
     """
-
-    def __init__(
-        self, registry: WorkerRegistry, settings: ServeSettings, intake: IntakeSettings, *, worker_key: str
-    ) -> None:
-        if not worker_key:
-            raise ValueError("the worker key is empty")
-        self._registry = registry
-        self._settings = settings
-        self._intake = intake
-        self._worker_key = worker_key
-        self._client_key = settings.api_key.get_secret_value() if settings.api_key else None
-
-    @asynccontextmanager
-    async def listening(self, host: str, port: int) -> AsyncIterator[str]:
-        """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/local`.
-
-        Raises:
-            CannotServe: the address is in use, or is none of this machine.
-        """
-        prefix = f"/v2/{ENDPOINT_ID}"
-        app = web.Application(middlewares=[errors_as_json])
-        seconds = self._settings.request_seconds
-        job_api = JobApi(self._registry, self._settings, self._intake)
-        worker_api = WorkerApi(self._registry, self._settings)
-        app.add_routes(_guarded(job_api.routes(prefix), self._client_key))
-        app.add_routes(_guarded(worker_api.routes(prefix), self._worker_key))
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            keepalive_timeout=seconds,  # also for a request whose head does not come whole
-            lingering_time=min(seconds, LINGER_SECONDS),
-            handler_cancellation=True,  # a held request of a worker that has gone must not take a job for it
-            shutdown_timeout=1.0,
-        )
-        await runner.setup()
+    if not worker_key:
+        raise ValueError("the worker key is empty")
+    prefix = f"/v2/{ENDPOINT_ID}"
+    caller_key = settings.api_key.get_secret_value() if settings.api_key else None
+    app = web.Application(middlewares=[errors_as_json])
+    app.add_routes(_guarded(JobApi(registry, settings, intake).routes(prefix), caller_key))
+    app.add_routes(_guarded(WorkerApi(registry, settings).routes(prefix), worker_key))
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=settings.request_seconds,  # also for a request whose head does not come whole
+        lingering_time=min(settings.request_seconds, LINGER_SECONDS),
+        handler_cancellation=True,  # a held request of a worker that has gone must not take a job for it
+        shutdown_timeout=1.0,
+    )
+    await runner.setup()
+    try:
         try:
-            try:
-                await web.TCPSite(runner, host, port).start()
-            except OSError as error:
-                raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from error
-            bound_port = runner.addresses[0][1]
-            yield f"http://{_in_url(host)}:{bound_port}{prefix}"
-        finally:
-            await runner.cleanup()
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        in_url = f"[{host}]" if ":" in host else host
+        yield f"http://{in_url}:{runner.addresses[0][1]}{prefix}"
+    finally:
+        await runner.cleanup()
 
-    async def run_clock(self) -> None:
-        """Apply time limits and call webhooks, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_repeatedly(self._sweep))
-            tasks.create_task(_repeatedly(self._call_webhooks))
 
-    async def _sweep(self) -> None:
-        self._registry.sweep()
+async def run_clock(registry: WorkerRegistry, settings: ServeSettings, intake: IntakeSettings) -> None:
+    """Apply time limits and call webhooks, for ever."""
+
+    async def sweep() -> None:
+        registry.sweep()
         await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _call_webhooks(self) -> None:
-        timeout = self._settings.webhook_timeout_seconds
-        if not await call_due_webhooks(self._registry.queue, self._intake, timeout):
-            await self._registry.changes.wait(SWEEP_SECONDS)
+    async def call_webhooks() -> None:
+        if not await call_due_webhooks(registry.queue, intake, settings.webhook_timeout_seconds):
+            await registry.changes.wait(SWEEP_SECONDS)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_repeatedly(sweep))
+        tasks.create_task(_repeatedly(call_webhooks))
 
 
 async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
@@ -130,7 +124,3 @@ def _checked(handle: Handle, key: str | None) -> Handle:
         return await handle(request)
 
     return checked
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

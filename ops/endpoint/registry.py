@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ops.endpoint.queue import JobQueue, Stop
+from ops.endpoint.jobs import Stop
+from ops.endpoint.queue import JobQueue
 from ops.endpoint.settings import ServeSettings
 
 log = structlog.get_logger(__name__)

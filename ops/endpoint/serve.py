@@ -1,8 +1,6 @@
 """`python -m handler serve`: endpoint, workers and storage, started and ended in order."""
 
 import asyncio
-import re
-import secrets
 import signal
 import sqlite3
 import sys
@@ -16,20 +14,18 @@ from filelock import FileLock, Timeout
 
 from handler import logs
 from handler.settings import BucketSettings, inherited_environment
-from ops.endpoint.endpoint import Endpoint
-from ops.endpoint.errors import CannotServe
+from ops.endpoint import CannotServe
+from ops.endpoint.endpoint import listening, run_clock
+from ops.endpoint.keys import storage_keys, worker_key, write_private
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
-from ops.endpoint.secret_files import read_private, torn, write_private
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
-from ops.endpoint.storage import ObjectStore, load_keys
+from ops.endpoint.storage import ObjectStore
 from ops.endpoint.supervise import Supervisor, worker_environment
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 WATCH_SECONDS = 1.0
-KEY_BYTES = 30
-_WHOLE_KEY = re.compile(r"[A-Za-z0-9_-]{40}")  # how `token_urlsafe` writes them
 
 log = structlog.get_logger(__name__)
 
@@ -61,14 +57,15 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Two endpoints on one queue would hand out its jobs twice.
         with FileLock(options.data / "lock", timeout=0), ExitStack() as open_now:
-            worker_key = _worker_key(options.data / "worker.key")
-            logs.configure("INFO", logs.Redactor(_secrets(settings, worker_key)), as_json=False)
+            key = worker_key(options.data / "worker.key")
+            secrets = {key} | ({settings.api_key.get_secret_value()} if settings.api_key else set())
+            logs.configure("INFO", logs.Redactor(secrets), as_json=False)
             store = _store(options)
             if store is not None:
                 open_now.enter_context(store)
             queue = JobQueue(options.data / "queue.sqlite3", settings)
             open_now.callback(queue.close)
-            asyncio.run(_serve(options, settings, queue, store, worker_key))
+            asyncio.run(_serve(options, settings, queue, store, key))
     except Timeout:
         raise CannotServe(f"another endpoint uses the folder {options.data}") from None
     except sqlite3.OperationalError as error:
@@ -82,17 +79,19 @@ async def _serve(
     settings: ServeSettings,
     queue: JobQueue,
     store: ObjectStore | None,
-    worker_key: str,
+    key: str,
 ) -> None:
     stopping = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     queue.renew_leases()
     registry = WorkerRegistry(queue, settings)
-    endpoint = Endpoint(registry, settings, LocalIntakeSettings(), worker_key=worker_key)
+    intake = LocalIntakeSettings()
     storage = store.environment() if store else {}
     (options.data / "home").mkdir(exist_ok=True)
-    async with endpoint.listening(options.host, options.port) as url:
+    async with listening(
+        registry, settings, intake, worker_key=key, host=options.host, port=options.port
+    ) as url:
 
         def environment(place: int, worker_id: str) -> dict[str, str]:
             return worker_environment(
@@ -100,7 +99,7 @@ async def _serve(
                 settings,
                 base_url=_from_here(url),
                 worker_id=worker_id,
-                key=worker_key,
+                key=key,
                 data=options.data.resolve(),
                 models=options.models,
                 storage=storage,
@@ -110,15 +109,16 @@ async def _serve(
         client = {"ENDPOINT_URL": url, **storage}
         write_private(options.data / "client.env", "".join(f"{k}={v}\n" for k, v in client.items()))
         supervisor = Supervisor(
-            registry,
-            options.worker_arguments,
-            environment,
+            registry=registry,
+            arguments=options.worker_arguments,
+            environment=environment,
             num_workers=options.num_workers,
             stop_seconds=settings.stop_seconds,
         )
         log.info("endpoint is listening", url=url, storage=store.endpoint_url if store else "from BUCKET_*")
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(endpoint.run_clock()), tasks.create_task(_watch(store))]
+            clock = run_clock(registry, settings, intake)
+            background = [tasks.create_task(clock), tasks.create_task(_watch(store))]
             supervising = tasks.create_task(supervisor.run())
             await stopping.wait()
             log.info("shutting down; what is queued or unfinished goes on at the next start")
@@ -132,7 +132,7 @@ def _store(options: ServeOptions) -> ObjectStore | None:
     """The store beside the endpoint, unless the environment names a bucket elsewhere."""
     if BucketSettings().name is not None:
         return None
-    keys = load_keys(options.data / "storage-keys.json")
+    keys = storage_keys(options.data / "storage-keys.json")
     return ObjectStore(options.data / "objects", keys, port=options.storage_port)
 
 
@@ -146,21 +146,6 @@ async def _watch(store: ObjectStore | None) -> None:
                 store.start()
             except (CannotServe, OSError) as error:
                 log.error("it did not start", error=str(error))
-
-
-def _worker_key(path: Path) -> str:
-    """The key that workers send; made at the first start, the same after a restart."""
-    key = read_private(path)
-    if key is None:
-        key = secrets.token_urlsafe(KEY_BYTES)
-        write_private(path, key)
-    elif not _WHOLE_KEY.fullmatch(key):
-        raise torn(path)
-    return key
-
-
-def _secrets(settings: ServeSettings, worker_key: str) -> set[str]:
-    return {worker_key} | ({settings.api_key.get_secret_value()} if settings.api_key else set())
 
 
 def _from_here(url: str) -> str:

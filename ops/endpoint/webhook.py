@@ -15,7 +15,8 @@ from handler.settings import IntakeSettings
 from handler.transfer.addresses import check_url
 from handler.transfer.connections import requested
 from handler.transfer.errors import Problem, TransferError
-from ops.endpoint.queue import Job, JobQueue
+from ops.endpoint.jobs import Job
+from ops.endpoint.queue import JobQueue
 
 MAX_AT_ONCE = 8
 
@@ -32,8 +33,7 @@ async def call_due_webhooks(queue: JobQueue, intake: IntakeSettings, timeout_sec
         intake: which addresses may be reached.
         timeout_seconds: for a whole call.
     """
-    due = queue.due_webhooks(limit=MAX_AT_ONCE)
-    queue.postpone_webhooks(due)  # a call that cannot be noted must not be made again and again
+    due = queue.claim_webhooks(limit=MAX_AT_ONCE)  # first: an unnoted call would be made again and again
     is_over = threading.Event()
     try:
         accepted = await asyncio.gather(

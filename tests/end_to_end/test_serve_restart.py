@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.endpoint.processes import birth
+from ops.endpoint.supervise import birth
 from tests.end_to_end.endpoint_process import serving, starts, wait_until
 from tests.end_to_end.webhook_receiver import webhook_receiver
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import aiohttp
 
 from handler.settings import IntakeSettings
-from ops.endpoint.endpoint import Endpoint
+from ops.endpoint.endpoint import listening
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
@@ -115,9 +115,9 @@ async def running(
     """Listen inside the block; nothing happens by itself: the test calls `registry.sweep`."""
     queue = JobQueue(folder / "queue.sqlite3", settings)
     registry = WorkerRegistry(queue, settings, clock)
-    endpoint = Endpoint(registry, settings, intake or LocalIntakeSettings(), worker_key=WORKER_KEY)
+    intake = intake or LocalIntakeSettings()
     async with (
-        endpoint.listening("127.0.0.1", 0) as url,
+        listening(registry, settings, intake, worker_key=WORKER_KEY, host="127.0.0.1", port=0) as url,
         aiohttp.ClientSession() as caller,
         aiohttp.ClientSession(headers={"Authorization": WORKER_KEY}) as worker,
     ):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.endpoint.errors import CannotServe
-from ops.endpoint.queue import JobQueue, State, open_database, transaction
+from ops.endpoint import CannotServe
+from ops.endpoint.jobs import State, open_database, transaction
+from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.serve import ServeOptions, run
 from ops.endpoint.settings import ServeSettings

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.endpoint.errors import CannotServe
-from ops.endpoint.queue import JobQueue, State, Stop
+from ops.endpoint import CannotServe
+from ops.endpoint.jobs import State, Stop
+from ops.endpoint.queue import JobQueue
 from ops.endpoint.settings import ServeSettings
 from tests.ops.endpoint.running import Clock
 
@@ -72,7 +73,7 @@ def test_silent_worker_loses_its_job_to_the_next(queue: JobQueue, clock: Clock) 
     queue.sweep()
     assert state(queue, "a") is State.IN_QUEUE
     assert [job.id for job in queue.take("w2")] == ["a"]
-    assert [Stop(worker_id="w1", job_id="a")] == queue.heartbeat("w1", ["a"])
+    assert [Stop("w1", "a")] == queue.heartbeat("w1", ["a"])
 
 
 def test_silent_worker_that_comes_back_keeps_a_job_nobody_took(queue: JobQueue, clock: Clock) -> None:
@@ -114,7 +115,7 @@ def test_job_that_loses_every_worker_fails_with_a_code(queue: JobQueue, clock: C
     assert job.status is State.FAILED
     assert (job.error or "").startswith("WORKER_LOST: 3 workers")
     assert job.output == b'{"error_code":"WORKER_LOST","retryable":true,"job_id":"a"}'
-    assert [Stop(worker_id="w2", job_id="a")] == queue.heartbeat("w2", ["a"]), "it must not go on in vain"
+    assert [Stop("w2", "a")] == queue.heartbeat("w2", ["a"]), "it must not go on in vain"
 
 
 def test_end_of_the_endpoint_does_not_count_against_its_jobs(queue: JobQueue) -> None:
@@ -131,7 +132,7 @@ def test_cancel_ends_a_waiting_and_a_running_job(queue: JobQueue) -> None:
     queue.submit("a", REQUEST)
     queue.submit("b", REQUEST)
     queue.take("w")
-    for job_id, stops in (("a", [Stop(worker_id="w", job_id="a")]), ("b", []), ("a", [])):
+    for job_id, stops in (("a", [Stop("w", "a")]), ("b", []), ("a", [])):
         job, told = queue.cancel(job_id)
         assert job is not None
         assert (job.status, told) == (State.CANCELLED, stops)
@@ -168,11 +169,11 @@ def test_execution_timeout_ends_a_run_but_not_a_wait(queue: JobQueue, clock: Clo
     for _ in range(3):
         clock.advance(7)
         queue.heartbeat("w", ["a"])
-    assert [Stop(worker_id="w", job_id="a")] == queue.sweep()
+    assert [Stop("w", "a")] == queue.sweep()
     job = queue.get("a")
     assert job is not None
     assert (job.status, job.error) == (State.TIMED_OUT, "EXECUTION_TIMEOUT: the job ran longer than 20 s")
-    assert [Stop(worker_id="w", job_id="a")] == queue.heartbeat("w", ["a"]), "told until it stops"
+    assert [Stop("w", "a")] == queue.heartbeat("w", ["a"]), "told until it stops"
 
 
 def test_ttl_deletes_a_job_that_waits_or_runs(queue: JobQueue, clock: Clock) -> None:
@@ -183,7 +184,7 @@ def test_ttl_deletes_a_job_that_waits_or_runs(queue: JobQueue, clock: Clock) -> 
     clock.advance(8)
     queue.heartbeat("w", ["a"])
     clock.advance(8)
-    assert [Stop(worker_id="w", job_id="a")] == queue.sweep()
+    assert [Stop("w", "a")] == queue.sweep()
     assert [state(queue, "a"), state(queue, "b")] == [None, None]
 
 
@@ -214,7 +215,7 @@ def test_queue_outlives_its_process(tmp_path: Path, clock: Clock) -> None:
     clock.advance(40)
     second.renew_leases()
     second.sweep()
-    assert [job.id for job in second.due_webhooks(9)] == ["b"]
+    assert [job.id for job in second.claim_webhooks(9)] == ["b"]
     assert second.finish("a", "w1", b"2"), "its worker lived on and delivers"
     assert second.counts()["completed"] == 2
     first.close()
@@ -249,12 +250,12 @@ def test_webhook_is_due_until_accepted_a_bounded_number_of_times(queue: JobQueue
     take(queue, webhook=HOOK)
     queue.finish("a", "w", None, "X: y")
     for call in range(3):
-        (job,) = queue.due_webhooks(9)
+        (job,) = queue.claim_webhooks(9)
         assert call == job.webhook_calls
         queue.webhook_called(job, accepted=False)
-        assert queue.due_webhooks(9) == []
+        assert queue.claim_webhooks(9) == []
         clock.advance(10)
-    assert queue.due_webhooks(9) == []
+    assert queue.claim_webhooks(9) == []
 
 
 @pytest.mark.parametrize(
@@ -272,21 +273,21 @@ def test_webhook_is_called_for_endings_but_cancelled(
         queue.cancel("a")
     else:
         queue.finish("a", "w", b"1", None if ending == "completed" else "X: y")
-    assert is_told == bool(queue.due_webhooks(9))
+    assert is_told == bool(queue.claim_webhooks(9))
 
 
 def test_webhook_about_an_earlier_ending_does_not_silence_the_next(queue: JobQueue, clock: Clock) -> None:
     """A slow call about the first failure returns after the job was retried and failed again."""
     take(queue, webhook=HOOK)
     queue.finish("a", "w", None, "X: y")
-    (first,) = queue.due_webhooks(9)
+    (first,) = queue.claim_webhooks(9)
     queue.retry("a")
-    assert queue.due_webhooks(9) == []
+    assert queue.claim_webhooks(9) == []
     clock.advance(1)
     queue.take("w")
     queue.finish("a", "w", b"1")
     queue.webhook_called(first, accepted=True)
-    assert [job.status for job in queue.due_webhooks(9)] == [State.COMPLETED]
+    assert [job.status for job in queue.claim_webhooks(9)] == [State.COMPLETED]
 
 
 def test_result_waits_for_its_webhook(queue: JobQueue, clock: Clock) -> None:
@@ -295,7 +296,7 @@ def test_result_waits_for_its_webhook(queue: JobQueue, clock: Clock) -> None:
     queue.finish("a", "w", b"1")
     clock.advance(300)
     queue.sweep()
-    (job,) = queue.due_webhooks(9)
+    (job,) = queue.claim_webhooks(9)
     queue.webhook_called(job, accepted=True)
     queue.sweep()
     assert state(queue, "a") is None
@@ -305,7 +306,7 @@ def test_webhook_document_echoes_input_and_webhook(queue: JobQueue) -> None:
     """As RunPod's does; `input` holds the presigned URL, so the receiver must be trusted."""
     take(queue, webhook=HOOK)
     queue.finish("a", "w", b"1")
-    (job,) = queue.due_webhooks(9)
+    (job,) = queue.claim_webhooks(9)
     document = job.webhook_document()
     assert {
         "delayTime", "executionTime", "id", "input", "output", "status", "webhook", "workerId",

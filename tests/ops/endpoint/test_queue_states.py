@@ -7,7 +7,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from ops.endpoint.queue import FINAL, JobQueue, State
+from ops.endpoint.jobs import FINAL, State
+from ops.endpoint.queue import JobQueue
 from ops.endpoint.settings import ServeSettings
 from tests.ops.endpoint.running import Clock
 
@@ -140,7 +141,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(accepted=st.booleans())
     def call_webhooks(self, accepted: bool) -> None:
-        for job in self.queue.due_webhooks(9):
+        for job in self.queue.claim_webhooks(9):
             assert job.status in FINAL - {State.CANCELLED}
             assert job.webhook_calls < SETTINGS.webhook_attempts
             self.queue.webhook_called(job, accepted=accepted)

@@ -9,8 +9,9 @@ import httpx2
 import psutil
 import pytest
 
-from ops.endpoint.errors import CannotServe
-from ops.endpoint.storage import ObjectStore, load_keys
+from ops.endpoint import CannotServe
+from ops.endpoint.keys import storage_keys
+from ops.endpoint.storage import ObjectStore
 from tests.s3_server import S3Server, of_store
 
 
@@ -18,7 +19,7 @@ from tests.s3_server import S3Server, of_store
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     """A running server with one bucket."""
     folder = tmp_path_factory.mktemp("store")
-    with ObjectStore(folder / "objects", load_keys(folder / "keys.json")) as store:
+    with ObjectStore(folder / "objects", storage_keys(folder / "keys.json")) as store:
         yield store
 
 
@@ -57,9 +58,9 @@ def test_nobody_gets_in_without_a_signature(s3: S3Server) -> None:
 
 def test_keys_are_private_and_kept(tmp_path: Path) -> None:
     """The same pair after a restart, readable by its owner only, and not shown by accident."""
-    keys = load_keys(tmp_path / "keys.json")
-    assert load_keys(tmp_path / "keys.json") == keys
-    assert load_keys(tmp_path / "other.json") != keys
+    keys = storage_keys(tmp_path / "keys.json")
+    assert storage_keys(tmp_path / "keys.json") == keys
+    assert storage_keys(tmp_path / "other.json") != keys
     assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
     assert keys.secret_access_key not in repr(keys)
 
@@ -73,7 +74,7 @@ def test_secret_is_not_in_the_process_list(store: ObjectStore) -> None:
 
 def test_restarted_server_keeps_its_address_and_objects(tmp_path: Path) -> None:
     """URLs that were handed out go on to work."""
-    with ObjectStore(tmp_path / "objects", load_keys(tmp_path / "keys.json")) as store:
+    with ObjectStore(tmp_path / "objects", storage_keys(tmp_path / "keys.json")) as store:
         of_store(store).put("x", b"1")
         url = of_store(store).presign("get_object", "x")
         store.stop()

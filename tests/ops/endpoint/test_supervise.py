@@ -13,11 +13,10 @@ import pytest
 
 from handler.settings import IntakeSettings
 from ops.endpoint import supervise
-from ops.endpoint.processes import birth
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
-from ops.endpoint.supervise import Supervisor, worker_environment
+from ops.endpoint.supervise import Supervisor, birth, worker_environment
 from tests.end_to_end.endpoint_process import wait_until
 
 
@@ -47,9 +46,9 @@ def supervised(
     async def main() -> WorkerRegistry:
         registry = WorkerRegistry(queue, ServeSettings())
         supervisor = Supervisor(
-            registry,
-            ["/bin/sh", "-c", f"echo $WORKER $$ >> {started}; {script}"],
-            lambda _, worker_id: {"PATH": os.defpath, "WORKER": worker_id},
+            registry=registry,
+            arguments=["/bin/sh", "-c", f"echo $WORKER $$ >> {started}; {script}"],
+            environment=lambda _, worker_id: {"PATH": os.defpath, "WORKER": worker_id},
             num_workers=1,
             stop_seconds=stop_seconds,
         )
@@ -152,7 +151,14 @@ def test_left_over_worker_of_a_killed_endpoint_is_ended(queue: JobQueue) -> None
         for process, born in zip(left, [birth(left[0].pid), "1"], strict=True):
             queue.db.execute("INSERT INTO workers VALUES (?, ?, ?)", (f"w{process.pid}", process.pid, born))
         registry = WorkerRegistry(queue, ServeSettings())
-        await Supervisor(registry, ["/bin/true"], lambda *_: {}, num_workers=0, stop_seconds=0.3).run()
+        no_workers = Supervisor(
+            registry=registry,
+            arguments=["/bin/true"],
+            environment=lambda *_: {},
+            num_workers=0,
+            stop_seconds=0.3,
+        )
+        await no_workers.run()
         assert await left[0].wait() == -signal.SIGKILL
         assert left[1].returncode is None
         left[1].kill()

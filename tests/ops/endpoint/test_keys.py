@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ops.endpoint.endpoint import Endpoint
-from ops.endpoint.errors import CannotServe
+from ops.endpoint import CannotServe
+from ops.endpoint.endpoint import listening
+from ops.endpoint.keys import read_private, storage_keys, write_private
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
-from ops.endpoint.secret_files import read_private, write_private
 from ops.endpoint.serve import ServeOptions, run
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
-from ops.endpoint.storage import load_keys
 
 WHOLE = '{"access_key_id": "ABCDEFGH", "secret_access_key": "abcdefgh"}'
 TORN_PAIRS = [
@@ -42,7 +41,7 @@ def test_torn_storage_keys_are_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "storage-keys.json"
     file.write_bytes(content)
     with pytest.raises(CannotServe, match=r"storage-keys\.json is empty or damaged: .*delete it"):
-        load_keys(file)
+        storage_keys(file)
     assert file.read_bytes() == content
 
 
@@ -95,7 +94,7 @@ def test_start_on_a_full_disk_leaves_no_key(tmp_path: Path, monkeypatch: pytest.
 def test_files_are_private_and_left_overs_harmless(tmp_path: Path) -> None:
     """Readable by the owner only, also if it was open before, or a crash left its half behind."""
     file = tmp_path / "a"
-    (tmp_path / "a.new").write_text("half")
+    (tmp_path / ".a.new").write_text("half")
     write_private(file, "key")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     file.chmod(0o644)
@@ -107,10 +106,12 @@ def test_files_are_private_and_left_overs_harmless(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_endpoint_refuses_an_empty_worker_key(tmp_path: Path) -> None:
-    """Whoever hands it in."""
-    queue = JobQueue(tmp_path / "queue.sqlite3", ServeSettings())
+@pytest.mark.anyio
+async def test_endpoint_refuses_an_empty_worker_key(queue: JobQueue) -> None:
+    """Every request without a key would carry it."""
     registry = WorkerRegistry(queue, ServeSettings())
     with pytest.raises(ValueError, match="empty"):
-        Endpoint(registry, ServeSettings(), LocalIntakeSettings(), worker_key="")
-    queue.close()
+        async with listening(
+            registry, ServeSettings(), LocalIntakeSettings(), worker_key="", host="127.0.0.1", port=0
+        ):
+            pass
