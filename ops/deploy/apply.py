@@ -7,8 +7,8 @@ from typing import Any
 
 import stamina
 
-from ops.deploy.api import LiveEndpoint, RestApi
-from ops.deploy.errors import ApiError, DeployError, ReleasePending
+from ops.deploy import DeployError
+from ops.deploy.api import ApiError, LiveEndpoint, RestApi
 from ops.deploy.plan import Plan, make_plan
 from ops.deploy.settings import DeploySettings
 
@@ -56,8 +56,8 @@ def apply_plan(
     An empty plan only waits: so a run that was cut off after writing is finished by the next.
 
     Raises:
-        ReleasePending: the wait ended first.
-        DeployError: RunPod refused, or keeps other values than it was given.
+        DeployError: RunPod refused, keeps other values than it was given, or workers still run the release
+            before when the wait ends.
     """
     previous = None
     endpoint_id = plan.endpoint_id
@@ -98,18 +98,16 @@ def destroy_endpoint(api: RestApi, endpoint: LiveEndpoint) -> None:
 
 
 def _create_once(api: RestApi, plan: Plan, settings: DeploySettings) -> LiveEndpoint:
-    """POST until it is known to have worked: after an answer that got lost, look before trying again."""
+    """POST until it is known to have worked: the answer may get lost, so look before each try."""
 
     def unsettled(error: Exception) -> bool:
         return isinstance(error, ApiError) and error.unsettled
 
-    attempts = stamina.retry_context(on=unsettled, attempts=settings.attempts, timeout=None, wait_max=8.0)
-    for attempt in attempts:
-        with attempt:
-            if attempt.num > 1 and (found := find_endpoint(api, plan.name)):
-                return found
-            return api.create(plan.body)
-    raise AssertionError("stamina ends with a result or an exception")
+    @stamina.retry(on=unsettled, attempts=settings.attempts, timeout=None, wait_max=8.0)
+    def create() -> LiveEndpoint:
+        return find_endpoint(api, plan.name) or api.create(plan.body)
+
+    return create()
 
 
 def _wait_for_release(
@@ -133,9 +131,7 @@ def _wait_for_release(
             tell(f"waiting: {state}")
             told = state
         if time.monotonic() >= deadline:
-            raise ReleasePending(
-                f"everything is written, but {state}; busy workers finish first. See `status`"
-            )
+            raise DeployError(f"everything is written, but {state}; busy workers finish first. See `status`")
         time.sleep(settings.poll_seconds)
 
 

@@ -16,18 +16,17 @@ from typer.core import TyperGroup
 
 from handler import logs
 from handler.settings import inherited_environment
+from ops.deploy import DeployError
 from ops.deploy.api import RestApi, open_api
 from ops.deploy.apply import apply_plan, destroy_endpoint, find_endpoint, plan_endpoint
 from ops.deploy.deploy_file import (
     DeployFile,
     check_image,
-    local_secrets,
     read_deploy_file,
     remarks,
     resolve_environment,
 )
 from ops.deploy.environment import wrong_settings
-from ops.deploy.errors import DeployError
 from ops.deploy.plan import Plan
 from ops.deploy.settings import DeploySettings
 
@@ -195,7 +194,8 @@ def _session(path: Path, profile: str | None) -> Iterator[Session]:
     with ExitStack() as hiding:
         try:
             file = read_deploy_file(path, profile)
-            hiding.enter_context(redact.hiding(local_secrets(file, local)))
+            taken = {local[there] for there in file.from_here.values() if local.get(there)}
+            hiding.enter_context(redact.hiding(taken))
             with open_api(settings) as api:
                 yield Session(
                     file=file,

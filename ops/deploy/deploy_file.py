@@ -9,8 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from ops.deploy import DeployError
 from ops.deploy.environment import is_reference, is_secret, setting_value, unknown_names
-from ops.deploy.errors import DeployError
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 CudaVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _HOST = r"[a-z0-9][a-z0-9.-]*(?::\d+)?/"
 _PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
-_NAME = re.compile(rf"(?:{_HOST})?{_PART}(?:/{_PART})*")
+_IMAGE = re.compile(rf"(?P<name>(?:{_HOST})?{_PART}(?:/{_PART})*)(?::(?P<tag>[^/@]*))?(?:@(?P<digest>.*))?")
 
 
 class Strict(BaseModel):
@@ -149,6 +149,11 @@ class DeployFile(Strict):
     endpoint: Endpoint
     secrets: dict[VariableName, str | FromEnv] = Field(default_factory=dict)
 
+    @property
+    def from_here(self) -> dict[str, str]:
+        """The variables that are taken out of the environment of the command, by the worker's names."""
+        return {name: source.from_env for name, source in self.secrets.items() if isinstance(source, FromEnv)}
+
     @field_validator("secrets")
     @classmethod
     def _by_reference_only(cls, secrets: dict[str, str | FromEnv]) -> dict[str, str | FromEnv]:
@@ -195,26 +200,14 @@ def resolve_environment(file: DeployFile, local: Mapping[str, str]) -> dict[str,
     Raises:
         DeployError: a variable that deploy.yaml refers to is not set here.
     """
-    environment = dict(file.endpoint.env)
-    missing = []
-    for name, source in file.secrets.items():
-        if isinstance(source, FromEnv):
-            if not local.get(source.from_env):
-                missing.append(f"{source.from_env} (for {name})")
-            environment[name] = local.get(source.from_env, "")
-        else:
-            environment[name] = source
+    missing = [f"{there} (for {name})" for name, there in file.from_here.items() if not local.get(there)]
     if missing:
         raise DeployError(
             f"deploy.yaml takes these from your environment, which lacks them: {', '.join(missing)}"
         )
-    return environment
-
-
-def local_secrets(file: DeployFile, local: Mapping[str, str]) -> set[str]:
-    """Values out of the local environment that no output may show."""
-    names = (source.from_env for source in file.secrets.values() if isinstance(source, FromEnv))
-    return {local[name] for name in names if local.get(name)}
+    references = {name: source for name, source in file.secrets.items() if isinstance(source, str)}
+    taken = {name: local[there] for name, there in file.from_here.items()}
+    return {**file.endpoint.env, **references, **taken}
 
 
 def check_image(image: str) -> str:
@@ -226,23 +219,21 @@ def check_image(image: str) -> str:
     Raises:
         DeployError: it does not.
     """
-    reference, _, digest = image.partition("@")
-    before, _, last = reference.rpartition("/")
-    name, _, tag = last.partition(":")
-    if not _NAME.fullmatch(f"{before}/{name}" if before else name):
+    match = _IMAGE.fullmatch(image)
+    if match is None:
         raise DeployError(f"image {image!r} is not an image reference")
-    if digest:
-        if not _DIGEST.fullmatch(digest):
-            raise DeployError(f"image {image!r} has a digest that is not sha256:<64 hex digits>")
-        return image
-    if not tag:
-        raise DeployError(f"image {image!r} has no tag; name one build: {name}:0.1.0 or a digest")
-    if not _TAG.fullmatch(tag):
-        raise DeployError(f"image {image!r} has a tag that no registry accepts")
-    if tag.lower() == "latest":
-        raise DeployError(
-            f"image {image!r}: `latest` is no build; hosts may serve a cached one. Use a version"
-        )
+    name, tag, digest = match["name"], match["tag"], match["digest"]
+    problem = None
+    if digest is not None:
+        problem = None if _DIGEST.fullmatch(digest) else "has a digest that is not sha256:<64 hex digits>"
+    elif not tag:
+        problem = f"has no tag; name one build: {name}:0.1.0 or a digest"
+    elif not _TAG.fullmatch(tag):
+        problem = "has a tag that no registry accepts"
+    elif tag.lower() == "latest":
+        problem = "names no build, since hosts may serve a cached `latest`; use a version"
+    if problem:
+        raise DeployError(f"image {image!r} {problem}")
     return image
 
 

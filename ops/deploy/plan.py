@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handler.logs import HIDDEN
+from ops.deploy import DeployError
 from ops.deploy.api import LiveEndpoint
 from ops.deploy.environment import is_reference, is_secret
-from ops.deploy.errors import DeployError
 
 # A change of one of these replaces the workers, release by release; the rest is scaling and placement.
 CONTAINER = frozenset({"image", "args", "disk", "env", "ports", "registry"})
@@ -22,36 +22,25 @@ SELECTION = {"gpu.pools", "gpu.excludedTypes"}  # a PATCH with pools alone clear
 class Change:
     """One difference, as it may be shown: secrets are hidden already."""
 
-    path: str
+    path: str  # `env.NAME`, say
     before: str
     after: str
-
-    @property
-    def top(self) -> str:
-        """The field of the endpoint that it is in."""
-        return self.path.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do.
-
-    Attributes:
-        name: of the endpoint.
-        endpoint_id: None: it must be created.
-        changes: to show; empty: nothing to do.
-        body: of the POST or the PATCH; holds secrets.
-    """
+    """What to do to the endpoint of a name."""
 
     name: str
-    endpoint_id: str | None
-    changes: tuple[Change, ...]
-    body: dict[str, Any] = field(repr=False)
+    endpoint_id: str | None  # None: it must be created
+    changes: tuple[Change, ...]  # to show; empty: nothing to do
+    body: dict[str, Any] = field(repr=False)  # of the POST or the PATCH; holds secrets
 
     @property
     def makes_release(self) -> bool:
         """Whether running workers will be replaced."""
-        return self.endpoint_id is not None and any(change.top in CONTAINER for change in self.changes)
+        fields = {change.path.partition(".")[0] for change in self.changes}
+        return self.endpoint_id is not None and not CONTAINER.isdisjoint(fields)
 
 
 def make_plan(wanted: Mapping[str, Any], live: LiveEndpoint | None, *, hidden: Collection[str] = ()) -> Plan:
@@ -150,5 +139,5 @@ def _text(path: str, value: object, shown: Collection[str]) -> str:
     text = str(value)
     top, _, name = path.partition(".")
     if top == "env" and not is_reference(text) and (is_secret(name) or path not in shown):
-        return HIDDEN  # of a variable that deploy.yaml does not name, nobody knows what it holds
+        return HIDDEN  # a variable that deploy.yaml does not name may hold anything
     return text or '""'

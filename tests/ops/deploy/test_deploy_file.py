@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from ops.deploy import DeployError
 from ops.deploy.deploy_file import DeployFile, check_image, read_deploy_file, resolve_environment
 from ops.deploy.environment import is_secret, worker_settings, wrong_settings
-from ops.deploy.errors import DeployError
 from tests.ops.deploy.conftest import Operator
 from tests.ops.deploy.fake_rest import FakeRest
 

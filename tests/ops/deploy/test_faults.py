@@ -2,8 +2,7 @@
 
 import pytest
 
-from ops.deploy.api import retry_after
-from ops.deploy.errors import ApiError
+from ops.deploy.api import ApiError, retry_after
 from ops.deploy.settings import DeploySettings
 from tests.ops.deploy.conftest import LOCAL_SECRET, TRIES, Operator
 from tests.ops.deploy.fake_rest import KEY, FakeRest, Fault
