@@ -165,7 +165,7 @@ def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Mo
     try:
         return load(wanted, warm_up_frames=settings.worker.batch_frames)
     except WeightsMissing as error:
-        from ops.weights.verify import all_that_is_missing
+        from ops.weights.inventory import all_that_is_missing
 
         raise WeightsMissing(all_that_is_missing(wanted, error)) from error
 

@@ -19,13 +19,7 @@ from handler.settings import inherited_environment
 from ops.deploy import DeployError
 from ops.deploy.api import RestApi, open_api
 from ops.deploy.apply import apply_plan, destroy_endpoint, find_endpoint, plan_endpoint
-from ops.deploy.deploy_file import (
-    DeployFile,
-    check_image,
-    read_deploy_file,
-    remarks,
-    resolve_environment,
-)
+from ops.deploy.deploy_file import DeployFile, check_image, read_deploy_file, remarks, resolve_environment
 from ops.deploy.environment import wrong_settings
 from ops.deploy.plan import Plan
 from ops.deploy.settings import DeploySettings

@@ -13,10 +13,9 @@ from model_cache.errors import WeightsInvalid
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, Precision, package_caches
 from ops.weights.fetch import fetch
-from ops.weights.inventory import Engine
+from ops.weights.inventory import ENGINES, Engine, listing, record, verify
 from ops.weights.lock import single_writer
 from ops.weights.settings import WeightSettings
-from ops.weights.verify import ENGINES, listing, record, verify
 
 PARTS = (*MODEL_SOURCES, "detector")
 LINE_EVERY_PERCENT = 10  # of a download, in a log, where no bar can be drawn

@@ -17,13 +17,7 @@ from model_cache.errors import StoreUnavailable, WeightsInvalid, WeightsMissing
 from model_cache.networks.hmr2 import FOCAL_LENGTH
 from model_cache.store.body_files import body_differences, body_tensors, read_body, read_joint_regressor
 from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of
-from model_cache.store.hmr2_weights import (
-    HMR2_IGNORED,
-    hmr2_configs,
-    hmr2_shapes,
-    hmr2_tensors,
-    stored_dtype,
-)
+from model_cache.store.hmr2_weights import HMR2_IGNORED, hmr2_configs, hmr2_shapes, hmr2_tensors, stored_dtype
 from model_cache.store.keys import account, read_yaml
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, Precision
 from model_cache.store.phalp_weights import (
@@ -35,7 +29,7 @@ from model_cache.store.phalp_weights import (
 )
 from model_cache.store.pickles import checkpoint_tensors
 from ops.files import write_json, written_whole
-from ops.weights.inventory import by_rank, files_below
+from ops.weights.locations import by_rank, files_below
 
 _DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
 

@@ -9,13 +9,7 @@ from model_cache.errors import StoreUnavailable, WeightsMissing
 from model_cache.registry import detector_entry
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_checked
-from model_cache.store.manifest import (
-    FILES_BY_ROLE,
-    MODEL_SOURCES,
-    OFFICIAL_FOLDER,
-    OfficialFile,
-    Precision,
-)
+from model_cache.store.manifest import FILES_BY_ROLE, MODEL_SOURCES, OFFICIAL_FOLDER, OfficialFile, Precision
 from ops.weights.inventory import Engine, detector_files, model_problem, upstream_files
 from ops.weights.locations import SourceFailed, how_to_get
 from ops.weights.lock import single_writer

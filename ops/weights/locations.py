@@ -1,12 +1,11 @@
 """Where an official file may be had, in the order in which to ask, and what to do if none of them has it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from model_cache.store.manifest import FETCH, HMR2_DATA, OfficialFile
-from ops.weights.inventory import by_rank, files_below
 from ops.weights.settings import WeightSettings
 
 
@@ -117,3 +116,14 @@ def _in_folder(file: OfficialFile, folder: Path) -> list[Path]:
         return []
     paths = files_below(folder)
     return [path for _, path in by_rank(paths, file)] + [path for path in paths if path.name == file.archive]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file of a folder and its subfolders, in order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def by_rank(paths: Iterable[Path], file: OfficialFile) -> list[tuple[int, Path]]:
+    """The paths that go by one of the file's names, with the rank of the name, the preferred one first."""
+    ranked = [(rank, path) for path in paths if (rank := file.rank(path.name)) is not None]
+    return sorted(ranked, key=lambda pair: pair[0])

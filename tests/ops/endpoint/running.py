@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import aiohttp
 
 from handler.settings import IntakeSettings
-from ops.endpoint.endpoint import listening
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
+from ops.endpoint.serve import listening
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
 
 WORKER_KEY = "worker-key"
@@ -118,8 +118,13 @@ async def running(
     intake = intake or LocalIntakeSettings()
     async with (
         listening(registry, settings, intake, worker_key=WORKER_KEY, host="127.0.0.1", port=0) as url,
-        aiohttp.ClientSession() as caller,
-        aiohttp.ClientSession(headers={"Authorization": WORKER_KEY}) as worker,
+        aiohttp.ClientSession(connector=_connections()) as caller,
+        aiohttp.ClientSession(connector=_connections(), headers={"Authorization": WORKER_KEY}) as worker,
     ):
         yield Running(url=url, registry=registry, caller=caller, worker=worker)
     queue.close()
+
+
+def _connections() -> aiohttp.TCPConnector:
+    """One for each request: an idle one may be closed by the endpoint just when it is used again."""
+    return aiohttp.TCPConnector(force_close=True)

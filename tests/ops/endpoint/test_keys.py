@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from ops.endpoint import CannotServe
-from ops.endpoint.endpoint import listening
 from ops.endpoint.keys import read_private, storage_keys, write_private
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
-from ops.endpoint.serve import ServeOptions, run
+from ops.endpoint.serve import ServeOptions, listening, run
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
 
 WHOLE = '{"access_key_id": "ABCDEFGH", "secret_access_key": "abcdefgh"}'

@@ -11,9 +11,9 @@ from model_cache.load import load
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
 from ops.weights.content import content_problem
+from ops.weights.inventory import all_that_is_missing, record, verify
 from ops.weights.lock import read_lock
 from ops.weights.settings import LOCK_FILE, WeightSettings
-from ops.weights.verify import all_that_is_missing, record, verify
 
 DETECTOR = "tiny-detector"
 
