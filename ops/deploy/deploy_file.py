@@ -41,12 +41,6 @@ class Gpu(Strict):
     min_cuda_version: CudaVersion | None = Field(default=None, description="Oldest CUDA of a host.")
     allowed_cuda_versions: tuple[CudaVersion, ...] = Field(default=(), description="Or exactly these.")
 
-    @model_validator(mode="after")
-    def _floor_or_list(self) -> "Gpu":
-        if self.min_cuda_version and self.allowed_cuda_versions:
-            raise ValueError("minCudaVersion and allowedCudaVersions exclude each other; prefer the first")
-        return self
-
 
 class Workers(Strict):
     """How many workers there may be."""
@@ -56,12 +50,6 @@ class Workers(Strict):
     idle_timeout: int | None = Field(
         default=None, ge=1, le=3600, description="Seconds an idle worker stays; QUEUE_DELAY only."
     )
-
-    @model_validator(mode="after")
-    def _min_below_max(self) -> "Workers":
-        if self.min > self.max:
-            raise ValueError("min is above max")
-        return self
 
 
 class QueueDelay(Strict):
@@ -100,32 +88,30 @@ class Endpoint(Strict):
     data_center_ids: tuple[str, ...] = Field(default=(), description="Empty: anywhere.")
     network_volumes: tuple[str, ...] = Field(default=(), description="Ids; mounted at /runpod-volume.")
 
-    @field_validator("name")
-    @classmethod
-    def _no_hidden_suffix(cls, name: str) -> str:
-        if name.endswith("-fb"):
-            raise ValueError("ends in -fb, which older RunPod clients add to mark FlashBoot")
-        return name
-
     @field_validator("flashboot", mode="before")
     @classmethod
     def _off_is_a_word(cls, value: object) -> object:
         return "OFF" if value is False else value  # YAML reads a bare OFF as false
 
-    @field_validator("env")
-    @classmethod
-    def _no_secret_in_the_open(cls, env: dict[str, str]) -> dict[str, str]:
-        bare = [name for name, value in env.items() if is_secret(name) and not is_reference(value)]
-        if bare:
-            raise ValueError(f"{', '.join(bare)} is secret; say under `secrets` where it is kept")
-        return env
-
     @model_validator(mode="after")
-    def _idle_timeout_fits(self) -> "Endpoint":
-        if self.workers.idle_timeout is not None and self.scaling.type == "REQUEST_COUNT":
-            raise ValueError(
-                "workers.idleTimeout does not go with QUEUE and REQUEST_COUNT; RunPod refuses it"
-            )
+    def _consistent(self) -> "Endpoint":
+        gpu, workers = self.gpu, self.workers
+        bare = [name for name, value in self.env.items() if is_secret(name) and not is_reference(value)]
+        rules = (
+            (self.name.endswith("-fb"), "name ends in -fb, which older RunPod clients add to mark FlashBoot"),
+            (
+                gpu.min_cuda_version and gpu.allowed_cuda_versions,
+                "gpu.minCudaVersion and gpu.allowedCudaVersions exclude each other; prefer the first",
+            ),
+            (workers.min > workers.max, "workers.min is above max"),
+            (
+                workers.idle_timeout is not None and self.scaling.type == "REQUEST_COUNT",
+                "workers.idleTimeout does not go with QUEUE and REQUEST_COUNT; RunPod refuses it",
+            ),
+            (bare, f"env: {', '.join(bare)} is secret; say under `secrets` where it is kept"),
+        )
+        if broken := [message for is_broken, message in rules if is_broken]:
+            raise ValueError("; ".join(broken))
         return self
 
     def body(self, image: str, env: Mapping[str, str]) -> dict[str, Any]:
@@ -154,20 +140,14 @@ class DeployFile(Strict):
         """The variables that are taken out of the environment of the command, by the worker's names."""
         return {name: source.from_env for name, source in self.secrets.items() if isinstance(source, FromEnv)}
 
-    @field_validator("secrets")
-    @classmethod
-    def _by_reference_only(cls, secrets: dict[str, str | FromEnv]) -> dict[str, str | FromEnv]:
-        for name, source in secrets.items():
+    @model_validator(mode="after")
+    def _by_reference_and_once(self) -> "DeployFile":
+        for name, source in self.secrets.items():
             if isinstance(source, str) and not is_reference(source):
                 raise ValueError(
                     f"{name} must be a reference: '{{{{ RUNPOD_SECRET_name }}}}' or {{fromEnv: VARIABLE}}"
                 )
-        return secrets
-
-    @model_validator(mode="after")
-    def _said_once(self) -> "DeployFile":
-        twice = sorted(self.secrets.keys() & self.endpoint.env.keys())
-        if twice:
+        if twice := sorted(self.secrets.keys() & self.endpoint.env.keys()):
             raise ValueError(f"{', '.join(twice)} is in both endpoint.env and secrets")
         return self
 
@@ -184,14 +164,15 @@ def read_deploy_file(path: Path, profile: str | None = None) -> DeployFile:
     profiles = content.pop("profiles", None) or {}
     if not isinstance(profiles, dict):
         raise DeployError(f"{path.name}: profiles must be a mapping of name to overlay")
-    base = _validate(content, path.name)
-    chosen = {name: _validate(_overlaid(content, name, overlay), f"{path.name}, profile {name}")
-              for name, overlay in profiles.items()}  # fmt: skip
-    if profile is None:
-        return base
-    if profile not in chosen:
-        raise DeployError(f"{path.name} has no profile {profile!r}; it has {', '.join(chosen) or 'none'}")
-    return chosen[profile]
+    files: dict[str | None, DeployFile] = {None: _validate(content, path.name)}
+    for name, overlay in profiles.items():
+        if not isinstance(overlay, dict):
+            raise DeployError(f"profile {name} must be a mapping of the endpoint's keys")
+        overlaid = {**content, "endpoint": _merged(content.get("endpoint"), overlay)}
+        files[name] = _validate(overlaid, f"{path.name}, profile {name}")
+    if profile not in files:
+        raise DeployError(f"{path.name} has no profile {profile!r}; it has {', '.join(profiles) or 'none'}")
+    return files[profile]
 
 
 def resolve_environment(file: DeployFile, local: Mapping[str, str]) -> dict[str, str]:
@@ -238,12 +219,7 @@ def check_image(image: str) -> str:
 
 
 def remarks(endpoint: Endpoint, environment: Mapping[str, str]) -> list[str]:
-    """What may be set and yet is not wise: limits that contradict each other. None stops a deployment.
-
-    Args:
-        endpoint: as deploy.yaml has it.
-        environment: the worker's, its values accepted by the settings classes.
-    """
+    """What may be set and yet is not wise: limits that contradict each other. None stops a deployment."""
     budget, timeout = setting_value(environment, "WORKER_TIME_BUDGET_SECONDS"), endpoint.timeout / 1000
     video = setting_value(environment, "VIDEO_MAX_BYTES")
     needed = (2 * video + setting_value(environment, "VIDEO_RESERVE_DISK_BYTES")) / GB
@@ -309,12 +285,6 @@ def _validate(content: Mapping[str, Any], where: str) -> DeployFile:
             for problem in error.errors(include_input=False, include_url=False, include_context=False)
         ]
         raise DeployError("\n  ".join([f"{where} is not right:", *lines])) from None
-
-
-def _overlaid(content: Mapping[str, Any], name: str, overlay: object) -> dict[str, Any]:
-    if not isinstance(overlay, dict):
-        raise DeployError(f"profile {name} must be a mapping of the endpoint's keys")
-    return {**content, "endpoint": _merged(content.get("endpoint"), overlay)}
 
 
 def _merged(under: object, over: object) -> object:
