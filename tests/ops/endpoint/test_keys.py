@@ -9,7 +9,6 @@ import pytest
 
 from ops.endpoint import CannotServe
 from ops.endpoint.keys import read_private, storage_keys, write_private
-from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.serve import ServeOptions, listening, run
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
@@ -35,7 +34,7 @@ TORN_KEYS = [b"", b" \n", b"x" * 39, b"x" * 41, b"x" * 20 + b" " + b"x" * 19, b"
 
 
 @pytest.mark.parametrize("content", TORN_PAIRS, ids=range(len(TORN_PAIRS)))
-def test_torn_storage_keys_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_torn_storage_keys_are_refused(tmp_path, content):
     """Empty, cut off, of another shape, no text: a sentence names the file; the file is left as it is."""
     file = tmp_path / "storage-keys.json"
     file.write_bytes(content)
@@ -45,14 +44,14 @@ def test_torn_storage_keys_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", TORN_KEYS, ids=range(len(TORN_KEYS)))
-def test_torn_worker_key_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_torn_worker_key_is_refused(tmp_path, content):
     """The endpoint does not start: an empty key would let everyone be a worker."""
     (tmp_path / "worker.key").write_bytes(content)
     with pytest.raises(CannotServe, match=r"worker\.key is empty or damaged: .*delete it"):
         run(ServeOptions(data=tmp_path), ServeSettings())
 
 
-def test_folder_in_place_of_a_key_is_refused(tmp_path: Path) -> None:
+def test_folder_in_place_of_a_key_is_refused(tmp_path):
     """The sentence names the file, not only the folder of all."""
     (tmp_path / "worker.key").mkdir()
     with pytest.raises(CannotServe, match=r"worker\.key cannot be read"):
@@ -60,7 +59,7 @@ def test_folder_in_place_of_a_key_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_full_disk_leaves_no_torn_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_full_disk_leaves_no_torn_file(tmp_path, monkeypatch, failing):
     """Neither a new file nor a changed one; the next try on a disk with room is like a first one."""
 
     def full(*_: object, **__: object) -> None:
@@ -78,7 +77,7 @@ def test_full_disk_leaves_no_torn_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert read_private(file) == "old"
 
 
-def test_start_on_a_full_disk_leaves_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_on_a_full_disk_leaves_no_key(tmp_path, monkeypatch):
     """What is there afterwards would be taken for a key by the next start."""
 
     def full(*_: object) -> None:
@@ -90,7 +89,7 @@ def test_start_on_a_full_disk_leaves_no_key(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "worker.key").exists()
 
 
-def test_files_are_private_and_left_overs_harmless(tmp_path: Path) -> None:
+def test_files_are_private_and_left_overs_harmless(tmp_path):
     """Readable by the owner only, also if it was open before, or a crash left its half behind."""
     file = tmp_path / "a"
     (tmp_path / ".a.new").write_text("half")
@@ -106,7 +105,7 @@ def test_files_are_private_and_left_overs_harmless(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_endpoint_refuses_an_empty_worker_key(queue: JobQueue) -> None:
+async def test_endpoint_refuses_an_empty_worker_key(queue):
     """Every request without a key would carry it."""
     registry = WorkerRegistry(queue, ServeSettings())
     with pytest.raises(ValueError, match="empty"):

@@ -7,17 +7,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from ops.endpoint.jobs import FINAL, State
+from ops.endpoint.jobs import FINAL, State, Stop
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.settings import ServeSettings
 from tests.ops.endpoint.running import Clock
 
 SETTINGS = ServeSettings(
-    lease_seconds=10,
-    max_attempts=2,
-    execution_timeout_seconds=40,
-    ttl_seconds=200,
-    result_seconds=30,
+    lease_seconds=10, max_attempts=2, execution_timeout_seconds=40, ttl_seconds=200, result_seconds=30
 )
 LEGAL = {
     State.IN_QUEUE: {State.IN_PROGRESS, State.CANCELLED, State.COMPLETED, None},
@@ -116,7 +112,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert (before is None) == (after is None)
         if before is not None and after is not None:
             assert after.status is (before.status if before.status in FINAL else State.CANCELLED)
-            assert bool(stops) == (before.status is State.IN_PROGRESS)
+            running = before.status is State.IN_PROGRESS
+            assert stops == ([Stop(before.worker_id, job_id)] if running else [])
 
     @rule(job_id=jobs)
     def retry(self, job_id: str) -> None:

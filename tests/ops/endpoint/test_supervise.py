@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-import pytest
 
 from handler.settings import IntakeSettings
 from ops.endpoint import supervise
@@ -83,9 +82,7 @@ def group_is_gone(pid: int) -> bool:
     return True
 
 
-def test_worker_that_cannot_start_is_unhealthy(
-    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_that_cannot_start_is_unhealthy(queue, tmp_path, monkeypatch):
     """It is tried again, with pauses, and /health says so."""
     monkeypatch.setattr(supervise, "LONGEST_PAUSE_SECONDS", 0.01)
     registry, pids = supervised(
@@ -95,20 +92,20 @@ def test_worker_that_cannot_start_is_unhealthy(
     assert len(pids) >= supervise.FAILURES_UNTIL_UNHEALTHY
 
 
-def test_pause_between_starts_does_not_hold_up_the_end(queue: JobQueue, tmp_path: Path) -> None:
+def test_pause_between_starts_does_not_hold_up_the_end(queue, tmp_path):
     """A worker that waits to be started again is not waited for."""
     start = time.monotonic()
     supervised(queue, tmp_path, "exit 3", lambda *_: time.monotonic() - start > 0.5)
     assert time.monotonic() - start < 30
 
 
-def test_end_reaches_the_children_of_a_worker(queue: JobQueue, tmp_path: Path) -> None:
+def test_end_reaches_the_children_of_a_worker(queue, tmp_path):
     """The SDK's heartbeat process, a decoder: nothing of a worker outlives it."""
     _, pids = supervised(queue, tmp_path, "sleep 600 & sleep 600", lambda *_: True)
     wait_until(lambda: all(group_is_gone(pid) for pid in pids))
 
 
-def test_worker_that_ignores_sigterm_is_killed(queue: JobQueue, tmp_path: Path) -> None:
+def test_worker_that_ignores_sigterm_is_killed(queue, tmp_path):
     """After the time it had."""
     ready = tmp_path / "ready"
     script = f"trap '' TERM; touch {ready}; while :; do sleep 0.05; done"
@@ -116,7 +113,7 @@ def test_worker_that_ignores_sigterm_is_killed(queue: JobQueue, tmp_path: Path) 
     wait_until(lambda: all(group_is_gone(pid) for pid in pids))
 
 
-def test_dismissed_worker_is_replaced(queue: JobQueue, tmp_path: Path) -> None:
+def test_dismissed_worker_is_replaced(queue, tmp_path):
     """One that asked to be replaced is ended and another started at once."""
 
     def dismiss_the_first(registry: WorkerRegistry, ids: list[str]) -> bool:
@@ -130,16 +127,14 @@ def test_dismissed_worker_is_replaced(queue: JobQueue, tmp_path: Path) -> None:
     assert len(pids) == 2
 
 
-def test_workers_are_kept_alive_without_room(
-    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_are_kept_alive_without_room(queue, tmp_path, monkeypatch):
     """On a full disk one that ends is started again all the same, and the endpoint ends in order."""
     monkeypatch.setattr(supervise, "LONGEST_PAUSE_SECONDS", 0.01)
     queue.db.execute("PRAGMA query_only = ON")
     supervised(queue, tmp_path, "exit 3", lambda _, ids: len(ids) >= 2)
 
 
-def test_left_over_worker_of_a_killed_endpoint_is_ended(queue: JobQueue) -> None:
+def test_left_over_worker_of_a_killed_endpoint_is_ended(queue):
     """Known by its number and birth; a later process that got the number is left alone."""
 
     async def main() -> None:
@@ -168,7 +163,7 @@ def test_left_over_worker_of_a_killed_endpoint_is_ended(queue: JobQueue) -> None
     asyncio.run(main())
 
 
-def test_birth_tells_a_living_process_from_others() -> None:
+def test_birth_tells_a_living_process_from_others():
     """The same while it lives; none for one that has ended, reaped or not, or never was."""
     assert birth(os.getpid()) == birth(os.getpid()) is not None
     with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE) as child:
@@ -196,7 +191,7 @@ def environment(inherited: dict[str, str], **changes: object) -> dict[str, str]:
     return worker_environment(inherited, settings, **(arguments | changes))  # type: ignore[arg-type]
 
 
-def test_sdk_finds_its_addresses() -> None:
+def test_sdk_finds_its_addresses():
     """Each has a query, since the SDK appends `&...`, and job-take in its path, since it derives others."""
     made = environment({})
     assert made["RUNPOD_WEBHOOK_GET_JOB"] == "http://127.0.0.1:8000/v2/local/job-take/$ID?gpu=local"
@@ -207,7 +202,7 @@ def test_sdk_finds_its_addresses() -> None:
     assert made["RUNPOD_LOG_LEVEL"] == "INFO"
 
 
-def test_nothing_of_a_real_platform_leaks_in() -> None:
+def test_nothing_of_a_real_platform_leaks_in():
     """Neither variables of RunPod's nor a key that its command line saved in the home folder."""
     made = environment(
         {"RUNPOD_API_KEY": "real", "SERVE_API_KEY": "mine", "HOME": "/home/me", "PATH": "/bin"}
@@ -218,7 +213,7 @@ def test_nothing_of_a_real_platform_leaks_in() -> None:
     assert made["MODEL_STORE"] == "/home/me/.cache/hmr2-phalp", "the weights are still found"
 
 
-def test_what_the_user_set_stays() -> None:
+def test_what_the_user_set_stays():
     """The user's own limits and models; the command line and the store beside the endpoint come first."""
     mine = {"VIDEO_ALLOW_HTTP": "false", "MODEL_STORE": "/w", "MODELS": "official", "BUCKET_NAME": "mine"}
     assert mine.items() <= environment(mine).items()
@@ -226,12 +221,12 @@ def test_what_the_user_set_stays() -> None:
     assert (made["MODELS"], made["BUCKET_NAME"], made["CUDA_VISIBLE_DEVICES"]) == ("lite", "results", "1")
 
 
-def test_worker_ends_a_job_before_the_endpoint_does() -> None:
+def test_worker_ends_a_job_before_the_endpoint_does():
     """Its own coded error says more than TIMED_OUT."""
     assert environment({})["WORKER_TIME_BUDGET_SECONDS"] == "3540"
 
 
-def test_worker_and_webhooks_have_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_and_webhooks_have_the_same_rules(monkeypatch):
     """What a worker reads from its environment is what the endpoint itself goes by."""
     for inherited in ({}, {"VIDEO_ALLOW_PRIVATE_ADDRESSES": "false", "VIDEO_ALLOWED_PORTS": "[443]"}):
         for name, value in environment(inherited).items():
