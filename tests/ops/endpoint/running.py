@@ -43,19 +43,12 @@ SETTINGS = QuickSettings(lease_seconds=5, stop_seconds=0.2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A listening endpoint.
+    """A listening endpoint."""
 
-    Attributes:
-        url: its base.
-        registry: for a look behind it.
-        caller: a session without a key.
-        worker: a session with the worker's key, sent as the SDK sends it.
-    """
-
-    url: str
-    registry: WorkerRegistry
-    caller: aiohttp.ClientSession
-    worker: aiohttp.ClientSession
+    url: str  # its base
+    registry: WorkerRegistry  # for a look behind it
+    caller: aiohttp.ClientSession  # without a key
+    worker: aiohttp.ClientSession  # with the worker's key, sent as the SDK sends it
 
     async def ask(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
         """A caller's request: status code and JSON."""

@@ -228,15 +228,18 @@ def test_plain_http_needs_the_operators_word(uv_mirror, run_fetch):
         assert run_fetch(mirror=mirror, allow_http=True) == ["uv_map"]
 
 
-def test_network_volume_and_official_caches_are_used_first(official_tiny_files, run_fetch, tmp_path, https):
+def test_folder_and_official_caches_are_used_first(official_tiny_files, run_fetch, tmp_path, https, store):
     """Files on a mounted folder, or where the official packages keep theirs, are not downloaded."""
     cache = tmp_path / "cache"
     (cache / "phalp" / "3D").mkdir(parents=True)
     shutil.copy(official_tiny_files / "phalp" / BMAP, cache / "phalp" / "3D")
     volume = tmp_path / "volume"
-    volume.mkdir()
+    (volume / DETECTOR).mkdir(parents=True)
     shutil.copy(official_tiny_files / "phalp" / FMAP, volume)
-    assert run_fetch(mirror=str(volume), caches=(cache,)) == ["uv_map"]
+    (volume / DETECTOR / "config.json").write_text("{}")
+    (volume / DETECTOR / "model.safetensors").write_bytes(tiny_safetensors())
+    assert run_fetch(mirror=str(volume), caches=(cache,), parts=("uv_map", "detector")) == ["uv_map"]
+    assert (store / DETECTOR / "model.safetensors").is_file()
     assert https.requests == []
 
 
@@ -288,17 +291,6 @@ def test_detector_comes_from_the_hub_and_stays_at_its_first_commit(https, run_fe
     https.add(f"{base}/{COMMIT}/config.json", config, always=commit)
     run_fetch(**chosen, parts=("detector",))
     assert https.requests[-1].path == f"/{base}/{COMMIT}/config.json"
-
-
-def test_detector_comes_from_a_folder(run_fetch, tmp_path, https, store):
-    """A mirror's folder of the detector's name serves both files."""
-    volume = tmp_path / "volume" / DETECTOR
-    volume.mkdir(parents=True)
-    (volume / "config.json").write_text("{}")
-    (volume / "model.safetensors").write_bytes(tiny_safetensors())
-    run_fetch(mirror=str(volume.parent), parts=("detector",))
-    assert (store / DETECTOR / "model.safetensors").is_file()
-    assert https.requests == []
 
 
 @pytest.mark.parametrize("detector", ["movenet-multipose", "my_package.people:Finder"])
