@@ -48,7 +48,7 @@ def make_plan(wanted: Mapping[str, Any], live: LiveEndpoint | None, *, hidden: C
 
     Args:
         wanted: the body that would create the endpoint.
-        live: the endpoint of that name; None if there is none.
+        live: the endpoint of that name, if there is one.
         hidden: environment variables that are never shown, beside those that sound like secrets.
 
     Raises:

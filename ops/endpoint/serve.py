@@ -169,15 +169,7 @@ async def listening(
     host: str,
     port: int,
 ) -> AsyncIterator[str]:
-    """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/local`.
-
-    Args:
-        registry: the workers and their queue.
-        settings: the callers' key, and limits.
-        intake: which addresses webhooks may have.
-        worker_key: what workers must send.
-        host: address to listen on.
-        port: 0 takes a free one.
+    """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/local`. Port 0 takes a free one.
 
     Raises:
         CannotServe: the address is in use, or is none of this machine.
@@ -231,12 +223,12 @@ async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await step()
+            continue
         except sqlite3.OperationalError as error:
             log.error("the queue cannot be written; time limits and webhooks wait", error=str(error))
-            await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
         except Exception:
             log.exception("time limits or webhooks failed, and are tried again")
-            await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
+        await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
 
 
 def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:
@@ -246,14 +238,12 @@ def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:
 
 def _checked(handle: Handle, key: str | None) -> Handle:
     async def checked(request: web.Request) -> web.StreamResponse:
-        if key is None:
-            # Any page in a browser on this machine could send jobs here; browsers say so by this header.
-            if "Origin" in request.headers:
-                raise Refused(403, "web pages may not use an endpoint without a key; set SERVE_API_KEY")
-            return await handle(request)
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        # Any page in a browser on this machine could send jobs here; browsers say so by this header.
+        if key is None and "Origin" in request.headers:
+            raise Refused(403, "web pages may not use an endpoint without a key; set SERVE_API_KEY")
         # As bytes: header values are not always text.
-        if not hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), key.encode()):
+        if key is not None and not hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), key.encode()):
             raise Refused(401, "the Authorization header holds no valid key")
         return await handle(request)
 

@@ -47,8 +47,9 @@ class Supervisor:
     async def run(self) -> None:
         """Keep the workers alive until the registry closes; returns when the last one has ended."""
         async with asyncio.TaskGroup() as tasks:
-            for worker_id, pid, born in self._noted():
-                tasks.create_task(self._await_orphan(worker_id, pid, born))
+            # Workers are noted beside the queue, so that an endpoint that starts after a crash knows them.
+            for row in self.registry.queue.db.execute("SELECT id, pid, born FROM workers").fetchall():
+                tasks.create_task(self._await_orphan(*row))
             for place in range(self.num_workers):
                 tasks.create_task(self._keep(place))
 
@@ -118,12 +119,6 @@ class Supervisor:
         while not is_true() and time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
 
-    # Workers are noted beside the queue, so that an endpoint that starts after a crash knows them
-
-    def _noted(self) -> list[tuple[str, int, str]]:
-        rows = self.registry.queue.db.execute("SELECT id, pid, born FROM workers").fetchall()
-        return [(row["id"], row["pid"], row["born"]) for row in rows]
-
     def _note(self, statement: str, *values: str | int) -> None:
         """A note that a full disk does not take is left out: the worker itself matters more."""
         try:
@@ -150,12 +145,12 @@ def worker_environment(
     Args:
         inherited: the endpoint's own; what it says of the worker's limits and models stays.
         settings: the endpoint's time limit and heartbeats.
-        base_url: `http://127.0.0.1:PORT/v2/local`.
+        base_url: of the endpoint, as the worker reaches it.
         worker_id: one of its own.
         key: what it must send to be let in.
         data: the endpoint's folder; the worker's temporary files and home lie in it.
         models: `auto`, `official` or `lite`; None leaves it to the environment.
-        storage: the `BUCKET_*` settings of the store beside the endpoint; empty if there is none.
+        storage: the `BUCKET_*` settings of the store beside the endpoint, if there is one.
         gpu: the one device it may see; None for all.
     """
     not_inherited = ("RUNPOD_", "SERVE_")

@@ -38,20 +38,11 @@ _PICKLES = (b"\x80", b"(", b"c", b"]", b"}")  # protocol 2 and later; the old te
 
 
 def content_problem(path: Path, suffix: str) -> str | None:
-    """Why a file cannot be what it should be, in a sentence; None if it can.
+    """Why a file cannot be what its official name's suffix says, in a sentence; None if it can.
 
     Finds error pages, Git LFS pointers and cut or damaged files when no hash is known yet.
-
-    Args:
-        path: the file.
-        suffix: of its official name, `.ckpt` say.
     """
     return None if _fits(path, suffix) else describe_content(path)
-
-
-def usual_suffix(path: Path, suffix: str) -> str:
-    """The suffix that the content calls for: SMPL comes as `.pkl` and as `.npz`."""
-    return ".npz" if suffix == ".pkl" and zipfile.is_zipfile(path) else suffix
 
 
 def archive_kind(path: Path, wanted: Sequence[OfficialFile]) -> Kind:
@@ -59,14 +50,11 @@ def archive_kind(path: Path, wanted: Sequence[OfficialFile]) -> Kind:
     head = _head(path)
     if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
         return "tar"
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if any(_wanted(name, wanted) for name in archive.namelist()):
-                    return "zip"
-        except zipfile.BadZipFile:
-            return "file"
-    return "file"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "zip" if any(_wanted(name, wanted) for name in archive.namelist()) else "file"
+    except zipfile.BadZipFile:
+        return "file"
 
 
 def unpack(

@@ -56,12 +56,7 @@ class Verdict:
 
 
 def model_problem(store: Path, model: str, *, hashes: bool) -> Problem | None:
-    """What is wrong with a converted model, if anything.
-
-    Args:
-        store: its folder.
-        model: a name of `MODEL_SOURCES`.
-        hashes: read the files whole and compare SHA-256, beside their sizes.
+    """What is wrong with a converted model, if anything; with `hashes` its files are read whole.
 
     Raises:
         WeightsInvalid: `store.json` is broken.
@@ -161,11 +156,7 @@ def verify(
 
 
 def all_that_is_missing(models: ModelSettings, error: WeightsMissing) -> str:
-    """What to tell an operator whose worker found no weights: every missing file at once, and the command.
-
-    Args:
-        models: which were to be loaded, from where.
-        error: what loading met first.
+    """What to tell an operator whose worker met `error`: every missing file at once, and the command.
 
     Raises:
         WeightsInvalid: the lock file is broken.

@@ -5,6 +5,7 @@ import os
 import shutil
 import ssl
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,7 +27,7 @@ from model_cache.settings import ModelSettings
 from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OfficialFile
 from ops.files import written_whole
-from ops.weights.content import archive_kind, content_problem, unpack, usual_suffix
+from ops.weights.content import archive_kind, content_problem, unpack
 from ops.weights.inventory import place_in_store
 from ops.weights.locations import Location, SourceFailed, locations
 from ops.weights.lock import Lock, read_lock, write_lock
@@ -80,23 +81,12 @@ class Listener(Protocol):
 
 
 class Obtainer:
-    """Fetches files one after the other. Must hold the store's writer lock.
-
-    Args:
-        models: where the store is, and the detector's folder in it.
-        settings: sources and limits.
-        caches: of the official packages.
-        listener: is told how it goes on.
-
-    Attributes:
-        lock: the recorded hashes and commits.
-        partial_folder: for files on their way.
-    """
+    """Fetches files one after the other, into a store whose writer lock is held."""
 
     def __init__(
         self, models: ModelSettings, settings: WeightSettings, caches: Sequence[Path], listener: Listener
     ) -> None:
-        self.partial_folder = models.model_store / PARTIAL_FOLDER
+        self.partial_folder = models.model_store / PARTIAL_FOLDER  # for files on their way
         self.partial_folder.mkdir(parents=True, exist_ok=True)
         self._models = models
         self._settings = settings
@@ -110,10 +100,8 @@ class Obtainer:
         """The file if it is in its place already, and what was recorded."""
         place = place_in_store(self._models, file)
         suffixes = (".pkl", ".npz") if file.operator_only else (place.suffix,)
-        for path in (place.with_suffix(suffix) for suffix in suffixes):
-            if path.is_file() and not self.lock.differs(file.key, sha256_of(path)):
-                return path
-        return None
+        places = [path for suffix in suffixes if (path := place.with_suffix(suffix)).is_file()]
+        return next((path for path in places if not self.lock.differs(file.key, sha256_of(path))), None)
 
     def obtain(self, file: OfficialFile, lacking: Sequence[OfficialFile]) -> dict[str, Path]:
         """Puts a file in its place, and what else of `lacking` comes in the same archive; role -> file.
@@ -217,7 +205,7 @@ class Obtainer:
         first = wanted[0]
         kind = archive_kind(path, wanted)
         if kind == "file":
-            suffix = usual_suffix(path, Path(first.path).suffix)
+            suffix = ".npz" if zipfile.is_zipfile(path) else ".pkl"  # of SMPL, which comes as either
             return {first.role: self._install(path, suffix, first, movable=movable)}
         with tempfile.TemporaryDirectory(dir=self.partial_folder) as folder:
             reserve = self._settings.reserve_disk_bytes
