@@ -98,6 +98,16 @@ def test_job_that_loses_every_worker_fails_with_a_code(queue, clock, how):
     assert [Stop("w2", "a")] == queue.heartbeat("w2", ["a"]), "it must not go on in vain"
 
 
+def test_cancel_ends_a_running_job(queue):
+    """Its worker must stop, and what it reports late is not kept; a second cancel changes nothing."""
+    take(queue)
+    job, stops = queue.cancel("a")
+    assert (job.status, stops) == (State.CANCELLED, [Stop("w", "a")])
+    assert queue.cancel("a") == (job, [])
+    assert not queue.finish("a", "w", b"1")
+    assert queue.get("a") == job
+
+
 def test_retry_runs_a_failed_job_again_as_if_new(queue):
     """Same id and input, no output or error, all its attempts again; only for FAILED and TIMED_OUT."""
     queue.submit("a", REQUEST)
