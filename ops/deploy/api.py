@@ -244,9 +244,7 @@ def parse(kind: type[A], content: Mapping[str, Any], part: str | None = None) ->
 def retry_after(settings: DeploySettings, *, repeatable: bool) -> Callable[[Exception], bool | float]:
     """Whether an error is worth another attempt, and after how many seconds if the API says so.
 
-    Args:
-        settings: the longest wait.
-        repeatable: the request may be sent twice without harm.
+    A `repeatable` request may be sent twice without harm.
     """
 
     def decide(error: Exception) -> bool | float:

@@ -60,14 +60,14 @@ def make_plan(wanted: Mapping[str, Any], live: LiveEndpoint | None, *, hidden: C
         _refuse_other_kinds(wanted, live)
         before = _flat(_as_body(live, wanted))
     shown = {path for path in after if path.partition(".")[2] not in hidden}
+    pairs = ((path, before.get(path), after.get(path)) for path in sorted(before.keys() | after.keys()))
     changes = tuple(
-        Change(
-            path=path, before=_text(path, before.get(path), shown), after=_text(path, after.get(path), shown)
-        )
-        for path in sorted(before.keys() | after.keys())
-        if before.get(path) != after.get(path)
+        Change(path=path, before=_text(path, old, shown), after=_text(path, new, shown))
+        for path, old, new in pairs
+        if old != new
     )
-    body = _without_empty(wanted) if live is None else _patch([change.path for change in changes], wanted)
+    gpu = {name: part for name, part in wanted["gpu"].items() if part not in (None, [], ())}
+    body = {**wanted, "gpu": gpu} if live is None else _patch([change.path for change in changes], wanted)
     return Plan(name=wanted["name"], endpoint_id=live.id if live else None, changes=changes, body=body)
 
 
@@ -89,14 +89,9 @@ def _flat(body: Mapping[str, Any]) -> dict[str, Any]:
     """Comparable values by path: order where it means nothing is gone, and so is the way of saying "none"."""
     flat: dict[str, Any] = {}
     for key, value in body.items():
-        if key in ("name", "type"):
-            continue
-        if key in ("env", "gpu", "workers"):
+        if isinstance(value, Mapping):
             flat |= {f"{key}.{name}": part for name, part in value.items()}
-        elif key == "scaling":
-            amounts = sorted(f"{name} {_amount(part)}" for name, part in value.items() if name != "type")
-            flat[key] = " ".join([str(value.get("type")), *amounts])
-        else:
+        elif key not in ("name", "type"):
             flat[key] = value
     for path, value in flat.items():
         if isinstance(value, list | tuple):
@@ -122,21 +117,12 @@ def _patch(paths: list[str], wanted: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _without_empty(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    gpu = {name: part for name, part in wanted["gpu"].items() if part not in (None, [], ())}
-    return {**wanted, "gpu": gpu}
-
-
-def _amount(value: object) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 def _text(path: str, value: object, shown: Collection[str]) -> str:
     if value is None:
         return "none"
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
-    text = str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
     top, _, name = path.partition(".")
     if top == "env" and not is_reference(text) and (is_secret(name) or path not in shown):
         return HIDDEN  # a variable that deploy.yaml does not name may hold anything

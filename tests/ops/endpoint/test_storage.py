@@ -86,17 +86,6 @@ def test_restarted_server_keeps_its_address_and_objects(tmp_path):
             second.start()
 
 
-def test_worker_settings_point_at_the_store(store):
-    """What a worker needs to upload its results here."""
-    assert store.environment() == {
-        "BUCKET_ENDPOINT_URL": store.endpoint_url,
-        "BUCKET_ACCESS_KEY_ID": store.keys.access_key_id,
-        "BUCKET_SECRET_ACCESS_KEY": store.keys.secret_access_key,
-        "BUCKET_NAME": "results",
-        "BUCKET_REGION": "us-east-1",
-    }
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of another process")
 def test_full_disk_refuses_an_object_and_nothing_else(store, s3):
     """A 5xx, which uploads try again; the server lives, and takes the object when there is room."""
