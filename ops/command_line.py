@@ -119,7 +119,7 @@ def serve(
 
     Results go to the S3 server, or to a bucket elsewhere if BUCKET_NAME is set.
     """
-    from ops.endpoint.errors import CannotServe
+    from ops.endpoint import CannotServe
     from ops.endpoint.serve import ServeOptions, run
 
     devices = tuple(gpu.strip() for gpu in gpus.split(",") if gpu.strip())
@@ -178,7 +178,7 @@ def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Mo
     try:
         return load(wanted, warm_up_frames=settings.worker.batch_frames)
     except WeightsMissing as error:
-        from ops.weights.verify import all_that_is_missing
+        from ops.weights.inventory import all_that_is_missing
 
         raise WeightsMissing(all_that_is_missing(wanted, error)) from error
 

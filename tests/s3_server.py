@@ -14,7 +14,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from ops.endpoint.storage import ObjectStore, StorageKeys
+from ops.endpoint.keys import StorageKeys
+from ops.endpoint.storage import ObjectStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ RateLimit headers.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from handler.transfer.http import whole_number
-from ops.deploy.errors import ApiError, DeployError
+from ops.deploy import DeployError
 from ops.deploy.settings import DeploySettings
 
 USER_AGENT = "hmr2-phalp-worker-deploy/1"  # RunPod is reported to block the defaults of some libraries
@@ -28,15 +29,33 @@ _QUOTA = re.compile(r";\s*r=(?P<left>[0-9]{1,20});\s*t=(?P<seconds>[0-9]{1,20})"
 A = TypeVar("A")
 
 
+class ApiError(DeployError):
+    """RunPod's REST API refused, or gave no proper answer.
+
+    Args:
+        message: what was asked and what came back.
+        status: HTTP status; None if there was no answer.
+        retry_after_seconds: when the API says the quota is free again.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the request may have been carried out all the same."""
+        return self.status is None or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 class Answer(BaseModel):
     """Part of an answer: unknown keys are RunPod's business, values are never repeated in errors."""
 
     model_config = ConfigDict(
-        extra="ignore",
-        frozen=True,
-        alias_generator=to_camel,
-        populate_by_name=True,
-        hide_input_in_errors=True,
+        extra="ignore", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
     )
 
 
@@ -58,11 +77,16 @@ class LiveWorkers(Answer):
     idle_timeout: int | None = None  # left out for REQUEST_COUNT
 
 
-class LiveEndpoint(Answer):
-    """An endpoint as it is. `gpu` is None for an endpoint on CPUs."""
+class NamedEndpoint(Answer):
+    """One of the account's endpoints, which may be of any kind and age."""
 
     id: str
     name: str
+
+
+class LiveEndpoint(NamedEndpoint):
+    """An endpoint as it is. `gpu` is None for an endpoint on CPUs."""
+
     type: str | None = None
     image: str | None = None
     args: str = ""
@@ -80,15 +104,8 @@ class LiveEndpoint(Answer):
     request_urls: dict[str, str] = Field(default_factory=dict)
 
 
-class NamedEndpoint(Answer):
-    """One of the account's endpoints, which may be of any kind and age."""
-
-    id: str
-    name: str
-
-
 class Rollout(Answer):
-    """How far the newest release has come."""
+    """How many workers run the newest release."""
 
     in_progress: bool
     workers_on_latest: int
@@ -96,7 +113,7 @@ class Rollout(Answer):
 
 
 class Releases(Answer):
-    """An endpoint's releases; only the newest one's progress matters here."""
+    """How far an endpoint's newest release has come."""
 
     endpoint_version: int | None = None
     rollout: Rollout
@@ -120,17 +137,12 @@ class GpuType(Answer):
     pool: str | None
 
 
+@dataclass(frozen=True, slots=True)
 class RestApi:
-    """The calls, each with its retries.
+    """The calls, each with its retries; the API key is in the client's headers."""
 
-    Args:
-        client: sends the requests; the API key is in its headers.
-        settings: attempts and waits.
-    """
-
-    def __init__(self, client: httpx2.Client, settings: DeploySettings) -> None:
-        self._client = client
-        self._settings = settings
+    client: httpx2.Client
+    settings: DeploySettings
 
     def endpoints(self) -> tuple[NamedEndpoint, ...]:
         """All endpoints of the account."""
@@ -171,22 +183,26 @@ class RestApi:
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, repeatable: bool = True
     ) -> dict[str, Any]:
-        what = f"{method} {path}"
-        attempts = stamina.retry_context(
-            on=retry_after(self._settings, repeatable=repeatable),
-            attempts=self._settings.attempts,
-            timeout=None,
-            wait_initial=0.5,
-            wait_max=8.0,
+        caller = stamina.RetryingCaller(
+            attempts=self.settings.attempts, timeout=None, wait_initial=0.5, wait_max=8.0
         )
-        for attempt in attempts:
-            with attempt:
-                try:
-                    response = self._client.request(method, path.lstrip("/"), json=body)
-                except httpx2.TransportError as error:
-                    raise ApiError(f"RunPod did not answer {what}: {type(error).__name__}") from error
-                return _content(what, response)
-        raise AssertionError("stamina ends with a result or an exception")
+        return caller(retry_after(self.settings, repeatable=repeatable), self._send, method, path, body)
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        what = f"{method} {path}"
+        try:
+            response = self.client.request(method, path.lstrip("/"), json=body)
+        except httpx2.TransportError as error:
+            raise ApiError(f"RunPod did not answer {what}: {type(error).__name__}") from error
+        try:
+            document = response.json() if response.content else {}
+        except ValueError:
+            document = None
+        if not response.is_success:
+            raise _refusal(what, response, document if isinstance(document, dict) else {})
+        if not isinstance(document, dict):
+            raise ApiError(f"RunPod answered {what} with something that is not a JSON object")
+        return document
 
 
 @contextmanager
@@ -228,9 +244,7 @@ def parse(kind: type[A], content: Mapping[str, Any], part: str | None = None) ->
 def retry_after(settings: DeploySettings, *, repeatable: bool) -> Callable[[Exception], bool | float]:
     """Whether an error is worth another attempt, and after how many seconds if the API says so.
 
-    Args:
-        settings: the longest wait.
-        repeatable: the request may be sent twice without harm.
+    A `repeatable` request may be sent twice without harm.
     """
 
     def decide(error: Exception) -> bool | float:
@@ -244,38 +258,16 @@ def retry_after(settings: DeploySettings, *, repeatable: bool) -> Callable[[Exce
     return decide
 
 
-def _content(what: str, response: httpx2.Response) -> dict[str, Any]:
-    if not response.is_success:
-        raise _refusal(what, response)
-    if response.status_code == HTTPStatus.NO_CONTENT:
-        return {}
-    try:
-        content = response.json()
-    except ValueError as error:
-        raise ApiError(f"RunPod answered {what} with something that is not JSON") from error
-    if not isinstance(content, dict):
-        raise DeployError(f"RunPod answered {what} with something that is not an object")
-    return content
-
-
-def _refusal(what: str, response: httpx2.Response) -> ApiError:
-    try:
-        document = response.json()
-    except ValueError:
-        document = {}
-    if not isinstance(document, dict):
-        document = {}
+def _refusal(what: str, response: httpx2.Response, document: Mapping[str, Any]) -> ApiError:
     status = response.status_code
     title = document.get("title") or response.reason_phrase
     lines = [f"RunPod answered {what} with {status} {title}: {document.get('detail') or 'no details'}"]
     problems = document.get("errors")
     if isinstance(problems, list):
         lines += [str(problem) for problem in problems[:MAX_SHOWN_ERRORS]]
-    wait = None
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        wait = _quota_free_in(response.headers)
-        if wait is not None:
-            lines.append(f"the quota is free again in {wait:.0f} s")
+    wait = _quota_free_in(response.headers) if status == HTTPStatus.TOO_MANY_REQUESTS else None
+    if wait is not None:
+        lines.append(f"the quota is free again in {wait:.0f} s")
     if status == HTTPStatus.UNAUTHORIZED:
         lines.append("check RUNPOD_API_KEY")
     return ApiError("\n  ".join(lines), status=status, retry_after_seconds=wait)

@@ -16,17 +16,10 @@ from typer.core import TyperGroup
 
 from handler import logs
 from handler.settings import inherited_environment
-from ops.deploy.api import RestApi, open_api
-from ops.deploy.apply import apply_plan, destroy_endpoint, find_endpoint, plan_endpoint
-from ops.deploy.deploy_file import (
-    DeployFile,
-    check_image,
-    local_secrets,
-    read_deploy_file,
-    remarks,
-    resolve_environment,
-)
-from ops.deploy.errors import DeployError
+from ops.deploy import DeployError
+from ops.deploy.api import open_api
+from ops.deploy.apply import Deployment
+from ops.deploy.deploy_file import DeployFile, check_image, read_deploy_file, remarks, resolve_environment
 from ops.deploy.plan import Plan
 from ops.deploy.settings import DeploySettings
 from ops.environment import wrong_settings
@@ -68,8 +61,7 @@ class Session:
     """What a command works with; `say` and `warn` hide secrets."""
 
     file: DeployFile
-    settings: DeploySettings
-    api: RestApi
+    deployment: Deployment
     say: Say
     warn: Say
     local: dict[str, str]
@@ -95,7 +87,7 @@ class Session:
 
     def plan(self, wanted: dict[str, Any]) -> Plan:
         """What must change, shown."""
-        todo = plan_endpoint(self.api, wanted, self.file.secrets.keys())
+        todo = self.deployment.plan(wanted)
         for line in _plan_lines(todo):
             self.say(line)
         return todo
@@ -120,15 +112,7 @@ def apply(
     """Create or change the endpoint. Doing it twice changes nothing."""
     with _session(file, profile) as session:
         wanted = session.wanted(image)
-        live = apply_plan(
-            session.api,
-            session.plan(wanted),
-            wanted,
-            session.settings,
-            hidden=session.file.secrets.keys(),
-            tell=session.say,
-            wait=wait,
-        )
+        live = session.deployment.apply(session.plan(wanted), wanted, wait=wait)
         session.say(f"{live.name} ({live.id}) is as deploy.yaml says")
         if "run" in live.request_urls:
             session.say(f"send jobs to {live.request_urls['run']}")
@@ -138,12 +122,11 @@ def apply(
 def status(file: FileOption = DEPLOY_FILE, profile: ProfileOption = None) -> None:
     """Show the endpoint's image, workers, release and addresses."""
     with _session(file, profile) as session:
-        name = session.file.endpoint.name
-        live = find_endpoint(session.api, name)
+        api, live = session.deployment.api, session.deployment.find()
         if live is None:
-            raise DeployError(f"there is no endpoint called {name}")
-        releases = session.api.releases(live.id)
-        counts = session.api.workers(live.id).model_dump(exclude={"total"})
+            raise DeployError(f"there is no endpoint called {session.file.endpoint.name}")
+        releases = api.releases(live.id)
+        counts = api.workers(live.id).model_dump(exclude={"total"})
         rollout = releases.rollout
         reach = f"{rollout.workers_on_latest} of {rollout.workers_total}" if rollout.in_progress else "all"
         session.say(f"{live.name} ({live.id})")
@@ -167,15 +150,15 @@ def destroy(
         meant = session.file.endpoint.name
         if name != meant:
             raise DeployError(f"deploy.yaml is about {meant}, not {name}; nothing was removed")
-        live = find_endpoint(session.api, meant)
+        live = session.deployment.find()
         if live is None:
             session.say(f"there is no endpoint called {meant}")
             return
-        busy = session.api.workers(live.id)
+        busy = session.deployment.api.workers(live.id)
         session.say(f"{live.name} ({live.id}): {busy.total} workers, {busy.running} of them at a job")
         if not yes:
             raise DeployError("this cancels queued and running jobs for good; say --yes to do it")
-        destroy_endpoint(session.api, live)
+        session.deployment.destroy(live)
         session.say(f"removed {live.name} ({live.id})")
 
 
@@ -195,16 +178,19 @@ def _session(path: Path, profile: str | None) -> Iterator[Session]:
     with ExitStack() as hiding:
         try:
             file = read_deploy_file(path, profile)
-            hiding.enter_context(redact.hiding(local_secrets(file, local)))
+            taken = {local[there] for there in file.from_here.values() if local.get(there)}
+            hiding.enter_context(redact.hiding(taken))
+
+            def say(line: str) -> None:
+                _print(out, redact(line))
+
+            def warn(line: str) -> None:
+                _print(err, redact(line))
+
             with open_api(settings) as api:
-                yield Session(
-                    file=file,
-                    settings=settings,
-                    api=api,
-                    say=lambda line: _print(out, redact(line)),
-                    warn=lambda line: _print(err, redact(line)),
-                    local=local,
-                )
+                name, hidden = file.endpoint.name, file.secrets.keys()
+                it = Deployment(api=api, settings=settings, name=name, hidden=hidden, tell=say)
+                yield Session(file=file, deployment=it, say=say, warn=warn, local=local)
         except DeployError as error:
             _print(err, redact(f"error: {error}"))
             raise typer.Exit(FAILED) from None

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from ops.deploy.errors import DeployError
+from ops.deploy import DeployError
 from ops.environment import is_reference, is_secret, setting_value, unknown_names
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _HOST = r"[a-z0-9][a-z0-9.-]*(?::\d+)?/"
 _PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
-_NAME = re.compile(rf"(?:{_HOST})?{_PART}(?:/{_PART})*")
+_IMAGE = re.compile(rf"(?P<name>(?:{_HOST})?{_PART}(?:/{_PART})*)(?::(?P<tag>[^/@]*))?(?:@(?P<digest>.*))?")
 
 
 class Strict(BaseModel):
@@ -41,12 +41,6 @@ class Gpu(Strict):
     min_cuda_version: CudaVersion | None = Field(default=None, description="Oldest CUDA of a host.")
     allowed_cuda_versions: tuple[CudaVersion, ...] = Field(default=(), description="Or exactly these.")
 
-    @model_validator(mode="after")
-    def _floor_or_list(self) -> "Gpu":
-        if self.min_cuda_version and self.allowed_cuda_versions:
-            raise ValueError("minCudaVersion and allowedCudaVersions exclude each other; prefer the first")
-        return self
-
 
 class Workers(Strict):
     """How many workers there may be."""
@@ -56,12 +50,6 @@ class Workers(Strict):
     idle_timeout: int | None = Field(
         default=None, ge=1, le=3600, description="Seconds an idle worker stays; QUEUE_DELAY only."
     )
-
-    @model_validator(mode="after")
-    def _min_below_max(self) -> "Workers":
-        if self.min > self.max:
-            raise ValueError("min is above max")
-        return self
 
 
 class QueueDelay(Strict):
@@ -100,32 +88,30 @@ class Endpoint(Strict):
     data_center_ids: tuple[str, ...] = Field(default=(), description="Empty: anywhere.")
     network_volumes: tuple[str, ...] = Field(default=(), description="Ids; mounted at /runpod-volume.")
 
-    @field_validator("name")
-    @classmethod
-    def _no_hidden_suffix(cls, name: str) -> str:
-        if name.endswith("-fb"):
-            raise ValueError("ends in -fb, which older RunPod clients add to mark FlashBoot")
-        return name
-
     @field_validator("flashboot", mode="before")
     @classmethod
     def _off_is_a_word(cls, value: object) -> object:
         return "OFF" if value is False else value  # YAML reads a bare OFF as false
 
-    @field_validator("env")
-    @classmethod
-    def _no_secret_in_the_open(cls, env: dict[str, str]) -> dict[str, str]:
-        bare = [name for name, value in env.items() if is_secret(name) and not is_reference(value)]
-        if bare:
-            raise ValueError(f"{', '.join(bare)} is secret; say under `secrets` where it is kept")
-        return env
-
     @model_validator(mode="after")
-    def _idle_timeout_fits(self) -> "Endpoint":
-        if self.workers.idle_timeout is not None and self.scaling.type == "REQUEST_COUNT":
-            raise ValueError(
-                "workers.idleTimeout does not go with QUEUE and REQUEST_COUNT; RunPod refuses it"
-            )
+    def _consistent(self) -> "Endpoint":
+        gpu, workers = self.gpu, self.workers
+        bare = [name for name, value in self.env.items() if is_secret(name) and not is_reference(value)]
+        rules = (
+            (self.name.endswith("-fb"), "name ends in -fb, which older RunPod clients add to mark FlashBoot"),
+            (
+                gpu.min_cuda_version and gpu.allowed_cuda_versions,
+                "gpu.minCudaVersion and gpu.allowedCudaVersions exclude each other; prefer the first",
+            ),
+            (workers.min > workers.max, "workers.min is above max"),
+            (
+                workers.idle_timeout is not None and self.scaling.type == "REQUEST_COUNT",
+                "workers.idleTimeout does not go with QUEUE and REQUEST_COUNT; RunPod refuses it",
+            ),
+            (bare, f"env: {', '.join(bare)} is secret; say under `secrets` where it is kept"),
+        )
+        if broken := [message for is_broken, message in rules if is_broken]:
+            raise ValueError("; ".join(broken))
         return self
 
     def body(self, image: str, env: Mapping[str, str]) -> dict[str, Any]:
@@ -149,20 +135,19 @@ class DeployFile(Strict):
     endpoint: Endpoint
     secrets: dict[VariableName, str | FromEnv] = Field(default_factory=dict)
 
-    @field_validator("secrets")
-    @classmethod
-    def _by_reference_only(cls, secrets: dict[str, str | FromEnv]) -> dict[str, str | FromEnv]:
-        for name, source in secrets.items():
+    @property
+    def from_here(self) -> dict[str, str]:
+        """The variables that are taken out of the environment of the command, by the worker's names."""
+        return {name: source.from_env for name, source in self.secrets.items() if isinstance(source, FromEnv)}
+
+    @model_validator(mode="after")
+    def _by_reference_and_once(self) -> "DeployFile":
+        for name, source in self.secrets.items():
             if isinstance(source, str) and not is_reference(source):
                 raise ValueError(
                     f"{name} must be a reference: '{{{{ RUNPOD_SECRET_name }}}}' or {{fromEnv: VARIABLE}}"
                 )
-        return secrets
-
-    @model_validator(mode="after")
-    def _said_once(self) -> "DeployFile":
-        twice = sorted(self.secrets.keys() & self.endpoint.env.keys())
-        if twice:
+        if twice := sorted(self.secrets.keys() & self.endpoint.env.keys()):
             raise ValueError(f"{', '.join(twice)} is in both endpoint.env and secrets")
         return self
 
@@ -179,14 +164,15 @@ def read_deploy_file(path: Path, profile: str | None = None) -> DeployFile:
     profiles = content.pop("profiles", None) or {}
     if not isinstance(profiles, dict):
         raise DeployError(f"{path.name}: profiles must be a mapping of name to overlay")
-    base = _validate(content, path.name)
-    chosen = {name: _validate(_overlaid(content, name, overlay), f"{path.name}, profile {name}")
-              for name, overlay in profiles.items()}  # fmt: skip
-    if profile is None:
-        return base
-    if profile not in chosen:
-        raise DeployError(f"{path.name} has no profile {profile!r}; it has {', '.join(chosen) or 'none'}")
-    return chosen[profile]
+    files: dict[str | None, DeployFile] = {None: _validate(content, path.name)}
+    for name, overlay in profiles.items():
+        if not isinstance(overlay, dict):
+            raise DeployError(f"profile {name} must be a mapping of the endpoint's keys")
+        overlaid = {**content, "endpoint": _merged(content.get("endpoint"), overlay)}
+        files[name] = _validate(overlaid, f"{path.name}, profile {name}")
+    if profile not in files:
+        raise DeployError(f"{path.name} has no profile {profile!r}; it has {', '.join(profiles) or 'none'}")
+    return files[profile]
 
 
 def resolve_environment(file: DeployFile, local: Mapping[str, str]) -> dict[str, str]:
@@ -195,26 +181,14 @@ def resolve_environment(file: DeployFile, local: Mapping[str, str]) -> dict[str,
     Raises:
         DeployError: a variable that deploy.yaml refers to is not set here.
     """
-    environment = dict(file.endpoint.env)
-    missing = []
-    for name, source in file.secrets.items():
-        if isinstance(source, FromEnv):
-            if not local.get(source.from_env):
-                missing.append(f"{source.from_env} (for {name})")
-            environment[name] = local.get(source.from_env, "")
-        else:
-            environment[name] = source
+    missing = [f"{there} (for {name})" for name, there in file.from_here.items() if not local.get(there)]
     if missing:
         raise DeployError(
             f"deploy.yaml takes these from your environment, which lacks them: {', '.join(missing)}"
         )
-    return environment
-
-
-def local_secrets(file: DeployFile, local: Mapping[str, str]) -> set[str]:
-    """Values out of the local environment that no output may show."""
-    names = (source.from_env for source in file.secrets.values() if isinstance(source, FromEnv))
-    return {local[name] for name in names if local.get(name)}
+    references = {name: source for name, source in file.secrets.items() if isinstance(source, str)}
+    taken = {name: local[there] for name, there in file.from_here.items()}
+    return {**file.endpoint.env, **references, **taken}
 
 
 def check_image(image: str) -> str:
@@ -226,33 +200,26 @@ def check_image(image: str) -> str:
     Raises:
         DeployError: it does not.
     """
-    reference, _, digest = image.partition("@")
-    before, _, last = reference.rpartition("/")
-    name, _, tag = last.partition(":")
-    if not _NAME.fullmatch(f"{before}/{name}" if before else name):
+    match = _IMAGE.fullmatch(image)
+    if match is None:
         raise DeployError(f"image {image!r} is not an image reference")
-    if digest:
-        if not _DIGEST.fullmatch(digest):
-            raise DeployError(f"image {image!r} has a digest that is not sha256:<64 hex digits>")
-        return image
-    if not tag:
-        raise DeployError(f"image {image!r} has no tag; name one build: {name}:0.1.0 or a digest")
-    if not _TAG.fullmatch(tag):
-        raise DeployError(f"image {image!r} has a tag that no registry accepts")
-    if tag.lower() == "latest":
-        raise DeployError(
-            f"image {image!r}: `latest` is no build; hosts may serve a cached one. Use a version"
-        )
+    name, tag, digest = match["name"], match["tag"], match["digest"]
+    problem = None
+    if digest is not None:
+        problem = None if _DIGEST.fullmatch(digest) else "has a digest that is not sha256:<64 hex digits>"
+    elif not tag:
+        problem = f"has no tag; name one build: {name}:0.1.0 or a digest"
+    elif not _TAG.fullmatch(tag):
+        problem = "has a tag that no registry accepts"
+    elif tag.lower() == "latest":
+        problem = "names no build, since hosts may serve a cached `latest`; use a version"
+    if problem:
+        raise DeployError(f"image {image!r} {problem}")
     return image
 
 
 def remarks(endpoint: Endpoint, environment: Mapping[str, str]) -> list[str]:
-    """What may be set and yet is not wise: limits that contradict each other. None stops a deployment.
-
-    Args:
-        endpoint: as deploy.yaml has it.
-        environment: the worker's, its values accepted by the settings classes.
-    """
+    """What may be set and yet is not wise: limits that contradict each other. None stops a deployment."""
     budget, timeout = setting_value(environment, "WORKER_TIME_BUDGET_SECONDS"), endpoint.timeout / 1000
     video = setting_value(environment, "VIDEO_MAX_BYTES")
     needed = (2 * video + setting_value(environment, "VIDEO_RESERVE_DISK_BYTES")) / GB
@@ -318,12 +285,6 @@ def _validate(content: Mapping[str, Any], where: str) -> DeployFile:
             for problem in error.errors(include_input=False, include_url=False, include_context=False)
         ]
         raise DeployError("\n  ".join([f"{where} is not right:", *lines])) from None
-
-
-def _overlaid(content: Mapping[str, Any], name: str, overlay: object) -> dict[str, Any]:
-    if not isinstance(overlay, dict):
-        raise DeployError(f"profile {name} must be a mapping of the endpoint's keys")
-    return {**content, "endpoint": _merged(content.get("endpoint"), overlay)}
 
 
 def _merged(under: object, over: object) -> object:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handler.logs import HIDDEN
+from ops.deploy import DeployError
 from ops.deploy.api import LiveEndpoint
-from ops.deploy.errors import DeployError
 from ops.environment import is_reference, is_secret
 
 # A change of one of these replaces the workers, release by release; the rest is scaling and placement.
@@ -22,36 +22,25 @@ SELECTION = {"gpu.pools", "gpu.excludedTypes"}  # a PATCH with pools alone clear
 class Change:
     """One difference, as it may be shown: secrets are hidden already."""
 
-    path: str
+    path: str  # `env.NAME`, say
     before: str
     after: str
-
-    @property
-    def top(self) -> str:
-        """The field of the endpoint that it is in."""
-        return self.path.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do.
-
-    Attributes:
-        name: of the endpoint.
-        endpoint_id: None: it must be created.
-        changes: to show; empty: nothing to do.
-        body: of the POST or the PATCH; holds secrets.
-    """
+    """What to do to the endpoint of a name."""
 
     name: str
-    endpoint_id: str | None
-    changes: tuple[Change, ...]
-    body: dict[str, Any] = field(repr=False)
+    endpoint_id: str | None  # None: it must be created
+    changes: tuple[Change, ...]  # to show; empty: nothing to do
+    body: dict[str, Any] = field(repr=False)  # of the POST or the PATCH; holds secrets
 
     @property
     def makes_release(self) -> bool:
         """Whether running workers will be replaced."""
-        return self.endpoint_id is not None and any(change.top in CONTAINER for change in self.changes)
+        fields = {change.path.partition(".")[0] for change in self.changes}
+        return self.endpoint_id is not None and not CONTAINER.isdisjoint(fields)
 
 
 def make_plan(wanted: Mapping[str, Any], live: LiveEndpoint | None, *, hidden: Collection[str] = ()) -> Plan:
@@ -59,7 +48,7 @@ def make_plan(wanted: Mapping[str, Any], live: LiveEndpoint | None, *, hidden: C
 
     Args:
         wanted: the body that would create the endpoint.
-        live: the endpoint of that name; None if there is none.
+        live: the endpoint of that name, if there is one.
         hidden: environment variables that are never shown, beside those that sound like secrets.
 
     Raises:
@@ -71,14 +60,14 @@ def make_plan(wanted: Mapping[str, Any], live: LiveEndpoint | None, *, hidden: C
         _refuse_other_kinds(wanted, live)
         before = _flat(_as_body(live, wanted))
     shown = {path for path in after if path.partition(".")[2] not in hidden}
+    pairs = ((path, before.get(path), after.get(path)) for path in sorted(before.keys() | after.keys()))
     changes = tuple(
-        Change(
-            path=path, before=_text(path, before.get(path), shown), after=_text(path, after.get(path), shown)
-        )
-        for path in sorted(before.keys() | after.keys())
-        if before.get(path) != after.get(path)
+        Change(path=path, before=_text(path, old, shown), after=_text(path, new, shown))
+        for path, old, new in pairs
+        if old != new
     )
-    body = _without_empty(wanted) if live is None else _patch([change.path for change in changes], wanted)
+    gpu = {name: part for name, part in wanted["gpu"].items() if part not in (None, [], ())}
+    body = {**wanted, "gpu": gpu} if live is None else _patch([change.path for change in changes], wanted)
     return Plan(name=wanted["name"], endpoint_id=live.id if live else None, changes=changes, body=body)
 
 
@@ -100,14 +89,9 @@ def _flat(body: Mapping[str, Any]) -> dict[str, Any]:
     """Comparable values by path: order where it means nothing is gone, and so is the way of saying "none"."""
     flat: dict[str, Any] = {}
     for key, value in body.items():
-        if key in ("name", "type"):
-            continue
-        if key in ("env", "gpu", "workers"):
+        if isinstance(value, Mapping):
             flat |= {f"{key}.{name}": part for name, part in value.items()}
-        elif key == "scaling":
-            amounts = sorted(f"{name} {_amount(part)}" for name, part in value.items() if name != "type")
-            flat[key] = " ".join([str(value.get("type")), *amounts])
-        else:
+        elif key not in ("name", "type"):
             flat[key] = value
     for path, value in flat.items():
         if isinstance(value, list | tuple):
@@ -133,22 +117,13 @@ def _patch(paths: list[str], wanted: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _without_empty(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    gpu = {name: part for name, part in wanted["gpu"].items() if part not in (None, [], ())}
-    return {**wanted, "gpu": gpu}
-
-
-def _amount(value: object) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 def _text(path: str, value: object, shown: Collection[str]) -> str:
     if value is None:
         return "none"
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
-    text = str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
     top, _, name = path.partition(".")
     if top == "env" and not is_reference(text) and (is_secret(name) or path not in shown):
-        return HIDDEN  # of a variable that deploy.yaml does not name, nobody knows what it holds
+        return HIDDEN  # a variable that deploy.yaml does not name may hold anything
     return text or '""'

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import AddressRefused, check_url, check_written_address
 from handler.transfer.http import whole_number
-from ops.endpoint.queue import FINAL, Job
+from ops.endpoint.jobs import FINAL, Job
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.replies import Refused, answer, parse_object, read_body
 from ops.endpoint.settings import ServeSettings
@@ -42,14 +43,13 @@ class RunRequest(BaseModel):
     policy: Policy = Policy()
 
 
+@dataclass(frozen=True, slots=True)
 class JobApi:
     """The routes under `/v2/local` that callers use."""
 
-    def __init__(self, registry: WorkerRegistry, settings: ServeSettings, intake: IntakeSettings) -> None:
-        self._registry = registry
-        self._queue = registry.queue
-        self._request_seconds = settings.request_seconds
-        self._intake = intake
+    registry: WorkerRegistry
+    settings: ServeSettings
+    intake: IntakeSettings
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""
@@ -74,8 +74,8 @@ class JobApi:
         wait_ms = _wait_ms(request)
         job = await self._submit(request, max_bytes=MAX_RUNSYNC_BYTES, is_sync=True)
         deadline = time.monotonic() + wait_ms / 1000
-        while job.status not in FINAL and not self._registry.is_closing and time.monotonic() < deadline:
-            await self._registry.changes.wait(deadline - time.monotonic())
+        while job.status not in FINAL and not self.registry.is_closing and time.monotonic() < deadline:
+            await self.registry.changes.wait(deadline - time.monotonic())
             job = self._job(job.id)
         return answer(job.status_document())
 
@@ -89,40 +89,41 @@ class JobApi:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """End a job, queued or running; one that has ended stays as it is."""
-        job, stops = self._queue.cancel(request.match_info["job_id"])
+        job, stops = self.registry.queue.cancel(request.match_info["job_id"])
         if job is None:
             raise _unknown()
-        self._registry.stop(stops)
+        self.registry.stop(stops)
         return answer({"id": job.id, "status": job.status.value})
 
     async def retry(self, request: web.Request) -> web.Response:
         """Queue a failed or timed-out job again."""
         job = self._job(request.match_info["job_id"])
-        again = self._queue.retry(job.id)
+        again = self.registry.queue.retry(job.id)
         if again is None:
             raise Refused(409, f"only FAILED and TIMED_OUT jobs can be retried, this one is {job.status}")
         return answer({"id": again.id, "status": again.status.value})
 
     async def purge_queue(self, _: web.Request) -> web.Response:
         """Cancel every job that waits."""
-        removed = self._queue.purge()
+        removed = self.registry.queue.purge()
         return answer({"removed": removed, "status": "completed"})
 
     async def health(self, _: web.Request) -> web.Response:
         """How many jobs and workers are in which state."""
-        return answer({"jobs": self._queue.counts(), "workers": self._registry.counts()})
+        return answer({"jobs": self.registry.queue.counts(), "workers": self.registry.counts()})
 
     async def _submit(self, request: web.Request, *, max_bytes: int, is_sync: bool) -> Job:
-        if self._registry.is_closing:
+        if self.registry.is_closing:
             raise Refused(503, "the endpoint is shutting down")
-        body = parse_object(await read_body(request, max_bytes=max_bytes, seconds=self._request_seconds))
+        seconds = self.settings.request_seconds
+        body = parse_object(await read_body(request, max_bytes=max_bytes, seconds=seconds))
         try:
             asked = RunRequest.model_validate(body)
         except ValidationError as error:
             raise Refused(400, _problems(error)) from None
         if asked.webhook is not None:
             self._check_webhook(asked.webhook)
-        return self._queue.submit(
+        return self.registry.queue.submit(
             f"{'sync-' if is_sync else ''}{uuid.uuid4()}-l1",
             orjson.dumps(body),
             webhook=asked.webhook,
@@ -134,12 +135,12 @@ class JobApi:
     def _check_webhook(self, url: str) -> None:
         """Refuse a URL that can never be called; its host name is looked up only when it is."""
         try:
-            check_written_address(check_url(url, self._intake), self._intake)
+            check_written_address(check_url(url, self.intake), self.intake)
         except AddressRefused as error:
             raise Refused(400, f"webhook: {error}") from None
 
     def _job(self, job_id: str) -> Job:
-        job = self._queue.get(job_id)
+        job = self.registry.queue.get(job_id)
         if job is None:
             raise _unknown()
         return job

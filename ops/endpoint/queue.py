@@ -3,7 +3,7 @@
 A worker *leases* a job. Its heartbeats renew the lease; when they stop, the job goes back to its place in
 the queue, and after `max_attempts` lost workers it fails. Only the worker that holds a job may report on
 it, with one exception: a worker that was silent for too long gets its job back, or may still complete it,
-as long as nobody else took it.
+as long as no other worker took it.
 
 One process at a time may use a queue file; what is in it outlives the process.
 """
@@ -12,120 +12,20 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from handler.errors import EndpointError, ErrorCode
-from ops.endpoint.errors import CannotServe
+from ops.endpoint.jobs import FINAL, Job, State, Stop, as_job, open_database, transaction
 from ops.endpoint.settings import ServeSettings
-
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE jobs (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, status TEXT NOT NULL, request BLOB NOT NULL,
-    webhook TEXT, is_sync INTEGER NOT NULL, execution_timeout_seconds REAL NOT NULL,
-    ttl_seconds REAL NOT NULL, created_at REAL NOT NULL, started_at REAL, finished_at REAL,
-    worker_id TEXT, lease_until REAL,
-    attempts INTEGER NOT NULL DEFAULT 0, retries INTEGER NOT NULL DEFAULT 0, output BLOB, error TEXT,
-    webhook_due_at REAL, webhook_calls INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX jobs_by_status ON jobs (status, seq);
-CREATE INDEX jobs_by_webhook ON jobs (webhook_due_at) WHERE webhook_due_at IS NOT NULL;
-CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-INSERT INTO totals VALUES ('completed', 0), ('failed', 0), ('retried', 0);
-CREATE TABLE workers (id TEXT PRIMARY KEY, pid INTEGER NOT NULL, born TEXT NOT NULL);
-"""
-
-
-class State(StrEnum):
-    """RunPod's job states."""
-
-    IN_QUEUE = "IN_QUEUE"
-    IN_PROGRESS = "IN_PROGRESS"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    TIMED_OUT = "TIMED_OUT"
-
-
-FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One job; the fields are the columns of the table. Times are seconds since the epoch."""
-
-    seq: int  # its place in the queue
-    id: str  # kept over retries
-    status: State
-    request: bytes  # JSON: `input`, and whatever else was sent (`webhook`, `policy`, `s3Config`)
-    webhook: str | None
-    is_sync: bool  # came by /runsync, whose results are kept for a shorter time
-    execution_timeout_seconds: float
-    ttl_seconds: float  # the job is deleted if it has not ended so long after `created_at`
-    created_at: float
-    started_at: float | None  # when a worker took it last
-    finished_at: float | None
-    worker_id: str | None  # who has it, or had it last
-    lease_until: float | None  # when that worker counts as lost if nothing is heard from it
-    attempts: int  # workers that took it since it was submitted or retried by its caller
-    retries: int  # times it went back to the queue, for whatever reason
-    output: bytes | None  # JSON: the newest progress, then the result
-    error: str | None  # begins with a code
-    webhook_due_at: float | None  # when the webhook is to be called; None if it is not (any more)
-    webhook_calls: int  # about this ending
-
-    def __repr__(self) -> str:  # without the request, which holds presigned URLs
-        return f"Job(id={self.id!r}, status={self.status}, attempts={self.attempts})"
-
-    def worker_document(self) -> dict[str, Any]:
-        """What a worker is given."""
-        return {**orjson.loads(self.request), "id": self.id}
-
-    def status_document(self) -> dict[str, Any]:
-        """What /status answers, for orjson to write: `delayTime` and `executionTime` in milliseconds."""
-        document: dict[str, Any] = {"id": self.id, "status": self.status.value}
-        if self.started_at is not None and self.status is not State.IN_QUEUE:
-            document["delayTime"] = round((self.started_at - self.created_at) * 1000)
-            document["workerId"] = self.worker_id
-            if self.finished_at is not None:
-                document["executionTime"] = round((self.finished_at - self.started_at) * 1000)
-        if self.retries:
-            document["retries"] = self.retries
-        if self.output is not None:
-            document["output"] = orjson.Fragment(self.output)
-        if self.error is not None:
-            document["error"] = self.error
-        return document
-
-    def webhook_document(self) -> dict[str, Any]:
-        """What the webhook is sent: the status with the request's `input` and `webhook`, as RunPod does."""
-        request = orjson.loads(self.request)
-        return {**self.status_document(), "input": request["input"], "webhook": self.webhook}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """A worker that must stop working on a job."""
-
-    worker_id: str
-    job_id: str
 
 
 class JobQueue:
-    """The jobs of one endpoint.
+    """The jobs of one endpoint, in a SQLite file that is made if it is not there.
 
-    Args:
-        path: the SQLite file; made if it is not there.
-        settings: lease, attempts, retention.
-        clock: seconds since the epoch.
-
-    Attributes:
-        on_change: called after every change.
+    `on_change` is called after every change; `clock` gives seconds since the epoch.
 
     Raises:
         CannotServe: the file is not a queue, or one of another version.
@@ -188,10 +88,8 @@ class JobQueue:
                 "id = ? AND status IN (?, ?)",
                 *(State.IN_QUEUE, self._clock(), job_id, State.FAILED, State.TIMED_OUT),
             )
-            if not jobs:
-                return None
-            self._count("retried")
-            return jobs[0]
+            self._count("retried", len(jobs))
+            return jobs[0] if jobs else None
 
     def purge(self) -> int:
         """Cancel every job that waits; returns how many."""
@@ -227,11 +125,12 @@ class JobQueue:
         with self._transaction():
             for job_id in job_ids:
                 job = self.get(job_id)
-                if job is not None and _may_report(job, worker_id):
-                    values = (State.IN_PROGRESS, self._lease_end(), job_id)
-                    self._update("status = ?, lease_until = ?", "id = ?", *values)
-                elif job is None or not _has_reported(job, worker_id):
-                    stops.append(Stop(worker_id=worker_id, job_id=job_id))
+                if job is not None and job.may_report(worker_id):
+                    self._update(
+                        "status = ?, lease_until = ?", "id = ?", State.IN_PROGRESS, self._lease_end(), job_id
+                    )
+                elif job is None or not job.has_reported(worker_id):
+                    stops.append(Stop(worker_id, job_id))
         return stops
 
     def progress(self, job_id: str, worker_id: str, output: bytes) -> bool:
@@ -251,7 +150,7 @@ class JobQueue:
         """
         with self._transaction():
             job = self.get(job_id)
-            if job is None or not _may_report(job, worker_id):
+            if job is None or not job.may_report(worker_id):
                 return False
             if error is not None and job.status is State.IN_QUEUE:
                 return False
@@ -265,9 +164,7 @@ class JobQueue:
     def release(self, worker_id: str, *, its_fault: bool = True) -> list[Job]:
         """A worker is gone, or has lost its jobs: they go back to the queue, or fail after too many attempts.
 
-        Args:
-            worker_id: whose jobs.
-            its_fault: False if the endpoint itself ended the worker, which must not count against its jobs.
+        Not `its_fault`: the endpoint itself ended the worker, which must not count against the jobs.
         """
         with self._transaction():
             held = self._select("status = ? AND worker_id = ?", State.IN_PROGRESS, worker_id)
@@ -292,9 +189,8 @@ class JobQueue:
                 "DELETE FROM jobs WHERE status IN (?, ?) AND created_at + ttl_seconds <= ? RETURNING *",
                 *(State.IN_QUEUE, State.IN_PROGRESS, now),
             )
-            too_long = self._select(
-                "status = ? AND started_at + execution_timeout_seconds <= ?", State.IN_PROGRESS, now
-            )
+            over = "status = ? AND started_at + execution_timeout_seconds <= ?"
+            too_long = self._select(over, State.IN_PROGRESS, now)
             for job in too_long:
                 message = f"the job ran longer than {job.execution_timeout_seconds:g} s"
                 self._fail(job, State.TIMED_OUT, EndpointError(ErrorCode.EXECUTION_TIMEOUT, message))
@@ -308,26 +204,25 @@ class JobQueue:
 
     # Webhooks, kept here so that a restart forgets none
 
-    def due_webhooks(self, limit: int) -> list[Job]:
-        """Ended jobs whose webhook is to be called now."""
-        return self._select("webhook_due_at <= ? ORDER BY webhook_due_at LIMIT ?", self._clock(), limit)
-
-    def postpone_webhooks(self, jobs: Iterable[Job]) -> None:
-        """Webhooks that are about to be called are due again later, whatever becomes of the call."""
+    def claim_webhooks(self, limit: int) -> list[Job]:
+        """Ended jobs whose webhook is to be called now; due again later, whatever becomes of the call."""
         with self._transaction():
-            for job in jobs:
-                self._set_webhook(job, self._next_call(), job.webhook_calls)
+            return self._update(
+                "webhook_due_at = ?",
+                "seq IN (SELECT seq FROM jobs WHERE webhook_due_at <= ? ORDER BY webhook_due_at LIMIT ?)",
+                *(self._next_call(), self._clock(), limit),
+            )
 
     def webhook_called(self, job: Job, *, accepted: bool) -> None:
         """Note a call about this ending of a job; if it failed, it is due again a bounded number of times."""
         calls = job.webhook_calls + 1
         is_over = accepted or calls >= self._settings.webhook_attempts
         with self._transaction():
-            self._set_webhook(job, None if is_over else self._next_call(), calls)
-
-    def _set_webhook(self, job: Job, due_at: float | None, calls: int) -> None:
-        values = (due_at, calls, job.id, job.finished_at)
-        self._update("webhook_due_at = ?, webhook_calls = ?", "id = ? AND finished_at = ?", *values)
+            self._update(
+                "webhook_due_at = ?, webhook_calls = ?",
+                "id = ? AND finished_at = ?",
+                *(None if is_over else self._next_call(), calls, job.id, job.finished_at),
+            )
 
     def _next_call(self) -> float:
         return self._clock() + self._settings.webhook_interval_seconds
@@ -344,7 +239,7 @@ class JobQueue:
     # Inside a transaction
 
     def _end(self, job: Job, status: State, output: bytes | None = None, error: str | None = None) -> Job:
-        # RunPod tells nobody of a cancelled job: its caller cancelled it.
+        # As on RunPod, a cancelled job's webhook is not called: its caller cancelled it.
         due_at = None if job.webhook is None or status is State.CANCELLED else self._clock()
         if status is not State.CANCELLED:
             self._count("completed" if status is State.COMPLETED else "failed")
@@ -373,8 +268,8 @@ class JobQueue:
         )
         return waiting
 
-    def _count(self, name: str) -> None:
-        self.db.execute("UPDATE totals SET value = value + 1 WHERE name = ?", (name,))
+    def _count(self, name: str, number: int = 1) -> None:
+        self.db.execute("UPDATE totals SET value = value + ? WHERE name = ?", (number, name))
 
     def _lease_end(self) -> float:
         return self._clock() + self._settings.lease_seconds
@@ -386,53 +281,7 @@ class JobQueue:
         return self._jobs(f"UPDATE jobs SET {changes} WHERE {where} RETURNING *", *values)  # noqa: S608
 
     def _jobs(self, statement: str, *values: Any) -> list[Job]:
-        return [_as_job(row) for row in self.db.execute(statement, values).fetchall()]
-
-
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open the file, readable by its owner only (requests hold presigned URLs); made if it is not there.
-
-    Raises:
-        CannotServe: it is not a queue, or one of another version.
-    """
-    path.touch(mode=0o600)
-    db = sqlite3.connect(path, isolation_level=None)
-    db.row_factory = sqlite3.Row
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")  # an accepted job is on the disk
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-    except sqlite3.DatabaseError as error:
-        db.close()
-        raise CannotServe(f"{path.name} cannot be used as a queue: {error}") from error
-    if version not in (0, SCHEMA_VERSION):
-        db.close()
-        raise CannotServe(f"{path.name} was written by another version of this program")
-    return db
-
-
-@contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """All of the block or nothing of it; after an error the next one can begin.
-
-    Raises:
-        sqlite3.OperationalError: nothing was changed; the disk is full, for example.
-    """
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield db
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # after some errors, a full disk among them, SQLite has ended it already
-            db.execute("ROLLBACK")
-        raise
-
-
-def _as_job(row: sqlite3.Row) -> Job:
-    values = dict(row)
-    return Job(**(values | {"status": State(values["status"]), "is_sync": bool(values["is_sync"])}))
+        return [as_job(row) for row in self.db.execute(statement, values).fetchall()]
 
 
 def _error_output(error: EndpointError, job_id: str) -> bytes:
@@ -440,17 +289,6 @@ def _error_output(error: EndpointError, job_id: str) -> bytes:
     return orjson.dumps({"error_code": error.code, "retryable": error.code.retryable, "job_id": job_id})
 
 
-def _may_report(job: Job, worker_id: str) -> bool:
-    """Whether a worker has the job, or had it last and nobody took it since."""
-    return job.worker_id == worker_id and job.status in (State.IN_PROGRESS, State.IN_QUEUE)
-
-
-def _has_reported(job: Job, worker_id: str) -> bool:
-    """Whether the job ended by this worker's own report, which a late heartbeat may still name."""
-    return job.worker_id == worker_id and job.status in (State.COMPLETED, State.FAILED)
-
-
 def _stops(jobs: Iterable[Job]) -> list[Stop]:
     """For each job that runs, its worker."""
-    running = ((job.worker_id, job.id) for job in jobs if job.status is State.IN_PROGRESS)
-    return [Stop(worker_id=worker_id, job_id=job_id) for worker_id, job_id in running if worker_id]
+    return [Stop(j.worker_id, j.id) for j in jobs if j.status is State.IN_PROGRESS and j.worker_id]

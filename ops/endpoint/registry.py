@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ops.endpoint.queue import JobQueue, Stop
+from ops.endpoint.jobs import Stop
+from ops.endpoint.queue import JobQueue
 from ops.endpoint.settings import ServeSettings
 
 log = structlog.get_logger(__name__)
@@ -53,11 +54,8 @@ class Worker:
 class WorkerRegistry:
     """Every worker that has been started here or heard of, and the queue they take jobs from.
 
-    Args:
-        queue: where jobs are.
-        settings: a worker of another machine that is silent for a lease is gone; a worker that goes on with
-            a stopped job for `stop_seconds` must leave.
-        clock: seconds that only grow.
+    A worker of another machine that is silent for a lease is gone; one that goes on with a stopped job for
+    `stop_seconds` must leave. `clock` gives seconds that only grow.
     """
 
     def __init__(
@@ -89,9 +87,8 @@ class WorkerRegistry:
         """A worker spoke; None if its process is known to have ended (its heartbeat can outlive it)."""
         if worker_id in self._ended:
             return None
-        worker = self._workers.setdefault(
-            worker_id, Worker(worker_id=worker_id, is_ours=False, last_heard=0.0)
-        )
+        unknown = Worker(worker_id=worker_id, is_ours=False, last_heard=0.0)
+        worker = self._workers.setdefault(worker_id, unknown)
         worker.last_heard = self._clock()
         return worker
 
@@ -150,9 +147,11 @@ class WorkerRegistry:
         self._release()
         self.stop(self.queue.sweep())
         silent = self._clock() - self._settings.lease_seconds
-        for worker in list(self._workers.values()):
-            if not worker.is_ours and worker.last_heard < silent:
-                del self._workers[worker.worker_id]
+        self._workers = {
+            name: worker
+            for name, worker in self._workers.items()
+            if worker.is_ours or worker.last_heard >= silent
+        }
 
     def counts(self) -> dict[str, int]:
         """The `workers` part of RunPod's /health."""

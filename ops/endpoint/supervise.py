@@ -1,19 +1,24 @@
 """Starts the worker processes, starts them again when they end, and ends them with the endpoint."""
 
 import asyncio
+import contextlib
+import ctypes
 import json
+import os
 import secrets
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
 
-from ops.endpoint.processes import birth, end_group, ending_with_parent
-from ops.endpoint.queue import transaction
+from ops.endpoint.jobs import transaction
 from ops.endpoint.registry import Worker, WorkerRegistry
 from ops.endpoint.settings import ENDPOINT_ID, LocalIntakeSettings, ServeSettings
 
@@ -23,91 +28,75 @@ LONGEST_PAUSE_SECONDS = 30.0
 POLL_SECONDS = 0.2
 WORKER_LIMIT_MARGIN_SECONDS = 60.0  # a worker ends a job itself, with its own error, before we do
 SHORTEST_BUDGET_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Supervisor:
-    """Keeps a number of worker processes alive.
+    """Keeps a number of worker processes alive."""
 
-    Args:
-        registry: knows when a worker must leave, and is told when one has ended.
-        arguments: program and arguments of a worker.
-        environment: from a worker's place (0, 1, ...) and its id to its environment.
-        num_workers: how many.
-        stop_seconds: time a worker has to end after SIGTERM.
-    """
-
-    def __init__(
-        self,
-        registry: WorkerRegistry,
-        arguments: Sequence[str],
-        environment: Callable[[int, str], dict[str, str]],
-        *,
-        num_workers: int,
-        stop_seconds: float,
-    ) -> None:
-        self._registry = registry
-        self._arguments = arguments
-        self._environment = environment
-        self._stop_seconds = stop_seconds
-        self._num_workers = num_workers
+    registry: WorkerRegistry  # knows when a worker must leave, and is told when one has ended
+    arguments: Sequence[str]  # program and arguments of a worker
+    environment: Callable[[int, str], dict[str, str]]  # by a worker's place (0, 1, ...) and its id
+    num_workers: int
+    stop_seconds: float  # time a worker has to end after SIGTERM
 
     async def run(self) -> None:
         """Keep the workers alive until the registry closes; returns when the last one has ended."""
         async with asyncio.TaskGroup() as tasks:
-            for worker_id, pid, born in self._noted():
-                tasks.create_task(self._await_orphan(worker_id, pid, born))
-            for place in range(self._num_workers):
+            # Workers are noted beside the queue, so that an endpoint that starts after a crash knows them.
+            for row in self.registry.queue.db.execute("SELECT id, pid, born FROM workers").fetchall():
+                tasks.create_task(self._await_orphan(*row))
+            for place in range(self.num_workers):
                 tasks.create_task(self._keep(place))
 
     async def _keep(self, place: int) -> None:
         num_failures = 0
-        while not self._registry.is_closing:
+        while not self.registry.is_closing:
             worker_id = f"{place}-{secrets.token_hex(4)}"
             started_at = time.monotonic()
-            worker = self._registry.add(worker_id)
+            worker = self.registry.add(worker_id)
             try:
                 code = await self._run_once(place, worker)
-            except (
-                OSError,
-                subprocess.SubprocessError,
-            ) as error:  # no memory or room on the disk, for example
+            except (OSError, subprocess.SubprocessError) as error:  # no memory, for example
                 log.error("a worker could not be started", error=str(error))
                 code = None
-            self._registry.ended(worker_id, its_fault=not self._registry.is_closing)
-            if self._registry.is_closing:
+            self.registry.ended(worker_id, its_fault=not self.registry.is_closing)
+            if self.registry.is_closing:
                 return
             log.warning("a worker ended and is started again", worker_id=worker_id, exit_code=code)
             if worker.has_asked or time.monotonic() - started_at > SHORT_LIFE_SECONDS:
                 num_failures = 0
-                self._registry.unhealthy.discard(place)
+                self.registry.unhealthy.discard(place)
                 continue
             num_failures += 1
             if num_failures == FAILURES_UNTIL_UNHEALTHY:
-                self._registry.unhealthy.add(place)
+                self.registry.unhealthy.add(place)
                 log.error("a worker cannot start; its own lines above say why", worker_id=worker_id)
             pause = min(2.0 ** (num_failures - 1), LONGEST_PAUSE_SECONDS)
-            await self._until(lambda: self._registry.is_closing, pause)
+            await self._until(lambda: self.registry.is_closing, pause)
 
     async def _run_once(self, place: int, worker: Worker) -> int:
         process = await asyncio.create_subprocess_exec(
-            *self._arguments,
-            env=self._environment(place, worker.worker_id),
+            *self.arguments,
+            env=self.environment(place, worker.worker_id),
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in the terminal is for the endpoint, which ends workers in order
-            preexec_fn=ending_with_parent(signal.SIGTERM),
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),
         )
         log.info("started a worker", worker_id=worker.worker_id, pid=process.pid)
         try:
             values = (worker.worker_id, process.pid, birth(process.pid) or "")
             self._note("INSERT INTO workers VALUES (?, ?, ?)", *values)
             await self._until(
-                lambda: process.returncode is not None or worker.must_leave or self._registry.is_closing
+                lambda: process.returncode is not None or worker.must_leave or self.registry.is_closing
             )
             if process.returncode is None:
                 process.terminate()
-                await self._until(lambda: process.returncode is not None, self._stop_seconds)
+                await self._until(lambda: process.returncode is not None, self.stop_seconds)
         finally:
             end_group(process.pid)  # what is left: a worker that did not obey, or a dead worker's children
             code = await process.wait()
@@ -116,13 +105,13 @@ class Supervisor:
 
     async def _await_orphan(self, worker_id: str, pid: int, born: str) -> None:
         """A worker of an endpoint that was killed: it is ending, and may still deliver its result."""
-        self._registry.add(worker_id).must_leave = True
+        self.registry.add(worker_id).must_leave = True
         if birth(pid) == born:
             log.info("waiting for a worker of the endpoint before", worker_id=worker_id, pid=pid)
-            await self._until(lambda: birth(pid) != born, self._stop_seconds)
+            await self._until(lambda: birth(pid) != born, self.stop_seconds)
         if birth(pid) in (born, None):  # never a later process that was given the same number
             end_group(pid)
-        self._registry.ended(worker_id)
+        self.registry.ended(worker_id)
         self._note("DELETE FROM workers WHERE id = ?", worker_id)
 
     async def _until(self, is_true: Callable[[], bool], seconds: float = float("inf")) -> None:
@@ -130,16 +119,10 @@ class Supervisor:
         while not is_true() and time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
 
-    # Workers are noted beside the queue, so that an endpoint that starts after a crash knows them
-
-    def _noted(self) -> list[tuple[str, int, str]]:
-        rows = self._registry.queue.db.execute("SELECT id, pid, born FROM workers").fetchall()
-        return [(row["id"], row["pid"], row["born"]) for row in rows]
-
     def _note(self, statement: str, *values: str | int) -> None:
         """A note that a full disk does not take is left out: the worker itself matters more."""
         try:
-            with transaction(self._registry.queue.db) as db:
+            with transaction(self.registry.queue.db) as db:
                 db.execute(statement, values)
         except sqlite3.OperationalError as error:
             log.error("a worker could not be noted beside the queue", error=str(error))
@@ -160,14 +143,14 @@ def worker_environment(
     """The environment of one worker.
 
     Args:
-        inherited: the endpoint's own environment; what it says of the worker's limits and models stays.
+        inherited: the endpoint's own; what it says of the worker's limits and models stays.
         settings: the endpoint's time limit and heartbeats.
-        base_url: `http://127.0.0.1:PORT/v2/local`.
-        worker_id: told apart by it.
+        base_url: of the endpoint, as the worker reaches it.
+        worker_id: one of its own.
         key: what it must send to be let in.
         data: the endpoint's folder; the worker's temporary files and home lie in it.
         models: `auto`, `official` or `lite`; None leaves it to the environment.
-        storage: the `BUCKET_*` settings of the store beside the endpoint; empty if there is none.
+        storage: the `BUCKET_*` settings of the store beside the endpoint, if there is one.
         gpu: the one device it may see; None for all.
     """
     not_inherited = ("RUNPOD_", "SERVE_")
@@ -202,10 +185,35 @@ def worker_environment(
         "HOME": str(data / "home"),  # a key saved there by runpod's own command line would replace ours
     }
     chosen = {"MODELS": models, "CUDA_VISIBLE_DEVICES": gpu}
-    return {
-        **defaults,
-        **environment,
-        **storage,
-        **{name: value for name, value in chosen.items() if value is not None},
-        **platform,
-    }
+    set_here = {name: value for name, value in chosen.items() if value is not None}
+    return {**defaults, **environment, **storage, **set_here, **platform}
+
+
+def end_with_parent(signum: signal.Signals) -> None:
+    """In a `preexec_fn`: the system sends this process the signal when the parent dies, however it dies.
+
+    Linux only; elsewhere a child outlives a killed parent. The parent is the *thread* that starts the child,
+    so start children from the main thread.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, int(signum))
+
+
+def birth(pid: int) -> str | None:
+    """When a living process was started, in ticks since boot.
+
+    Unlike the date that psutil gives, it stays the same when the clock is set. None if there is no such
+    process (a zombie is none), or the system does not say.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    state, started = fields[0], fields[19]  # fields 3 and 22 of proc(5)
+    return None if state in "ZX" else started
+
+
+def end_group(pid: int, signum: signal.Signals = signal.SIGKILL) -> None:
+    """Signal a child and its own children, which share its process group (`start_new_session`)."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signum)

@@ -15,7 +15,8 @@ from handler.settings import IntakeSettings
 from handler.transfer.addresses import check_url
 from handler.transfer.connections import requested
 from handler.transfer.errors import Problem, TransferError
-from ops.endpoint.queue import Job, JobQueue
+from ops.endpoint.jobs import Job
+from ops.endpoint.queue import JobQueue
 
 MAX_AT_ONCE = 8
 
@@ -25,15 +26,9 @@ log = structlog.get_logger(__name__)
 async def call_due_webhooks(queue: JobQueue, intake: IntakeSettings, timeout_seconds: float) -> int:
     """Call every webhook that is due, a few at a time; returns how many calls were made.
 
-    A call succeeds if it is answered 200, as on RunPod; redirects are not followed.
-
-    Args:
-        queue: knows which are due, and how often each was called.
-        intake: which addresses may be reached.
-        timeout_seconds: for a whole call.
+    A call succeeds if it is answered 200 within its time, as on RunPod; redirects are not followed.
     """
-    due = queue.due_webhooks(limit=MAX_AT_ONCE)
-    queue.postpone_webhooks(due)  # a call that cannot be noted must not be made again and again
+    due = queue.claim_webhooks(limit=MAX_AT_ONCE)  # first: an unnoted call would be made again and again
     is_over = threading.Event()
     try:
         accepted = await asyncio.gather(
@@ -76,15 +71,8 @@ def _call(job: Job, intake: IntakeSettings, timeout_seconds: float, is_over: thr
     log.info(
         "called a webhook",
         job_id=job.id,
-        host=_host(job.webhook),  # all that is logged of the URL: the rest may hold a token
+        host=urlsplit(job.webhook).hostname,  # all that is logged of the URL: the rest may hold a token
         outcome=outcome,
         call=job.webhook_calls + 1,
     )
     return is_accepted
-
-
-def _host(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None

@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -16,7 +17,7 @@ from aiohttp import web
 
 from handler.errors import EndpointError, ErrorCode
 from handler.transfer.http import whole_number
-from ops.endpoint.queue import State
+from ops.endpoint.jobs import State
 from ops.endpoint.registry import Worker, WorkerRegistry
 from ops.endpoint.replies import Refused, answer, parse_object, read_body
 from ops.endpoint.settings import ServeSettings
@@ -28,14 +29,12 @@ LEAVE_PAUSE_SECONDS = 0.5  # the SDK asks again at once until it gets its signal
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class WorkerApi:
     """The routes under `/v2/local` that workers use."""
 
-    def __init__(self, registry: WorkerRegistry, settings: ServeSettings) -> None:
-        self._registry = registry
-        self._queue = registry.queue
-        self._request_seconds = settings.request_seconds
-        self._hold_seconds = settings.hold_seconds
+    registry: WorkerRegistry
+    settings: ServeSettings
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """The routes, for aiohttp."""
@@ -54,28 +53,28 @@ class WorkerApi:
         worker.has_asked = True
         if request.query.get("job_in_progress") == "0":
             # What it was given and does not have was lost on the way, or its result could not be posted.
-            self._queue.release(worker.worker_id)
-        jobs = await self._hold(worker, lambda: self._queue.take(worker.worker_id, limit or 1))
+            self.registry.queue.release(worker.worker_id)
+        jobs = await self._hold(worker, lambda: self.registry.queue.take(worker.worker_id, limit or 1))
         if not jobs:
             return web.Response(status=204)
-        self._registry.given(worker, [job.id for job in jobs])
+        self.registry.given(worker, [job.id for job in jobs])
         documents = [job.worker_document() for job in jobs]
         return answer(documents if limit else documents[0])
 
     async def stop(self, request: web.Request) -> web.Response:
         """Tell the worker which jobs to stop; held open while there is none."""
         worker = self._worker(request)
-        job_ids = await self._hold(worker, lambda: self._registry.untold_stops(worker))
+        job_ids = await self._hold(worker, lambda: self.registry.untold_stops(worker))
         return answer({"jobsToStop": job_ids}) if job_ids else web.Response(status=204)
 
     async def done(self, request: web.Request) -> web.Response:
         """Take a job's progress or result; what a worker says of a job it no longer has changes nothing."""
         worker, job_id = self._worker(request), request.match_info["job_id"]
-        if self._queue.get(job_id) is None:
+        if self.registry.queue.get(job_id) is None:
             raise Refused(404, "there is no such job")
         raw = b""
         try:
-            raw = await read_body(request, max_bytes=MAX_RESULT_BYTES, seconds=self._request_seconds)
+            raw = await read_body(request, max_bytes=MAX_RESULT_BYTES, seconds=self.settings.request_seconds)
             body = parse_object(raw)
         except Refused as refused:
             # The SDK drops a refused result; without this its caller would wait until the job times out.
@@ -84,45 +83,45 @@ class WorkerApi:
                 is_large = refused.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
                 code = ErrorCode.RESULT_TOO_LARGE if is_large else ErrorCode.RESULT_INVALID
                 error = EndpointError(code, refused.reason)
-                self._queue.finish_with_error(job_id, worker.worker_id, error)
+                self.registry.queue.finish_with_error(job_id, worker.worker_id, error)
             raise
         output = orjson.dumps(body["output"]) if "output" in body else None
         if body.get("status") == State.IN_PROGRESS:
             if output is not None:
-                self._queue.progress(job_id, worker.worker_id, output)
+                self.registry.queue.progress(job_id, worker.worker_id, output)
             return answer({})
         error_text = _error_text(body.get("error"))
-        if not self._queue.finish(job_id, worker.worker_id, output, error_text):
+        if not self.registry.queue.finish(job_id, worker.worker_id, output, error_text):
             log.info("a late result was not kept", job_id=job_id, worker_id=worker.worker_id)
         if body.get("stopPod"):
-            self._registry.dismiss(worker.worker_id)
+            self.registry.dismiss(worker.worker_id)
         return answer({})
 
     async def ping(self, request: web.Request) -> web.Response:
         """A heartbeat: renew the leases of the jobs it names."""
-        worker = self._registry.heard(request.match_info["worker_id"])
+        worker = self.registry.heard(request.match_info["worker_id"])
         if worker is not None:
             job_ids = [job_id for job_id in request.query.get("job_id", "").split(",") if job_id]
-            self._registry.heartbeat(worker, job_ids)
+            self.registry.heartbeat(worker, job_ids)
         return answer({})
 
     def _worker(self, request: web.Request) -> Worker:
-        worker = self._registry.heard(request.match_info["worker_id"])
+        worker = self.registry.heard(request.match_info["worker_id"])
         if worker is None:
             raise Refused(404, "this worker's process has ended")
         return worker
 
     async def _hold(self, worker: Worker, look: Callable[[], list[Any]]) -> list[Any]:
         """What `look` finds, once it finds anything; nothing after a while or if the worker must leave."""
-        if self._registry.is_closing or worker.must_leave:
+        if self.registry.is_closing or worker.must_leave:
             await asyncio.sleep(LEAVE_PAUSE_SECONDS)
-        deadline = time.monotonic() + self._hold_seconds
-        while not self._registry.is_closing and not worker.must_leave:
+        deadline = time.monotonic() + self.settings.hold_seconds
+        while not self.registry.is_closing and not worker.must_leave:
             if found := look():
                 return found
             if time.monotonic() >= deadline:
                 break
-            await self._registry.changes.wait(deadline - time.monotonic())
+            await self.registry.changes.wait(deadline - time.monotonic())
         return []
 
 

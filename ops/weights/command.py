@@ -4,22 +4,21 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import stamina
 import typer
 from rich.console import Console
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from handler.process import exit_on_signals
 from model_cache.errors import WeightsInvalid
 from model_cache.settings import ModelSettings
-from model_cache.store.manifest import MODEL_SOURCES, Precision
-from ops.weights.fetch import FetchOptions, fetch
-from ops.weights.inventory import Engine
-from ops.weights.settings import WeightSettings, weight_storage
-from ops.weights.terminal import TerminalListener
-from ops.weights.verify import ENGINES, listing, record, verify
-from ops.weights.writer import single_writer
+from model_cache.store.manifest import MODEL_SOURCES, Precision, package_caches
+from ops.weights.fetch import fetch
+from ops.weights.inventory import ENGINES, Engine, listing, record, verify
+from ops.weights.lock import single_writer
+from ops.weights.settings import WeightSettings
 
 PARTS = (*MODEL_SOURCES, "detector")
+LINE_EVERY_PERCENT = 10  # of a download, in a log, where no bar can be drawn
 
 Store = Annotated[Path | None, typer.Option(help="The store; default MODEL_STORE.")]
 Backbone = Annotated[Precision, typer.Option(help="Of HMR2's backbone.")]
@@ -51,16 +50,19 @@ def fetch_command(
     anywhere but the place that WEIGHTS_SMPL or WEIGHTS_MIRROR names.
     """
     models = _models(store)
-    options = FetchOptions(
-        engines=_engines(engine),
-        models=_known(only, PARTS, "--only"),
-        precision=precision,
-        keep_official=not discard_official,
-    )
+    engines, parts = _engines(engine), _known(only, PARTS, "--only")
     settings = WeightSettings()
-    stamina.instrumentation.set_on_retry_hooks([])  # a retry is no news to an operator; giving up is
     with TerminalListener(Console(stderr=True)) as listener:
-        converted = fetch(models, options, settings, weight_storage, listener)
+        converted = fetch(
+            models,
+            settings,
+            listener,
+            engines=engines,
+            parts=parts,
+            precision=precision,
+            keep_official=not discard_official,
+            caches=package_caches(),
+        )
     typer.echo(f"Store: {models.model_store}" + (f"  converted: {', '.join(converted)}" if converted else ""))
 
 
@@ -78,8 +80,8 @@ def convert_command(
     store = _models(out).model_store
     with single_writer(store, _say):
         report = convert(sources, store, precision=precision, only=chosen)
-    for model, facts in report.items():
-        _print_model(model, facts)
+    for facts in report.values():
+        _print_model(facts)
     typer.echo(f"Store: {store}")
 
 
@@ -92,7 +94,7 @@ def verify_command(
     quick: Annotated[bool, typer.Option("--quick", help="Names and sizes only, no hashes.")] = False,
 ) -> None:
     """Say what each engine lacks; status 1 if one that must be ready (default: official) is not."""
-    verdicts = verify(_models(store), WeightSettings(), hashes=not quick)
+    verdicts = verify(_models(store), WeightSettings(), package_caches(), hashes=not quick)
     for name, verdict in verdicts.items():
         typer.echo(f"{name}: {'NOT READY' if verdict.problems else 'ready'} - {ENGINES[name]}")
         for problem in verdict.problems:
@@ -131,7 +133,42 @@ def list_command(store: Store = None) -> None:
     """Show every official file: what it is for, where it comes from, its terms, whether it is there."""
     console = Console()
     console = console if console.is_terminal else Console(width=400)  # whole cells in a log or a pipe
-    console.print(listing(_models(store), WeightSettings()))
+    console.print(listing(_models(store), WeightSettings(), package_caches()))
+
+
+class TerminalListener:
+    """Sentences as lines; a bar for the file being fetched, or a line for every tenth of it in a log."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = (*Progress.get_default_columns(), DownloadColumn(binary_units=True), TransferSpeedColumn())
+        self._bars = Progress(*columns, console=console, transient=True)
+        self._name: str | None = None
+        self._tenth = 0
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, name: str, done: int, total: int | None) -> None:
+        """Moves the bar to `done` of `total` bytes; a new name begins a new one."""
+        if name != self._name:
+            self._name, self._tenth = name, 0
+            for task in self._bars.task_ids:
+                self._bars.remove_task(task)
+            self._bars.add_task(name, total=total)
+        if self._console.is_terminal:
+            self._bars.update(self._bars.task_ids[0], completed=done, total=total)
+        elif total and (tenth := done * 100 // total // LINE_EVERY_PERCENT) > self._tenth:
+            self._tenth = tenth
+            self.say(f"{name}: {tenth * LINE_EVERY_PERCENT} % of {total / 2**20:.1f} MiB")
+
+    def __enter__(self) -> "TerminalListener":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
 
 
 def _say(text: str) -> None:
@@ -154,16 +191,14 @@ def _engines(names: Collection[str] | None) -> list[Engine]:
     return [engine for engine in get_args(Engine) if engine in chosen]
 
 
-def _print_model(model: str, facts: dict[str, Any]) -> None:
+def _print_model(facts: dict[str, Any]) -> None:
     """What was made of one model, and every key that was left out, with the reason."""
     for name, file in facts["files"].items():
         typer.echo(f"{name}  {file['bytes'] / 2**20:.1f} MiB  sha256 {file['sha256']}")
     for file in facts["sources"].values():
         typer.echo(f"  from {file['name']}  sha256 {file['sha256']}")
-    reasons: dict[str, list[str]] = {}
-    for key, reason in facts["ignored_keys"].items():
-        reasons.setdefault(reason, []).append(key)
-    for reason, keys in reasons.items():
-        typer.echo(f"  not used, {reason}: {', '.join(keys)}")
+    for reason in dict.fromkeys(facts["ignored_keys"].values()):
+        keys = ", ".join(key for key, why in facts["ignored_keys"].items() if why == reason)
+        typer.echo(f"  not used, {reason}: {keys}")
     for note in facts["notes"]:
         typer.echo(f"  note: {note}")

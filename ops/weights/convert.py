@@ -5,7 +5,7 @@ Memory stays at about one tensor beyond what the operating system maps of the so
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_cache.errors import StoreUnavailable, WeightsInvalid
+from model_cache.errors import StoreUnavailable, WeightsInvalid, WeightsMissing
 from model_cache.networks.hmr2 import FOCAL_LENGTH
 from model_cache.store.body_files import body_differences, body_tensors, read_body, read_joint_regressor
 from model_cache.store.files import FORMAT, STORE_FILE, read_store, sha256_of
-from model_cache.store.hmr2_weights import (
-    HMR2_IGNORED,
-    hmr2_configs,
-    hmr2_shapes,
-    hmr2_tensors,
-    stored_dtype,
-)
+from model_cache.store.hmr2_weights import HMR2_IGNORED, hmr2_configs, hmr2_shapes, hmr2_tensors, stored_dtype
 from model_cache.store.keys import account, read_yaml
-from model_cache.store.manifest import MODEL_SOURCES, Precision
+from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES, Precision
 from model_cache.store.phalp_weights import (
     appearance_tensors,
     pose_statistics,
@@ -34,31 +28,20 @@ from model_cache.store.phalp_weights import (
     uv_map_tensors,
 )
 from model_cache.store.pickles import checkpoint_tensors
-from ops.weights.inventory import find_sources
-from ops.weights.writer import write_json, written_whole
+from ops.files import write_json, written_whole
+from ops.weights.locations import by_rank, files_below
 
-_DTYPE_NAMES = {
-    torch.float32: "F32",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-}
+_DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """One model, read from its official files and named as our networks name it.
+    """One model, read from its official files and named as our networks name it."""
 
-    Attributes:
-        tensors: by our name; may still lie in the source file.
-        config: sizes and settings, or None where there are none.
-        ignored: reason by official key.
-        notes: sentences that the operator should read.
-    """
-
-    tensors: Mapping[str, Tensor]
-    config: Mapping[str, Any] | None = None
-    ignored: Mapping[str, str] = field(default_factory=dict)
-    notes: Sequence[str] = ()
+    tensors: Mapping[str, Tensor]  # by our name; may still lie in the source file
+    config: Mapping[str, Any] | None = None  # sizes and settings
+    ignored: Mapping[str, str] = field(default_factory=dict)  # reason by official key
+    notes: Sequence[str] = ()  # sentences that the operator should read
 
 
 def convert(
@@ -71,30 +54,60 @@ def convert(
     """Converts official files and returns what `store.json` now says of the converted models.
 
     Args:
-        paths: official files and folders that hold them.
+        paths: official files, and folders that hold them in any depth.
         out: the store; models converted earlier stay in it.
         precision: of HMR2's backbone in the store. fp32 can be loaded as either.
         only: models to convert, names of `MODEL_SOURCES`.
 
     Raises:
-        WeightsMissing: official files were not found.
-        WeightsInvalid: a file is not what it should be. The store is left as it was for that model.
+        WeightsMissing: a path does not exist, or needed files were not found (all of them are named).
+        WeightsInvalid: a file is not what it should be, or two different files claim the same role. The store
+            is left as it was for that model.
     """
-    sources = find_sources(paths, only)
+    sources = _find_sources(paths, only)
     report = read_store(out)
-    for model in MODEL_SOURCES:
-        if model not in only:
-            continue
+    chosen = [model for model in MODEL_SOURCES if model in only]
+    for model in chosen:
         conversion = _READERS[model](sources)
-        used = {role: sources[role] for role in MODEL_SOURCES[model]}
         report["models"][model] = {
-            "sources": {role: _file_facts(path) for role, path in used.items()},
+            "sources": {role: _file_facts(sources[role]) for role in MODEL_SOURCES[model]},
             "files": _write(out, model, conversion, precision),
             "ignored_keys": dict(conversion.ignored),
             "notes": list(conversion.notes),
         }
         write_json(out / STORE_FILE, report)
-    return {model: report["models"][model] for model in MODEL_SOURCES if model in only}
+    return {model: report["models"][model] for model in chosen}
+
+
+def _find_sources(paths: Sequence[Path], models: Iterable[str]) -> dict[str, Path]:
+    """The official file of each role that `models` need, and the optional ones that are there.
+
+    A file given by itself comes before one found in a folder.
+    """
+    absent = [path.name for path in paths if not path.exists()]
+    if absent:
+        raise WeightsMissing(f"no such file or folder: {', '.join(absent)}")
+    given = [path for path in paths if path.is_file()]
+    listed = [file for path in paths if path.is_dir() for file in files_below(path)]
+    found = {}
+    for source in OFFICIAL_FILES:
+        ranked = by_rank(given, source) or by_rank(listed, source)
+        if ranked:
+            found[source.role] = _only_one([p for rank, p in ranked if rank == ranked[0][0]], source.role)
+    needed = {role for model in models for role in MODEL_SOURCES[model]}
+    missing = [source for source in OFFICIAL_FILES if source.role in needed - found.keys()]
+    if missing:
+        lines = [f"{source.patterns[0]} (from {source.origin})" for source in missing]
+        raise WeightsMissing("official files not found: " + "; ".join(lines))
+    return found
+
+
+def _only_one(candidates: Sequence[Path], role: str) -> Path:
+    """One file, when several are copies of each other (PHALP and HMR2 both ship some)."""
+    if len(candidates) > 1 and len({sha256_of(path) for path in candidates}) > 1:
+        names = ", ".join(str(path) for path in candidates)
+        raise WeightsInvalid(f"several different files for `{role}`: {names}. Name the right one by itself")
+    return candidates[0]
 
 
 def _write(out: Path, model: str, conversion: Conversion, precision: Precision) -> dict[str, Any]:
@@ -122,12 +135,7 @@ def _write(out: Path, model: str, conversion: Conversion, precision: Precision) 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype]) -> None:
     """A safetensors file, written tensor by tensor: memory holds one of them beyond the sources.
 
-    (`safetensors.torch.save_file` builds the whole file in memory first.)
-
-    Args:
-        path: the file.
-        tensors: by name; may be mapped from a checkpoint.
-        dtypes: what each is stored as.
+    (`safetensors.torch.save_file` builds the whole file in memory first.) Each is stored as `dtypes` says.
 
     Raises:
         WeightsInvalid: a tensor holds NaN or infinity.
@@ -178,10 +186,8 @@ def _hmr2(sources: Mapping[str, Path]) -> Conversion:
 
 def _smpl(sources: Mapping[str, Path]) -> Conversion:
     body = read_body(sources["smpl"], read_joint_regressor(sources["joint_regressor"]))
-    notes = []
-    if "hmr2_checkpoint" in sources:
-        path = sources["hmr2_checkpoint"]
-        notes = body_differences(body, checkpoint_tensors(path, "state_dict"))
+    checkpoint = sources.get("hmr2_checkpoint")
+    notes = body_differences(body, checkpoint_tensors(checkpoint, "state_dict")) if checkpoint else []
     return Conversion(tensors=body_tensors(body), notes=notes)
 
 

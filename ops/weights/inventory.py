@@ -1,67 +1,79 @@
-"""What a store or a folder holds of the official files, and of what was converted from them."""
+"""What a store holds of the official files and what was converted from them, and what each engine lacks."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rich.table import Table
+
 from model_cache.errors import WeightsInvalid, WeightsMissing
+from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
 from model_cache.registry import detector_entry
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_store, sha256_of
 from model_cache.store.manifest import (
+    ALL_FILES,
+    FETCH,
     FILES_BY_ROLE,
     MODEL_SOURCES,
     OFFICIAL_FILES,
+    OFFICIAL_FOLDER,
     UPSTREAM_DETECTORS,
     OfficialFile,
     official_file,
 )
+from ops.weights.content import content_problem
+from ops.weights.locations import first_source, how_to_get
+from ops.weights.lock import Locked, read_lock, write_lock
 from ops.weights.settings import WeightSettings
 
 Engine = Literal["official", "lite", "upstream"]
 _CONFIGURED = frozenset({"hmr2", "pose_predictor"})  # models with a .json beside the tensors
+ENGINES: Mapping[Engine, str] = {
+    "official": "our own inference with the official weights (MODELS=official)",
+    "lite": "the bundled small models (MODELS=lite)",
+    "upstream": "the official packages themselves (ENGINE=upstream)",
+}
+_UPSTREAM_ROLES = frozenset(file.role for file in UPSTREAM_DETECTORS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What is wrong with a model or an official file.
+    """What is wrong with a model or an official file."""
 
-    Attributes:
-        text: names the files.
-        lacking: official files that would mend it and are not there.
-        damaged: whether files are there, but not what they should be.
-    """
+    text: str  # names the files
+    lacking: Sequence[OfficialFile] = ()  # would mend it and are not there
+    damaged: bool = False  # files are there, but not what they should be
 
-    text: str
-    lacking: Sequence[OfficialFile] = ()
-    damaged: bool = False
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What keeps an engine from running."""
+
+    problems: Sequence[str]  # a line each; empty where the engine is ready
+    remedies: Sequence[str]  # what to do about them, a sentence each
 
 
 def model_problem(store: Path, model: str, *, hashes: bool) -> Problem | None:
-    """What is wrong with a converted model, if anything.
-
-    Args:
-        store: its folder.
-        model: a name of `MODEL_SOURCES`.
-        hashes: read the files whole and compare SHA-256, beside their sizes.
+    """What is wrong with a converted model, if anything; with `hashes` its files are read whole.
 
     Raises:
         WeightsInvalid: `store.json` is broken.
     """
     recorded = read_store(store)["models"].get(model, {}).get("files", {})
+
+    def is_changed(name: str) -> bool:
+        path, facts = store / name, recorded.get(name)
+        return (
+            facts is None
+            or path.stat().st_size != facts["bytes"]
+            or (hashes and sha256_of(path) != facts["sha256"])
+        )
+
     expected = [f"{model}.safetensors", *([f"{model}.json"] if model in _CONFIGURED else [])]
     missing = [name for name in expected if not (store / name).is_file()]
-    changed = [
-        name
-        for name in expected
-        if name not in missing
-        and (
-            name not in recorded
-            or (store / name).stat().st_size != recorded[name]["bytes"]
-            or (hashes and sha256_of(store / name) != recorded[name]["sha256"])
-        )
-    ]
+    changed = [name for name in expected if name not in missing and is_changed(name)]
     sources = [FILES_BY_ROLE[role] for role in MODEL_SOURCES[model]]
     lacking = [file for file in sources if official_file(store, file) is None]
     if changed:
@@ -112,50 +124,158 @@ def detector_files(
     )
 
 
-def find_sources(paths: Sequence[Path], models: Iterable[str]) -> dict[str, Path]:
-    """The official file of each role that `models` need, and the optional ones that are there.
+def place_in_store(models: ModelSettings, file: OfficialFile) -> Path:
+    """Where `fetch` puts an official file."""
+    if file.of_detector:
+        return models.model_store / models.detector / file.name
+    return models.model_store / OFFICIAL_FOLDER / file.path
+
+
+def verify(
+    models: ModelSettings, settings: WeightSettings, caches: Sequence[Path], *, hashes: bool = True
+) -> dict[Engine, Verdict]:
+    """What keeps each engine from running.
 
     Args:
-        paths: folders, searched with their subfolders, and files. A file given by itself comes before
-            one found in a folder.
-        models: names of `MODEL_SOURCES`.
+        models: where the store is, and which detector.
+        settings: where the lock file is.
+        caches: of the official packages, whose files serve them beside the store's.
+        hashes: compare every file's SHA-256 with the one recorded when it was written (reads all of them).
 
     Raises:
-        WeightsMissing: a path does not exist, or needed files were not found (all of them are named).
-        WeightsInvalid: two different files claim the same role.
+        WeightsInvalid: the lock file is broken.
     """
-    absent = [path.name for path in paths if not path.exists()]
+    check = _Check(models, settings, hashes=hashes)
+    missing = [name for name in (*FILES.values(), CONFIG_FILE) if not (LITE_FOLDER / name).is_file()]
+    bundled = [Problem(text=f"{name}: not in the package") for name in missing]
+    return {
+        "official": check.official(),
+        "lite": _verdict(bundled, "Install this package again"),
+        "upstream": check.upstream(caches),
+    }
+
+
+def all_that_is_missing(models: ModelSettings, error: WeightsMissing) -> str:
+    """What to tell an operator whose worker met `error`: every missing file at once, and the command.
+
+    Raises:
+        WeightsInvalid: the lock file is broken.
+    """
+    if models.models != "official" or models.engine != "native":
+        return str(error)
+    verdict = _Check(models, WeightSettings(), hashes=False).official()
+    head = f"the official weights are not complete: run `{FETCH}`"
+    return "\n- ".join([head, *(verdict.problems or [str(error)]), *verdict.remedies[1:]])
+
+
+class _Check:
+    """Looks at the files of a store, and at their contents with `hashes`."""
+
+    def __init__(self, models: ModelSettings, settings: WeightSettings, *, hashes: bool) -> None:
+        self._models = models
+        self._hashes = hashes
+        self._lock = read_lock(settings.lock_file(models.model_store))
+        self._detector = detector_files(models, settings, self._lock.revisions)
+
+    def official(self) -> Verdict:
+        try:
+            found = [model_problem(self._models.model_store, m, hashes=self._hashes) for m in MODEL_SOURCES]
+        except WeightsInvalid as error:
+            return Verdict(problems=[str(error)], remedies=[])
+        problems = [problem for problem in found if problem] + self._detector_problems()
+        return _verdict(problems, f"`{FETCH}` gets what is missing and converts it")
+
+    def upstream(self, caches: Sequence[Path]) -> Verdict:
+        """What the official packages lack, apart from themselves."""
+        problems = []
+        for file in upstream_files(self._models.upstream_detector):
+            path = _find(self._models, file, caches)
+            if file.role in _UPSTREAM_ROLES and self._models.upstream_detector_weights:
+                path = self._models.upstream_detector_weights
+            problems += self._file_problems(path, file)
+        if self._models.upstream_detector == "native":
+            problems += self._detector_problems()
+        return _verdict(problems, f"`{FETCH} --engine upstream` gets what is missing")
+
+    def _detector_problems(self) -> list[Problem]:
+        return [p for file in self._detector for p in self._file_problems(_find(self._models, file), file)]
+
+    def _file_problems(self, path: Path | None, file: OfficialFile) -> list[Problem]:
+        """What is wrong with an official file that is used as it is: one problem or none."""
+        if path is None or not path.is_file():
+            return [Problem(text=f"{file.path}: not there", lacking=[file])]
+        wrong = None
+        if self._hashes and self._lock.differs(file.key, sha256_of(path)):
+            wrong = "another file than the one recorded"
+        elif self._hashes or file.role == "detector_weights":
+            wrong = content_problem(path, path.suffix)
+        return [Problem(text=f"{file.path}: {wrong}", damaged=True)] if wrong else []
+
+
+def _verdict(problems: Sequence[Problem], remedy: str) -> Verdict:
+    by_hand = [how_to_get(file) for p in problems for file in p.lacking if file.operator_only]
+    again = [f"What is damaged: delete it and run `{FETCH}`"] if any(p.damaged for p in problems) else []
+    remedies = [remedy, *by_hand, *again] if problems else []
+    return Verdict(problems=[p.text for p in problems], remedies=remedies)
+
+
+def _find(models: ModelSettings, file: OfficialFile, caches: Sequence[Path] = ()) -> Path | None:
+    """Where an official file lies, if it does."""
+    if file.of_detector:
+        path = place_in_store(models, file)
+        return path if path.is_file() else None
+    return official_file(models.model_store, file, caches)
+
+
+def record(
+    models: ModelSettings, settings: WeightSettings, *, accept: Collection[str] = ()
+) -> tuple[Path, Mapping[str, Locked], list[str]]:
+    """Adds files that were not recorded to the lock file, and replaces those of `accept`.
+
+    Returns:
+        The lock file, everything in it, and the keys of files that differ from it and were not accepted.
+
+    Raises:
+        WeightsMissing: a file to accept is not there.
+        WeightsInvalid: the lock file is broken.
+    """
+    lock_path = settings.lock_file(models.model_store)
+    lock = read_lock(lock_path)
+    files = (*ALL_FILES, *detector_files(models, settings, lock.revisions))
+    there = {file.key: (file, path) for file in files if (path := _find(models, file))}
+    absent = set(accept) - there.keys()
     if absent:
-        raise WeightsMissing(f"no such file or folder: {', '.join(absent)}")
-    given = [path for path in paths if path.is_file()]
-    listed = [file for path in paths if path.is_dir() for file in files_below(path)]
-    found = {}
-    for source in OFFICIAL_FILES:
-        ranked = by_rank(given, source) or by_rank(listed, source)
-        if ranked:
-            found[source.role] = _single([path for rank, path in ranked if rank == ranked[0][0]], source.role)
-    needed = {role for model in models for role in MODEL_SOURCES[model]}
-    missing = [source for source in OFFICIAL_FILES if source.role in needed - found.keys()]
-    if missing:
-        lines = [f"{source.patterns[0]} (from {source.origin})" for source in missing]
-        raise WeightsMissing("official files not found: " + "; ".join(lines))
-    return found
+        raise WeightsMissing(f"not there, so it cannot be accepted: {', '.join(sorted(absent))}")
+    changed = []
+    for key, (file, path) in there.items():
+        sha256 = sha256_of(path)
+        if lock.differs(key, sha256) and key not in accept:
+            changed.append(key)
+        elif key not in lock.files or lock.differs(key, sha256):
+            lock = lock.with_file(file, sha256, path.stat().st_size)
+    write_lock(lock_path, lock)
+    return lock_path, lock.files, changed
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Every file of a folder and its subfolders, in order."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def by_rank(paths: Iterable[Path], file: OfficialFile) -> list[tuple[int, Path]]:
-    """The paths that go by one of the file's names, with the rank of the name, the preferred one first."""
-    ranked = [(rank, path) for path in paths if (rank := file.rank(path.name)) is not None]
-    return sorted(ranked, key=lambda pair: pair[0])
-
-
-def _single(candidates: Sequence[Path], role: str) -> Path:
-    """One file, when several are copies of each other (PHALP and HMR2 both ship some)."""
-    if len(candidates) > 1 and len({sha256_of(path) for path in candidates}) > 1:
-        names = ", ".join(str(path) for path in candidates)
-        raise WeightsInvalid(f"several different files for `{role}`: {names}. Name the right one by itself")
-    return candidates[0]
+def listing(models: ModelSettings, settings: WeightSettings, caches: Sequence[Path]) -> Table:
+    """Every official file with its purpose, state, source and terms, one row each."""
+    store = models.model_store
+    lock = read_lock(settings.lock_file(store))
+    done = [m for m in MODEL_SOURCES if not model_problem(store, m, hashes=False)]
+    converted = {role for m in done for role in MODEL_SOURCES[m]}
+    table = Table("file", "for", "size", "state", "sha256", "source", "licence")
+    detector = detector_files(models, settings, lock.revisions)
+    for file in (*OFFICIAL_FILES, *detector, *UPSTREAM_DETECTORS.values()):
+        path = _find(models, file, caches)
+        known = lock.files.get(file.key)
+        size = path.stat().st_size if path else known.bytes if known else file.approximate_bytes
+        table.add_row(
+            file.name,
+            file.purpose + (" (ENGINE=upstream only)" if file.role in _UPSTREAM_ROLES else ""),
+            f"{'' if path or known else 'about '}{size / 1e6:.1f} MB" if size else "?",
+            "converted" if file.role in converted else "there" if path else "missing",
+            known.sha256 if known else "not recorded yet",
+            first_source(file, settings),
+            file.licence,
+        )
+    return table

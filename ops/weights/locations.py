@@ -1,30 +1,27 @@
-"""Where an official file may be had, in the order in which to ask, and what to do where nobody gives it."""
+"""Where an official file may be had, in the order in which to ask, and what to do if none of them has it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from model_cache.store.manifest import FETCH, OfficialFile
-from ops.weights.inventory import by_rank, files_below
 from ops.weights.settings import WeightSettings
 
 HMR2_DATA = "hmr2_data"  # the setting of the archive that holds all of HMR2's files but SMPL
 
 
+class SourceFailed(Exception):
+    """This source does not give the file; another may. The message may be shown: it holds no secret."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """A place to ask.
+    """A place to ask."""
 
-    Attributes:
-        address: URL, `s3://bucket/key` or a path; may hold a secret.
-        label: how messages call it, without secrets.
-        of_operator: whether the operator named it. Only such a place may give SMPL.
-    """
-
-    address: str = field(repr=False)
-    label: str
-    of_operator: bool
+    address: str = field(repr=False)  # URL, `s3://bucket/key` or a path; may hold a secret
+    label: str  # how messages call it, without secrets
+    of_operator: bool  # whether the operator named it; only such a place may give SMPL
 
     @property
     def path(self) -> Path | None:
@@ -35,17 +32,11 @@ class Location:
 
 
 def locations(file: OfficialFile, settings: WeightSettings, caches: Sequence[Path]) -> list[Location]:
-    """Where `file` may be had: its own setting, the mirror, the official packages' caches, their hosts.
-
-    Args:
-        file: what is wanted.
-        settings: the operator's sources.
-        caches: folders laid out as the official packages have them.
-    """
+    """Where `file` may be had: its own setting, the mirror, the official packages' caches, their hosts."""
     found = []
     for name in (file.role, HMR2_DATA) if file.archive else (file.role,):
         if source := settings.source(name):
-            found += _from_setting(file, source, setting_of(name))
+            found += _from_setting(file, source, _setting_of(name))
     if settings.mirror:
         found += _from_mirror(file, settings.mirror.get_secret_value())
     found += [
@@ -58,26 +49,32 @@ def locations(file: OfficialFile, settings: WeightSettings, caches: Sequence[Pat
     return found
 
 
+def first_source(file: OfficialFile, settings: WeightSettings) -> str:
+    """The first of them as it may be shown: an operator's own by its setting, since it may be a secret."""
+    if settings.source(file.role):
+        return _setting_of(file.role)
+    if file.archive and settings.hmr2_data:
+        return _setting_of(HMR2_DATA)
+    if settings.mirror:
+        return "WEIGHTS_MIRROR"
+    return file.addresses[0] if file.addresses else f"you: {file.origin}"
+
+
 def how_to_get(file: OfficialFile) -> str:
     """What an operator can do about a file that could not be fetched, in a sentence."""
-    if file.operator_only:
-        return how_to_get_smpl(file)
-    return f"It comes from {file.origin}. From elsewhere: `{setting_of(file.role)}=URL-or-path {FETCH}`"
-
-
-def how_to_get_smpl(file: OfficialFile) -> str:
-    """The way to a file that only the operator may supply."""
+    setting = _setting_of(file.role)
+    if not file.operator_only:
+        return f"It comes from {file.origin}. From elsewhere: `{setting}=URL-or-path {FETCH}`"
     names = ", ".join((file.name, *file.aliases))
     site, licence = file.origin.partition(" ")[0], file.licence.rpartition(" ")[2]
     return (
         f"{file.name} is yours to supply, its licence lets nobody pass it on: register at {site}, read "
         f"{licence}, download the neutral model ({names}; the site's zip will do), then run "
-        f"`{setting_of(file.role)}=/path/to/it {FETCH}`"
+        f"`{setting}=/path/to/it {FETCH}`"
     )
 
 
-def setting_of(name: str) -> str:
-    """The variable that replaces a file's source."""
+def _setting_of(name: str) -> str:
     return f"WEIGHTS_{name.upper()}"
 
 
@@ -121,3 +118,14 @@ def _in_folder(file: OfficialFile, folder: Path) -> list[Path]:
         return []
     paths = files_below(folder)
     return [path for _, path in by_rank(paths, file)] + [path for path in paths if path.name == file.archive]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file of a folder and its subfolders, in order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def by_rank(paths: Iterable[Path], file: OfficialFile) -> list[tuple[int, Path]]:
+    """The paths that go by one of the file's names, with the rank of the name, the preferred one first."""
+    ranked = [(rank, path) for path in paths if (rank := file.rank(path.name)) is not None]
+    return sorted(ranked, key=lambda pair: pair[0])

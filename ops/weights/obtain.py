@@ -5,12 +5,12 @@ import os
 import shutil
 import ssl
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 import httpcore2
@@ -19,23 +19,38 @@ from handler.context import unstoppable
 from handler.settings import BucketSettings, IntakeSettings
 from handler.transfer.addresses import check_url
 from handler.transfer.download import Patience, download
+from handler.transfer.errors import Problem, TransferError
 from handler.transfer.http import HttpFile
-from handler.transfer.partial import PartialFile
+from handler.transfer.partial import PartialFile, check_room
+from model_cache.errors import StoreUnavailable
+from model_cache.settings import ModelSettings
 from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OfficialFile
-from ops.weights.errors import SourceFailed, check_room, told_to_the_operator
-from ops.weights.integrity import content_problem, usual_suffix
-from ops.weights.locations import Location, locations
-from ops.weights.lock import Lock, locked_now, read_lock, write_lock
-from ops.weights.settings import WeightSettings, WeightStorageSettings
-from ops.weights.unpack import archive_kind, unpack
-from ops.weights.writer import written_whole
+from ops.files import written_whole
+from ops.weights.content import archive_kind, content_problem, unpack
+from ops.weights.inventory import place_in_store
+from ops.weights.locations import Location, SourceFailed, locations
+from ops.weights.lock import Lock, read_lock, write_lock
+from ops.weights.settings import WeightSettings, weight_storage
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MIN_BYTES_PER_SECOND = 16 * 1024  # an attempt that brings less, the wait before it included, counts as failed
 LONGEST_WAIT_SECONDS = 30.0
+PARTIAL_FOLDER = "partial"
+
+# What follows the name of the source; `{}` is the error's own reason.
+_WORDS = {
+    Problem.ADDRESS_REFUSED: "is not an address that can be fetched: {}",
+    Problem.NOT_HTTPS: "leads to an address that is not https (WEIGHTS_ALLOW_HTTP=true accepts http)",
+    Problem.NAME_INVALID: "is not an address that can be fetched: no bucket can have this name",
+    Problem.NOT_FOUND: "has no such file ({})",
+    Problem.LINK_REFUSED: "refused ({}): expired, not public, or moved",
+    Problem.ACCESS_DENIED: "refused the credentials (WEIGHTS_S3_* or BUCKET_*): {}",
+    Problem.KEYS_REFUSED: "refused the credentials (WEIGHTS_S3_* or BUCKET_*): {}",
+    Problem.NOT_TRUSTED: "{} (WEIGHTS_CA_FILE names one more authority)",
+}
 
 
 class OperatorRules(IntakeSettings):
@@ -55,7 +70,6 @@ def operator_rules(settings: WeightSettings) -> OperatorRules:
     )
 
 
-@runtime_checkable
 class Listener(Protocol):
     """Is told how a fetch goes on."""
 
@@ -66,96 +80,73 @@ class Listener(Protocol):
         """Bytes of a file so far, and in all if known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """A file and where it shall be."""
-
-    file: OfficialFile
-    target: Path
-
-
 class Obtainer:
-    """Fetches wishes one after the other; a context manager that closes its connections.
-
-    Must hold the store's writer lock.
-
-    Args:
-        settings: sources and limits.
-        storage: gives the credentials of `s3://` sources when the first is met.
-        partial_folder: for files on their way.
-        lock_path: recorded hashes.
-        folders: caches of the official packages.
-        listener: is told how it goes on.
-    """
+    """Fetches files one after the other, into a store whose writer lock is held."""
 
     def __init__(
-        self,
-        settings: WeightSettings,
-        storage: Callable[[], WeightStorageSettings],
-        *,
-        partial_folder: Path,
-        lock_path: Path,
-        folders: Sequence[Path],
-        listener: Listener,
+        self, models: ModelSettings, settings: WeightSettings, caches: Sequence[Path], listener: Listener
     ) -> None:
+        self.partial_folder = models.model_store / PARTIAL_FOLDER  # for files on their way
+        self.partial_folder.mkdir(parents=True, exist_ok=True)
+        self._models = models
         self._settings = settings
-        self._storage = storage
-        self._partials = partial_folder
-        self._lock_path = lock_path
-        self._folders = folders
+        self._caches = caches
         self._listener = listener
         self._failed: dict[str, str] = {}  # address -> why: one archive answers for several files
-        self.lock: Lock = read_lock(lock_path)
+        self._lock_path = settings.lock_file(models.model_store)
+        self.lock: Lock = read_lock(self._lock_path)
 
-    def __enter__(self) -> "Obtainer":
-        self._partials.mkdir(parents=True, exist_ok=True)
-        return self
+    def present(self, file: OfficialFile) -> Path | None:
+        """The file if it is in its place already, and what was recorded."""
+        place = place_in_store(self._models, file)
+        suffixes = (".pkl", ".npz") if file.operator_only else (place.suffix,)
+        places = [path for suffix in suffixes if (path := place.with_suffix(suffix)).is_file()]
+        return next((path for path in places if not self.lock.differs(file.key, sha256_of(path))), None)
 
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # stays while something is on its way
-            self._partials.rmdir()
-
-    def obtain(self, wish: Wish, others: Sequence[Wish]) -> None:
-        """Puts a file in its place; others that come in the same archive are put in theirs.
+    def obtain(self, file: OfficialFile, lacking: Sequence[OfficialFile]) -> dict[str, Path]:
+        """Puts a file in its place, and what else of `lacking` comes in the same archive; role -> file.
 
         Raises:
             SourceFailed: no place gives it; the message lists what each said.
             StoreUnavailable: no room.
         """
         reasons = []
-        for location in locations(wish.file, self._settings, self._folders):
+        for location in locations(file, self._settings, self._caches):
             try:
                 if location.address in self._failed:
                     raise SourceFailed(self._failed[location.address])
-                self._listener.say(f"{wish.file.name}: asking {location.label}")
-                self._take(location, wish, others)
-                return
+                self._listener.say(f"{file.name}: asking {location.label}")
+                with _told_to_the_operator():
+                    return self._take(location, file, lacking)
             except SourceFailed as error:
                 self._failed[location.address] = str(error)
                 reasons.append(f"{location.label} {error}")
-                self._listener.say(f"{wish.file.name}: {reasons[-1]}")
+                self._listener.say(f"{file.name}: {reasons[-1]}")
         raise SourceFailed("; ".join(reasons) or "no source of it is set")
 
-    def _take(self, location: Location, wish: Wish, others: Sequence[Wish]) -> None:
+    def _take(
+        self, location: Location, file: OfficialFile, lacking: Sequence[OfficialFile]
+    ) -> dict[str, Path]:
+        # From anybody but the operator SMPL is not taken, even if an archive should hold it.
+        others = [o for o in lacking if o is not file and (location.of_operator or not o.operator_only)]
         if location.path is not None:
             if not location.path.is_file():
                 raise SourceFailed("is not there")
-            self._accept(location.path, location, wish, others, movable=False)
-            return
-        key = source_key(location.address)
-        path = self._partials / f"{wish.file.role}-{key[:12]}.part"
+            return self._accept(location.path, location, [file, *others], movable=False)
+        plain = urlsplit(location.address)._replace(query="", fragment="").geturl()
+        # Without the query: a presigned URL's signature changes. Hashed: its path may be secret.
+        key = hashlib.sha256(plain.encode()).hexdigest()
+        path = self.partial_folder / f"{file.role}-{key[:12]}.part"
         reserve = self._settings.reserve_disk_bytes
-        with (
-            told_to_the_operator(),
-            PartialFile(path, reserve_bytes=reserve, source=key) as partial,
-        ):
-            commit = self._download(location.address, partial, wish.file.name)
+        with PartialFile(path, reserve_bytes=reserve, source=key) as partial:
+            commit = self._download(location.address, partial, file.name)
         try:
-            self._accept(path, location, wish, others, movable=True)
+            installed = self._accept(path, location, [file, *others], movable=True)
         finally:
             partial.discard()
         if commit:
             self._pin(location.address, commit)
+        return installed
 
     def _download(self, address: str, partial: PartialFile, name: str) -> str | None:
         """Fetches what is missing of a file; returns the hub's commit, where there is one."""
@@ -201,83 +192,72 @@ class Obtainer:
         from handler.transfer.s3 import s3_client
 
         bucket = BucketSettings.model_construct(
-            **dict(self._storage()),
+            **dict(weight_storage()),
             connect_seconds=self._settings.connect_seconds,
             read_seconds=self._settings.read_seconds,
         )
         return s3_client(bucket, ca_file=self._settings.ca_file)
 
     def _accept(
-        self, path: Path, location: Location, wish: Wish, others: Sequence[Wish], *, movable: bool
-    ) -> None:
-        """Checks what came and puts it in its place."""
-        # From anybody but the operator SMPL is not taken, even if an archive should hold it.
-        wanted = [wish, *(o for o in others if location.of_operator or not o.file.operator_only)]
-        files = [w.file for w in wanted]
-        kind = archive_kind(path, files)
+        self, path: Path, location: Location, wanted: Sequence[OfficialFile], *, movable: bool
+    ) -> dict[str, Path]:
+        """Checks what came and puts it in its place: the first of `wanted`, others as they are found."""
+        first = wanted[0]
+        kind = archive_kind(path, wanted)
         if kind == "file":
-            suffix = usual_suffix(path, Path(wish.file.path).suffix)
-            self._install(path, suffix, wish, movable=movable)
-            return
-        with tempfile.TemporaryDirectory(dir=self._partials) as folder:
+            suffix = ".npz" if zipfile.is_zipfile(path) else ".pkl"  # of SMPL, which comes as either
+            return {first.role: self._install(path, suffix, first, movable=movable)}
+        with tempfile.TemporaryDirectory(dir=self.partial_folder) as folder:
             reserve = self._settings.reserve_disk_bytes
-            found = unpack(path, kind, files, Path(folder), reserve_bytes=reserve)
-            if wish.file.role not in found:
-                raise SourceFailed(f"holds no {wish.file.name}")
-            self._install(found[wish.file.role], found[wish.file.role].suffix, wish, movable=True)
-            for other in wanted[1:]:
-                if unpacked := found.get(other.file.role):
-                    try:
-                        self._install(unpacked, unpacked.suffix, other, movable=True)
-                    except SourceFailed as error:
-                        self._listener.say(f"{other.file.name}: {location.label} {error}")
+            found = unpack(path, kind, wanted, Path(folder), reserve_bytes=reserve)
+            if first.role not in found:
+                raise SourceFailed(f"holds no {first.name}")
+            installed = {}
+            for file in (f for f in wanted if f.role in found):
+                unpacked = found[file.role]
+                try:
+                    installed[file.role] = self._install(unpacked, unpacked.suffix, file, movable=True)
+                except SourceFailed as error:
+                    if file is first:
+                        raise
+                    self._listener.say(f"{file.name}: {location.label} {error}")
         # All that was wanted of it has been taken: it need not be fetched again for a further file.
         self._failed[location.address] = "does not hold it"
+        return installed
 
-    def _install(self, path: Path, suffix: str, wish: Wish, *, movable: bool) -> None:
-        official = Path(wish.file.path).suffix
-        # A checkpoint may go by .ckpt or .pth; only SMPL is of two kinds.
-        target = wish.target.with_suffix(suffix) if wish.file.operator_only else wish.target
-        if problem := content_problem(path, suffix if wish.file.operator_only else official):
+    def _install(self, path: Path, suffix: str, file: OfficialFile, *, movable: bool) -> Path:
+        """Moves or copies a file into its place, if it is what it should be and what was recorded."""
+        target = place_in_store(self._models, file)
+        if file.operator_only:  # a checkpoint may go by .ckpt or .pth; only SMPL is of two kinds
+            target = target.with_suffix(suffix)
+        if problem := content_problem(path, target.suffix):
             raise SourceFailed(problem)
         sha256 = sha256_of(path)
-        if self.lock.differs(wish.file.key, sha256):
+        if self.lock.differs(file.key, sha256):
             raise SourceFailed(f"gave another file than the one recorded in {self._lock_path.name}")
         target.parent.mkdir(parents=True, exist_ok=True)
         if movable:
             path.chmod(0o644)  # a shared store must be readable for the worker's user
             path.replace(target)
         else:
-            link_or_copy(path, target, self._settings.reserve_disk_bytes)
-        if wish.file.key not in self.lock.files:
-            record = locked_now(wish.file.name, sha256, target.stat().st_size)
-            self.lock = self.lock.with_file(wish.file.key, record)
+            _link_or_copy(path, target, self._settings.reserve_disk_bytes)
+        if file.key not in self.lock.files:
+            self.lock = self.lock.with_file(file, sha256, target.stat().st_size)
             write_lock(self._lock_path, self.lock)
+        return target
 
     def _pin(self, address: str, commit: str) -> None:
-        key = branch_of(address)
-        if key and not key.endswith(commit) and key not in self.lock.revisions:
-            self.lock = self.lock.with_revision(key, commit)
-            write_lock(self._lock_path, self.lock)
-            self._listener.say(f"{key} is pinned to {commit}")
+        """Records the commit behind a hub's address, `.../OWNER/NAME/resolve/REVISION/FILE`."""
+        parts = urlsplit(address).path.strip("/").split("/")
+        if len(parts) > 4 and parts[2] == "resolve":
+            key = f"{parts[0]}/{parts[1]}@{parts[3]}"
+            if parts[3] != commit and key not in self.lock.revisions:
+                self.lock = self.lock.with_revision(key, commit)
+                write_lock(self._lock_path, self.lock)
+                self._listener.say(f"{key} is pinned to {commit}")
 
 
-def source_key(address: str) -> str:
-    """What a source is known by on disk.
-
-    Without the query: a presigned URL's signature changes, its path does not. Hashed: the path may be secret.
-    """
-    plain = urlsplit(address)._replace(query="", fragment="").geturl()
-    return hashlib.sha256(plain.encode()).hexdigest()
-
-
-def branch_of(address: str) -> str | None:
-    """`repository@revision` out of a hub's address of a file."""
-    parts = urlsplit(address).path.strip("/").split("/")
-    return f"{parts[0]}/{parts[1]}@{parts[3]}" if len(parts) > 4 and parts[2] == "resolve" else None
-
-
-def link_or_copy(path: Path, target: Path, reserve_bytes: int) -> None:
+def _link_or_copy(path: Path, target: Path, reserve_bytes: int) -> None:
     """The same file in a second place: a hard link on the same disk, else a copy that appears whole."""
     target.unlink(missing_ok=True)
     try:
@@ -288,13 +268,15 @@ def link_or_copy(path: Path, target: Path, reserve_bytes: int) -> None:
             shutil.copyfileobj(source, copy, 2**20)
 
 
-def present(wishes: Mapping[str, Wish], lock: Lock) -> dict[str, Path]:
-    """Wishes that are fulfilled already: in their place, and what was recorded."""
-    found = {}
-    for role, wish in wishes.items():
-        suffixes = (".pkl", ".npz") if wish.file.operator_only else (wish.target.suffix,)
-        for path in (wish.target.with_suffix(suffix) for suffix in suffixes):
-            if path.is_file() and not lock.differs(wish.file.key, sha256_of(path)):
-                found[role] = path
-                break
-    return found
+@contextmanager
+def _told_to_the_operator() -> Iterator[None]:
+    """A TransferError as SourceFailed, or as StoreUnavailable if the disk is full."""
+    try:
+        yield
+    except TransferError as error:
+        if error.problem is Problem.DISK_FULL:
+            raise StoreUnavailable(
+                f"the disk of the weights store has {error.reason}: make room, or put the store elsewhere "
+                "(MODEL_STORE). What was fetched is kept"
+            ) from error
+        raise SourceFailed(_WORDS.get(error.problem, "{}").format(error.reason)) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from ops.endpoint.errors import CannotServe
+from ops.endpoint import CannotServe
 from ops.endpoint.serve import ServeOptions, run
 from ops.endpoint.settings import ServeSettings
 from tests.end_to_end.endpoint_process import EndpointProcess, serving

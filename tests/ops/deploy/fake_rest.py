@@ -33,47 +33,28 @@ def validator(name: str) -> Draft202012Validator:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """How one request is answered wrongly.
+    """How one request is answered wrongly."""
 
-    Attributes:
-        on: the request, as a regular expression over `METHOD /path`.
-        status: answer with this; None: close the connection without an answer.
-        headers: extra headers.
-        body: instead of a problem document.
-        done: the request is carried out all the same.
-        errors: of the problem document.
-    """
-
-    on: str
-    status: int | None = None
+    on: str  # the request, as a regular expression over `METHOD /path`
+    status: int | None = None  # None: close the connection without an answer
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    done: bool = False
-    errors: tuple[str, ...] = ()
+    body: bytes | None = None  # instead of a problem document
+    done: bool = False  # the request is carried out all the same
+    errors: tuple[str, ...] = ()  # of the problem document
 
 
 @dataclass
 class FakeRest:
-    """The account's state; tests look at it and change it as another person would in RunPod's console.
+    """The account's state; tests look at it and change it as another person would in RunPod's console."""
 
-    Attributes:
-        endpoints: by id, as GET answers.
-        versions: release number by id.
-        stale_looks: how many looks at the releases still see old workers after a change; None: always.
-        late_looks: how many looks after a change do not see its release at all.
-        requests: `METHOD /path` and the body, in order.
-        faults: met by the first request that fits, each once.
-        forget: fields that a write does not take, though it is accepted.
-    """
-
-    endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
-    versions: dict[str, int] = field(default_factory=dict)
-    stale_looks: int | None = 0
-    late_looks: int = 0
-    requests: list[tuple[str, Any]] = field(default_factory=list)
+    endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)  # by id, as GET answers
+    versions: dict[str, int] = field(default_factory=dict)  # release number by id
+    stale_looks: int | None = 0  # at the releases that still see old workers after a change; None: always
+    late_looks: int = 0  # that do not see the release of a change at all
+    requests: list[tuple[str, Any]] = field(default_factory=list)  # `METHOD /path` and the body, in order
     agents: set[str] = field(default_factory=set)
-    faults: list[Fault] = field(default_factory=list)
-    forget: set[str] = field(default_factory=set)
+    faults: list[Fault] = field(default_factory=list)  # met by the first request that fits, each once
+    forget: set[str] = field(default_factory=set)  # fields that a write does not take, though accepted
     url: str = ""
     looks_left: int | None = 0
     late_left: int = 0
@@ -122,11 +103,8 @@ class FakeRest:
         endpoint_id = f"ep{self._next:06d}"
         self._next += 1
         endpoint = {
-            **{
-                "id": endpoint_id,
-                "createdAt": "2026-09-01T12:00:00Z",
-                "requestUrls": request_urls(endpoint_id),
-            },
+            **{"id": endpoint_id, "createdAt": "2026-09-01T12:00:00Z"},
+            "requestUrls": request_urls(endpoint_id),
             **{"args": "", "disk": 20, "ports": [], "env": {}, "registry": None, "timeout": 300_000},
             **{"dataCenterIds": [], "networkVolumes": [], "flashboot": "OFF"},
             **body,

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.ops.deploy.conftest import IMAGE, LOCAL_SECRET, Operator
-from tests.ops.deploy.fake_rest import FakeRest
+from tests.ops.deploy.conftest import IMAGE, LOCAL_SECRET
 
 FINE, FAILED, CHANGES = 0, 1, 2
 ENVIRONMENT = {
@@ -14,7 +13,7 @@ ENVIRONMENT = {
 }
 
 
-def test_endpoint_goes_from_plan_to_apply_to_drift_to_destroy(operator: Operator, rest: FakeRest):
+def test_endpoint_goes_from_plan_to_apply_to_drift_to_destroy(operator, rest):
     """Plan finds all there is to do, apply does it, then there is nothing; drift is undone; it ends."""
     code, text = operator("plan")
     assert (code, rest.writes()) == (CHANGES, [])
@@ -48,72 +47,40 @@ def test_endpoint_goes_from_plan_to_apply_to_drift_to_destroy(operator: Operator
     assert (code, "no endpoint called people" in text) == (FINE, True)
 
 
-@pytest.mark.parametrize(
-    ("change", "body"),
-    [
-        pytest.param(
-            lambda e: e.update(workers={"max": 7}), {"workers": {"min": 0, "max": 7}}, id="workers-as-a-whole"
-        ),
-        pytest.param(
-            lambda e: e["env"].update(MODELS="auto"),
-            {"env": ENVIRONMENT | {"MODELS": "auto"}},
-            id="env-as-a-whole",
-        ),
-        pytest.param(lambda e: e.update(timeout=60_000), {"timeout": 60_000}, id="one-value"),
-        pytest.param(
-            lambda e: e["gpu"].update(pools=["AMPERE_24"]),
-            {"gpu": {"pools": ["AMPERE_24"], "excludedTypes": []}},
-            id="pools-with-exclusions",
-        ),
-        pytest.param(
-            lambda e: e["gpu"].update(excludedTypes=["NVIDIA L4"]),
-            {"gpu": {"pools": ["ADA_24", "AMPERE_24"], "excludedTypes": ["NVIDIA L4"]}},
-            id="exclusions-with-pools",
-        ),
-        pytest.param(
-            lambda e: e["gpu"].pop("minCudaVersion"), {"gpu": {"minCudaVersion": ""}}, id="no-floor"
-        ),
-        pytest.param(
-            lambda e: e["gpu"].update(minCudaVersion=None, allowedCudaVersions=["12.8"]),
-            {"gpu": {"minCudaVersion": "", "allowedCudaVersions": ["12.8"]}},
-            id="list-instead-of-floor",
-        ),
-        pytest.param(
-            lambda e: e["gpu"].update(count=2), {"gpu": {"count": 2}}, id="count-leaves-pools-alone"
-        ),
-    ],
-)
-def test_apply_sends_only_what_changed(operator: Operator, rest: FakeRest, change, body):
+POOLS = ["ADA_24", "AMPERE_24"]
+CHANGES_OF_ENDPOINT = {
+    "workers-as-a-whole": ({"workers": {"max": 7}}, {"workers": {"min": 0, "max": 7}}),
+    "env-as-a-whole": ({"env": {"MODELS": "auto"}}, {"env": ENVIRONMENT | {"MODELS": "auto"}}),
+    "one-value": ({"timeout": 60_000}, {"timeout": 60_000}),
+    "pools-with-exclusions": (
+        {"gpu": {"pools": ["AMPERE_24"]}},
+        {"gpu": {"pools": ["AMPERE_24"], "excludedTypes": []}},
+    ),
+    "exclusions-with-pools": (
+        {"gpu": {"excludedTypes": ["NVIDIA L4"]}},
+        {"gpu": {"pools": POOLS, "excludedTypes": ["NVIDIA L4"]}},
+    ),
+    "no-floor": ({"gpu": {"minCudaVersion": None}}, {"gpu": {"minCudaVersion": ""}}),
+    "list-instead-of-floor": (
+        {"gpu": {"minCudaVersion": None, "allowedCudaVersions": ["12.8"]}},
+        {"gpu": {"minCudaVersion": "", "allowedCudaVersions": ["12.8"]}},
+    ),
+    "count-leaves-pools-alone": ({"gpu": {"count": 2}}, {"gpu": {"count": 2}}),
+}
+
+
+@pytest.mark.parametrize(("change", "body"), CHANGES_OF_ENDPOINT.values(), ids=CHANGES_OF_ENDPOINT)
+def test_apply_sends_only_what_changed(operator, rest, change, body):
     """A PATCH holds the changed fields, whole where RunPod replaces them, and nothing else."""
     operator("apply")
     rest.requests.clear()
-    operator.edit(lambda content: change(content["endpoint"]))
-    assert operator("apply")[0] == FINE
+    operator.edit(lambda content: content["profiles"].update(changed=change))
+    assert operator("apply", "--profile", "changed")[0] == FINE
     assert rest.writes() == [("PATCH /v2/serverless/ep000001", body)]
-    assert operator("plan")[0] == FINE
+    assert operator("plan", "--profile", "changed")[0] == FINE
 
 
-def test_apply_moves_between_the_two_ways_of_scaling(operator: Operator, rest: FakeRest):
-    """The idle timeout goes with QUEUE_DELAY only, and both ways end in an empty plan."""
-    operator("apply")
-    assert "idleTimeout" not in rest.only()["workers"]
-    assert operator("apply", "--profile", "warm")[0] == FINE
-    assert rest.only()["workers"] == {"min": 1, "max": 3, "idleTimeout": 60}
-    assert operator("plan", "--profile", "warm")[0] == FINE
-    assert operator("apply")[0] == FINE
-    assert rest.only()["scaling"] == {"type": "REQUEST_COUNT", "requestCount": 1}
-    assert operator("plan")[0] == FINE
-
-
-def test_image_option_comes_before_the_file(operator: Operator, rest: FakeRest):
-    """`--image` is what CI gives after a build."""
-    operator("apply")
-    assert operator("plan", "--image", "registry.example.com/you/worker:0.2.0")[0] == CHANGES
-    assert operator("apply", "--image", "registry.example.com/you/worker:0.2.0")[0] == FINE
-    assert rest.only()["image"] == "registry.example.com/you/worker:0.2.0"
-
-
-def test_args_ports_and_registry_stay_when_the_file_does_not_name_them(operator: Operator, rest: FakeRest):
+def test_args_ports_and_registry_stay_when_the_file_does_not_name_them(operator, rest):
     """What deploy.yaml leaves out of these is RunPod's own or another tool's, and no drift."""
     operator("apply")
     rest.only().update(args="--verbose", ports=["8000/http"], registry="reg_1")
@@ -123,7 +90,7 @@ def test_args_ports_and_registry_stay_when_the_file_does_not_name_them(operator:
     assert (rest.only()["args"], rest.only()["registry"]) == ("", "reg_1")
 
 
-def test_status_shows_what_runs(operator: Operator, rest: FakeRest):
+def test_status_shows_what_runs(operator, rest):
     """Image, workers, release and addresses; 1 where there is no endpoint."""
     code, text = operator("status")
     assert (code, "no endpoint called people" in text) == (FAILED, True)
@@ -134,7 +101,7 @@ def test_status_shows_what_runs(operator: Operator, rest: FakeRest):
         assert part in text
 
 
-def test_destroy_needs_the_name_and_a_yes(operator: Operator, rest: FakeRest):
+def test_destroy_needs_the_name_and_a_yes(operator, rest):
     """Neither alone removes anything."""
     operator("apply")
     for words in (["people"], ["peopel", "--yes"], []):
@@ -142,7 +109,7 @@ def test_destroy_needs_the_name_and_a_yes(operator: Operator, rest: FakeRest):
     assert list(rest.endpoints) == ["ep000001"]
 
 
-def test_two_endpoints_of_one_name_stop_every_command(operator: Operator, rest: FakeRest):
+def test_two_endpoints_of_one_name_stop_every_command(operator, rest):
     """Names are not unique on RunPod: with two matches nothing is changed, and both ids are named."""
     operator("apply")
     rest.endpoints["ep777777"] = {**rest.only(), "id": "ep777777"}
@@ -154,7 +121,7 @@ def test_two_endpoints_of_one_name_stop_every_command(operator: Operator, rest: 
     assert rest.writes() == []
 
 
-def test_a_similar_name_is_another_endpoint(operator: Operator, rest: FakeRest):
+def test_a_similar_name_is_another_endpoint(operator, rest):
     """Only the exact name counts, but for the mark that older clients append for FlashBoot."""
     operator("apply")
     other = {**rest.only(), "id": "ep777777"}
@@ -166,7 +133,7 @@ def test_a_similar_name_is_another_endpoint(operator: Operator, rest: FakeRest):
         assert operator("plan")[0] == FAILED
 
 
-def test_endpoint_on_cpus_cannot_become_ours(operator: Operator, rest: FakeRest):
+def test_endpoint_on_cpus_cannot_become_ours(operator, rest):
     """RunPod never changes an endpoint's compute family; that is said before anything is written."""
     operator("apply")
     rest.only().pop("gpu")
@@ -186,7 +153,7 @@ def test_endpoint_on_cpus_cannot_become_ours(operator: Operator, rest: FakeRest)
     ],
     ids=["pool", "card-of-another-pool", "nothing-left"],
 )
-def test_pools_are_checked_against_the_catalogue(operator: Operator, rest: FakeRest, gpu, said):
+def test_pools_are_checked_against_the_catalogue(operator, rest, gpu, said):
     """A misspelt pool is found before anything is written."""
     operator.edit(lambda content: content["endpoint"].update(gpu=gpu))
     code, text = operator("apply")

@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.deploy.deploy_file import DeployFile, check_image, read_deploy_file, resolve_environment
-from ops.deploy.errors import DeployError
+from ops.deploy import DeployError
+from ops.deploy.deploy_file import DeployFile, check_image, read_deploy_file
 from ops.environment import is_secret, worker_settings, wrong_settings
-from tests.ops.deploy.conftest import Operator
-from tests.ops.deploy.fake_rest import FakeRest
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 SMALLEST: dict[str, Any] = {
@@ -62,28 +60,24 @@ def read(folder: Path, content: Any, profile: str | None = None) -> DeployFile:
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
-def test_file_that_is_wrong_is_refused_by_place(tmp_path: Path, change: dict[str, Any], place: str):
+def test_file_that_is_wrong_is_refused_by_place(tmp_path, change, place):
     """Unknown keys and values that RunPod or the worker would not take are named by their path."""
     with pytest.raises(DeployError) as caught:
         read(tmp_path, {"endpoint": SMALLEST | change})
     assert place in str(caught.value)
 
 
-def test_smallest_file_gets_defaults_fit_for_video(tmp_path: Path):
+def test_smallest_file_gets_defaults_fit_for_video(tmp_path):
     """FlashBoot on, no worker idle for ever, room for a large video; `timeout` must be said."""
     endpoint = read(tmp_path, {"endpoint": SMALLEST}).endpoint
     body = endpoint.body("a/b:1", {})
     assert body["flashboot"] == "FLASHBOOT"
     assert body["workers"] == {"min": 0, "max": 3, "idleTimeout": 10}
     assert body["disk"] == 50
+    off = read(tmp_path, yaml.safe_dump({"endpoint": SMALLEST}) + "  flashboot: OFF\n")  # false in YAML 1.1
+    assert off.endpoint.flashboot == "OFF"
     with pytest.raises(DeployError, match=r"endpoint\.timeout"):
         read(tmp_path, {"endpoint": {key: value for key, value in SMALLEST.items() if key != "timeout"}})
-
-
-def test_bare_off_is_understood(tmp_path: Path):
-    """YAML 1.1 reads OFF as false; RunPod's word is meant."""
-    file = read(tmp_path, yaml.safe_dump({"endpoint": SMALLEST}) + "  flashboot: OFF\n")
-    assert file.endpoint.flashboot == "OFF"
 
 
 @pytest.mark.parametrize(
@@ -100,14 +94,14 @@ def test_bare_off_is_understood(tmp_path: Path):
     ],
     ids=["twice", "tab", "list", "empty", "odd-key", "object", "number", "profiles"],
 )
-def test_text_that_is_no_deploy_file_is_refused(tmp_path: Path, text: str, said: str):
+def test_text_that_is_no_deploy_file_is_refused(tmp_path, text, said):
     """The line is named, never quoted: it may hold a secret."""
     with pytest.raises(DeployError) as caught:
         read(tmp_path, text)
     assert said in str(caught.value)
 
 
-def test_profile_is_laid_over_the_endpoint(tmp_path: Path):
+def test_profile_is_laid_over_the_endpoint(tmp_path):
     """Mappings are merged, lists and `scaling` replace, null takes away."""
     under = SMALLEST | {
         "env": {"MODELS": "lite", "MODEL_STORE": "/a"},
@@ -128,7 +122,7 @@ def test_profile_is_laid_over_the_endpoint(tmp_path: Path):
     assert endpoint.body("a/b:1", {})["scaling"] == {"type": "REQUEST_COUNT", "requestCount": 2}
 
 
-def test_every_profile_is_checked_whichever_is_asked_for(tmp_path: Path):
+def test_every_profile_is_checked_whichever_is_asked_for(tmp_path):
     """A mistake in `burst` is found on the day it is written, not on the day of the burst."""
     content = {"endpoint": SMALLEST, "profiles": {"dev": {}, "burst": {"workers": {"maximum": 9}}}}
     with pytest.raises(
@@ -152,30 +146,11 @@ def test_every_profile_is_checked_whichever_is_asked_for(tmp_path: Path):
     ],
     ids=["plain", "reference-and-more", "in-env", "sounds-secret", "value-key", "from-env", "misspelt"],
 )
-def test_secret_in_the_open_is_refused_without_repeating_it(tmp_path: Path, content: dict[str, Any]):
+def test_secret_in_the_open_is_refused_without_repeating_it(tmp_path, content):
     """Only references are taken; a value typed here by mistake appears in no message."""
     with pytest.raises(DeployError) as caught:
         read(tmp_path, content)
     assert "hunter2" not in str(caught.value)
-
-
-def test_variable_is_said_in_one_place(tmp_path: Path):
-    """Under `env` or under `secrets`: nobody should guess which one counts."""
-    content = {
-        "endpoint": SMALLEST | {"env": {"BUCKET_NAME": "a"}},
-        "secrets": {"BUCKET_NAME": {"fromEnv": "B"}},
-    }
-    with pytest.raises(DeployError, match="BUCKET_NAME is in both"):
-        read(tmp_path, content)
-
-
-def test_variables_that_the_shell_lacks_are_listed(tmp_path: Path):
-    """All of them at once; an empty one counts as missing."""
-    secrets = {"A": {"fromEnv": "ONE"}, "B": {"fromEnv": "TWO"}, "C": {"fromEnv": "THREE"}}
-    file = read(tmp_path, {"endpoint": SMALLEST, "secrets": secrets})
-    with pytest.raises(DeployError, match=r"ONE \(for A\), THREE \(for C\)"):
-        resolve_environment(file, {"TWO": "2", "THREE": ""})
-    assert resolve_environment(file, {"ONE": "1", "TWO": "2", "THREE": "3"}) == {"A": "1", "B": "2", "C": "3"}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +163,7 @@ def test_variables_that_the_shell_lacks_are_listed(tmp_path: Path):
         "worker:2026-09-01_a.b",
     ],
 )
-def test_image_that_names_one_build_is_taken(image: str):
+def test_image_that_names_one_build_is_taken(image):
     """A version, or a digest, which makes the tag a remark."""
     assert check_image(image) == image
 
@@ -209,7 +184,7 @@ def test_image_that_names_one_build_is_taken(image: str):
         (":1", "not an image reference"),
     ],
 )
-def test_image_that_is_no_build_is_refused(image: str, said: str):
+def test_image_that_is_no_build_is_refused(image, said):
     """RunPod's hosts may serve a cached image of the same name to some workers."""
     with pytest.raises(DeployError, match=said):
         check_image(image)
@@ -236,7 +211,7 @@ def test_image_that_is_no_build_is_refused(image: str, said: str):
         ("RUNPOD_INIT_TIMEOUT", "900", True),
     ],
 )
-def test_environment_is_checked_by_the_workers_own_settings(name: str, value: str, right: bool):
+def test_environment_is_checked_by_the_workers_own_settings(name, value, right):
     """What would stop every worker at its start stops the deployment instead."""
     assert (wrong_settings({name: value}) == []) == right
 
@@ -246,31 +221,33 @@ def test_environment_is_checked_by_the_workers_own_settings(name: str, value: st
     [
         (None, [], "deploy.yaml cannot be read"),
         ({}, ["--image", "you/worker:latest"], "latest"),
-        ({}, ["--image", "you/worker"], "no tag"),
-        ({"image": None}, [], "--image"),
+        ({"endpoint": {"image": None}}, [], "--image"),
         (
-            {"env": {"WORKER_BATCH_FRAMES": "hunter2"}},
+            {"endpoint": {"env": {"WORKER_BATCH_FRAMES": "hunter2"}}},
             [],
             "WORKER_BATCH_FRAMES must be a whole number",
         ),
+        ({"endpoint": {"env": {"BUCKET_NAME": "a"}}}, [], "BUCKET_NAME is in both"),
+        ({"secrets": {"A": {"fromEnv": "ONE"}, "C": {"fromEnv": "EMPTY"}}}, [], "ONE (for A), EMPTY (for C)"),
     ],
-    ids=["no file", "moving image", "no tag", "no image", "environment"],
+    ids=["no file", "moving image", "no image", "environment", "said twice", "not in the shell"],
 )
 def test_what_cannot_be_deployed_stops_before_anything_is_sent(
-    operator: Operator, rest: FakeRest, change: dict[str, Any] | None, words: list[str], said: str
+    operator, rest, monkeypatch, change, words, said
 ):
-    """What is wrong is named; values are not."""
+    """What is wrong is named, all of it; values are not."""
+    monkeypatch.setenv("EMPTY", "")
     if change is None:
         operator.file.unlink()
     else:
-        operator.edit(lambda content: content["endpoint"].update(change))
+        operator.edit(lambda content: [content[key].update(values) for key, values in change.items()])
     code, text = operator("apply", *words)
     assert (code, rest.requests) == (1, [])
     assert said in text
     assert "hunter2" not in text
 
 
-def test_limits_that_contradict_each_other_are_remarked(operator: Operator, rest: FakeRest):
+def test_limits_that_contradict_each_other_are_remarked(operator, rest):
     """The budget above the timeout, a disk too small, names nobody reads, no workers: said, not refused."""
     operator.edit(
         lambda content: content["endpoint"].update(

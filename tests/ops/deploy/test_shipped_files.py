@@ -32,7 +32,7 @@ def hub(name: str) -> Any:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_deploy_file_is_accepted_by_runpod_and_by_the_worker(profile: str | None):
+def test_deploy_file_is_accepted_by_runpod_and_by_the_worker(profile):
     """Every profile's body fits the published schema; its variables are settings with values they accept."""
     file, environment = shipped(profile)
     body = make_plan(file.endpoint.body("you/worker:0.1.0", environment), None).body
@@ -81,7 +81,7 @@ def test_hub_file_offers_settings_of_the_worker():
         assert wrong_settings(preset["defaults"]) == []
 
 
-def test_fields_left_empty_in_the_hub_count_as_not_set(monkeypatch: pytest.MonkeyPatch):
+def test_fields_left_empty_in_the_hub_count_as_not_set(monkeypatch):
     """The form sends "" for them; a bucket that is not named must not be a bucket called nothing."""
     for variable in hub("hub.json")["config"]["env"]:
         if variable["key"].startswith("BUCKET_"):

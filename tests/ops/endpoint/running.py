@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 
 from handler.settings import IntakeSettings
-from ops.endpoint.endpoint import Endpoint
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
+from ops.endpoint.serve import listening
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
 
 WORKER_KEY = "worker-key"
@@ -37,19 +37,12 @@ SETTINGS = ServeSettings(lease_seconds=5, stop_seconds=0.2, hold_seconds=0.3)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A listening endpoint.
+    """A listening endpoint."""
 
-    Attributes:
-        url: its base.
-        registry: for a look behind it.
-        caller: a session without a key.
-        worker: a session with the worker's key, sent as the SDK sends it.
-    """
-
-    url: str
-    registry: WorkerRegistry
-    caller: aiohttp.ClientSession
-    worker: aiohttp.ClientSession
+    url: str  # its base
+    registry: WorkerRegistry  # for a look behind it
+    caller: aiohttp.ClientSession  # without a key
+    worker: aiohttp.ClientSession  # with the worker's key, sent as the SDK sends it
 
     async def ask(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
         """A caller's request: status code and JSON."""
@@ -109,11 +102,16 @@ async def running(
     """Listen inside the block; nothing happens by itself: the test calls `registry.sweep`."""
     queue = JobQueue(folder / "queue.sqlite3", settings)
     registry = WorkerRegistry(queue, settings, clock)
-    endpoint = Endpoint(registry, settings, intake or LocalIntakeSettings(), worker_key=WORKER_KEY)
+    intake = intake or LocalIntakeSettings()
     async with (
-        endpoint.listening("127.0.0.1", 0) as url,
-        aiohttp.ClientSession() as caller,
-        aiohttp.ClientSession(headers={"Authorization": WORKER_KEY}) as worker,
+        listening(registry, settings, intake, worker_key=WORKER_KEY, host="127.0.0.1", port=0) as url,
+        aiohttp.ClientSession(connector=_connections()) as caller,
+        aiohttp.ClientSession(connector=_connections(), headers={"Authorization": WORKER_KEY}) as worker,
     ):
         yield Running(url=url, registry=registry, caller=caller, worker=worker)
     queue.close()
+
+
+def _connections() -> aiohttp.TCPConnector:
+    """One for each request: an idle one may be closed by the endpoint just when it is used again."""
+    return aiohttp.TCPConnector(force_close=True)

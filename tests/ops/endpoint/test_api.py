@@ -2,7 +2,6 @@
 
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from ops.endpoint.settings import LocalIntakeSettings
-from tests.ops.endpoint.running import SETTINGS, Running, running
+from tests.ops.endpoint.running import SETTINGS, running
 
 pytestmark = pytest.mark.anyio
 JSON = st.recursive(
@@ -52,7 +51,7 @@ BODY = st.binary(max_size=40) | (JSON | REQUEST).map(lambda body: json.dumps(bod
     ],
     ids=str,
 )
-async def test_bad_request_is_refused_in_words(endpoint: Running, request_: object, says: str) -> None:
+async def test_bad_request_is_refused_in_words(endpoint, request_, says):
     """400, the field and the reason, never the value; nothing is queued."""
     for path in ("run", "runsync"):
         code, document = await endpoint.ask("POST", path, json=request_)
@@ -71,9 +70,7 @@ PATHS += ["purge-queue", "health", "nothing", "../run", "status/"]
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(body=BODY, method=st.sampled_from(["POST", "GET", "PUT"]), path=st.sampled_from(PATHS))
-async def test_garbage_is_never_a_server_error(
-    endpoint: Running, body: bytes, method: str, path: str
-) -> None:
+async def test_garbage_is_never_a_server_error(endpoint, body, method, path):
     """Any body to any route: 200 or a 4xx, in JSON; and the endpoint goes on."""
     endpoint.registry.queue.db.execute("PRAGMA synchronous = OFF")  # no power is lost here
     async with endpoint.caller.request(method, f"{endpoint.url}/{path}", data=body) as reply:
@@ -83,7 +80,7 @@ async def test_garbage_is_never_a_server_error(
 
 
 @pytest.mark.parametrize(("path", "limit"), [("run", 10_000_000), ("runsync", 20_000_000)])
-async def test_request_is_limited_to_its_size(endpoint: Running, path: str, limit: int) -> None:
+async def test_request_is_limited_to_its_size(endpoint, path, limit):
     """RunPod's limits, told with 413; just below is accepted. A body without a length is counted."""
     body = b'{"input":{"x":"' + b"x" * limit + b'"}}'
 
@@ -101,13 +98,13 @@ async def test_request_is_limited_to_its_size(endpoint: Running, path: str, limi
 
 
 @pytest.mark.parametrize("wait", ["0", "999", "300001", "-1", "x", "1e4", "", "٣٠٠٠", "9" * 5000])
-async def test_wait_must_be_a_sensible_number(endpoint: Running, wait: str) -> None:
+async def test_wait_must_be_a_sensible_number(endpoint, wait):
     """1,000 to 300,000 milliseconds."""
     code, document = await endpoint.ask("POST", "runsync", json={"input": {}}, params={"wait": wait})
     assert (code, "wait must be" in document["error"]) == (400, True)
 
 
-async def test_job_in_the_wrong_state_is_not_retried(endpoint: Running) -> None:
+async def test_job_in_the_wrong_state_is_not_retried(endpoint):
     """409 says which state it is in; an unknown one is a 404."""
     job_id = await endpoint.run()
     code, document = await endpoint.ask("POST", f"retry/{job_id}")
@@ -117,7 +114,7 @@ async def test_job_in_the_wrong_state_is_not_retried(endpoint: Running) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_stream_tells_the_state_and_has_no_parts(endpoint: Running, method: str) -> None:
+async def test_stream_tells_the_state_and_has_no_parts(endpoint, method):
     """As on RunPod for a handler that yields nothing; its client library polls here until the job ends."""
     job_id = await endpoint.run_and_take()
     assert await endpoint.ask(method, f"stream/{job_id}") == (200, {"status": "IN_PROGRESS", "stream": []})
@@ -125,7 +122,7 @@ async def test_stream_tells_the_state_and_has_no_parts(endpoint: Running, method
     assert await endpoint.ask(method, f"stream/{job_id}") == (200, {"status": "COMPLETED", "stream": []})
 
 
-async def test_closing_endpoint_takes_no_jobs(endpoint: Running) -> None:
+async def test_closing_endpoint_takes_no_jobs(endpoint):
     """503, so that the caller tries again."""
     endpoint.registry.close()
     assert (await endpoint.ask("POST", "run", json={"input": {}}))[0] == 503
@@ -148,9 +145,7 @@ async def test_closing_endpoint_takes_no_jobs(endpoint: Running) -> None:
     ],
     ids=range(10),
 )
-async def test_webhook_may_be_what_a_video_may_be(
-    tmp_path: Path, webhook: str, private: bool, says: str | None
-) -> None:
+async def test_webhook_may_be_what_a_video_may_be(tmp_path, webhook, private, says):
     """What is plain in the URL is refused at once; names are looked up when it is called."""
     intake = LocalIntakeSettings(allow_private_addresses=private)
     async with running(tmp_path, intake=intake) as endpoint:
@@ -162,7 +157,7 @@ async def test_webhook_may_be_what_a_video_may_be(
             assert "s3cret" not in document["error"]
 
 
-async def test_web_page_cannot_use_an_endpoint_without_a_key(tmp_path: Path) -> None:
+async def test_web_page_cannot_use_an_endpoint_without_a_key(tmp_path):
     """A page open in a browser on this machine can reach loopback; with a key it would have to know it."""
     headers = {"Origin": "https://evil.example"}
     async with running(tmp_path) as endpoint:

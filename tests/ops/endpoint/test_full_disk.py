@@ -3,16 +3,15 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from ops.endpoint.errors import CannotServe
-from ops.endpoint.queue import JobQueue, State, open_database, transaction
+from ops.endpoint import CannotServe
+from ops.endpoint.jobs import State, open_database, transaction
+from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.serve import ServeOptions, run
 from ops.endpoint.settings import ServeSettings
-from tests.ops.endpoint.running import Running
 
 
 @contextmanager
@@ -27,7 +26,7 @@ def no_room(db: sqlite3.Connection, how: str = "full") -> Iterator[None]:
         db.execute("PRAGMA query_only = OFF")
 
 
-def test_transaction_that_cannot_be_committed_is_over(tmp_path: Path) -> None:
+def test_transaction_that_cannot_be_committed_is_over(tmp_path):
     """An error of COMMIT itself leaves nothing open: the next transaction begins."""
     db = open_database(tmp_path / "q")
     db.execute("PRAGMA foreign_keys = ON")
@@ -44,7 +43,7 @@ def test_transaction_that_cannot_be_committed_is_over(tmp_path: Path) -> None:
     db.close()
 
 
-def test_transaction_that_sqlite_ended_keeps_its_error(tmp_path: Path) -> None:
+def test_transaction_that_sqlite_ended_keeps_its_error(tmp_path):
     """The disk's own words come out, not those of a second ROLLBACK."""
     db = open_database(tmp_path / "q")
 
@@ -62,7 +61,7 @@ def test_transaction_that_sqlite_ended_keeps_its_error(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["full", "read-only"])
-async def test_caller_is_told_and_nothing_is_lost(endpoint: Running, how: str) -> None:
+async def test_caller_is_told_and_nothing_is_lost(endpoint, how):
     """503 in words for what cannot be stored; what was accepted is there, and the rest works afterwards."""
     first = await endpoint.run({"input": {"x": 1}})
     big = {"input": {"x": "x" * 100_000}}
@@ -77,7 +76,7 @@ async def test_caller_is_told_and_nothing_is_lost(endpoint: Running, how: str) -
 
 
 @pytest.mark.anyio
-async def test_result_that_cannot_be_stored_is_asked_for_again(endpoint: Running) -> None:
+async def test_result_that_cannot_be_stored_is_asked_for_again(endpoint):
     """The worker gets a 5xx, on which the SDK tries again; a second try with room is kept."""
     job_id = await endpoint.run_and_take()
     with no_room(endpoint.registry.queue.db):
@@ -88,7 +87,7 @@ async def test_result_that_cannot_be_stored_is_asked_for_again(endpoint: Running
 
 
 @pytest.mark.parametrize("its_fault", [True, False])
-def test_jobs_of_a_worker_that_ended_go_back_later(queue: JobQueue, its_fault: bool) -> None:
+def test_jobs_of_a_worker_that_ended_go_back_later(queue, its_fault):
     """Once, with the count they would have had, as soon as the clock finds room."""
     registry = WorkerRegistry(queue, ServeSettings())
     registry.add("w")
@@ -106,7 +105,7 @@ def test_jobs_of_a_worker_that_ended_go_back_later(queue: JobQueue, its_fault: b
         assert (job.status, job.retries, job.attempts) == (State.IN_QUEUE, 1, int(its_fault))
 
 
-def test_start_without_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_without_room_is_told(tmp_path, monkeypatch):
     """A sentence for the terminal, no traceback."""
 
     def full(_: JobQueue) -> None:

@@ -7,16 +7,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from ops.endpoint.queue import FINAL, JobQueue, State
+from ops.endpoint.jobs import FINAL, State, Stop
+from ops.endpoint.queue import JobQueue
 from ops.endpoint.settings import ServeSettings
 from tests.ops.endpoint.running import Clock
 
 SETTINGS = ServeSettings(
-    lease_seconds=10,
-    max_attempts=2,
-    execution_timeout_seconds=40,
-    ttl_seconds=200,
-    result_seconds=30,
+    lease_seconds=10, max_attempts=2, execution_timeout_seconds=40, ttl_seconds=200, result_seconds=30
 )
 LEGAL = {
     State.IN_QUEUE: {State.IN_PROGRESS, State.CANCELLED, State.COMPLETED, None},
@@ -97,7 +94,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(worker=WORKERS, its_fault=st.booleans())
     def worker_dies(self, worker: str, its_fault: bool) -> None:
         for job in self.queue.release(worker, its_fault=its_fault):
-            assert job.status in (State.IN_QUEUE, State.FAILED)
+            assert job.status is State.IN_QUEUE or (its_fault and job.status is State.FAILED)
             self._owe(job.id)
         assert worker not in self.queue.busy_workers()
 
@@ -115,7 +112,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert (before is None) == (after is None)
         if before is not None and after is not None:
             assert after.status is (before.status if before.status in FINAL else State.CANCELLED)
-            assert bool(stops) == (before.status is State.IN_PROGRESS)
+            running = before.status is State.IN_PROGRESS
+            assert stops == ([Stop(before.worker_id, job_id)] if running else [])
 
     @rule(job_id=jobs)
     def retry(self, job_id: str) -> None:
@@ -140,7 +138,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(accepted=st.booleans())
     def call_webhooks(self, accepted: bool) -> None:
-        for job in self.queue.due_webhooks(9):
+        for job in self.queue.claim_webhooks(9):
             assert job.status in FINAL - {State.CANCELLED}
             assert job.webhook_calls < SETTINGS.webhook_attempts
             self.queue.webhook_called(job, accepted=accepted)

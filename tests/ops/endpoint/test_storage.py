@@ -3,14 +3,14 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import httpx2
 import psutil
 import pytest
 
-from ops.endpoint.errors import CannotServe
-from ops.endpoint.storage import ObjectStore, load_keys
+from ops.endpoint import CannotServe
+from ops.endpoint.keys import storage_keys
+from ops.endpoint.storage import ObjectStore
 from tests.s3_server import S3Server, of_store
 
 
@@ -18,7 +18,7 @@ from tests.s3_server import S3Server, of_store
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     """A running server with one bucket."""
     folder = tmp_path_factory.mktemp("store")
-    with ObjectStore(folder / "objects", load_keys(folder / "keys.json")) as store:
+    with ObjectStore(folder / "objects", storage_keys(folder / "keys.json")) as store:
         yield store
 
 
@@ -34,7 +34,7 @@ def server(store: ObjectStore) -> psutil.Process:
     return found
 
 
-def test_presigned_urls_write_and_read(store: ObjectStore, s3: S3Server) -> None:
+def test_presigned_urls_write_and_read(store, s3):
     """A PUT with the signed content type, a GET of the same bytes; the object is a plain file."""
     url = s3.presign("put_object", "a/b.json", ContentType="application/json")
     assert httpx2.put(url, content=b"{}", headers={"Content-Type": "text/html"}).status_code == 403
@@ -43,7 +43,7 @@ def test_presigned_urls_write_and_read(store: ObjectStore, s3: S3Server) -> None
     assert (store.folder / store.bucket / "a/b.json").read_bytes() == b"{}"
 
 
-def test_nobody_gets_in_without_a_signature(s3: S3Server) -> None:
+def test_nobody_gets_in_without_a_signature(s3):
     """Unsigned, wrongly signed, signed for another method, expired."""
     s3.put("x", b"1")
     url = s3.presign("get_object", "x")
@@ -55,25 +55,25 @@ def test_nobody_gets_in_without_a_signature(s3: S3Server) -> None:
     assert httpx2.get(stranger.presign("get_object", "x")).status_code in (400, 403)
 
 
-def test_keys_are_private_and_kept(tmp_path: Path) -> None:
+def test_keys_are_private_and_kept(tmp_path):
     """The same pair after a restart, readable by its owner only, and not shown by accident."""
-    keys = load_keys(tmp_path / "keys.json")
-    assert load_keys(tmp_path / "keys.json") == keys
-    assert load_keys(tmp_path / "other.json") != keys
+    keys = storage_keys(tmp_path / "keys.json")
+    assert storage_keys(tmp_path / "keys.json") == keys
+    assert storage_keys(tmp_path / "other.json") != keys
     assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
     assert keys.secret_access_key not in repr(keys)
 
 
-def test_secret_is_not_in_the_process_list(store: ObjectStore) -> None:
+def test_secret_is_not_in_the_process_list(store):
     """Arguments are visible to every user of the machine."""
     arguments = " ".join(server(store).cmdline())
     assert "rclone" in arguments
     assert store.keys.secret_access_key not in arguments
 
 
-def test_restarted_server_keeps_its_address_and_objects(tmp_path: Path) -> None:
+def test_restarted_server_keeps_its_address_and_objects(tmp_path):
     """URLs that were handed out go on to work."""
-    with ObjectStore(tmp_path / "objects", load_keys(tmp_path / "keys.json")) as store:
+    with ObjectStore(tmp_path / "objects", storage_keys(tmp_path / "keys.json")) as store:
         of_store(store).put("x", b"1")
         url = of_store(store).presign("get_object", "x")
         store.stop()
@@ -86,19 +86,8 @@ def test_restarted_server_keeps_its_address_and_objects(tmp_path: Path) -> None:
             second.start()
 
 
-def test_worker_settings_point_at_the_store(store: ObjectStore) -> None:
-    """What a worker needs to upload its results here."""
-    assert store.environment() == {
-        "BUCKET_ENDPOINT_URL": store.endpoint_url,
-        "BUCKET_ACCESS_KEY_ID": store.keys.access_key_id,
-        "BUCKET_SECRET_ACCESS_KEY": store.keys.secret_access_key,
-        "BUCKET_NAME": "results",
-        "BUCKET_REGION": "us-east-1",
-    }
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of another process")
-def test_full_disk_refuses_an_object_and_nothing_else(store: ObjectStore, s3: S3Server) -> None:
+def test_full_disk_refuses_an_object_and_nothing_else(store, s3):
     """A 5xx, which uploads try again; the server lives, and takes the object when there is room."""
     s3.put("before", b"1")
     process = server(store)

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -106,7 +105,7 @@ def nested(levels: int) -> bytes:
     ],
     ids=range(32),
 )
-async def test_strange_request_is_answered(endpoint: Running, request_: bytes, expected: int) -> None:
+async def test_strange_request_is_answered(endpoint, request_, expected):
     """What cannot be taken is a 4xx; what merely looks odd is taken."""
     assert code(await exchange(endpoint, request_)) == expected
 
@@ -120,7 +119,7 @@ async def job_of_worker(endpoint: Running) -> str:
 
 
 @pytest.mark.parametrize("field", [b"output", b"error"])
-async def test_deep_result_is_kept_as_a_failure(endpoint: Running, field: bytes) -> None:
+async def test_deep_result_is_kept_as_a_failure(endpoint, field):
     """A worker's answer that cannot be written again fails its job at once; such progress does not."""
     job_id = await job_of_worker(endpoint)
     deep = b'"%b":%b%b' % (field, b"[" * 400, b"]" * 400)
@@ -133,7 +132,7 @@ async def test_deep_result_is_kept_as_a_failure(endpoint: Running, field: bytes)
     assert await endpoint.done("w", job_id, b'{"status":"IN_PROGRESS","output":' + b"[" * 10**6) == 400
 
 
-async def test_result_that_does_not_come_whole_fails_nothing(endpoint: Running) -> None:
+async def test_result_that_does_not_come_whole_fails_nothing(endpoint):
     """The worker is told so by 408, and the job waits for what it sends next."""
     job_id = await job_of_worker(endpoint)
     path, key = f"job-done/w/{job_id}".encode(), b"Authorization: " + WORKER_KEY.encode()
@@ -143,7 +142,7 @@ async def test_result_that_does_not_come_whole_fails_nothing(endpoint: Running) 
     assert (await endpoint.status(job_id))["output"] == 1
 
 
-async def test_key_beyond_ascii_lets_in(tmp_path: Path) -> None:
+async def test_key_beyond_ascii_lets_in(tmp_path):
     """It is compared byte for byte."""
     settings = QUICK.model_copy(update={"api_key": SecretStr("schlüssel")})
     async with running(tmp_path, settings) as endpoint:
@@ -165,7 +164,7 @@ async def test_key_beyond_ascii_lets_in(tmp_path: Path) -> None:
     ],
     ids=["nothing", "half line", "half head", "idle", "half second head", "half body", "half chunk"],
 )
-async def test_unfinished_request_is_given_up(endpoint: Running, sent: bytes, expected: int) -> None:
+async def test_unfinished_request_is_given_up(endpoint, sent, expected):
     """The connection is closed after `request_seconds`, and others are served meanwhile."""
     waiting = [asyncio.create_task(exchange(endpoint, sent)) for _ in range(3)]
     assert (await endpoint.ask("GET", "health"))[0] == 200
@@ -194,9 +193,7 @@ BODIES = st.sampled_from([GOOD, nested(300), gzip.compress(GOOD), b"3\r\n{}\n\r\
 
 @hypothesis_settings(max_examples=120, deadline=None)
 @given(method=METHODS, target=TARGETS, headers=st.lists(st.tuples(NAMES, VALUES), max_size=3), body=BODIES)
-async def test_any_bytes_are_no_server_error(
-    endpoint: Running, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes
-) -> None:
+async def test_any_bytes_are_no_server_error(endpoint, method, target, headers, body):
     """Any request line, headers and body: an answer below 500, or a closed connection."""
     lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in headers)]
     request = b"\r\n".join([*lines, b"Connection: close", b"Content-Length: %d" % len(body), b"", body])

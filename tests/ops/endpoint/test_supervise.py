@@ -9,15 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-import pytest
 
 from handler.settings import IntakeSettings
 from ops.endpoint import supervise
-from ops.endpoint.processes import birth
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.registry import WorkerRegistry
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
-from ops.endpoint.supervise import Supervisor, worker_environment
+from ops.endpoint.supervise import Supervisor, birth, worker_environment
 from tests.end_to_end.endpoint_process import wait_until
 
 
@@ -29,17 +27,9 @@ def supervised(
     *,
     stop_seconds: float = 5.0,
 ) -> tuple[WorkerRegistry, list[int]]:
-    """Keep one worker alive until `during` is true, then close.
+    """Keep one worker alive until `during`, given the workers' ids so far, is true; then close.
 
-    Args:
-        queue: of the endpoint.
-        folder: for a file of the workers that were started.
-        script: what a worker does.
-        during: looked at again and again, with the ids of the workers so far.
-        stop_seconds: time a worker has to end.
-
-    Returns:
-        The registry, and each worker's process id.
+    Returns the registry, and each worker's process id.
     """
     started = folder / "started"
     started.touch()
@@ -47,9 +37,9 @@ def supervised(
     async def main() -> WorkerRegistry:
         registry = WorkerRegistry(queue, ServeSettings())
         supervisor = Supervisor(
-            registry,
-            ["/bin/sh", "-c", f"echo $WORKER $$ >> {started}; {script}"],
-            lambda _, worker_id: {"PATH": os.defpath, "WORKER": worker_id},
+            registry=registry,
+            arguments=["/bin/sh", "-c", f"echo $WORKER $$ >> {started}; {script}"],
+            environment=lambda _, worker_id: {"PATH": os.defpath, "WORKER": worker_id},
             num_workers=1,
             stop_seconds=stop_seconds,
         )
@@ -84,9 +74,7 @@ def group_is_gone(pid: int) -> bool:
     return True
 
 
-def test_worker_that_cannot_start_is_unhealthy(
-    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_that_cannot_start_is_unhealthy(queue, tmp_path, monkeypatch):
     """It is tried again, with pauses, and /health says so."""
     monkeypatch.setattr(supervise, "LONGEST_PAUSE_SECONDS", 0.01)
     registry, pids = supervised(
@@ -96,20 +84,20 @@ def test_worker_that_cannot_start_is_unhealthy(
     assert len(pids) >= supervise.FAILURES_UNTIL_UNHEALTHY
 
 
-def test_pause_between_starts_does_not_hold_up_the_end(queue: JobQueue, tmp_path: Path) -> None:
+def test_pause_between_starts_does_not_hold_up_the_end(queue, tmp_path):
     """A worker that waits to be started again is not waited for."""
     start = time.monotonic()
     supervised(queue, tmp_path, "exit 3", lambda *_: time.monotonic() - start > 0.5)
     assert time.monotonic() - start < 30
 
 
-def test_end_reaches_the_children_of_a_worker(queue: JobQueue, tmp_path: Path) -> None:
+def test_end_reaches_the_children_of_a_worker(queue, tmp_path):
     """The SDK's heartbeat process, a decoder: nothing of a worker outlives it."""
     _, pids = supervised(queue, tmp_path, "sleep 600 & sleep 600", lambda *_: True)
     wait_until(lambda: all(group_is_gone(pid) for pid in pids))
 
 
-def test_worker_that_ignores_sigterm_is_killed(queue: JobQueue, tmp_path: Path) -> None:
+def test_worker_that_ignores_sigterm_is_killed(queue, tmp_path):
     """After the time it had."""
     ready = tmp_path / "ready"
     script = f"trap '' TERM; touch {ready}; while :; do sleep 0.05; done"
@@ -117,30 +105,14 @@ def test_worker_that_ignores_sigterm_is_killed(queue: JobQueue, tmp_path: Path) 
     wait_until(lambda: all(group_is_gone(pid) for pid in pids))
 
 
-def test_dismissed_worker_is_replaced(queue: JobQueue, tmp_path: Path) -> None:
-    """One that asked to be replaced is ended and another started at once."""
-
-    def dismiss_the_first(registry: WorkerRegistry, ids: list[str]) -> bool:
-        worker = registry.heard(ids[0])
-        if worker is not None:
-            worker.has_asked = True
-            registry.dismiss(ids[0])
-        return len(ids) == 2
-
-    _, pids = supervised(queue, tmp_path, "sleep 600", dismiss_the_first)
-    assert len(pids) == 2
-
-
-def test_workers_are_kept_alive_without_room(
-    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_are_kept_alive_without_room(queue, tmp_path, monkeypatch):
     """On a full disk one that ends is started again all the same, and the endpoint ends in order."""
     monkeypatch.setattr(supervise, "LONGEST_PAUSE_SECONDS", 0.01)
     queue.db.execute("PRAGMA query_only = ON")
     supervised(queue, tmp_path, "exit 3", lambda _, ids: len(ids) >= 2)
 
 
-def test_left_over_worker_of_a_killed_endpoint_is_ended(queue: JobQueue) -> None:
+def test_left_over_worker_of_a_killed_endpoint_is_ended(queue):
     """Known by its number and birth; a later process that got the number is left alone."""
 
     async def main() -> None:
@@ -152,7 +124,14 @@ def test_left_over_worker_of_a_killed_endpoint_is_ended(queue: JobQueue) -> None
         for process, born in zip(left, [birth(left[0].pid), "1"], strict=True):
             queue.db.execute("INSERT INTO workers VALUES (?, ?, ?)", (f"w{process.pid}", process.pid, born))
         registry = WorkerRegistry(queue, ServeSettings())
-        await Supervisor(registry, ["/bin/true"], lambda *_: {}, num_workers=0, stop_seconds=0.3).run()
+        no_workers = Supervisor(
+            registry=registry,
+            arguments=["/bin/true"],
+            environment=lambda *_: {},
+            num_workers=0,
+            stop_seconds=0.3,
+        )
+        await no_workers.run()
         assert await left[0].wait() == -signal.SIGKILL
         assert left[1].returncode is None
         left[1].kill()
@@ -162,7 +141,7 @@ def test_left_over_worker_of_a_killed_endpoint_is_ended(queue: JobQueue) -> None
     asyncio.run(main())
 
 
-def test_birth_tells_a_living_process_from_others() -> None:
+def test_birth_tells_a_living_process_from_others():
     """The same while it lives; none for one that has ended, reaped or not, or never was."""
     assert birth(os.getpid()) == birth(os.getpid()) is not None
     with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE) as child:
@@ -190,7 +169,7 @@ def environment(inherited: dict[str, str], **changes: object) -> dict[str, str]:
     return worker_environment(inherited, settings, **(arguments | changes))  # type: ignore[arg-type]
 
 
-def test_sdk_finds_its_addresses() -> None:
+def test_sdk_finds_its_addresses():
     """Each has a query, since the SDK appends `&...`, and job-take in its path, since it derives others."""
     made = environment({})
     assert made["RUNPOD_WEBHOOK_GET_JOB"] == "http://127.0.0.1:8000/v2/local/job-take/$ID?gpu=local"
@@ -199,9 +178,10 @@ def test_sdk_finds_its_addresses() -> None:
     assert made["RUNPOD_POD_ID"] == "0-abc"
     assert made["RUNPOD_PING_INTERVAL"] == "5000"
     assert made["RUNPOD_LOG_LEVEL"] == "INFO"
+    assert made["WORKER_TIME_BUDGET_SECONDS"] == "3540", "its own coded error says more than TIMED_OUT"
 
 
-def test_nothing_of_a_real_platform_leaks_in() -> None:
+def test_nothing_of_a_real_platform_leaks_in():
     """Neither variables of RunPod's nor a key that its command line saved in the home folder."""
     made = environment(
         {"RUNPOD_API_KEY": "real", "SERVE_API_KEY": "mine", "HOME": "/home/me", "PATH": "/bin"}
@@ -212,7 +192,7 @@ def test_nothing_of_a_real_platform_leaks_in() -> None:
     assert made["MODEL_STORE"] == "/home/me/.cache/hmr2-phalp", "the weights are still found"
 
 
-def test_what_the_user_set_stays() -> None:
+def test_what_the_user_set_stays():
     """The user's own limits and models; the command line and the store beside the endpoint come first."""
     mine = {"VIDEO_ALLOW_HTTP": "false", "MODEL_STORE": "/w", "MODELS": "official", "BUCKET_NAME": "mine"}
     assert mine.items() <= environment(mine).items()
@@ -220,12 +200,7 @@ def test_what_the_user_set_stays() -> None:
     assert (made["MODELS"], made["BUCKET_NAME"], made["CUDA_VISIBLE_DEVICES"]) == ("lite", "results", "1")
 
 
-def test_worker_ends_a_job_before_the_endpoint_does() -> None:
-    """Its own coded error says more than TIMED_OUT."""
-    assert environment({})["WORKER_TIME_BUDGET_SECONDS"] == "3540"
-
-
-def test_worker_and_webhooks_have_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_and_webhooks_have_the_same_rules(monkeypatch):
     """What a worker reads from its environment is what the endpoint itself goes by."""
     for inherited in ({}, {"VIDEO_ALLOW_PRIVATE_ADDRESSES": "false", "VIDEO_ALLOWED_PORTS": "[443]"}):
         for name, value in environment(inherited).items():

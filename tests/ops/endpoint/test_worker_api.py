@@ -3,29 +3,28 @@
 import asyncio
 import io
 import time
-from pathlib import Path
 
 import pytest
 
 from ops.endpoint.registry import Notifier
-from tests.ops.endpoint.running import SETTINGS, Clock, Running, running
+from tests.ops.endpoint.running import SETTINGS, Clock, running
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_take_is_held_until_a_job_comes(endpoint: Running) -> None:
+async def test_take_is_held_until_a_job_comes(endpoint):
     """A waiting worker has the job as soon as it is submitted; without one it gets 204 after the hold."""
     start = time.monotonic()
     assert await endpoint.take("w") == (204, None)
     assert time.monotonic() - start >= 0.25
     waiting = asyncio.create_task(endpoint.take("w"))
     await asyncio.sleep(0.05)  # the request is held by then; earlier it would find the job at once
-    request = {"input": {"x": 1}, "policy": {"ttl": 10_000}, "s3Config": {"a": "b"}}
+    request = {"id": "mine", "input": {"x": 1}, "policy": {"ttl": 10_000}, "s3Config": {"a": "b"}}
     job_id = await endpoint.run(request)
-    assert await waiting == (200, {"id": job_id, **request})
+    assert await waiting == (200, {**request, "id": job_id})
 
 
-async def test_worker_that_hung_up_is_given_no_job(endpoint: Running) -> None:
+async def test_worker_that_hung_up_is_given_no_job(endpoint):
     """A held request whose connection broke must not swallow the next job."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
@@ -36,7 +35,7 @@ async def test_worker_that_hung_up_is_given_no_job(endpoint: Running) -> None:
     assert (await endpoint.take("w"))[1]["id"] == job_id
 
 
-async def test_batch_take_gives_a_list(endpoint: Running) -> None:
+async def test_batch_take_gives_a_list(endpoint):
     """Up to as many as asked, in order."""
     job_ids = [await endpoint.run() for _ in range(3)]
     url = f"{endpoint.url}/job-take-batch/w?gpu=x&batch_size=2&job_in_progress=0"
@@ -46,7 +45,7 @@ async def test_batch_take_gives_a_list(endpoint: Running) -> None:
         assert reply.status == 400
 
 
-async def test_job_that_got_lost_on_the_way_is_given_again(endpoint: Running) -> None:
+async def test_job_that_got_lost_on_the_way_is_given_again(endpoint):
     """A worker that asks with nothing in progress does not have what it was given."""
     job_id = await endpoint.run_and_take()
     assert await endpoint.take("w") == (204, None), "still its own while it has work in progress"
@@ -55,7 +54,7 @@ async def test_job_that_got_lost_on_the_way_is_given_again(endpoint: Running) ->
     assert (await endpoint.status(job_id))["retries"] == 1
 
 
-async def test_result_is_kept_once(endpoint: Running) -> None:
+async def test_result_is_kept_once(endpoint):
     """A second report, or a late progress, is answered 200 and changes nothing; an unknown job is a 404."""
     job_id = await endpoint.run_and_take()
     assert await endpoint.done("w", job_id, {"status": "IN_PROGRESS", "output": {"p": 1}}) == 200
@@ -83,9 +82,7 @@ async def test_result_is_kept_once(endpoint: Running) -> None:
     ],
     ids=["output", "nothing", "error", "object", "nan", "list", "garbage", "nan-progress", "no-progress"],
 )
-async def test_result_ends_the_job_as_it_says(
-    endpoint: Running, body: object, code: int, status: str, error: str | None
-) -> None:
+async def test_result_ends_the_job_as_it_says(endpoint, body, code, status, error):
     """What cannot be kept fails the job at once, since the SDK drops it; bad progress alone does not."""
     job_id = await endpoint.run_and_take()
     assert await endpoint.done("w", job_id, body) == code
@@ -93,7 +90,7 @@ async def test_result_ends_the_job_as_it_says(
     assert (document["status"], document.get("error")) == (status, error)
 
 
-async def test_result_that_is_too_large_fails_the_job(endpoint: Running) -> None:
+async def test_result_that_is_too_large_fails_the_job(endpoint):
     """20 MB, as on RunPod; there the job would hang until its timeout."""
     job_id = await endpoint.run_and_take()
     body = io.BytesIO(b'{"output":"' + b"x" * 20_000_001 + b'"}')
@@ -101,7 +98,7 @@ async def test_result_that_is_too_large_fails_the_job(endpoint: Running) -> None
     assert (await endpoint.status(job_id))["error"].startswith("RESULT_TOO_LARGE")
 
 
-async def test_stop_reaches_the_worker_at_once_and_again_until_it_is_obeyed(endpoint: Running) -> None:
+async def test_stop_reaches_the_worker_at_once_and_again_until_it_is_obeyed(endpoint):
     """A held job-stop returns on cancel, and once more for every heartbeat that still names the job."""
     job_id = await endpoint.run_and_take()
     waiting = asyncio.create_task(endpoint.stops("w"))
@@ -120,7 +117,7 @@ async def test_stop_reaches_the_worker_at_once_and_again_until_it_is_obeyed(endp
     assert await endpoint.stops("w") == []
 
 
-async def test_heartbeat_tells_a_restarted_endpoint_what_must_stop(endpoint: Running) -> None:
+async def test_heartbeat_tells_a_restarted_endpoint_what_must_stop(endpoint):
     """A worker that works on a job it does not have (any more) learns so without a memory of it."""
     job_id = await endpoint.run_and_take("w1")
     await endpoint.ping("w2", f"{job_id},unknown")
@@ -128,7 +125,7 @@ async def test_heartbeat_tells_a_restarted_endpoint_what_must_stop(endpoint: Run
     assert await endpoint.stops("w1") == []
 
 
-async def test_worker_that_does_not_stop_must_leave(tmp_path: Path) -> None:
+async def test_worker_that_does_not_stop_must_leave(tmp_path):
     """Our own is dismissed: no more jobs, and its supervisor ends it; another's is told again."""
     clock = Clock()
     async with running(tmp_path, clock=clock) as endpoint:
@@ -147,7 +144,7 @@ async def test_worker_that_does_not_stop_must_leave(tmp_path: Path) -> None:
         assert await endpoint.take("ours") == (204, None)
 
 
-async def test_job_given_again_is_not_stopped_by_an_old_signal(endpoint: Running) -> None:
+async def test_job_given_again_is_not_stopped_by_an_old_signal(endpoint):
     """Timed out, retried and taken by the same worker before it asked what to stop: the new run goes on."""
     job_id = await endpoint.run_and_take()
     endpoint.registry.queue.db.execute("UPDATE jobs SET started_at = 0")
@@ -158,7 +155,7 @@ async def test_job_given_again_is_not_stopped_by_an_old_signal(endpoint: Running
     assert await endpoint.stops("w") == []
 
 
-async def test_heartbeat_of_an_ended_process_counts_for_nothing(endpoint: Running) -> None:
+async def test_heartbeat_of_an_ended_process_counts_for_nothing(endpoint):
     """The SDK's heartbeat process can outlive a killed worker and would keep its job for ever."""
     endpoint.registry.add("w")
     job_id = await endpoint.run_and_take()
@@ -168,7 +165,7 @@ async def test_heartbeat_of_an_ended_process_counts_for_nothing(endpoint: Runnin
     assert await endpoint.take("w") == (404, None)
 
 
-async def test_health_knows_the_workers(endpoint: Running) -> None:
+async def test_health_knows_the_workers(endpoint):
     """Ours from their start, others while they are heard."""
     endpoint.registry.add("ours")
     await endpoint.run_and_take("theirs")
@@ -181,7 +178,7 @@ async def test_health_knows_the_workers(endpoint: Running) -> None:
     }  # fmt: skip
 
 
-async def test_notifier_does_not_swallow_a_cancellation() -> None:
+async def test_notifier_does_not_swallow_a_cancellation():
     """Woken and cancelled at once, the waiting task ends: the endpoint would hang at its end otherwise."""
     notifier = Notifier()
     task = asyncio.create_task(notifier.wait(60))

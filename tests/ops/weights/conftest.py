@@ -3,14 +3,13 @@
 import ssl
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from model_cache.settings import ModelSettings
-from ops.weights.fetch import FetchOptions, fetch
-from ops.weights.settings import WeightSettings, WeightStorageSettings
+from ops.weights.fetch import fetch
+from ops.weights.settings import WeightSettings
 from tests.http_source import HttpSource, http_source
 
 DETECTOR = "tiny-detector"
@@ -21,13 +20,12 @@ class Heard:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.steps: list[tuple[str, int, int | None]] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
     def progress(self, name: str, done: int, total: int | None) -> None:
-        self.steps.append((name, done, total))
+        assert total is None or done <= total
 
 
 @pytest.fixture
@@ -73,21 +71,21 @@ def store(tmp_path) -> Path:
 
 @pytest.fixture
 def run_fetch(store, settings, heard) -> Callable[..., list[str]]:
-    """`run_fetch(...)` fetches the UV map, or what `models` or `engines` names, with the given settings."""
+    """`run_fetch(...)` fetches the UV map, or what `parts` or `engines` names, with the given settings."""
 
     def run(
         *,
+        engines=("official",),
+        parts=("uv_map",),
+        keep_official=True,
         caches=(),
-        storage=WeightStorageSettings,
         detector=DETECTOR,
         upstream_detector="native",
         **changes: object,
     ) -> list[str]:
-        known = {field.name for field in fields(FetchOptions)}
-        options = {"models": ("uv_map",)} | {k: v for k, v in changes.items() if k in known}
-        chosen = settings(**{k: v for k, v in changes.items() if k not in known})
         models = ModelSettings(model_store=store, detector=detector, upstream_detector=upstream_detector)
-        return fetch(models, FetchOptions(**options), chosen, storage, heard, caches=caches)  # type: ignore[arg-type]
+        asked = {"engines": engines, "parts": parts, "keep_official": keep_official}
+        return fetch(models, settings(**changes), heard, caches=caches, **asked)
 
     return run
 

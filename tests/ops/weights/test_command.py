@@ -145,7 +145,7 @@ def test_signal_leaves_no_half_written_file(store):
 import os, signal, sys
 from ops import command_line
 from ops.weights import convert as converting
-from ops.weights.writer import written_whole
+from ops.files import written_whole
 
 def convert(sources, store, **options):
     with written_whole(store / "hmr2.safetensors") as file:

@@ -46,8 +46,8 @@ def test_fetch_takes_archive_loose_files_and_smpl_and_converts_all(
     archive = https.add("shared/hmr2_data.tar.gz", hmr2_archive)
     smpl = official_tiny_files / "hmr2" / "data" / "smpl" / "SMPL_NEUTRAL.pkl"
     chosen = {"mirror": https.url("phalp"), "hmr2_data": f"{archive}?signature=geheim", "smpl": str(smpl)}
-    models = ("hmr2", "smpl", "appearance", "pose_predictor", "uv_map")
-    assert run_fetch(**chosen, models=models) == list(models)
+    parts = ("hmr2", "smpl", "appearance", "pose_predictor", "uv_map")
+    assert run_fetch(**chosen, parts=parts) == list(parts)
     for path in official_tiny_store.glob("*.safetensors"):
         assert sha256_of(store / path.name) == sha256_of(path)
     load_hmr2(store)
@@ -59,7 +59,7 @@ def test_fetch_takes_archive_loose_files_and_smpl_and_converts_all(
     assert locked["smpl"].sha256 == sha256_of(smpl)
     # A second run has nothing to do and asks nobody.
     asked = len(https.requests)
-    assert run_fetch(**chosen, models=models) == []
+    assert run_fetch(**chosen, parts=parts) == []
     assert len(https.requests) == asked
 
 
@@ -97,7 +97,7 @@ def test_damaged_checkpoint_is_noticed_at_the_first_fetch(official_tiny_files, h
     bad[len(bad) // 2] ^= 0x10
     https.add("m/hmar_v2_weights.pth", good)
     chosen = {"appearance_checkpoint": https.add("bad.pth", bytes(bad)), "mirror": https.url("m")}
-    assert run_fetch(**chosen, models=("appearance",)) == ["appearance"]
+    assert run_fetch(**chosen, parts=("appearance",)) == ["appearance"]
     assert read_lock(store / LOCK_FILE).files["appearance_checkpoint"].bytes == len(good)
 
 
@@ -121,7 +121,7 @@ def test_what_can_be_had_is_converted_when_something_is_missing(uv_mirror, run_f
     """One missing file keeps no other model out of the store, and the message names it alone."""
     mirror = uv_mirror()
     with pytest.raises(WeightsMissing) as caught:
-        run_fetch(mirror=mirror, models=("uv_map", "appearance"))
+        run_fetch(mirror=mirror, parts=("uv_map", "appearance"))
     assert (store / "uv_map.safetensors").is_file()
     message = str(caught.value)
     assert message.startswith("1 files could not be had")
@@ -138,7 +138,7 @@ def test_smpl_is_taken_from_the_operator_alone(official_tiny_files, https, run_f
     file = replace(fetching.FILES_BY_ROLE["joint_regressor"], addresses=(address,))
     monkeypatch.setattr(fetching, "FILES_BY_ROLE", {**fetching.FILES_BY_ROLE, "joint_regressor": file})
     with pytest.raises(WeightsMissing) as caught:
-        run_fetch(official_hosts=True, models=("smpl",))
+        run_fetch(official_hosts=True, parts=("smpl",))
     message = str(caught.value)
     for words in (
         "SMPL_NEUTRAL.pkl: no source of it is set",
@@ -149,7 +149,7 @@ def test_smpl_is_taken_from_the_operator_alone(official_tiny_files, https, run_f
     ):
         assert words in message
     # The same archive, named by the operator, does give it.
-    assert run_fetch(smpl=address, models=("smpl",)) == ["smpl"]
+    assert run_fetch(smpl=address, parts=("smpl",)) == ["smpl"]
 
 
 def zipped(files):
@@ -174,7 +174,7 @@ def test_smpl_as_npz_from_a_nameless_link_keeps_its_kind(
     np.savez(path, kintree_table=np.stack((parents, np.arange(24))), **fields)
     link = https.add("download", path)
     chosen = {"smpl": f"{link}?id=1aB", "joint_regressor": str(data / "SMPL_to_J19.pkl")}
-    assert run_fetch(**chosen, models=("smpl",)) == ["smpl"]
+    assert run_fetch(**chosen, parts=("smpl",)) == ["smpl"]
     assert (store / "official/4DHumans/data/smpl/SMPL_NEUTRAL.npz").is_file()
     made = store / "smpl.safetensors"
     assert sha256_of(made) == sha256_of(official_tiny_store / "smpl.safetensors")
@@ -228,15 +228,18 @@ def test_plain_http_needs_the_operators_word(uv_mirror, run_fetch):
         assert run_fetch(mirror=mirror, allow_http=True) == ["uv_map"]
 
 
-def test_network_volume_and_official_caches_are_used_first(official_tiny_files, run_fetch, tmp_path, https):
+def test_folder_and_official_caches_are_used_first(official_tiny_files, run_fetch, tmp_path, https, store):
     """Files on a mounted folder, or where the official packages keep theirs, are not downloaded."""
     cache = tmp_path / "cache"
     (cache / "phalp" / "3D").mkdir(parents=True)
     shutil.copy(official_tiny_files / "phalp" / BMAP, cache / "phalp" / "3D")
     volume = tmp_path / "volume"
-    volume.mkdir()
+    (volume / DETECTOR).mkdir(parents=True)
     shutil.copy(official_tiny_files / "phalp" / FMAP, volume)
-    assert run_fetch(mirror=str(volume), caches=(cache,)) == ["uv_map"]
+    (volume / DETECTOR / "config.json").write_text("{}")
+    (volume / DETECTOR / "model.safetensors").write_bytes(tiny_safetensors())
+    assert run_fetch(mirror=str(volume), caches=(cache,), parts=("uv_map", "detector")) == ["uv_map"]
+    assert (store / DETECTOR / "model.safetensors").is_file()
     assert https.requests == []
 
 
@@ -277,7 +280,7 @@ def test_detector_comes_from_the_hub_and_stays_at_its_first_commit(https, run_fe
     moved = Fault(redirect=https.url("cdn/abc"), headers={"X-Repo-Commit": COMMIT})
     https.add(f"{base}/{COMMIT}/model.safetensors", b"", always=moved)
     chosen = {"official_hosts": True, "hub_url": https.url("").rstrip("/")}
-    assert run_fetch(**chosen, models=("detector",)) == []
+    assert run_fetch(**chosen, parts=("detector",)) == []
     folder = store / DETECTOR
     assert (folder / "config.json").read_bytes() == config
     assert (folder / "model.safetensors").read_bytes() == weights
@@ -286,25 +289,14 @@ def test_detector_comes_from_the_hub_and_stays_at_its_first_commit(https, run_fe
     assert set(lock["files"]) == {f"{DETECTOR}/config.json", f"{DETECTOR}/model.safetensors"}
     (folder / "config.json").unlink()
     https.add(f"{base}/{COMMIT}/config.json", config, always=commit)
-    run_fetch(**chosen, models=("detector",))
+    run_fetch(**chosen, parts=("detector",))
     assert https.requests[-1].path == f"/{base}/{COMMIT}/config.json"
-
-
-def test_detector_comes_from_a_folder(run_fetch, tmp_path, https, store):
-    """A mirror's folder of the detector's name serves both files."""
-    volume = tmp_path / "volume" / DETECTOR
-    volume.mkdir(parents=True)
-    (volume / "config.json").write_text("{}")
-    (volume / "model.safetensors").write_bytes(tiny_safetensors())
-    run_fetch(mirror=str(volume.parent), models=("detector",))
-    assert (store / DETECTOR / "model.safetensors").is_file()
-    assert https.requests == []
 
 
 @pytest.mark.parametrize("detector", ["movenet-multipose", "my_package.people:Finder"])
 def test_detector_that_needs_no_files_is_not_fetched(run_fetch, https, detector):
     """Neither the bundled detector nor one's own is sought on the hub."""
-    run_fetch(official_hosts=True, hub_url=https.url("").rstrip("/"), models=("detector",), detector=detector)
+    run_fetch(official_hosts=True, hub_url=https.url("").rstrip("/"), parts=("detector",), detector=detector)
     assert https.requests == []
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from model_cache.errors import WeightsMissing
-from ops.weights.settings import WeightStorageSettings, weight_storage
+from ops.weights.settings import weight_storage
 from tests.s3_server import s3_server
 
 BMAP, FMAP = "bmap_256.npy", "fmap_256.npy"
@@ -17,44 +17,39 @@ def s3(tmp_path_factory):
 
 
 @pytest.fixture
-def storage(s3):
-    """`storage(...)`: credentials for the server."""
-
-    def make(**changes: object) -> WeightStorageSettings:
-        return WeightStorageSettings(
-            **(
-                {
-                    "endpoint_url": s3.endpoint_url,
-                    "access_key_id": s3.access_key_id,
-                    "secret_access_key": s3.secret_access_key,
-                }
-                | changes
-            )  # type: ignore[arg-type]
-        )
-
-    return make
+def credentials(s3, monkeypatch):
+    """The server's, in the environment."""
+    for name in ("endpoint_url", "access_key_id", "secret_access_key"):
+        monkeypatch.setenv(f"WEIGHTS_S3_{name.upper()}", getattr(s3, name))
 
 
-def test_weights_come_from_a_bucket(s3, storage, uv_files, run_fetch):
+@pytest.mark.usefixtures("credentials")
+def test_weights_come_from_a_bucket(s3, uv_files, run_fetch):
     """A mirror at s3://bucket/prefix serves files by name."""
     s3.put(f"models/{BMAP}", uv_files[0])
     s3.put(f"models/{FMAP}", uv_files[1])
-    assert run_fetch(mirror="s3://weights/models", ca_file=None, storage=storage) == ["uv_map"]
+    assert run_fetch(mirror="s3://weights/models", ca_file=None) == ["uv_map"]
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"secret_access_key": "geheim"}, r"refused the credentials \(WEIGHTS_S3_\* or BUCKET_\*\)"),
-        ({"endpoint_url": "http://127.0.0.1:1"}, "cannot be reached"),
+        (
+            {"WEIGHTS_S3_SECRET_ACCESS_KEY": "geheim"},
+            r"refused the credentials \(WEIGHTS_S3_\* or BUCKET_\*\)",
+        ),
+        ({"WEIGHTS_S3_ENDPOINT_URL": "http://127.0.0.1:1"}, "cannot be reached"),
         ({}, "has no such file"),
     ],
     ids=["wrong-key", "no-server", "no-object"],
 )
-def test_failures_of_a_bucket_are_told_in_words(s3, storage, run_fetch, changes, words):
+@pytest.mark.usefixtures("credentials")
+def test_failures_of_a_bucket_are_told_in_words(s3, monkeypatch, run_fetch, changes, words):
     """Each failure has its sentence, without keys or hosts."""
+    for name, value in changes.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(WeightsMissing, match=words) as caught:
-        run_fetch(uv_barycentric="s3://weights/nothing", ca_file=None, storage=lambda: storage(**changes))
+        run_fetch(uv_barycentric="s3://weights/nothing", ca_file=None)
     assert "geheim" not in str(caught.value)
     assert s3.access_key_id not in str(caught.value)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from model_cache.errors import StoreUnavailable
+from handler.transfer.errors import TransferError
 from model_cache.store.manifest import OFFICIAL_FILES
-from ops.weights import unpack as unpacking
-from ops.weights.errors import SourceFailed
-from ops.weights.unpack import archive_kind, unpack
+from ops.weights import content as unpacking
+from ops.weights.content import archive_kind, unpack
+from ops.weights.locations import SourceFailed
 
 WANTED = OFFICIAL_FILES
 CONTENT = b"bytes of a checkpoint" * 100
@@ -103,7 +103,7 @@ def test_bomb_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch):
     monkeypatch.undo()
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4000))
-    with pytest.raises(StoreUnavailable, match="make room"):
+    with pytest.raises(TransferError, match="0 MiB free"):
         take(path, tmp_path / "into")
     assert list((tmp_path / "into").iterdir()) == []
 

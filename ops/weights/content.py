@@ -1,11 +1,13 @@
-"""Takes wanted files out of archives by their names, and nothing else.
+"""What a source gave: a file of the right kind, whole, or an archive that only wanted files are taken from.
 
-The archive never says where something is written: a member is chosen by its base name, must be a plain
-file, and its bytes are copied to a place of our choice. So `../`, absolute paths, links and devices have no
-effect, whatever an archive holds.
+Both are told by the content: presigned and shared links often have no name that would tell. An archive never
+says where something is written: a member is chosen by its base name, must be a plain file, and its bytes are
+copied to a place of our choice. So `../`, absolute paths, links and devices have no effect.
 """
 
 import gzip
+import json
+import shutil
 import tarfile
 import zipfile
 import zlib
@@ -14,42 +16,45 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from handler.transfer.partial import check_room
 from model_cache.errors import StoreUnavailable
-from model_cache.store.files import sha256_of
+from model_cache.store.files import describe_content, sha256_of
 from model_cache.store.manifest import OfficialFile
-from ops.weights.errors import SourceFailed, check_room
-from ops.weights.writer import written_whole
+from ops.files import written_whole
+from ops.weights.locations import SourceFailed
 
 CHUNK_BYTES = 2**20
 MAX_MEMBER_BYTES = 16 * 2**30  # six times the largest official file: past it something is made to fill disks
 MAX_MEMBERS = 100_000
 
-
 Kind = Literal["tar", "zip", "file"]
 # RuntimeError: an encrypted zip; ValueError: a head that makes no sense.
-_BROKEN = (
-    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile),
-    *(zlib.error, EOFError, RuntimeError, ValueError),
-)
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
+_BROKEN = (*_BROKEN_ZIP, tarfile.TarError, gzip.BadGzipFile)
+_PICKLES = (b"\x80", b"(", b"c", b"]", b"}")  # protocol 2 and later; the old text protocols
+
+
+def content_problem(path: Path, suffix: str) -> str | None:
+    """Why a file cannot be what its official name's suffix says, in a sentence; None if it can.
+
+    Finds error pages, Git LFS pointers and cut or damaged files when no hash is known yet.
+    """
+    return None if _fits(path, suffix) else describe_content(path)
 
 
 def archive_kind(path: Path, wanted: Sequence[OfficialFile]) -> Kind:
-    """What a file is by its content, since presigned and shared links often have no name that would tell.
-
-    Checkpoints and `.npz` files are zip archives too: only one that holds a wanted file counts as such.
-    """
-    with path.open("rb") as file:
-        head = file.read(512)
+    """What a file is. A zip, as checkpoints and `.npz` are too, counts only with a wanted file in it."""
+    head = _head(path)
     if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
         return "tar"
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if any(_wanted(name, wanted) for name in archive.namelist()):
-                    return "zip"
-        except zipfile.BadZipFile:
-            return "file"
-    return "file"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "zip" if any(_wanted(name, wanted) for name in archive.namelist()) else "file"
+    except zipfile.BadZipFile:
+        return "file"
 
 
 def unpack(
@@ -61,7 +66,8 @@ def unpack(
 
     Raises:
         SourceFailed: broken, or two different members go by the same name.
-        StoreUnavailable: no room.
+        TransferError: DISK_FULL.
+        StoreUnavailable: the folder cannot be written.
     """
     found: dict[str, tuple[int, Path]] = {}
     try:
@@ -78,7 +84,8 @@ def unpack(
                     continue
                 check_room(into, size, reserve_bytes)
                 target = into / f"{file.role}.{len(found)}{PurePosixPath(name).suffix.lower()}"
-                _copy(content, target, size)
+                with written_whole(target) as out:
+                    shutil.copyfileobj(content, out, CHUNK_BYTES)
                 if known is not None and known[0] == rank and sha256_of(target) != sha256_of(known[1]):
                     raise SourceFailed(
                         f"the archive holds different files that go as {file.name}: give the right one itself"
@@ -122,13 +129,43 @@ def _members(path: Path, kind: Kind) -> Generator[tuple[str, int, IO[bytes]]]:
             pass
 
 
-def _copy(content: IO[bytes], target: Path, size: int) -> None:
-    copied = 0
-    with written_whole(target) as out:
-        while chunk := content.read(CHUNK_BYTES):
-            copied += len(chunk)
-            if copied > size:
-                raise SourceFailed("the archive's contents are longer than it says")
-            out.write(chunk)
-    if copied != size:
-        raise SourceFailed("the archive's contents are shorter than it says")
+def _fits(path: Path, suffix: str) -> bool:
+    head = _head(path)
+    if suffix in (".ckpt", ".pth", ".npz"):
+        if zipfile.is_zipfile(path):
+            return _zip_is_whole(path)
+        return suffix != ".npz" and head.startswith(b"\x80")  # torch.save before 1.6
+    if suffix == ".npy":
+        return head.startswith(b"\x93NUMPY")
+    if suffix == ".pkl":
+        return head.startswith(_PICKLES)
+    if suffix == ".safetensors":
+        return _safetensors_is_whole(path)
+    try:
+        text = path.read_text()
+        content = json.loads(text) if suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, RecursionError):
+        return False
+    return isinstance(content, dict)
+
+
+def _zip_is_whole(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return bool(archive.namelist()) and archive.testzip() is None
+    except _BROKEN_ZIP:
+        return False
+
+
+def _safetensors_is_whole(path: Path) -> bool:
+    """Whether the header describes tensors that fill the file exactly."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return bool(file.keys())
+    except SafetensorError:
+        return False
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(512)

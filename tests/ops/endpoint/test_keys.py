@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ops.endpoint.endpoint import Endpoint
-from ops.endpoint.errors import CannotServe
-from ops.endpoint.queue import JobQueue
+from ops.endpoint import CannotServe
+from ops.endpoint.keys import read_private, storage_keys, write_private
 from ops.endpoint.registry import WorkerRegistry
-from ops.endpoint.secret_files import read_private, write_private
-from ops.endpoint.serve import ServeOptions, run
+from ops.endpoint.serve import ServeOptions, listening, run
 from ops.endpoint.settings import LocalIntakeSettings, ServeSettings
-from ops.endpoint.storage import load_keys
 
 WHOLE = '{"access_key_id": "ABCDEFGH", "secret_access_key": "abcdefgh"}'
 TORN_PAIRS = [
@@ -37,24 +34,24 @@ TORN_KEYS = [b"", b" \n", b"x" * 39, b"x" * 41, b"x" * 20 + b" " + b"x" * 19, b"
 
 
 @pytest.mark.parametrize("content", TORN_PAIRS, ids=range(len(TORN_PAIRS)))
-def test_torn_storage_keys_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_torn_storage_keys_are_refused(tmp_path, content):
     """Empty, cut off, of another shape, no text: a sentence names the file; the file is left as it is."""
     file = tmp_path / "storage-keys.json"
     file.write_bytes(content)
     with pytest.raises(CannotServe, match=r"storage-keys\.json is empty or damaged: .*delete it"):
-        load_keys(file)
+        storage_keys(file)
     assert file.read_bytes() == content
 
 
 @pytest.mark.parametrize("content", TORN_KEYS, ids=range(len(TORN_KEYS)))
-def test_torn_worker_key_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_torn_worker_key_is_refused(tmp_path, content):
     """The endpoint does not start: an empty key would let everyone be a worker."""
     (tmp_path / "worker.key").write_bytes(content)
     with pytest.raises(CannotServe, match=r"worker\.key is empty or damaged: .*delete it"):
         run(ServeOptions(data=tmp_path), ServeSettings())
 
 
-def test_folder_in_place_of_a_key_is_refused(tmp_path: Path) -> None:
+def test_folder_in_place_of_a_key_is_refused(tmp_path):
     """The sentence names the file, not only the folder of all."""
     (tmp_path / "worker.key").mkdir()
     with pytest.raises(CannotServe, match=r"worker\.key cannot be read"):
@@ -62,7 +59,7 @@ def test_folder_in_place_of_a_key_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_full_disk_leaves_no_torn_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_full_disk_leaves_no_torn_file(tmp_path, monkeypatch, failing):
     """Neither a new file nor a changed one; the next try on a disk with room is like a first one."""
 
     def full(*_: object, **__: object) -> None:
@@ -80,7 +77,7 @@ def test_full_disk_leaves_no_torn_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert read_private(file) == "old"
 
 
-def test_start_on_a_full_disk_leaves_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_on_a_full_disk_leaves_no_key(tmp_path, monkeypatch):
     """What is there afterwards would be taken for a key by the next start."""
 
     def full(*_: object) -> None:
@@ -92,10 +89,10 @@ def test_start_on_a_full_disk_leaves_no_key(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "worker.key").exists()
 
 
-def test_files_are_private_and_left_overs_harmless(tmp_path: Path) -> None:
+def test_files_are_private_and_left_overs_harmless(tmp_path):
     """Readable by the owner only, also if it was open before, or a crash left its half behind."""
     file = tmp_path / "a"
-    (tmp_path / "a.new").write_text("half")
+    (tmp_path / ".a.new").write_text("half")
     write_private(file, "key")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     file.chmod(0o644)
@@ -107,10 +104,12 @@ def test_files_are_private_and_left_overs_harmless(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_endpoint_refuses_an_empty_worker_key(tmp_path: Path) -> None:
-    """Whoever hands it in."""
-    queue = JobQueue(tmp_path / "queue.sqlite3", ServeSettings())
+@pytest.mark.anyio
+async def test_endpoint_refuses_an_empty_worker_key(queue):
+    """Every request without a key would carry it."""
     registry = WorkerRegistry(queue, ServeSettings())
     with pytest.raises(ValueError, match="empty"):
-        Endpoint(registry, ServeSettings(), LocalIntakeSettings(), worker_key="")
-    queue.close()
+        async with listening(
+            registry, ServeSettings(), LocalIntakeSettings(), worker_key="", host="127.0.0.1", port=0
+        ):
+            pass
