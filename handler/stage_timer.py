@@ -67,10 +67,6 @@ class StageTimer:
             if close := getattr(iterator, "close", None):
                 close()
 
-    def waiting(self, name: Stage, items: Iterable[Item]) -> Generator[Item, None, None]:
-        """The same items, made by this stage in another thread; waiting for them is no work."""
-        return self.each(name, items, counts=False)
-
     def seconds(self) -> dict[str, float]:
         """Seconds per stage so far."""
         with self._lock:

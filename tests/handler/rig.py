@@ -211,7 +211,11 @@ class Rig:
 
     def leftovers(self) -> list[str]:
         """Folders and threads of jobs."""
-        threads = [thread.name for thread in threading.enumerate() if thread.name in THREADS_OF_A_JOB]
+        threads = [
+            thread.name
+            for thread in threading.enumerate()
+            if thread.name.partition("_")[0] in THREADS_OF_A_JOB
+        ]
         return [*threads, *(path.name for path in self.scratch.folder.glob("job-*"))]
 
     def assert_nothing_left(self, printed: str = "") -> None:

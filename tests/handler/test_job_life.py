@@ -13,7 +13,7 @@ import pytest
 
 from handler.context import JobControl
 from handler.errors import ErrorCode, WorkerError
-from handler.read_ahead import ReadAhead
+from handler.read_ahead import read_ahead
 from handler.scratch import LOCK_NAME, Scratch
 
 
@@ -66,7 +66,7 @@ class Item:
 
 def test_ahead_gives_the_same_items_in_order() -> None:
     """Running ahead changes nothing about what comes out."""
-    with ReadAhead(iter(range(1000)), depth=3, name="test") as ahead:
+    with read_ahead(iter(range(1000)), depth=3, name="test") as ahead:
         assert list(ahead) == list(range(1000))
 
 
@@ -85,7 +85,7 @@ def test_ahead_is_bounded(depth: int) -> None:
             yield item
             del item
 
-    with ReadAhead(make(), depth=depth, name="test") as ahead:
+    with read_ahead(make(), depth=depth, name="test") as ahead:
         for item in ahead:
             time.sleep(0.002)
             del item
@@ -103,7 +103,7 @@ def test_ahead_raises_where_the_items_are_taken() -> None:
         raise ValueError("broken")
 
     taken: list[int] = []
-    with ReadAhead(make(), depth=5, name="test") as ahead, pytest.raises(ValueError, match="broken"):
+    with read_ahead(make(), depth=5, name="test") as ahead, pytest.raises(ValueError, match="broken"):
         taken.extend(ahead)
     assert taken == [1]
 
@@ -121,7 +121,7 @@ def test_ahead_closes_its_source_and_ends_its_thread_when_left_early() -> None:
             closed.set()
 
     before = threading.active_count()
-    with ReadAhead(make(), depth=2, name="test") as ahead:
+    with read_ahead(make(), depth=2, name="test") as ahead:
         assert next(iter(ahead)) == 1
 
     assert closed.is_set()

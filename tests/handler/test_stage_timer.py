@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from handler.errors import ComputeError, ErrorCode, JobError, SourceError, WorkerError
-from handler.read_ahead import ReadAhead
+from handler.read_ahead import read_ahead
 from handler.stage_timer import StageTimer
 from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
 
@@ -54,9 +54,9 @@ def test_waiting_for_another_thread_counts_for_no_stage() -> None:
             clock.now += 5
             yield index
 
-    made = ReadAhead(stages.each("perceive", slow()), depth=1, name="test")
+    made = read_ahead(stages.each("perceive", slow()), depth=1, name="test")
     with made as ahead, stages.stage("track"):
-        list(stages.waiting("perceive", ahead))
+        list(stages.each("perceive", ahead, counts=False))
 
     assert stages.seconds()["perceive"] == 15.0
     assert stages.seconds().get("track", 0.0) <= 5.0
