@@ -9,10 +9,24 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 from numpy import ndarray
 
 from model_cache.interfaces import People
+
+# Pose vector (PHALP's `pose`): rotation matrices row-major, root first; shape; `cam_t`, its depth divided.
+POSE_SIZE = 229
+ROTATIONS, BETAS, POSE_CAMERA = slice(0, 216), slice(216, 226), slice(226, 229)
+POSE_DEPTH_DIVISOR = 200
+
+# Location vector (PHALP's `loca`): 45 joints on the canvas, the body's origin last; `cam_t`, three times.
+# In an expected one the second `cam_t` holds half widths of prediction intervals instead.
+LOCATION_SIZE = 99
+JOINTS_2D, CAMERAS = slice(0, 90), slice(90, 99)
+ORIGIN, CAM_T = slice(88, 90), slice(90, 93)
+ORIGIN_X, ORIGIN_Y, DEPTH = 88, 89, 92
+INTERVALS = slice(93, 96)  # of the origin's x and y, and of the depth as a factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +181,7 @@ class TrackedPeople(PlacedPeople):
         track_ids: from 1, unique in the job.
         frames_since_seen: 0 if measured in this frame, else frames since the last match (PHALP's
             `tracked_time`).
-        poses: pose vectors (see `handler.vectors`): the measured one, of a lost person the expected one.
+        poses: pose vectors: the measured one, of a lost person the expected one.
         locations: location vectors in the same way.
     """
 
@@ -196,3 +210,28 @@ class TrackedFrame:
     info: FrameInfo
     people: TrackedPeople
     num_detected: int
+
+
+def pose_vectors(people: PlacedPeople) -> Float32[ndarray, "n 229"]:
+    """The people's pose vectors."""
+    num = len(people)
+    vectors = np.empty((num, POSE_SIZE), np.float32)
+    vectors[:, ROTATIONS] = people.rotations.reshape(num, 216)
+    vectors[:, BETAS] = people.betas
+    vectors[:, POSE_CAMERA] = people.cam_t
+    vectors[:, -1] /= POSE_DEPTH_DIVISOR
+    return vectors
+
+
+def location_vectors(people: PlacedPeople) -> Float32[ndarray, "n 99"]:
+    """The people's location vectors."""
+    num = len(people)
+    vectors = np.empty((num, LOCATION_SIZE), np.float32)
+    vectors[:, JOINTS_2D] = people.joints_2d.reshape(num, 90)
+    vectors[:, CAMERAS] = np.concatenate([people.cam_t] * 3, axis=1)
+    return vectors
+
+
+def phalp_joints_3d(people: People) -> Float32[ndarray, "n 45 3"]:
+    """PHALP's 45 joints: 44 of HMR2 and the body's origin, metres, without translation."""
+    return np.concatenate([people.joints_3d, np.zeros((len(people), 1, 3), np.float32)], axis=1)

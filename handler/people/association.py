@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, Int64
 from numpy import ndarray
 from scipy.optimize import linear_sum_assignment
 
-from handler.vectors import DEPTH, INTERVALS, ORIGIN, POSE_CAMERA
+from handler.records import DEPTH, INTERVALS, ORIGIN, POSE_CAMERA
 
 # Weights and scales of PHALP's distance EQ_019.
 TEXTURE_WEIGHT = 4.0536

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
-from handler.vectors import LOCATION_SIZE, POSE_SIZE
+from handler.records import LOCATION_SIZE, POSE_SIZE
 
 
 class Histories:

@@ -13,7 +13,7 @@ from numpy import ndarray
 from scipy.special import stdtrit
 
 from handler.camera import CANVAS_FOCAL_LENGTH, CANVAS_SIZE
-from handler.vectors import CAM_T, DEPTH, INTERVALS, LOCATION_SIZE, ORIGIN, ORIGIN_X, ORIGIN_Y
+from handler.records import CAM_T, DEPTH, INTERVALS, LOCATION_SIZE, ORIGIN, ORIGIN_X, ORIGIN_Y
 
 RIDGE = np.array([1.2, 2.0, 5.0])  # regularisation of the slopes of x, y and log depth
 CONFIDENCE = 0.975  # two-sided 95 % prediction interval

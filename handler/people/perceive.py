@@ -10,8 +10,7 @@ from handler.camera import canvas_translation, project_to_canvas
 from handler.context import unstoppable
 from handler.errors import ComputeError, ErrorCode
 from handler.job import Options
-from handler.records import Frame, PeopleInFrame, PlacedPeople
-from handler.vectors import phalp_joints_3d
+from handler.records import Frame, PeopleInFrame, PlacedPeople, phalp_joints_3d
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import People, Perception, PerceptionOptions
 

@@ -14,8 +14,15 @@ from numpy import ndarray
 
 from handler.job import TrackingOptions
 from handler.people.tracker import Tracker
-from handler.records import FrameInfo, PeopleInFrame, PlacedPeople, TrackedFrame, TrackedPeople
-from handler.vectors import location_vectors, pose_vectors
+from handler.records import (
+    FrameInfo,
+    PeopleInFrame,
+    PlacedPeople,
+    TrackedFrame,
+    TrackedPeople,
+    location_vectors,
+    pose_vectors,
+)
 from model_cache.interfaces import (
     FrameTracker,
     PosePredictor,

@@ -11,8 +11,7 @@ from handler.job import TrackingOptions
 from handler.people.association import Association, assign, cost_factors, pair_costs
 from handler.people.history import Histories
 from handler.people.motion import predict_locations
-from handler.records import PeopleInFrame
-from handler.vectors import location_vectors, pose_vectors
+from handler.records import PeopleInFrame, location_vectors, pose_vectors
 from model_cache.interfaces import PosePredictor, Texture, TextureModel, TrackState
 
 

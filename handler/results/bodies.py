@@ -11,8 +11,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from handler.camera import Intrinsics, canvas_to_pixels, full_image_translation
-from handler.records import FrameInfo, TrackedFrame, TrackedPeople
-from handler.vectors import BETAS, CAM_T, DEPTH, ORIGIN, ROTATIONS
+from handler.records import BETAS, CAM_T, DEPTH, ORIGIN, ROTATIONS, FrameInfo, TrackedFrame, TrackedPeople
 from model_cache.interfaces import BodyModel
 
 

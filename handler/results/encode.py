@@ -13,10 +13,9 @@ from numpy import ndarray
 from handler.camera import Intrinsics, project
 from handler.errors import ComputeError, ErrorCode
 from handler.job import Profile
-from handler.records import TrackedFrame, TrackedPeople
+from handler.records import TrackedFrame, TrackedPeople, phalp_joints_3d
 from handler.results.bodies import Bodies
 from handler.results.rotations import axis_angle
-from handler.vectors import phalp_joints_3d
 
 DECIMALS = 4  # radians, metres, shape
 DECIMALS_PX = 1

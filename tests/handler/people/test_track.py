@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from handler.job import TrackingOptions
 from handler.people.track import track
 from handler.people.tracker import Tracker
-from handler.vectors import DEPTH, ORIGIN_X, location_vectors, pose_vectors
+from handler.records import DEPTH, ORIGIN_X, location_vectors, pose_vectors
 from tests.fakes import FakePosePredictor, FakeTextureModel
 from tests.handler.people.golden_tracks import frame_of
 from tests.handler.people.worlds import HEIGHT, WIDTH, person, times_of, world

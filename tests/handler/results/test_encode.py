@@ -12,11 +12,11 @@ from scipy.spatial.transform import Rotation
 
 from handler.camera import Intrinsics, assumed_intrinsics, canvas_to_pixels, known_intrinsics, project
 from handler.errors import ComputeError
+from handler.records import phalp_joints_3d
 from handler.results.bodies import bodies_of
 from handler.results.document import FrameRecord
 from handler.results.encode import frame_line
 from handler.results.rotations import axis_angle, rotation_matrices
-from handler.vectors import phalp_joints_3d
 from tests.fakes import FakeBody
 from tests.handler.results.factories import SIZE, make_frame, make_person, predicted, tracked, walk
 

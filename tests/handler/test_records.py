@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from handler.records import PlacedPeople
-from handler.vectors import CAM_T, POSE_CAMERA, location_vectors, pose_vectors
+from handler.records import CAM_T, POSE_CAMERA, PlacedPeople, location_vectors, pose_vectors
 from tests.handler.people.worlds import person
 
 
