@@ -9,9 +9,8 @@ from numpy import ndarray
 
 from handler.job import TrackingOptions
 from handler.people.association import Association, assign, cost_factors, pair_costs
-from handler.people.history import Histories
 from handler.people.motion import predict_locations
-from handler.records import PeopleInFrame, location_vectors, pose_vectors
+from handler.records import LOCATION_SIZE, POSE_SIZE, PeopleInFrame, location_vectors, pose_vectors
 from model_cache.interfaces import PosePredictor, Texture, TextureModel, TrackState
 
 
@@ -34,6 +33,75 @@ class Track:
     hits: int = 1
     age: int = 1
     time_since_update: int = 0
+
+
+class Histories:
+    """Vectors of the last t observations of each live track, oldest first, and what is expected of it next.
+
+    One row per track, since prediction and cost are then a few array operations per frame, however many
+    people there are. Memory: t x 1.3 KB per track.
+    """
+
+    poses: Float32[ndarray, "n t 229"]
+    locations: Float32[ndarray, "n t 99"]
+    times: Int64[ndarray, "n t"]  # frame indices
+    expected_poses: Float32[ndarray, "n 229"]
+    expected_locations: Float32[ndarray, "n 99"]
+
+    def __init__(self, span: int) -> None:
+        """Make an empty table for `span` observations per track."""
+        self._span = span
+        self.poses = np.empty((0, span, POSE_SIZE), np.float32)
+        self.locations = np.empty((0, span, LOCATION_SIZE), np.float32)
+        self.times = np.empty((0, span), np.int64)
+        self.expected_poses = np.empty((0, POSE_SIZE), np.float32)
+        self.expected_locations = np.empty((0, LOCATION_SIZE), np.float32)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def rows(self, rows: Int64[ndarray, " m"]) -> slice | Int64[ndarray, " m"]:
+        """The same rows (ascending), as a slice if they are all: that needs no copies."""
+        return slice(None) if len(rows) == len(self) else rows
+
+    def observe(
+        self,
+        rows: Int64[ndarray, " m"],
+        poses: Float32[ndarray, "m 229"],
+        locations: Float32[ndarray, "m 99"],
+        time: int,
+        *,
+        shot: bool,
+    ) -> None:
+        """Append one observation to each of the given rows (ascending) and forget their oldest.
+
+        Where a new shot begins, older places say nothing: all of them become this one.
+        """
+        if len(rows) == 0:
+            return
+        chosen = self.rows(rows)
+        for array, new in ((self.poses, poses), (self.locations, locations), (self.times, time)):
+            array[chosen, :-1] = array[chosen, 1:]
+            array[chosen, -1] = new
+        if shot:
+            self.locations[chosen] = locations[:, None]
+
+    def add(self, poses: Float32[ndarray, "m 229"], locations: Float32[ndarray, "m 99"], time: int) -> None:
+        """Append rows for new tracks: the first observation fills the history and is expected again."""
+        span = self._span
+        self.poses = np.concatenate([self.poses, np.repeat(poses[:, None], span, axis=1)])
+        self.locations = np.concatenate([self.locations, np.repeat(locations[:, None], span, axis=1)])
+        self.times = np.concatenate([self.times, np.full((len(poses), span), time)])
+        self.expected_poses = np.concatenate([self.expected_poses, poses])
+        self.expected_locations = np.concatenate([self.expected_locations, locations])
+
+    def keep(self, alive: Bool[ndarray, " n"]) -> None:
+        """Drop the rows that are not alive; the others keep their order."""
+        self.poses = self.poses[alive]
+        self.locations = self.locations[alive]
+        self.times = self.times[alive]
+        self.expected_poses = self.expected_poses[alive]
+        self.expected_locations = self.expected_locations[alive]
 
 
 class Tracker:
@@ -136,19 +204,16 @@ class Tracker:
     def _states(self, association: Association) -> list[TrackState]:
         """The tracks after matching, before any of them is forgotten or expected anew."""
         columns = dict(association.matches.tolist())
-        states = []
-        for row, track in enumerate(self.tracks):
-            lost = row not in columns
-            states.append(
-                TrackState(
-                    track_id=track.track_id,
-                    detection=columns.get(row),
-                    confirmed=track.confirmed,
-                    expected_pose=self.histories.expected_poses[row].copy() if lost else None,
-                    expected_location=self.histories.expected_locations[row].copy() if lost else None,
-                )
+        return [
+            TrackState(
+                track_id=track.track_id,
+                detection=columns.get(row),
+                confirmed=track.confirmed,
+                expected_pose=None if row in columns else self.histories.expected_poses[row].copy(),
+                expected_location=None if row in columns else self.histories.expected_locations[row].copy(),
             )
-        return states
+            for row, track in enumerate(self.tracks)
+        ]
 
     def _forget(self, alive: Bool[ndarray, " t"]) -> None:
         if not alive.all():
@@ -158,12 +223,9 @@ class Tracker:
     def _predict(self, rows: Int64[ndarray, " m"]) -> None:
         if len(rows) == 0:
             return
-        histories = self.histories
-        chosen = slice(None) if len(rows) == len(self.tracks) else rows
+        histories, chosen = self.histories, self.histories.rows(rows)
         times, poses, locations = (
-            histories.times[chosen],
-            histories.poses[chosen],
-            histories.locations[chosen],
+            column[chosen] for column in (histories.times, histories.poses, histories.locations)
         )
         time_since_update = np.array([self.tracks[row].time_since_update for row in rows.tolist()])
         expected = locations[:, -1]
