@@ -56,14 +56,9 @@ class LocalRun:
 def run(work: JobContext, models: Models, settings: Settings, local: LocalRun | None = None) -> Reply:
     """Do one job.
 
-    Memory: `decode_queue_frames` frames, one batch of frames, `perceive_ahead_batches` batches of people,
-    the live tracks, one line of results. The video and the results are on disk, in the job's folder.
-
-    Args:
-        work: the job.
-        models: what the worker has loaded; nothing of the job stays there.
-        settings: limits.
-        local: for a job that comes from the command line.
+    Nothing of it stays in the models. Memory: `decode_queue_frames` frames, one batch of frames,
+    `perceive_ahead_batches` batches of people, the live tracks, one line of results. The video and the
+    results are on disk, in the job's folder.
 
     Raises:
         JobError: with its stage.

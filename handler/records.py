@@ -23,8 +23,7 @@ POSE_DEPTH_DIVISOR = 200
 # Location vector (PHALP's `loca`): 45 joints on the canvas, the body's origin last; `cam_t`, three times.
 # In an expected one the second `cam_t` holds half widths of prediction intervals instead.
 LOCATION_SIZE = 99
-JOINTS_2D, CAMERAS = slice(0, 90), slice(90, 99)
-ORIGIN, CAM_T = slice(88, 90), slice(90, 93)
+JOINTS_2D, ORIGIN, CAM_T = slice(0, 90), slice(88, 90), slice(90, 93)
 ORIGIN_X, ORIGIN_Y, DEPTH = 88, 89, 92
 INTERVALS = slice(93, 96)  # of the origin's x and y, and of the depth as a factor
 
@@ -67,18 +66,15 @@ class VideoFacts:
 
     Attributes:
         path: the local file.
-        container: FFmpeg format name.
-        codec: FFmpeg codec name of the chosen stream.
-        width: upright width (rotation applied, pixels made square), pixels.
-        height: upright height (rotation applied, pixels made square), pixels.
+        container, codec: FFmpeg's names of the format and of the chosen stream's codec.
+        width, height: upright (rotation applied, pixels made square), pixels.
         rotation_degrees: rotation the player must apply, counter-clockwise as PyAV gives it: 0, 90, 180, 270.
         time_base: seconds per pts tick.
         average_fps: from the header; may be wrong; None if unknown.
         duration_seconds: of the pictures, by an index or counted; None if unknown.
         num_frames_estimate: frames to expect, by an index or counted; None if unknown.
         num_frames_announced: frames that an index lists, there or not; None without an index.
-        size_bytes: length of the file.
-        sha256: of the file's bytes.
+        size_bytes, sha256: of the file.
         is_hdr: PQ or HLG transfer; frames are tone-mapped to SDR.
         is_cut_off: the file ends before its last picture does.
         in_decode_order: the timestamps are those of decoding, not of showing; see `source/packets.py`.
@@ -132,12 +128,7 @@ class FrameInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One decoded, upright frame.
-
-    Attributes:
-        info: which one.
-        image_bgr: upright pixels.
-    """
+    """One decoded, upright frame."""
 
     info: FrameInfo
     image_bgr: UInt8[ndarray, "h w 3"]
@@ -199,37 +190,24 @@ class TrackedPeople(PlacedPeople):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedFrame:
-    """The confirmed identities of one frame.
-
-    Attributes:
-        info: which frame.
-        people: its identities.
-        num_detected: people measured in this frame, tracked or not.
-    """
+    """The confirmed identities of one frame."""
 
     info: FrameInfo
     people: TrackedPeople
-    num_detected: int
+    num_detected: int  # people measured in this frame, tracked or not
 
 
 def pose_vectors(people: PlacedPeople) -> Float32[ndarray, "n 229"]:
     """The people's pose vectors."""
-    num = len(people)
-    vectors = np.empty((num, POSE_SIZE), np.float32)
-    vectors[:, ROTATIONS] = people.rotations.reshape(num, 216)
-    vectors[:, BETAS] = people.betas
-    vectors[:, POSE_CAMERA] = people.cam_t
+    rotations = people.rotations.reshape(-1, 216)
+    vectors = np.concatenate([rotations, people.betas, people.cam_t], axis=1)
     vectors[:, -1] /= POSE_DEPTH_DIVISOR
     return vectors
 
 
 def location_vectors(people: PlacedPeople) -> Float32[ndarray, "n 99"]:
     """The people's location vectors."""
-    num = len(people)
-    vectors = np.empty((num, LOCATION_SIZE), np.float32)
-    vectors[:, JOINTS_2D] = people.joints_2d.reshape(num, 90)
-    vectors[:, CAMERAS] = np.concatenate([people.cam_t] * 3, axis=1)
-    return vectors
+    return np.concatenate([people.joints_2d.reshape(-1, 90), *[people.cam_t] * 3], axis=1)
 
 
 def phalp_joints_3d(people: People) -> Float32[ndarray, "n 45 3"]:

@@ -19,11 +19,7 @@ _DEVICE_ERRORS: dict[type[Exception], tuple[ErrorCode, str]] = {
 
 
 class StageTimer:
-    """Seconds of work per stage, over all threads; nested stages and waiting are not counted twice.
-
-    Args:
-        clock: seconds that only grow.
-    """
+    """Seconds of work per stage, over all threads; nested stages are not counted twice."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -34,7 +30,7 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: Stage, *, counts: bool = True) -> Iterator[None]:
-        """Count the time inside for this stage (or, if not `counts`, for none), and name it in errors.
+        """Count the time inside for this stage (for none if it only waits), and name the stage in errors.
 
         Raises:
             JobError: what came out of the stage, with its code and stage.
@@ -52,7 +48,7 @@ class StageTimer:
             self._switch(outer)
 
     def each(self, name: Stage, items: Iterable[Item], *, counts: bool = True) -> Generator[Item, None, None]:
-        """The same items; making each one counts for this stage."""
+        """The same items; making each one counts for this stage, unless another thread makes them."""
         iterator = iter(items)
         try:
             while True:
@@ -88,7 +84,7 @@ class StageTimer:
 
 
 def _coded(error: Exception) -> JobError:
-    """The error as a JobError; INTERNAL if nobody knows what it means."""
+    """The error as a JobError, INTERNAL if it is none of those below."""
     if isinstance(error, JobError):
         return error
     if is_disk_full(error):

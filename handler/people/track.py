@@ -23,13 +23,7 @@ from handler.records import (
     location_vectors,
     pose_vectors,
 )
-from model_cache.interfaces import (
-    FrameTracker,
-    PosePredictor,
-    TextureModel,
-    TrackerOptions,
-    TrackState,
-)
+from model_cache.interfaces import FrameTracker, PosePredictor, TextureModel, TrackerOptions, TrackState
 
 
 def track(
@@ -122,10 +116,7 @@ class _Held:
 
 
 class FrameDelay:
-    """Holds frames back until no earlier measurement can be added to them.
-
-    Args:
-        n_init: measurements that confirm a track.
+    """Holds frames back until no earlier measurement can be added to them: `n_init` confirm a track.
 
     Memory: `n_init` - 1 frames of people and the newest measurement of each lost track, no textures.
     """

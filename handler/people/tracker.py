@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -109,11 +110,6 @@ class Tracker:
 
     Memory: one texture and `track_history` vectors per live track.
 
-    Args:
-        texture: compares and mixes textures.
-        pose_predictor: predicts poses.
-        options: PHALP's names and defaults.
-
     Attributes:
         tracks: live tracks, oldest first.
         histories: their observations and expectations, row by row.
@@ -129,16 +125,12 @@ class Tracker:
         self._texture = texture
         self._pose_predictor = pose_predictor
         self._options = options
-        self._next_id = 1
+        self._ids = count(1)
 
     def update(self, frame: PeopleInFrame) -> list[TrackState]:
-        """Take the people of the next frame: match, forget, predict, begin new tracks, in PHALP's order.
+        """Take the people of the next frame, with their textures; the live tracks after it, oldest first.
 
-        Args:
-            frame: `frame_index` grows by one; the people must come with their textures.
-
-        Returns:
-            The live tracks after it, oldest first.
+        In PHALP's order: match, forget, predict, begin new tracks.
         """
         people = frame.people
         if people.textures is None:
@@ -251,16 +243,12 @@ class Tracker:
         locations: Float32[ndarray, "d 99"],
         time: int,
     ) -> list[TrackState]:
-        if len(columns) == 0:
-            return []
-        self.histories.add(poses[columns], locations[columns], time)
+        if len(columns):
+            self.histories.add(poses[columns], locations[columns], time)
         states = []
-        confirmed = self._options.n_init == 1
         for column in columns.tolist():
-            track = Track(
-                track_id=self._next_id, texture=self._texture.copy(textures[column]), confirmed=confirmed
-            )
-            self._next_id += 1
-            self.tracks.append(track)
-            states.append(TrackState(track_id=track.track_id, detection=column, confirmed=confirmed))
+            track_id, confirmed = next(self._ids), self._options.n_init == 1
+            texture = self._texture.copy(textures[column])
+            self.tracks.append(Track(track_id=track_id, texture=texture, confirmed=confirmed))
+            states.append(TrackState(track_id=track_id, detection=column, confirmed=confirmed))
         return states
