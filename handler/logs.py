@@ -115,9 +115,7 @@ def configure(level: str, redactor: Redactor, *, as_json: bool = True) -> None:
     """
 
     def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-        clean = redactor.deeply(dict(event))
-        assert isinstance(clean, dict)
-        return clean
+        return {redactor(key): redactor.deeply(value) for key, value in event.items()}
 
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

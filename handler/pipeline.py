@@ -42,15 +42,10 @@ TRUNCATING = ("VIDEO_CUT_OFF", "VIDEO_ENDED_EARLY")  # warnings that mean: frame
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalRun:
-    """A job without a queue: results go to a folder, and what an earlier run left there is replaced.
-
-    Attributes:
-        out: the folder.
-        video: a file to read instead of the request's URL.
-    """
+    """A job without a queue: results go to the folder `out`, replacing those of an earlier run."""
 
     out: Path
-    video: Path | None = None
+    video: Path | None = None  # a file to read instead of the request's URL
 
 
 def run(work: JobContext, models: Models, settings: Settings, local: LocalRun | None = None) -> Reply:

@@ -12,9 +12,10 @@ from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvali
 
 Item = TypeVar("Item")
 
-_DEVICE_ERRORS: dict[type[Exception], tuple[ErrorCode, str]] = {
+_MODEL_ERRORS: dict[type[Exception], tuple[ErrorCode, str]] = {
     DeviceOutOfMemory: (ErrorCode.GPU_OUT_OF_MEMORY, "a single frame does not fit into the device's memory"),
     DeviceFault: (ErrorCode.GPU_FAULT, "the device failed and needs a new process"),
+    ModelOutputInvalid: (ErrorCode.MODEL_OUTPUT_INVALID, ""),  # its own words say which output
 }
 
 
@@ -89,9 +90,7 @@ def _coded(error: Exception) -> JobError:
         return error
     if is_disk_full(error):
         return WorkerError(ErrorCode.DISK_FULL, "the worker's disk is full")
-    for kind, (code, message) in _DEVICE_ERRORS.items():
+    for kind, (code, message) in _MODEL_ERRORS.items():
         if isinstance(error, kind):
-            return ComputeError(code, message)
-    if isinstance(error, ModelOutputInvalid):
-        return ComputeError(ErrorCode.MODEL_OUTPUT_INVALID, str(error))
+            return ComputeError(code, message or str(error))
     return WorkerError(ErrorCode.INTERNAL, "unexpected error")

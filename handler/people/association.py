@@ -31,19 +31,12 @@ TextureDistance = Callable[[Int64[ndarray, "p 2"]], Float64[ndarray, " p"]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Association:
-    """Who is who in one frame; indices into the tracks before it and into its detections.
+    """Who is who in one frame; indices into the tracks before it and into its detections."""
 
-    Attributes:
-        cost: what each pair costs; a pair over the threshold costs the threshold + 1e-5.
-        matches: (track, detection), ascending by track.
-        unmatched_tracks: ascending.
-        unmatched_detections: in the order in which PHALP gives new identities.
-    """
-
-    cost: Float64[ndarray, "t d"]
-    matches: Int64[ndarray, "m 2"]
-    unmatched_tracks: Int64[ndarray, " u"]
-    unmatched_detections: Int64[ndarray, " v"]
+    cost: Float64[ndarray, "t d"]  # of each pair; one over the threshold costs the threshold + 1e-5
+    matches: Int64[ndarray, "m 2"]  # (track, detection), ascending by track
+    unmatched_tracks: Int64[ndarray, " u"]  # ascending
+    unmatched_detections: Int64[ndarray, " v"]  # in the order in which PHALP gives new identities
 
 
 def squared_distances(a: Float32[ndarray, "t k"], b: Float32[ndarray, "d k"]) -> Float32[ndarray, "t d"]:

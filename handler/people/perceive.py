@@ -44,16 +44,7 @@ def perceive(
 
     Memory: one batch of frames. Its pixels are dropped before the batch is handed on, and then the
     device's unused memory is given back: after the batch in which `clear_every_frames` frames are full,
-    so 1 means after every pass over the device.
-
-    Args:
-        frames: in order.
-        perception: the loaded models.
-        options: of this job.
-        batch_frames: frames per pass over the device.
-        clear_cache: gives unused device memory back.
-        clear_every_frames: how often; 0 for never.
-        check: called before every pass over the device.
+    so 1 means after every pass over the device; 0 means never. `check` is called before every pass.
 
     Raises:
         DeviceOutOfMemory: one frame alone does not fit, twice.

@@ -71,37 +71,24 @@ def _delayed(
 
 @dataclass(slots=True)
 class _Followed:
-    """A live track.
+    """A live track."""
 
-    Attributes:
-        row: of its newest measurement, in the frame of that measurement.
-        unreported: rows of the measurements before the confirmation, a frame each, oldest first.
-        frames_since_seen: frames since the newest measurement.
-        last: that measurement, if the track is lost.
-    """
-
-    row: int
-    unreported: list[int] = field(default_factory=list)
+    row: int  # of its newest measurement, in the frame of that measurement
+    unreported: list[int] = field(default_factory=list)  # rows before the confirmation, a frame each
     frames_since_seen: int = 0
-    last: PlacedPeople | None = None
+    last: PlacedPeople | None = None  # the newest measurement, if the track is lost
 
 
 @dataclass(slots=True)
 class _Held:
-    """A frame on its way out.
-
-    Attributes:
-        candidates: its people, then those who are lost.
-        poses, locations: vectors of the candidates, measured or expected.
-        reported: candidate (a row), identity and frames since seen of each person that the frame reports.
-    """
+    """A frame on its way out."""
 
     info: FrameInfo
     num_detected: int
-    candidates: PlacedPeople
-    poses: Float32[ndarray, "c 229"]
+    candidates: PlacedPeople  # its people, then those who are lost
+    poses: Float32[ndarray, "c 229"]  # of the candidates, measured or expected
     locations: Float32[ndarray, "c 99"]
-    reported: list[tuple[int, int, int]] = field(default_factory=list)
+    reported: list[tuple[int, int, int]] = field(default_factory=list)  # row, identity, frames since seen
 
     def release(self) -> TrackedFrame:
         """The frame as it leaves."""

@@ -17,23 +17,14 @@ from model_cache.interfaces import PosePredictor, Texture, TextureModel, TrackSt
 
 @dataclass(slots=True, kw_only=True)
 class Track:
-    """One identity that may still be seen again.
+    """One identity that may still be seen again."""
 
-    Attributes:
-        track_id: from 1; tentative tracks that die use numbers up, as in PHALP.
-        texture: the texture mixed from all measurements; the only one kept.
-        confirmed: seen often enough to be reported.
-        hits: measurements.
-        age: frames since the first measurement, counted from 1.
-        time_since_update: frames since the newest measurement.
-    """
-
-    track_id: int
-    texture: Texture
-    confirmed: bool
-    hits: int = 1
-    age: int = 1
-    time_since_update: int = 0
+    track_id: int  # from 1; tentative tracks that die use numbers up, as in PHALP
+    texture: Texture  # mixed from all measurements; the only one kept
+    confirmed: bool  # seen often enough to be reported
+    hits: int = 1  # measurements
+    age: int = 1  # frames since the first measurement, counted from 1
+    time_since_update: int = 0  # frames since the newest measurement
 
 
 class Histories:
@@ -148,7 +139,9 @@ class Tracker:
         for row, column in association.matches.tolist():
             self._match(self.tracks[row], people.textures[column], scores[column])
         states = self._states(association)
-        alive = np.array([self._lives(track) for track in self.tracks], bool)
+        missed = np.array([track.time_since_update for track in self.tracks], int)
+        confirmed = np.array([track.confirmed for track in self.tracks], bool)
+        alive = (missed == 0) | (confirmed & (missed <= self._options.max_age_track))
         if self._options.upstream_quirks:
             # The official predictor reads a whole batch at the time slot of its first track, so here it
             # matters who is in the batch: first the matched, then the unmatched, the dying ones included.
@@ -188,10 +181,6 @@ class Tracker:
         track.hits += 1
         track.time_since_update = 0
         track.confirmed = track.confirmed or track.hits >= self._options.n_init
-
-    def _lives(self, track: Track) -> bool:
-        missed = track.time_since_update
-        return missed == 0 or (track.confirmed and missed <= self._options.max_age_track)
 
     def _states(self, association: Association) -> list[TrackState]:
         """The tracks after matching, before any of them is forgotten or expected anew."""
