@@ -9,7 +9,7 @@ from handler.people.track import follow, track, tracker_options
 from handler.records import PeopleInFrame, TrackedFrame
 from model_cache.interfaces import Texture, TrackState
 from tests.fakes import FakePosePredictor, FakeTexture, FakeTextureModel
-from tests.handler.people.worlds import times_of, world
+from tests.handler.people.people_to_track import times_of, world
 
 POSE, LOCATION = np.ones(229, np.float32), np.ones(99, np.float32)
 

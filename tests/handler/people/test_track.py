@@ -14,8 +14,7 @@ from handler.people.track import track
 from handler.people.tracker import Tracker
 from handler.records import DEPTH, ORIGIN_X, location_vectors, pose_vectors
 from tests.fakes import FakePosePredictor, FakeTextureModel
-from tests.handler.people.golden_tracks import frame_of
-from tests.handler.people.worlds import HEIGHT, WIDTH, person, times_of, world
+from tests.handler.people.people_to_track import HEIGHT, WIDTH, frame_of, person, times_of, world
 
 PRESENCE = st.lists(st.lists(st.integers(0, 3), unique=True, max_size=4), max_size=24)
 
