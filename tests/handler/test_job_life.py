@@ -87,8 +87,10 @@ def test_ahead_is_bounded(depth: int) -> None:
 
     with read_ahead(make(), depth=depth, name="test") as ahead:
         for item in ahead:
-            time.sleep(0.002)
+            time.sleep(0.002)  # lets the thread run ahead as far as it may
+            taken = weakref.ref(item)
             del item
+            assert taken() is None
 
     gc.collect()
     assert most <= depth + 1  # one more is in the hand of whoever takes them
