@@ -18,46 +18,31 @@ from handler.scratch import LOCK_NAME, Scratch
 
 
 def test_control_raises_the_first_reason_everywhere() -> None:
-    """Once stopped, every check raises, in any thread, and a later reason changes nothing."""
+    """Once stopped, no other item is handed out, every check raises, and a later reason changes nothing."""
     control = JobControl(time_budget_seconds=60.0)
-    control.check()
+    items = control.watch(iter(range(10)))
+    assert next(items) == 0
     control.stop(ErrorCode.CANCELLED, "first")
     control.stop(ErrorCode.STALLED, "second")
 
+    with pytest.raises(WorkerError, match="CANCELLED: first"):
+        next(items)
     for _ in range(2):
         with pytest.raises(WorkerError, match="CANCELLED: first"):
             control.check()
 
 
-def test_control_ends_a_job_that_is_over_its_budget() -> None:
-    """The budget counts from the start of the job."""
+def test_control_has_a_budget_and_hears_the_pulse() -> None:
+    """The budget counts from the start of the job, silence from the last check."""
     now = [0.0]
     control = JobControl(time_budget_seconds=10.0, clock=lambda: now[0])
     now[0] = 10.0
+    assert control.silence_seconds() == 10.0
     control.check()
+    assert control.silence_seconds() == 0.0
     now[0] = 10.1
     with pytest.raises(WorkerError, match="TIME_BUDGET_EXCEEDED"):
         control.check()
-
-
-def test_control_hears_the_pulse() -> None:
-    """Silence is the time since the last check."""
-    now = [0.0]
-    control = JobControl(time_budget_seconds=100.0, clock=lambda: now[0])
-    now[0] = 7.0
-    assert control.silence_seconds() == 7.0
-    control.check()
-    assert control.silence_seconds() == 0.0
-
-
-def test_watched_items_stop_at_the_next_one() -> None:
-    """A stop is noticed before another item is handed out."""
-    control = JobControl(time_budget_seconds=100.0)
-    items = control.watch(iter(range(10)))
-    assert next(items) == 0
-    control.stop(ErrorCode.CANCELLED, "enough")
-    with pytest.raises(WorkerError, match="CANCELLED"):
-        next(items)
 
 
 class Item:
@@ -135,8 +120,10 @@ def test_scratch_gives_a_private_folder_and_removes_it(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path / "new" / "scratch")
 
     def fail() -> None:
+        (scratch.folder / "job-abandoned").mkdir()  # by the job before
         with scratch.job() as folder:
             folders.append(folder)
+            assert list(scratch.folder.glob("job-*")) == folders
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
             (folder / "video").write_bytes(b"x")
             raise RuntimeError
@@ -166,12 +153,3 @@ def test_scratch_sweeps_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     living.close()
     second.close()
-
-
-def test_scratch_removes_what_the_last_job_left(tmp_path: Path) -> None:
-    """Files of an abandoned job are gone when the next one begins."""
-    scratch = Scratch(tmp_path)
-    (scratch.folder / "job-abandoned").mkdir()
-    with scratch.job() as folder:
-        assert list(scratch.folder.glob("job-*")) == [folder]
-    scratch.close()

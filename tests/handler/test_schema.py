@@ -154,14 +154,8 @@ def test_types_compile_with_the_golden_result(tmp_path):
     (tmp_path / "bad.ts").write_text(good.replace('"tracked"', '"seen"'))
 
     def compiles(name: str) -> subprocess.CompletedProcess[str]:
-        tsc = [
-            "npx",
-            "--yes",
-            "-p",
-            TYPESCRIPT,
-            *["tsc", "--noEmit", "--strict", "--skipLibCheck", "false"],
-            name,
-        ]
+        strict = ("--noEmit", "--strict", "--skipLibCheck", "false")
+        tsc = ["npx", "--yes", "-p", TYPESCRIPT, "tsc", *strict, name]
         return subprocess.run(tsc, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
 
     first = compiles("good.ts")

@@ -1,6 +1,7 @@
 """Whole jobs through ENGINE=upstream, with stand-ins for the official objects: as any other engine's jobs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,37 +11,29 @@ import torch
 from handler.context import JobControl
 from handler.errors import ErrorCode, WorkerError
 from handler.progress import Report
-from model_cache.interfaces import Models, ModelsDescription
+from model_cache.interfaces import Models
 from model_cache.upstream.load import UpstreamModels
 from model_cache.upstream.perception import UpstreamPerception
 from model_cache.upstream.shims import Official
+from tests.fakes import DESCRIPTION as FAKE_DESCRIPTION
 from tests.fakes import FakeBody, FakeModels, FakePosePredictor, FakeTextureModel
 from tests.handler.rig import NUM_FRAMES, Rig
-from tests.model_cache.upstream.standins import (
-    OUT_OF_MEMORY,
-    ColourModel,
-    StandInTracker,
-)
+from tests.model_cache.upstream.standins import OUT_OF_MEMORY, ColourModel, StandInTracker
 
-DESCRIPTION = ModelsDescription(
-    models="official",
-    engine="upstream",
-    detector="stand-in",
-    backbone="vit",
-    body_model="smpl",
-    precision="fp32",
-    device="cpu",
-    files=(),
-    notice="stand-ins",
-)
+DESCRIPTION = replace(FAKE_DESCRIPTION, models="official", engine="upstream", notice="stand-ins")
 
 
-def engine(model: ColourModel, trackers: list[StandInTracker] | None = None) -> UpstreamModels:
-    """The engine as a worker has it; the trackers that it begins are added to `trackers`."""
+def engine(
+    model: ColourModel,
+    trackers: list[StandInTracker] | None = None,
+    fail: Callable[[int], None] = lambda index: None,
+) -> UpstreamModels:
+    """The engine as a worker has it; its trackers are added to `trackers` and call `fail` in each frame."""
     cpu, begun = torch.device("cpu"), [] if trackers is None else trackers
 
     def new_tracker(config: Any, metric: Any, *, n_init: int, max_age: int, **more: Any) -> StandInTracker:
         begun.append(StandInTracker(n_init, max_age))
+        begun[-1].before = fail
         return begun[-1]
 
     official = Official(
@@ -145,18 +138,10 @@ def test_what_the_official_code_raises_fails_the_job(
     rig: Rig, error: Exception, code: str, stage: str
 ) -> None:
     """Their own loop would print it and go on without a result; here it has a code, and nothing is stored."""
-    model = ColourModel(before=failing(error) if stage == "perceive" else lambda index: None)
-    models = engine(model)
-    if stage == "track":
-        make = models.official.tracker.Tracker
-
-        def new_tracker(*arguments: Any, **more: Any) -> StandInTracker:
-            tracker: StandInTracker = make(*arguments, **more)
-            tracker.before = failing(error)
-            return tracker
-
-        models.official.tracker.Tracker = new_tracker
-    rig.models = models
+    if stage == "perceive":
+        rig.models = engine(ColourModel(before=failing(error)))
+    else:
+        rig.models = engine(ColourModel(), fail=failing(error))
 
     reply = rig.run(rig.job(f"fails-{code}-{stage}"))
 

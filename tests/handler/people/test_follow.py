@@ -93,6 +93,13 @@ def test_expectations_are_always_finite():
     assert np.isfinite(frames[-1].people.locations).all()
 
 
+def test_one_measurement_confirms_whatever_the_engine_says() -> None:
+    """With `n_init` 1 nothing is held back."""
+    frames = list(follow(world([[0], [0]]), ByColour(9), 1))
+
+    assert [frame.people.track_ids.tolist() for frame in frames] == [[1], [1]]
+
+
 def test_options_reach_the_engine():
     """PHALP's names and the job's values."""
     options = tracker_options(TrackingOptions(n_init=2, max_age_track=9, alpha=0.5))
