@@ -27,8 +27,7 @@ from benchmarks.side_by_side_engines import (
     our_side,
 )
 from benchmarks.side_by_side_weights import Weights, find_weights
-from handler.records import PlacedPeople
-from handler.vectors import CAM_T, JOINTS_2D
+from handler.records import CAM_T, JOINTS_2D, PlacedPeople
 from model_cache.errors import EngineMissing
 from model_cache.interfaces import TrackState
 from model_cache.settings import ModelSettings

@@ -18,12 +18,7 @@ DEPTH_GUARD = 1e-9  # keeps PHALP's division finite when the weak camera's scale
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intrinsics:
-    """A pinhole camera without distortion, pixels of the upright frame.
-
-    Attributes:
-        fx, fy: focal lengths.
-        cx, cy: principal point.
-    """
+    """A pinhole camera without distortion: focal lengths and principal point, pixels of the upright frame."""
 
     fx: float
     fy: float
@@ -44,16 +39,10 @@ def canvas_translation(
     width: int,
     height: int,
 ) -> Float32[ndarray, "n 3"]:
-    """The body's translation `cam_t` on the canvas (focal length 5000), PHALP's `camera`.
+    """The body's translation `cam_t` on the canvas, PHALP's `camera`.
 
-    Args:
-        crop_cam: weak camera (s, tx, ty) of each crop.
-        center_px: centre of each padded box, pixels of the upright frame.
-        scale_px: larger side of each padded box, pixels.
-        width: of the upright frame, pixels.
-        height: of the upright frame, pixels.
-
-    Source: PHALP's `get_3d_parameters` and its caller.
+    It follows from each crop's weak camera (s, tx, ty), the centre and larger side of its padded box and the
+    frame's size, in pixels of the upright frame. Source: PHALP's `get_3d_parameters` and its caller.
     """
     ratio = CANVAS_SIZE / max(width, height)
     center = (center_px.astype(np.float64) + canvas_offset_px(width, height)) * ratio
@@ -69,19 +58,12 @@ def canvas_translation(
 def project_to_canvas(
     points: Float[ndarray, "n j 3"], cam_t: Float[ndarray, "n 3"]
 ) -> Float32[ndarray, "n j 2"]:
-    """Points of bodies on the canvas, 0 to 1 over the padded square (PHALP's `2d_joints`).
-
-    Args:
-        points: metres, body frame without translation.
-        cam_t: translation on the canvas, metres.
-    """
+    """Points of bodies (metres, without translation) on the canvas, 0 to 1 over it (PHALP's `2d_joints`)."""
     moved = points + cam_t[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):  # a point in the camera's plane has no image
         image = moved[..., :2] / moved[..., 2:]
-    on_canvas: Float32[ndarray, "n j 2"] = (CANVAS_FOCAL_LENGTH / CANVAS_SIZE * image + 0.5).astype(
-        np.float32
-    )
-    return on_canvas
+    on_canvas: Float[ndarray, "n j 2"] = CANVAS_FOCAL_LENGTH / CANVAS_SIZE * image + 0.5
+    return on_canvas.astype(np.float32)
 
 
 def canvas_to_pixels(points_2d: Float[ndarray, "... 2"], width: int, height: int) -> Float[ndarray, "... 2"]:

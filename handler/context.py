@@ -22,11 +22,9 @@ CHUNK_BYTES = 1024 * 1024  # of a file, between two checks
 
 
 class JobControl:
-    """Stops one job and knows when it last made progress. Safe to use from any thread.
+    """Stops one job, at the latest after its time budget, and knows when it last made progress.
 
-    Args:
-        time_budget_seconds: the job is stopped after this.
-        clock: monotonic seconds.
+    Safe to use from any thread.
     """
 
     def __init__(self, *, time_budget_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -82,11 +80,8 @@ class JobContext:
 
     Attributes:
         job_id: the idempotency key.
-        request: the validated input.
         input_sha256: of the input as it came, as canonical JSON.
         folder: private and empty; removed after the job.
-        control: stops the job; its `check()` is called at least once per frame.
-        report: takes the progress.
     """
 
     job_id: str

@@ -1,13 +1,4 @@
-"""Every error that a caller can see: its stable code, and whether to retry or to replace the worker.
-
-JobError(code, message)
-├─ InputError     the request itself
-├─ SourceError    the video
-├─ ComputeError   the models and their device
-├─ ResultError    the upload
-├─ WorkerError    this worker and its limits
-└─ EndpointError  the endpoint on one machine
-"""
+"""Every error that a caller can see: its stable code, and whether to retry or to replace the worker."""
 
 from enum import StrEnum, auto
 from typing import Literal
@@ -74,26 +65,15 @@ class ErrorCode(StrEnum):
 
 
 _REFRESH_WORKER = frozenset(
-    {
-        ErrorCode.GPU_OUT_OF_MEMORY,
-        ErrorCode.GPU_FAULT,
-        ErrorCode.STALLED,
-        ErrorCode.DISK_FULL,
-    }
+    {ErrorCode.GPU_OUT_OF_MEMORY, ErrorCode.GPU_FAULT, ErrorCode.STALLED, ErrorCode.DISK_FULL}
 )
-_RETRYABLE = frozenset(
-    {
-        ErrorCode.DOWNLOAD_FAILED,
-        ErrorCode.GPU_OUT_OF_MEMORY,
-        ErrorCode.GPU_FAULT,
-        ErrorCode.UPLOAD_FAILED,
-        ErrorCode.STALLED,
-        ErrorCode.SHUTTING_DOWN,
-        ErrorCode.DISK_FULL,
-        ErrorCode.WORKER_LOST,
-        ErrorCode.EXECUTION_TIMEOUT,
-    }
-)
+_RETRYABLE = _REFRESH_WORKER | {
+    ErrorCode.DOWNLOAD_FAILED,
+    ErrorCode.UPLOAD_FAILED,
+    ErrorCode.SHUTTING_DOWN,
+    ErrorCode.WORKER_LOST,
+    ErrorCode.EXECUTION_TIMEOUT,
+}
 
 
 class JobError(Exception):

@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 class _Running:
     input_sha256: str
     control: JobControl
-    task: asyncio.Task[dict[str, Any] | None]
+    task: asyncio.Task[dict[str, Any]]
 
 
 class Handler:
@@ -52,6 +52,9 @@ class Handler:
         redactor: takes secrets out of error messages.
         send_progress: delivers one progress message of a job within so many seconds, or gives it up for good.
         memory_bytes: how much memory this process holds.
+
+    Attributes:
+        leaving: why this worker takes no more jobs; None while it does.
     """
 
     def __init__(
@@ -92,11 +95,10 @@ class Handler:
             if self._refused.pop(job_id, 0.0) > time.monotonic():
                 log.info("job was stopped before it began")
                 raise asyncio.CancelledError
+            if self.leaving:
+                log.warning("this worker takes no more jobs", reason=self.leaving)
+                raise asyncio.CancelledError
             try:
-                if self.leaving:
-                    raise WorkerError(
-                        ErrorCode.SHUTTING_DOWN, "this worker is shutting down and takes no more jobs"
-                    )
                 return await self._answer(job, job_id)
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a reply
                 return self._error_reply(error, job_id)
@@ -129,23 +131,20 @@ class Handler:
                 ErrorCode.DUPLICATE_JOB, "a job with this id and another input is running; use another id"
             )
         try:
-            reply = await asyncio.shield(running.task)
+            return dict(await asyncio.shield(running.task))
         except asyncio.CancelledError:
             running.control.stop(ErrorCode.CANCELLED, "the job was cancelled")
             self._forget(job_id, running)  # a retry of the same id must not join a job that is ending
             raise
-        if reply is None:
-            raise asyncio.CancelledError
-        return dict(reply)
 
-    def _forget(self, job_id: str, running: _Running | None) -> None:
+    def _forget(self, job_id: str, running: _Running) -> None:
         if self._running.get(job_id) is running:
             del self._running[job_id]
 
     async def _work(
         self, job: Job, job_id: str, request: JobInput, input_sha256: str, control: JobControl
-    ) -> dict[str, Any] | None:
-        """The reply, or None if there must be none. Does not wait for a compute thread that has stalled."""
+    ) -> dict[str, Any]:
+        """The reply, unless there must be none. Does not wait for a compute thread that has stalled."""
 
         def send(message: ProgressMessage, seconds: float) -> None:
             if not control.stopped():  # no update may follow the reply to a job that was given up
@@ -176,13 +175,12 @@ class Handler:
             context = contextvars.copy_context()
             done = asyncio.get_running_loop().run_in_executor(self._compute, context.run, compute)
             try:
-                reply = self._success(await self._watch(done, control))
+                return self._success(await self._watch(done, control))
             except Exception as error:  # noqa: BLE001 - as above; the job's secrets are only known here
                 if isinstance(error, JobError) and error.code in UNANSWERED:
                     log.info("job ended without an answer", reason=error.code)
-                    return None
-                reply = self._error_reply(error, job_id)
-        return reply
+                    raise asyncio.CancelledError from None
+                return self._error_reply(error, job_id)
 
     async def _watch(self, done: asyncio.Future[Reply], control: JobControl) -> Reply:
         limit = self._settings.stall_seconds
@@ -227,8 +225,6 @@ class Handler:
             log.error("job failed unexpectedly", stage=stage, exc_info=error)
             message = f"unexpected error; the worker's log has it under job {job_id}"
             error = WorkerError(ErrorCode.INTERNAL, message, stage=stage)
-        if error.code in UNANSWERED:
-            raise asyncio.CancelledError
         if error.code.refresh_worker:
             self.leaving = error.code
         return ErrorReply(

@@ -55,47 +55,24 @@ class ChosenPerson(Strict):
 class TrackingOptions(Strict):
     """PHALP's tracking options under PHALP's own dotted names, with PHALP's defaults."""
 
-    low_th_c: float = Field(
-        default=0.8,
-        ge=0,
-        lt=1,
-        alias="phalp.low_th_c",
-        description="People with a score above this are kept.",
+    model_config = ConfigDict(
+        alias_generator=lambda name: name if name == "upstream_quirks" else f"phalp.{name}"
     )
-    small_w: float = Field(
-        default=50, ge=0, alias="phalp.small_w", description="Boxes narrower than this are dropped, pixels."
-    )
-    small_h: float = Field(
-        default=100, ge=0, alias="phalp.small_h", description="Boxes shorter than this are dropped, pixels."
-    )
-    n_init: int = Field(
-        default=5, ge=1, le=60, alias="phalp.n_init", description="Matches before a track is confirmed."
-    )
-    max_age_track: int = Field(
-        default=50, ge=0, le=1000, alias="phalp.max_age_track", description="Frames a lost track is kept."
-    )
-    hungarian_th: float = Field(
-        default=100.0, gt=0, alias="phalp.hungarian_th", description="Highest cost of a match."
-    )
-    alpha: float = Field(
-        default=0.1,
-        ge=0,
-        le=1,
-        alias="phalp.alpha",
-        description="Weight of new texture, times score squared.",
-    )
-    track_history: int = Field(
-        default=7, ge=3, le=60, alias="phalp.track_history", description="Observations kept per track."
-    )
+
+    low_th_c: float = Field(default=0.8, ge=0, lt=1, description="People with a score above this are kept.")
+    small_w: float = Field(default=50, ge=0, description="Boxes narrower than this are dropped, pixels.")
+    small_h: float = Field(default=100, ge=0, description="Boxes shorter than this are dropped, pixels.")
+    n_init: int = Field(default=5, ge=1, le=60, description="Matches before a track is confirmed.")
+    max_age_track: int = Field(default=50, ge=0, le=1000, description="Frames a lost track is kept.")
+    hungarian_th: float = Field(default=100.0, gt=0, description="Highest cost of a match.")
+    alpha: float = Field(default=0.1, ge=0, le=1, description="Weight of new texture, times score squared.")
+    track_history: int = Field(default=7, ge=3, le=60, description="Observations kept per track.")
     predict: Literal["TPL", "TP", "TL", "T"] = Field(
         default="TPL",
-        alias="phalp.predict",
         description="What is predicted for the next frame besides the texture: pose (P) and location (L); "
         "without P or L the last one seen is used.",
     )
-    detect_shots: bool = Field(
-        default=False, alias="phalp.detect_shots", description="Detect camera cuts while streaming."
-    )
+    detect_shots: bool = Field(default=False, description="Detect camera cuts while streaming.")
     upstream_quirks: bool = Field(
         default=False, description="Reproduce the official packages' known bugs (docs/07-differences.md)."
     )

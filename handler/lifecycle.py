@@ -34,7 +34,7 @@ class Lifecycle:
     """Decides when the process ends, and ends it.
 
     Args:
-        handler: the job in progress is stopped through it.
+        handler: stops the job in progress.
         num_jobs: jobs that the SDK has taken and not yet answered.
         shutdown_seconds: time from SIGTERM to the end of a busy worker.
         clean_up: runs before the process ends; must be quick.
@@ -103,8 +103,6 @@ class Lifecycle:
         with contextlib.suppress(Exception):
             log.info("worker ends", reason=reason)
             self._clean_up()
-        for (
-            child
-        ) in multiprocessing.active_children():  # the SDK's heartbeat would go on and keep stdout open
-            child.kill()
+        for child in multiprocessing.active_children():
+            child.kill()  # the SDK's heartbeat would go on and keep stdout open
         os._exit(0)

@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -38,15 +39,11 @@ _LEVELS = {"warning": "WARN", "critical": "ERROR", "exception": "ERROR"}
 
 
 class Redactor:
-    """Hides secrets in text: those it knows, and whatever looks like one.
-
-    Args:
-        secrets: values that must never appear, e.g. the bucket's keys.
-    """
+    """Hides secrets in text: those it is given, e.g. the bucket's keys, and whatever looks like one."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._lock = threading.RLock()  # a signal handler may log while its own thread holds it
-        self._known: dict[str, int] = {}
+        self._known: Counter[str] = Counter()
         self._add(secrets)
 
     @contextmanager
@@ -58,11 +55,7 @@ class Redactor:
             yield
         finally:
             with self._lock:
-                for secret in mine:
-                    if secret in self._known:
-                        self._known[secret] -= 1
-                        if not self._known[secret]:
-                            del self._known[secret]
+                self._known -= Counter(mine)
 
     def __call__(self, text: str) -> str:
         """The text with its secrets hidden, safe to encode."""
@@ -89,9 +82,7 @@ class Redactor:
 
     def _add(self, secrets: Iterable[str]) -> None:
         with self._lock:
-            for secret in secrets:
-                if len(secret) >= SHORTEST_SECRET:
-                    self._known[secret] = self._known.get(secret, 0) + 1
+            self._known.update(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
 
 
 def url_secrets(url: str) -> set[str]:
@@ -101,10 +92,8 @@ def url_secrets(url: str) -> set[str]:
         found = {parts.username or "", parts.password or "", parts.query, parts.fragment}
     except ValueError:  # not a URL: all of it may be secret
         return {url}
-    for _, value in parse_qsl(parts.query):
-        found.add(value)
-    for pair in parts.query.split("&"):
-        found.add(pair.partition("=")[2])
+    found |= {value for _, value in parse_qsl(parts.query)}
+    found |= {pair.partition("=")[2] for pair in parts.query.split("&")}
     found |= {unquote(secret) for secret in found}
     return {secret for secret in found if len(secret) >= SHORTEST_SECRET}
 
@@ -121,18 +110,12 @@ def job_secrets(request: JobInput) -> set[str]:
 def configure(level: str, redactor: Redactor, *, as_json: bool = True) -> None:
     """Send every log line, our own and the libraries', through one redacting formatter.
 
-    Call it after `import runpod`, which puts a plain-text handler on the root logger.
-
-    Args:
-        level: DEBUG, INFO, WARNING or ERROR.
-        redactor: hides secrets in every line.
-        as_json: JSON lines on stdout (a worker) or readable lines on stderr (the command line).
+    JSON lines go to stdout (a worker), readable ones to stderr (the command line). Call it after
+    `import runpod`, which puts a plain-text handler on the root logger.
     """
 
     def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-        clean = redactor.deeply(dict(event))
-        assert isinstance(clean, dict)
-        return clean
+        return {redactor(key): redactor.deeply(value) for key, value in event.items()}
 
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -183,6 +166,5 @@ def _platform_keys(_: Any, __: str, event: MutableMapping[str, Any]) -> dict[str
         "message": message[:MAX_MESSAGE_CHARS],
         "level": _LEVELS.get(level, level.upper()),
     }
-    for key, value in event.items():
-        line[key] = value[:MAX_FIELD_CHARS] if isinstance(value, str) else value
-    return line
+    cut = {key: text[:MAX_FIELD_CHARS] if isinstance(text, str) else text for key, text in event.items()}
+    return line | cut

@@ -67,12 +67,8 @@ def stopping_on_signals(stop: Callable[[], None], clean_up: Callable[[], None]) 
 
     The exit code is 128 + the signal's number, as shells expect. If the block is not left within
     `PATIENCE_SECONDS` (a pass over the device cannot be interrupted), or a second signal comes, the process
-    cleans up and ends regardless.
-
-    Args:
-        stop: makes the block end; called in another thread, since a signal may interrupt the main thread
-            while it holds a lock.
-        clean_up: removes temporary files; called in that thread.
+    cleans up and ends regardless. Both functions are called in another thread, since a signal may interrupt
+    the main thread while it holds a lock.
     """
     received: list[int] = []
     events: SimpleQueue[bool] = SimpleQueue()  # True for a signal, False once the block is left

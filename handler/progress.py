@@ -4,7 +4,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 
 import structlog
 
@@ -27,7 +26,7 @@ class ProgressPump:
 
     Args:
         send: delivers one message within so many seconds, or raises and makes sure that it never arrives.
-        interval_seconds: shortest time between two messages.
+        interval_seconds: between two messages, at least.
         drain_seconds: longest wait on exit. A message has half of it: one may be in flight, one waiting.
     """
 
@@ -52,12 +51,7 @@ class ProgressPump:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._changed:
             self._closed = True
             self._deadline = time.monotonic() + self._drain_seconds
@@ -85,12 +79,7 @@ class ProgressPump:
 
 
 class Report:
-    """Turns the stages of a job and its stream of frames into progress messages.
-
-    Args:
-        publish: takes each message; must not block (`ProgressPump.put`).
-        clock: seconds that only grow.
-    """
+    """Turns a job's stages and its stream of frames into messages for `publish`, which must not block."""
 
     def __init__(
         self, publish: Callable[[ProgressMessage], None], *, clock: Callable[[], float] = time.monotonic
@@ -106,12 +95,7 @@ class Report:
         self._put(stage=stage, eta_s=None)
 
     def count(self, frames: Iterable[TrackedFrame], frames_total: int | None) -> Iterator[TrackedFrame]:
-        """The same frames; each one is counted and reported.
-
-        Args:
-            frames: tracked frames in order.
-            frames_total: how many are expected; None if unknown. More frames than that raise it.
-        """
+        """The same frames, each counted and reported; more than the expected total raise it."""
         start = self._clock()
         for num_done, frame in enumerate(frames, start=1):
             yield frame

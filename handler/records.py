@@ -9,10 +9,23 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 from numpy import ndarray
 
 from model_cache.interfaces import People
+
+# Pose vector (PHALP's `pose`): rotation matrices row-major, root first; shape; `cam_t`, its depth divided.
+POSE_SIZE = 229
+ROTATIONS, BETAS, POSE_CAMERA = slice(0, 216), slice(216, 226), slice(226, 229)
+POSE_DEPTH_DIVISOR = 200
+
+# Location vector (PHALP's `loca`): 45 joints on the canvas, the body's origin last; `cam_t`, three times.
+# In an expected one the second `cam_t` holds half widths of prediction intervals instead.
+LOCATION_SIZE = 99
+JOINTS_2D, ORIGIN, CAM_T = slice(0, 90), slice(88, 90), slice(90, 93)
+ORIGIN_X, ORIGIN_Y, DEPTH = 88, 89, 92
+INTERVALS = slice(93, 96)  # of the origin's x and y, and of the depth as a factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +66,8 @@ class VideoFacts:
 
     Attributes:
         path: the local file.
-        container: FFmpeg format name.
-        codec: FFmpeg codec name of the chosen stream.
-        width: upright width (rotation applied, pixels made square), pixels.
-        height: upright height (rotation applied, pixels made square), pixels.
+        container, codec: FFmpeg's names of the format and of the chosen stream's codec.
+        width, height: upright (rotation applied, pixels made square), pixels.
         rotation_degrees: rotation the player must apply, counter-clockwise as PyAV gives it: 0, 90, 180, 270.
         time_base: seconds per pts tick.
         first_pts: presentation time of the first frame, ticks; None if the file does not say.
@@ -64,8 +75,7 @@ class VideoFacts:
         duration_seconds: of the pictures, by an index or counted; None if unknown.
         num_frames_estimate: frames to expect, by an index or counted; None if unknown.
         num_frames_announced: frames that an index lists, there or not; None without an index.
-        size_bytes: length of the file.
-        sha256: of the file's bytes.
+        size_bytes, sha256: of the file.
         is_hdr: PQ or HLG transfer; frames are tone-mapped to SDR.
         is_cut_off: the file ends before its last picture does.
         in_decode_order: the timestamps are those of decoding, not of showing; see `source/packets.py`.
@@ -120,12 +130,7 @@ class FrameInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One decoded, upright frame.
-
-    Attributes:
-        info: which one.
-        image_bgr: upright pixels.
-    """
+    """One decoded, upright frame."""
 
     info: FrameInfo
     image_bgr: UInt8[ndarray, "h w 3"]
@@ -169,7 +174,7 @@ class TrackedPeople(PlacedPeople):
         track_ids: from 1, unique in the job.
         frames_since_seen: 0 if measured in this frame, else frames since the last match (PHALP's
             `tracked_time`).
-        poses: pose vectors (see `handler.vectors`): the measured one, of a lost person the expected one.
+        poses: pose vectors: the measured one, of a lost person the expected one.
         locations: location vectors in the same way.
     """
 
@@ -187,14 +192,26 @@ class TrackedPeople(PlacedPeople):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedFrame:
-    """The confirmed identities of one frame.
-
-    Attributes:
-        info: which frame.
-        people: its identities.
-        num_detected: people measured in this frame, tracked or not.
-    """
+    """The confirmed identities of one frame."""
 
     info: FrameInfo
     people: TrackedPeople
-    num_detected: int
+    num_detected: int  # people measured in this frame, tracked or not
+
+
+def pose_vectors(people: PlacedPeople) -> Float32[ndarray, "n 229"]:
+    """The people's pose vectors."""
+    rotations = people.rotations.reshape(-1, 216)
+    vectors = np.concatenate([rotations, people.betas, people.cam_t], axis=1)
+    vectors[:, -1] /= POSE_DEPTH_DIVISOR
+    return vectors
+
+
+def location_vectors(people: PlacedPeople) -> Float32[ndarray, "n 99"]:
+    """The people's location vectors."""
+    return np.concatenate([people.joints_2d.reshape(-1, 90), *[people.cam_t] * 3], axis=1)
+
+
+def phalp_joints_3d(people: People) -> Float32[ndarray, "n 45 3"]:
+    """PHALP's 45 joints: 44 of HMR2 and the body's origin, metres, without translation."""
+    return np.concatenate([people.joints_3d, np.zeros((len(people), 1, 3), np.float32)], axis=1)

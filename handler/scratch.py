@@ -16,16 +16,18 @@ LOCK_NAME = "in-use"
 
 
 class Scratch:
-    """This process's folder under the scratch folder; making it removes the folders of dead workers.
+    """This process's folder under the scratch folder, made if need be; the folders of dead workers go.
 
-    Args:
-        root: the scratch folder; created if need be.
+    Attributes:
+        folder: where the jobs' folders are.
+        swept: how many dead workers had left files.
     """
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / ".lock"):
-            self.swept = sweep(root)
+        with (root / ".lock").open("wb") as only_one:
+            fcntl.flock(only_one, fcntl.LOCK_EX)
+            self.swept = _sweep(root)
             self.folder = Path(tempfile.mkdtemp(prefix="worker-", dir=root))  # 0700
             self._lock: IO[bytes] = (self.folder / LOCK_NAME).open("wb")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -48,7 +50,7 @@ class Scratch:
         self._lock.close()
 
 
-def sweep(root: Path) -> int:
+def _sweep(root: Path) -> int:
     """Remove the folders of dead workers; returns how many there were."""
     num_swept = 0
     for folder in root.glob("worker-*"):
@@ -62,10 +64,3 @@ def sweep(root: Path) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         num_swept += 1
     return num_swept
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -12,18 +12,15 @@ from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvali
 
 Item = TypeVar("Item")
 
-_DEVICE_ERRORS: dict[type[Exception], tuple[ErrorCode, str]] = {
+_MODEL_ERRORS: dict[type[Exception], tuple[ErrorCode, str]] = {
     DeviceOutOfMemory: (ErrorCode.GPU_OUT_OF_MEMORY, "a single frame does not fit into the device's memory"),
     DeviceFault: (ErrorCode.GPU_FAULT, "the device failed and needs a new process"),
+    ModelOutputInvalid: (ErrorCode.MODEL_OUTPUT_INVALID, ""),  # its own words say which output
 }
 
 
 class StageTimer:
-    """Seconds of work per stage, over all threads; nested stages and waiting are not counted twice.
-
-    Args:
-        clock: seconds that only grow.
-    """
+    """Seconds of work per stage, over all threads; nested stages are not counted twice."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -34,7 +31,7 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: Stage, *, counts: bool = True) -> Iterator[None]:
-        """Count the time inside for this stage (or, if not `counts`, for none), and name it in errors.
+        """Count the time inside for this stage (for none if it only waits), and name the stage in errors.
 
         Raises:
             JobError: what came out of the stage, with its code and stage.
@@ -52,7 +49,7 @@ class StageTimer:
             self._switch(outer)
 
     def each(self, name: Stage, items: Iterable[Item], *, counts: bool = True) -> Generator[Item, None, None]:
-        """The same items; making each one counts for this stage."""
+        """The same items; making each one counts for this stage, unless another thread makes them."""
         iterator = iter(items)
         try:
             while True:
@@ -66,10 +63,6 @@ class StageTimer:
         finally:
             if close := getattr(iterator, "close", None):
                 close()
-
-    def waiting(self, name: Stage, items: Iterable[Item]) -> Generator[Item, None, None]:
-        """The same items, made by this stage in another thread; waiting for them is no work."""
-        return self.each(name, items, counts=False)
 
     def seconds(self) -> dict[str, float]:
         """Seconds per stage so far."""
@@ -92,14 +85,12 @@ class StageTimer:
 
 
 def _coded(error: Exception) -> JobError:
-    """The error as a JobError; INTERNAL if nobody knows what it means."""
+    """The error as a JobError, INTERNAL if it is none of those below."""
     if isinstance(error, JobError):
         return error
     if is_disk_full(error):
         return WorkerError(ErrorCode.DISK_FULL, "the worker's disk is full")
-    for kind, (code, message) in _DEVICE_ERRORS.items():
+    for kind, (code, message) in _MODEL_ERRORS.items():
         if isinstance(error, kind):
-            return ComputeError(code, message)
-    if isinstance(error, ModelOutputInvalid):
-        return ComputeError(ErrorCode.MODEL_OUTPUT_INVALID, str(error))
+            return ComputeError(code, message or str(error))
     return WorkerError(ErrorCode.INTERNAL, "unexpected error")

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from typing import NoReturn
 
 import structlog
 
@@ -44,19 +45,20 @@ def start(load: Callable[[], Models], settings: Settings) -> None:
         log.error("the models cannot be loaded", error=str(error))
         reason = str(error)
 
-        def weights_are_there() -> None:
+        def weights_are_there(*_: object) -> NoReturn:
             raise Unfit(reason)
 
-        take_jobs(_refuse, [weights_are_there], settings, redactor)
-        return
-    run = partial(pipeline.run, models=models, settings=settings)
-    take_jobs(run, checks(models, settings), settings, redactor)
+        take_jobs(weights_are_there, [weights_are_there], settings, redactor)
+    else:
+        run = partial(pipeline.run, models=models, settings=settings)
+        take_jobs(run, checks(models, settings), settings, redactor)
 
 
 def prepare(settings: Settings) -> logs.Redactor:
     """Import the SDK with quiet logs, and replace the root logger's handler that it installs."""
     quiet_platform_logs()
-    _skip_processor_benchmark()
+    # The SDK would measure the processor's clock for its debugger, for a second; no answer will do.
+    import_module("cpuinfo").get_cpu_info = dict  # type: ignore[attr-defined]
     import_module("runpod")  # takes over a second, and puts a plain-text handler on the root logger
     redactor = logs.Redactor(settings.secrets())
     logs.configure(settings.worker.log_level, redactor)
@@ -144,13 +146,3 @@ def keep_early_stops(handler: Handler) -> None:
         return bool(await stop_running_job(scaler, job_id))
 
     JobScaler.stop_job = stop_job
-
-
-def _skip_processor_benchmark() -> None:
-    """Save a second of each start, in which the SDK measures the processor's clock for its debugger."""
-    cpuinfo = import_module("cpuinfo")
-    cpuinfo.get_cpu_info = dict  # type: ignore[attr-defined]  # the SDK accepts an answer without a name
-
-
-def _refuse(work: JobContext) -> Reply:
-    raise AssertionError("an unfit worker takes no job")

@@ -90,7 +90,7 @@ def track(
 
     from handler.process import exit_on_signals
     from handler.settings import Settings
-    from handler.track_command import track as run
+    from ops.track_command import track as run
 
     exit_on_signals()
     settings = Settings()
@@ -149,9 +149,9 @@ def overlay(
 ) -> None:
     """Draw finished results on their video."""
     from handler.errors import JobError
-    from handler.overlay_command import draw
     from handler.process import exit_on_signals
     from handler.settings import Settings
+    from ops.overlay_command import draw
 
     exit_on_signals()
     settings = Settings()

@@ -1,4 +1,4 @@
-"""A clip without end of textured people, with what a detector would say. Knows nothing of who looks at it.
+"""A clip of textured people, as long as need be, with what a detector would say.
 
 Frames are drawn when they are asked for, so a long clip takes no memory. Each person swings left and right in
 a lane of its own; the last one is away every now and then, so that tracks are lost, found again and replaced.
@@ -21,12 +21,7 @@ LONG_AWAY = (300, 370)  # frames of each thousand; longer than `max_age_track`
 
 
 class MovingPeople(Mapping[int, Detections]):
-    """Frame index to the people in it, as `ReplayDetector` wants them.
-
-    Args:
-        num_frames: length of the clip.
-        num_people: 1 to 3.
-    """
+    """Frame index to the people in it (1 to 3), as `ReplayDetector` wants them."""
 
     def __init__(self, num_frames: int, num_people: int = 3) -> None:
         self._num_frames = num_frames

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, Int64
 from numpy import ndarray
 from scipy.optimize import linear_sum_assignment
 
-from handler.vectors import DEPTH, INTERVALS, ORIGIN, POSE_CAMERA
+from handler.records import DEPTH, INTERVALS, ORIGIN, POSE_CAMERA
 
 # Weights and scales of PHALP's distance EQ_019.
 TEXTURE_WEIGHT = 4.0536
@@ -31,19 +31,12 @@ TextureDistance = Callable[[Int64[ndarray, "p 2"]], Float64[ndarray, " p"]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Association:
-    """Who is who in one frame; indices into the tracks before it and into its detections.
+    """Who is who in one frame; indices into the tracks before it and into its detections."""
 
-    Attributes:
-        cost: what each pair costs; a pair over the threshold costs the threshold + 1e-5.
-        matches: (track, detection), ascending by track.
-        unmatched_tracks: ascending.
-        unmatched_detections: in the order in which PHALP gives new identities.
-    """
-
-    cost: Float64[ndarray, "t d"]
-    matches: Int64[ndarray, "m 2"]
-    unmatched_tracks: Int64[ndarray, " u"]
-    unmatched_detections: Int64[ndarray, " v"]
+    cost: Float64[ndarray, "t d"]  # of each pair; one over the threshold costs the threshold + 1e-5
+    matches: Int64[ndarray, "m 2"]  # (track, detection), ascending by track
+    unmatched_tracks: Int64[ndarray, " u"]  # ascending
+    unmatched_detections: Int64[ndarray, " v"]  # in the order in which PHALP gives new identities
 
 
 def squared_distances(a: Float32[ndarray, "t k"], b: Float32[ndarray, "d k"]) -> Float32[ndarray, "t d"]:
@@ -66,13 +59,8 @@ def cost_factors(
 ) -> tuple[Float64[ndarray, "t d"], Float64[ndarray, "t d"]]:
     """The pose factor, and the product of the location and depth factors.
 
-    Each is at least 1, or infinite, or NaN where a depth is not positive.
-
-    Args:
-        expected_poses: pose vectors expected of the tracks in this frame.
-        expected_locations: location vectors expected of the tracks, with the intervals of `motion`.
-        poses: of the detections.
-        locations: of the detections.
+    Each is at least 1, or infinite, or NaN where a depth is not positive. Poses and locations are vectors,
+    those expected of the tracks in this frame (locations with their intervals) and the detections'.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         pose = squared_distances(expected_poses[:, COMPARED], poses[:, COMPARED])
@@ -102,13 +90,8 @@ def pair_costs(
     The texture factor is at least 1, so a pair whose other factors already exceed the threshold is over it
     whatever its textures are, and they are not compared.
 
-    Args:
-        pose_factor: from `cost_factors`.
-        place_factor: from `cost_factors`.
-        texture_distance: `r_texture` of (track, detection) index pairs.
-        threshold: a match must not cost more (`phalp.hungarian_th`).
-        upstream_quirks: a cost that is not a number is 0, the best of all, as in the official code; otherwise
-            it is over the threshold.
+    A cost that is not a number is over the threshold too; with `upstream_quirks` it is 0, the best of all, as
+    in the official code. The texture distance is `r_texture` of (track, detection) index pairs.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         cost = pose_factor * place_factor
@@ -125,16 +108,13 @@ def pair_costs(
 def assign(cost: Float64[ndarray, "t d"], threshold: float) -> Association:
     """The cheapest assignment of all detections to all tracks, less the pairs over the threshold.
 
-    Args:
-        cost: clamped costs; the clamping comes before the assignment and decides some of them.
-        threshold: as in `pair_costs`.
+    The costs are clamped: that comes before the assignment and decides some of them.
     """
     num_tracks, num_detections = cost.shape
     rows, columns = linear_sum_assignment(cost)
     good = cost[rows, columns] <= threshold
-    free_tracks = np.ones(num_tracks, bool)
+    free_tracks, unassigned = np.ones(num_tracks, bool), np.ones(num_detections, bool)
     free_tracks[rows[good]] = False
-    unassigned = np.ones(num_detections, bool)
     unassigned[columns] = False
     return Association(
         cost=cost,

@@ -13,7 +13,7 @@ from numpy import ndarray
 from scipy.special import stdtrit
 
 from handler.camera import CANVAS_FOCAL_LENGTH, CANVAS_SIZE
-from handler.vectors import CAM_T, DEPTH, INTERVALS, LOCATION_SIZE, ORIGIN, ORIGIN_X, ORIGIN_Y
+from handler.records import CAM_T, DEPTH, INTERVALS, LOCATION_SIZE, ORIGIN, ORIGIN_X, ORIGIN_Y
 
 RIDGE = np.array([1.2, 2.0, 5.0])  # regularisation of the slopes of x, y and log depth
 CONFIDENCE = 0.975  # two-sided 95 % prediction interval
@@ -37,15 +37,13 @@ def predict_locations(
     `INTERVALS` are the half widths of the prediction intervals of x, y and depth (as a factor), divided by
     one more than the number of equal neighbours in `times`.
 
+    They are NaN where no line fits (a depth that is not positive), the intervals also where all times are
+    equal. Source: PHALP's `get_prediction_interval` and `forward_for_tracking` for "L".
+
     Args:
         locations: the last t location vectors of each track, oldest first.
         times: their frame indices.
         time_since_update: frames since the last observation, 0 if it is of this frame.
-
-    Returns:
-        NaN where no line fits (a depth that is not positive), and in `INTERVALS` where all times are equal.
-
-    Source: PHALP's `get_prediction_interval` and `forward_for_tracking` for "L".
     """
     num, span = times.shape
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -10,10 +10,11 @@ from handler.camera import canvas_translation, project_to_canvas
 from handler.context import unstoppable
 from handler.errors import ComputeError, ErrorCode
 from handler.job import Options
-from handler.records import Frame, PeopleInFrame, PlacedPeople
-from handler.vectors import phalp_joints_3d
+from handler.records import Frame, PeopleInFrame, PlacedPeople, phalp_joints_3d
 from model_cache.errors import DeviceOutOfMemory
 from model_cache.interfaces import People, Perception, PerceptionOptions
+
+MEASURED = ("bbox_xyxy", "scores", "rotations", "betas", "crop_cam", "joints_3d", "smpl_joints_3d")
 
 log = structlog.get_logger(__name__)
 
@@ -43,16 +44,7 @@ def perceive(
 
     Memory: one batch of frames. Its pixels are dropped before the batch is handed on, and then the
     device's unused memory is given back: after the batch in which `clear_every_frames` frames are full,
-    so 1 means after every pass over the device.
-
-    Args:
-        frames: upright frames.
-        perception: the loaded models.
-        options: of this job.
-        batch_frames: frames per pass over the device.
-        clear_cache: gives unused device memory back.
-        clear_every_frames: how often; 0 for never.
-        check: called before every pass over the device; what it raises comes out.
+    so 1 means after every pass over the device; 0 means never. `check` is called before every pass.
 
     Raises:
         DeviceOutOfMemory: one frame alone does not fit, twice.
@@ -74,13 +66,7 @@ def perceive(
 
 
 def place(people: People, width: int, height: int) -> PlacedPeople:
-    """The people of one image with their cameras on PHALP's canvas.
-
-    Args:
-        people: what perception measured.
-        width: of the upright frame, pixels.
-        height: of the upright frame, pixels.
-    """
+    """The people of one image (of so many pixels) with their cameras on PHALP's canvas."""
     top_left, bottom_right = people.bbox_padded_xyxy[:, :2], people.bbox_padded_xyxy[:, 2:]
     center = (top_left + bottom_right) / 2
     scale = (bottom_right - top_left).max(axis=1, initial=0)
@@ -122,9 +108,7 @@ def _people_in_images(
 
 
 def _people_in_frame(frame: Frame, image: People) -> PeopleInFrame:
-    measured = (image.bbox_xyxy, image.scores, image.rotations, image.betas, image.crop_cam, image.joints_3d,
-                image.smpl_joints_3d)  # fmt: skip
-    if not all(np.isfinite(array).all() for array in measured):
+    if not all(np.isfinite(getattr(image, name)).all() for name in MEASURED):
         raise ComputeError(
             ErrorCode.MODEL_OUTPUT_INVALID,
             f"a network gave numbers that are not finite in frame {frame.info.frame_index}",

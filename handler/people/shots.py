@@ -40,19 +40,12 @@ def detect_shots(frames: Iterable[Frame]) -> Iterator[Frame]:
         if len(held) <= WINDOW:
             continue
         candidate = index - WINDOW
-        is_cut = (
-            len(changes) == changes.maxlen
-            and _stands_out(changes)
-            and candidate - last_cut >= MIN_SHOT_FRAMES
-        )
-        if is_cut:
+        is_possible = len(changes) == changes.maxlen and candidate - last_cut >= MIN_SHOT_FRAMES
+        if is_possible and _stands_out(changes):
             last_cut = candidate
-        yield _marked(held.popleft()) if is_cut else held.popleft()
+            held[0] = replace(held[0], info=replace(held[0].info, shot=True))
+        yield held.popleft()
     yield from held
-
-
-def _marked(frame: Frame) -> Frame:
-    return replace(frame, info=replace(frame.info, shot=True))
 
 
 def _stands_out(changes: deque[float]) -> bool:

@@ -5,8 +5,8 @@ PHALP adds them to its dictionary of all frames; here those frames have not left
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from jaxtyping import Float32
@@ -14,15 +14,16 @@ from numpy import ndarray
 
 from handler.job import TrackingOptions
 from handler.people.tracker import Tracker
-from handler.records import FrameInfo, PeopleInFrame, PlacedPeople, TrackedFrame, TrackedPeople
-from handler.vectors import location_vectors, pose_vectors
-from model_cache.interfaces import (
-    FrameTracker,
-    PosePredictor,
-    TextureModel,
-    TrackerOptions,
-    TrackState,
+from handler.records import (
+    FrameInfo,
+    PeopleInFrame,
+    PlacedPeople,
+    TrackedFrame,
+    TrackedPeople,
+    location_vectors,
+    pose_vectors,
 )
+from model_cache.interfaces import FrameTracker, PosePredictor, TextureModel, TrackerOptions, TrackState
 
 
 def track(
@@ -35,110 +36,74 @@ def track(
 
     Runs `n_init` - 1 frames behind, so that the first measurements of a confirmed track land in their own
     frames. A lost track is handed on with what was expected of it, until it is older than `max_age_track`.
-
-    Args:
-        people: frames in order, `frame_index` growing by one.
-        texture: compares and mixes textures.
-        pose_predictor: predicts poses.
-        options: PHALP's names and defaults.
+    The frames must come in order, `frame_index` growing by one.
 
     Memory: that of the `Tracker`, and `n_init` - 1 frames of people without textures.
     """
-    tracker = Tracker(texture, pose_predictor, options)
-    delay = FrameDelay(options.n_init)
-    for frame in people:
-        yield from delay.add(frame, tracker.update(frame))
-    yield from delay.flush()
+    return _delayed(people, Tracker(texture, pose_predictor, options).update, options.n_init)
 
 
 def follow(people: Iterator[PeopleInFrame], tracker: FrameTracker, n_init: int) -> Iterator[TrackedFrame]:
-    """The frames that `track` gives, with the identities of an engine's own tracker.
+    """The frames that `track` gives, with the identities of an engine's own tracker, new for this job.
 
-    Args:
-        people: frames in order, `frame_index` growing by one.
-        tracker: new, of this job alone.
-        n_init: measurements that confirm a track; with 1 the first one does, whatever the engine says.
+    With an `n_init` of 1 the first measurement confirms a track, whatever the engine says.
     """
-    delay = FrameDelay(n_init)
-    for frame in people:
-        states = tracker.update(frame.people.textures or (), frame.info.frame_index, shot=frame.info.shot)
-        yield from delay.add(frame, states)
-    yield from delay.flush()
+
+    def update(frame: PeopleInFrame) -> list[TrackState]:
+        return tracker.update(frame.people.textures or (), frame.info.frame_index, shot=frame.info.shot)
+
+    return _delayed(people, update, n_init)
 
 
 def tracker_options(options: TrackingOptions) -> TrackerOptions:
-    """What a job's options mean for an engine's own tracker."""
-    return TrackerOptions(
-        n_init=options.n_init,
-        max_age_track=options.max_age_track,
-        hungarian_th=options.hungarian_th,
-        alpha=options.alpha,
-        track_history=options.track_history,
-        predict=options.predict,
-    )
+    """What a job's options mean for an engine's own tracker: the same, under the same names."""
+    return TrackerOptions(**{field.name: getattr(options, field.name) for field in fields(TrackerOptions)})
+
+
+def _delayed(
+    people: Iterator[PeopleInFrame], update: Callable[[PeopleInFrame], Sequence[TrackState]], n_init: int
+) -> Iterator[TrackedFrame]:
+    delay = FrameDelay(n_init)
+    for frame in people:
+        yield from delay.add(frame, update(frame))
+    yield from delay.flush()
 
 
 @dataclass(slots=True)
 class _Followed:
-    """A live track.
+    """A live track."""
 
-    Attributes:
-        row: of its newest measurement, in the frame of that measurement.
-        unreported: rows of the measurements before the confirmation, a frame each, oldest first.
-        frames_since_seen: frames since the newest measurement.
-        last: that measurement, if the track is lost.
-    """
-
-    row: int
-    unreported: list[int] = field(default_factory=list)
+    row: int  # of its newest measurement, in the frame of that measurement
+    unreported: list[int] = field(default_factory=list)  # rows before the confirmation, a frame each
     frames_since_seen: int = 0
-    last: PlacedPeople | None = None
+    last: PlacedPeople | None = None  # the newest measurement, if the track is lost
 
 
 @dataclass(slots=True)
 class _Held:
-    """A frame on its way out: candidates in rows (its people, then who is lost), and whom of them it reports.
-
-    Attributes:
-        poses, locations: vectors of the candidates, measured or expected.
-        rows, track_ids, frames_since_seen: one entry per reported person.
-    """
+    """A frame on its way out."""
 
     info: FrameInfo
     num_detected: int
-    candidates: PlacedPeople
-    poses: Float32[ndarray, "c 229"]
+    candidates: PlacedPeople  # its people, then those who are lost
+    poses: Float32[ndarray, "c 229"]  # of the candidates, measured or expected
     locations: Float32[ndarray, "c 99"]
-    rows: list[int] = field(default_factory=list)
-    track_ids: list[int] = field(default_factory=list)
-    frames_since_seen: list[int] = field(default_factory=list)
-
-    def report(self, track_id: int, row: int, frames_since_seen: int = 0) -> None:
-        """Add a candidate to the people of this frame."""
-        self.rows.append(row)
-        self.track_ids.append(track_id)
-        self.frames_since_seen.append(frames_since_seen)
+    reported: list[tuple[int, int, int]] = field(default_factory=list)  # row, identity, frames since seen
 
     def release(self) -> TrackedFrame:
         """The frame as it leaves."""
         people, poses, locations = self.candidates, self.poses, self.locations
-        if self.rows != list(range(len(people))):  # most often everybody is reported, in order
-            people, poses, locations = people.take(self.rows), poses[self.rows], locations[self.rows]
+        rows, track_ids, frames_since_seen = np.array(self.reported, np.int64).reshape(-1, 3).T
+        if rows.tolist() != list(range(len(people))):  # most often everybody is reported, in order
+            people, poses, locations = people.take(rows), poses[rows], locations[rows]
         tracked = TrackedPeople.extend(
-            people,
-            track_ids=np.array(self.track_ids, np.int64),
-            frames_since_seen=np.array(self.frames_since_seen, np.int64),
-            poses=poses,
-            locations=locations,
+            people, track_ids=track_ids, frames_since_seen=frames_since_seen, poses=poses, locations=locations
         )
         return TrackedFrame(info=self.info, people=tracked, num_detected=self.num_detected)
 
 
 class FrameDelay:
-    """Holds frames back until no earlier measurement can be added to them.
-
-    Args:
-        n_init: measurements that confirm a track.
+    """Holds frames back until no earlier measurement can be added to them: `n_init` confirm a track.
 
     Memory: `n_init` - 1 frames of people and the newest measurement of each lost track, no textures.
     """
@@ -168,9 +133,9 @@ class FrameDelay:
                 if state.detection is None:
                     followed.unreported.clear()  # only measurements in a row count
                 continue
-            held.report(state.track_id, row, followed.frames_since_seen)
+            held.reported.append((row, state.track_id, followed.frames_since_seen))
             for earlier, row in zip(reversed(self._held), reversed(followed.unreported), strict=False):
-                earlier.report(state.track_id, row)
+                earlier.reported.append((row, state.track_id, 0))
             followed.unreported.clear()
         self._held.append(held)
         self._before = people

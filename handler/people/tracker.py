@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -9,43 +10,96 @@ from numpy import ndarray
 
 from handler.job import TrackingOptions
 from handler.people.association import Association, assign, cost_factors, pair_costs
-from handler.people.history import Histories
 from handler.people.motion import predict_locations
-from handler.records import PeopleInFrame
-from handler.vectors import location_vectors, pose_vectors
+from handler.records import LOCATION_SIZE, POSE_SIZE, PeopleInFrame, location_vectors, pose_vectors
 from model_cache.interfaces import PosePredictor, Texture, TextureModel, TrackState
 
 
 @dataclass(slots=True, kw_only=True)
 class Track:
-    """One identity that may still be seen again.
+    """One identity that may still be seen again."""
 
-    Attributes:
-        track_id: from 1; tentative tracks that die use numbers up, as in PHALP.
-        texture: the texture mixed from all measurements; the only one kept.
-        confirmed: seen often enough to be reported.
-        hits: measurements.
-        age: frames since the first measurement, counted from 1.
-        time_since_update: frames since the newest measurement.
+    track_id: int  # from 1; tentative tracks that die use numbers up, as in PHALP
+    texture: Texture  # mixed from all measurements; the only one kept
+    confirmed: bool  # seen often enough to be reported
+    hits: int = 1  # measurements
+    age: int = 1  # frames since the first measurement, counted from 1
+    time_since_update: int = 0  # frames since the newest measurement
+
+
+class Histories:
+    """Vectors of the last t observations of each live track, oldest first, and what is expected of it next.
+
+    One row per track, since prediction and cost are then a few array operations per frame, however many
+    people there are. Memory: t x 1.3 KB per track.
     """
 
-    track_id: int
-    texture: Texture
-    confirmed: bool
-    hits: int = 1
-    age: int = 1
-    time_since_update: int = 0
+    poses: Float32[ndarray, "n t 229"]
+    locations: Float32[ndarray, "n t 99"]
+    times: Int64[ndarray, "n t"]  # frame indices
+    expected_poses: Float32[ndarray, "n 229"]
+    expected_locations: Float32[ndarray, "n 99"]
+
+    def __init__(self, span: int) -> None:
+        """Make an empty table for `span` observations per track."""
+        self._span = span
+        self.poses = np.empty((0, span, POSE_SIZE), np.float32)
+        self.locations = np.empty((0, span, LOCATION_SIZE), np.float32)
+        self.times = np.empty((0, span), np.int64)
+        self.expected_poses = np.empty((0, POSE_SIZE), np.float32)
+        self.expected_locations = np.empty((0, LOCATION_SIZE), np.float32)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def rows(self, rows: Int64[ndarray, " m"]) -> slice | Int64[ndarray, " m"]:
+        """The same rows (ascending), as a slice if they are all: that needs no copies."""
+        return slice(None) if len(rows) == len(self) else rows
+
+    def observe(
+        self,
+        rows: Int64[ndarray, " m"],
+        poses: Float32[ndarray, "m 229"],
+        locations: Float32[ndarray, "m 99"],
+        time: int,
+        *,
+        shot: bool,
+    ) -> None:
+        """Append one observation to each of the given rows (ascending) and forget their oldest.
+
+        Where a new shot begins, older places say nothing: all of them become this one.
+        """
+        if len(rows) == 0:
+            return
+        chosen = self.rows(rows)
+        for array, new in ((self.poses, poses), (self.locations, locations), (self.times, time)):
+            array[chosen, :-1] = array[chosen, 1:]
+            array[chosen, -1] = new
+        if shot:
+            self.locations[chosen] = locations[:, None]
+
+    def add(self, poses: Float32[ndarray, "m 229"], locations: Float32[ndarray, "m 99"], time: int) -> None:
+        """Append rows for new tracks: the first observation fills the history and is expected again."""
+        span = self._span
+        self.poses = np.concatenate([self.poses, np.repeat(poses[:, None], span, axis=1)])
+        self.locations = np.concatenate([self.locations, np.repeat(locations[:, None], span, axis=1)])
+        self.times = np.concatenate([self.times, np.full((len(poses), span), time)])
+        self.expected_poses = np.concatenate([self.expected_poses, poses])
+        self.expected_locations = np.concatenate([self.expected_locations, locations])
+
+    def keep(self, alive: Bool[ndarray, " n"]) -> None:
+        """Drop the rows that are not alive; the others keep their order."""
+        self.poses = self.poses[alive]
+        self.locations = self.locations[alive]
+        self.times = self.times[alive]
+        self.expected_poses = self.expected_poses[alive]
+        self.expected_locations = self.expected_locations[alive]
 
 
 class Tracker:
     """The live tracks of one job; its identities start at 1, and nothing is kept but the live tracks.
 
     Memory: one texture and `track_history` vectors per live track.
-
-    Args:
-        texture: compares and mixes textures.
-        pose_predictor: predicts poses.
-        options: PHALP's names and defaults.
 
     Attributes:
         tracks: live tracks, oldest first.
@@ -62,16 +116,12 @@ class Tracker:
         self._texture = texture
         self._pose_predictor = pose_predictor
         self._options = options
-        self._next_id = 1
+        self._ids = count(1)
 
     def update(self, frame: PeopleInFrame) -> list[TrackState]:
-        """Take the people of the next frame: match, forget, predict, begin new tracks, in PHALP's order.
+        """Take the people of the next frame, with their textures; the live tracks after it, oldest first.
 
-        Args:
-            frame: `frame_index` grows by one; the people must come with their textures.
-
-        Returns:
-            The live tracks after it, oldest first.
+        In PHALP's order: match, forget, predict, begin new tracks.
         """
         people = frame.people
         if people.textures is None:
@@ -89,7 +139,9 @@ class Tracker:
         for row, column in association.matches.tolist():
             self._match(self.tracks[row], people.textures[column], scores[column])
         states = self._states(association)
-        alive = np.array([self._lives(track) for track in self.tracks], bool)
+        missed = np.array([track.time_since_update for track in self.tracks], int)
+        confirmed = np.array([track.confirmed for track in self.tracks], bool)
+        alive = (missed == 0) | (confirmed & (missed <= self._options.max_age_track))
         if self._options.upstream_quirks:
             # The official predictor reads a whole batch at the time slot of its first track, so here it
             # matters who is in the batch: first the matched, then the unmatched, the dying ones included.
@@ -130,26 +182,19 @@ class Tracker:
         track.time_since_update = 0
         track.confirmed = track.confirmed or track.hits >= self._options.n_init
 
-    def _lives(self, track: Track) -> bool:
-        missed = track.time_since_update
-        return missed == 0 or (track.confirmed and missed <= self._options.max_age_track)
-
     def _states(self, association: Association) -> list[TrackState]:
         """The tracks after matching, before any of them is forgotten or expected anew."""
         columns = dict(association.matches.tolist())
-        states = []
-        for row, track in enumerate(self.tracks):
-            lost = row not in columns
-            states.append(
-                TrackState(
-                    track_id=track.track_id,
-                    detection=columns.get(row),
-                    confirmed=track.confirmed,
-                    expected_pose=self.histories.expected_poses[row].copy() if lost else None,
-                    expected_location=self.histories.expected_locations[row].copy() if lost else None,
-                )
+        return [
+            TrackState(
+                track_id=track.track_id,
+                detection=columns.get(row),
+                confirmed=track.confirmed,
+                expected_pose=None if row in columns else self.histories.expected_poses[row].copy(),
+                expected_location=None if row in columns else self.histories.expected_locations[row].copy(),
             )
-        return states
+            for row, track in enumerate(self.tracks)
+        ]
 
     def _forget(self, alive: Bool[ndarray, " t"]) -> None:
         if not alive.all():
@@ -159,12 +204,9 @@ class Tracker:
     def _predict(self, rows: Int64[ndarray, " m"]) -> None:
         if len(rows) == 0:
             return
-        histories = self.histories
-        chosen = slice(None) if len(rows) == len(self.tracks) else rows
+        histories, chosen = self.histories, self.histories.rows(rows)
         times, poses, locations = (
-            histories.times[chosen],
-            histories.poses[chosen],
-            histories.locations[chosen],
+            column[chosen] for column in (histories.times, histories.poses, histories.locations)
         )
         time_since_update = np.array([self.tracks[row].time_since_update for row in rows.tolist()])
         expected = locations[:, -1]
@@ -190,16 +232,12 @@ class Tracker:
         locations: Float32[ndarray, "d 99"],
         time: int,
     ) -> list[TrackState]:
-        if len(columns) == 0:
-            return []
-        self.histories.add(poses[columns], locations[columns], time)
+        if len(columns):
+            self.histories.add(poses[columns], locations[columns], time)
         states = []
-        confirmed = self._options.n_init == 1
         for column in columns.tolist():
-            track = Track(
-                track_id=self._next_id, texture=self._texture.copy(textures[column]), confirmed=confirmed
-            )
-            self._next_id += 1
-            self.tracks.append(track)
-            states.append(TrackState(track_id=track.track_id, detection=column, confirmed=confirmed))
+            track_id, confirmed = next(self._ids), self._options.n_init == 1
+            texture = self._texture.copy(textures[column])
+            self.tracks.append(Track(track_id=track_id, texture=texture, confirmed=confirmed))
+            states.append(TrackState(track_id=track_id, detection=column, confirmed=confirmed))
         return states

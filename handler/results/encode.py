@@ -14,8 +14,17 @@ from scipy.spatial.transform import Rotation
 from handler.camera import Intrinsics, canvas_to_pixels, full_image_translation, project
 from handler.errors import ComputeError, ErrorCode
 from handler.job import Profile
-from handler.records import FrameInfo, TrackedFrame, TrackedPeople
-from handler.vectors import BETAS, CAM_T, DEPTH, ORIGIN, ROTATIONS, phalp_joints_3d
+from handler.records import (
+    BETAS,
+    CAM_T,
+    DEPTH,
+    ORIGIN,
+    ROTATIONS,
+    FrameInfo,
+    TrackedFrame,
+    TrackedPeople,
+    phalp_joints_3d,
+)
 from model_cache.interfaces import BodyModel
 
 DECIMALS = 4  # radians, metres, shape

@@ -17,7 +17,7 @@ from benchmarks.accuracy_trackers import (
 )
 from handler.people.association import cost_factors
 from handler.people.motion import predict_locations
-from handler.vectors import location_vectors, pose_vectors
+from handler.records import location_vectors, pose_vectors
 from tests.fakes import FakeModels, FakePerception, FakePosePredictor, draw_people
 
 SIZE = (480, 160)

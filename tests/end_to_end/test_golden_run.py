@@ -15,8 +15,7 @@ from handler.people.association import Association
 from handler.people.perceive import place
 from handler.people.track import FrameDelay, track
 from handler.people.tracker import Tracker
-from handler.records import PeopleInFrame, TrackedFrame
-from handler.vectors import location_vectors, phalp_joints_3d
+from handler.records import PeopleInFrame, TrackedFrame, location_vectors, phalp_joints_3d
 from model_cache.interfaces import PerceptionOptions
 from model_cache.load import Stopwatch, assemble, load_uv_map
 from model_cache.networks.appearance import AppearanceEncoder

@@ -1,6 +1,7 @@
-"""Peak memory of whole jobs of any length, each in a process of its own."""
+"""Peak memory of whole jobs of any length, each in a process of its own, which runs this file."""
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,12 +13,17 @@ import av
 import cv2
 import numpy as np
 
-from tests.fakes import Box, draw_people
+from handler.pipeline import LocalRun, run
+from handler.process import tune_process
+from model_cache.interfaces import Models
+from tests.fakes import Box, FakeModels, draw_people
+from tests.handler.rig import local_context, local_settings
 from tests.video_factory import make_video
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "four_people.mp4"
 SIZE = {"fake": (320, 240), "lite": (320, 180)}
+SMALL = {"phalp.small_w": 20, "phalp.small_h": 40, "phalp.low_th_c": 0.3}  # people in a small picture
 TURN, SHOWN = 50, 8  # of so many frames the real people are in so many: the networks take their time
 
 
@@ -66,7 +72,7 @@ def job_peak(folder: Path, num_frames: int, kind: str) -> dict[str, int]:
         folder / f"{kind}-{num_frames}.mp4", num_frames=num_frames, size=SIZE[kind], draw=DRAW[kind]
     )
     done = subprocess.run(
-        [sys.executable, "-m", "tests.handler.run_job", clip, folder / f"out-{kind}-{num_frames}", kind],
+        [sys.executable, "-m", "tests.handler.job_memory", clip, folder / f"out-{kind}-{num_frames}", kind],
         cwd=ROOT,
         env={"OMP_NUM_THREADS": "1"},
         check=True,
@@ -76,3 +82,27 @@ def job_peak(folder: Path, num_frames: int, kind: str) -> dict[str, int]:
     result: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     assert result["frames"] == num_frames
     return result
+
+
+def load(kind: str) -> Models:
+    """The fakes that see coloured rectangles, or the bundled networks."""
+    if kind == "fake":
+        return FakeModels()
+    from model_cache.load import load as load_models
+    from model_cache.settings import ModelSettings
+
+    return load_models(ModelSettings(models="lite"))
+
+
+def run_job(clip: Path, out: Path, kind: str) -> None:
+    """Print frames, people and peak bytes as JSON."""
+    tune_process()  # as the worker does
+    models = load(kind)
+    context = local_context(out / "job", {"tracking": SMALL})
+    reply = run(context, models, local_settings(out), LocalRun(out=out, video=clip))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    sys.stdout.write(json.dumps({"frames": reply.frames, "people": reply.people, "peak_bytes": peak}))
+
+
+if __name__ == "__main__":
+    run_job(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -24,13 +24,7 @@ from handler.job import JobInput, ProgressMessage, Reply
 from handler.logs import Redactor, configure
 from handler.progress import Report
 from handler.scratch import Scratch
-from handler.settings import (
-    BucketSettings,
-    ClearCacheSettings,
-    IntakeSettings,
-    Settings,
-    WorkerSettings,
-)
+from handler.settings import BucketSettings, ClearCacheSettings, IntakeSettings, Settings, WorkerSettings
 from tests.fakes import Box, FakeModels, FakePerception, draw_people
 from tests.http_source import Fault, HttpSource
 from tests.s3_server import S3Server
@@ -122,20 +116,16 @@ class Rig:
 
     def settings(self) -> Settings:
         """A worker's settings."""
+        stored = {
+            "endpoint_url": self.bucket.endpoint_url,
+            "access_key_id": self.bucket.access_key_id,
+            "secret_access_key": self.bucket.secret_access_key,
+            "name": self.bucket.bucket,
+            "attempts": 1,
+        }
         return Settings(
             intake=IntakeSettings(**(INTAKE | self.intake)),
-            bucket=BucketSettings(
-                **(
-                    {
-                        "endpoint_url": self.bucket.endpoint_url,
-                        "access_key_id": self.bucket.access_key_id,
-                        "secret_access_key": self.bucket.secret_access_key,
-                        "name": self.bucket.bucket,
-                        "attempts": 1,
-                    }
-                    | self.stored
-                )
-            ),
+            bucket=BucketSettings(**(stored | self.stored)),
             worker=WorkerSettings(**{"progress_interval_seconds": 0.001, **self.limits}),
             clear_cache=ClearCacheSettings(every_frames=self.every_frames),
         )
@@ -211,7 +201,11 @@ class Rig:
 
     def leftovers(self) -> list[str]:
         """Folders and threads of jobs."""
-        threads = [thread.name for thread in threading.enumerate() if thread.name in THREADS_OF_A_JOB]
+        threads = [
+            thread.name
+            for thread in threading.enumerate()
+            if thread.name.partition("_")[0] in THREADS_OF_A_JOB
+        ]
         return [*threads, *(path.name for path in self.scratch.folder.glob("job-*"))]
 
     def assert_nothing_left(self, printed: str = "") -> None:

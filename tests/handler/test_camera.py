@@ -16,7 +16,7 @@ from handler.camera import (
     project_to_canvas,
 )
 from handler.people.perceive import place
-from handler.vectors import location_vectors, phalp_joints_3d, pose_vectors
+from handler.records import location_vectors, phalp_joints_3d, pose_vectors
 from model_cache.interfaces import People
 
 SIDES = st.integers(64, 4096)

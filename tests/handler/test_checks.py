@@ -41,17 +41,15 @@ class Task:
     num_units: int
 
 
-def write_lines(folder: Path) -> Task:
+def write_lines(folder: Path, person: ChosenPerson | None = None) -> Task:
     """Frames to lines."""
-    return Task(
-        lambda check: write(walk(20), options=Options(), body=FakeBody(), into=folder, check=check), 20
-    )
+    options = Options(person=person)
+    return Task(lambda check: write(walk(20), options=options, body=FakeBody(), into=folder, check=check), 20)
 
 
 def replay_waiting_frames(folder: Path) -> Task:
     """All but the last frame wait on the disk until the chosen person is known."""
-    options = Options(person=ChosenPerson(time_s=19 / 30, point=(119, 200)))
-    return Task(lambda check: write(walk(20), options=options, body=FakeBody(), into=folder, check=check), 20)
+    return write_lines(folder, ChosenPerson(time_s=19 / 30, point=(119, 200)))
 
 
 def write_one_document(folder: Path) -> Task:
@@ -62,22 +60,17 @@ def write_one_document(folder: Path) -> Task:
     )
 
 
-def large_file(folder: Path) -> Path:
-    """Four chunks and a byte."""
+def hash_a_result(folder: Path) -> Task:
+    """A file of four chunks and a byte."""
     path = folder / "large"
     path.write_bytes(bytes(4 * CHUNK_BYTES + 1))
-    return path
-
-
-def hash_a_result(folder: Path) -> Task:
-    """A file's length and hash."""
-    path = large_file(folder)
     return Task(lambda check: local_file("overlay.mp4", path, check), 5)
 
 
 def copy_a_result(folder: Path) -> Task:
-    """A file into the folder of `track`."""
-    file = local_file("overlay.mp4", large_file(folder))
+    """The same into the folder of `track`."""
+    hash_a_result(folder)
+    file = local_file("overlay.mp4", folder / "large")
     return Task(lambda check: Folder(folder / "out").put(file, check), 5)
 
 
@@ -107,19 +100,12 @@ def draw_an_overlay(folder: Path) -> Task:
     frames = list(walk(6))
     written = write(frames, options=Options(), body=FakeBody(), into=folder)
 
-    def run(check: Check) -> object:
-        return overlay(
-            pictures(frames),
-            written.frames_path,
-            options=Options(overlay_style="skeleton"),
-            facts=make_facts(),
-            body=FakeBody(),
-            into=folder,
-            num_frames=6,
-            check=check,
-        )
-
-    return Task(run, 12)
+    more = {"facts": make_facts(), "body": FakeBody(), "into": folder, "num_frames": 6}
+    skeleton = Options(overlay_style="skeleton")
+    return Task(
+        lambda check: overlay(pictures(frames), written.frames_path, options=skeleton, check=check, **more),
+        12,
+    )
 
 
 def perceive_frame_by_frame(folder: Path) -> Task:
@@ -129,20 +115,9 @@ def perceive_frame_by_frame(folder: Path) -> Task:
         if len(indices) > 1:  # type: ignore[arg-type]
             raise DeviceOutOfMemory
 
-    def run(check: Check) -> object:
-        return list(
-            perceive(
-                pictures(walk(8)),
-                FakePerception(before=too_many),
-                PerceptionOptions(),
-                batch_frames=8,
-                clear_cache=lambda: None,
-                clear_every_frames=0,
-                check=check,
-            )
-        )
-
-    return Task(run, 9)
+    perception, options = FakePerception(before=too_many), PerceptionOptions()
+    rest = {"batch_frames": 8, "clear_cache": lambda: None, "clear_every_frames": 0}
+    return Task(lambda check: list(perceive(pictures(walk(8)), perception, options, check=check, **rest)), 9)
 
 
 TASKS = [

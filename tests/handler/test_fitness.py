@@ -10,7 +10,7 @@ from handler.settings import BucketSettings
 from model_cache.errors import DeviceFault
 from model_cache.interfaces import People
 from tests.fakes import FakeBody, FakeModels, FakePerception
-from tests.handler.rig import local_settings
+from tests.handler.rig import before_frame, local_settings
 
 
 def test_a_good_worker_passes_every_check(tmp_path: Path) -> None:
@@ -27,33 +27,34 @@ def test_a_good_worker_passes_every_check(tmp_path: Path) -> None:
         check()
 
 
-def test_a_device_that_fails_is_noticed() -> None:
-    """What the models raise comes out, and a body that gives NaN is refused."""
+class LosingPerception(FakePerception):
+    """Answers for the first frame only."""
 
-    def fail(_: object) -> None:
-        raise DeviceFault("illegal memory access")
-
-    with pytest.raises(DeviceFault):
-        check_models(FakeModels(perception=FakePerception(before=fail)))
-
-    class Broken(FakeBody):
-        def joints(self, *arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            first, second = super().joints(*arguments)
-            return first * np.float32("nan"), second
-
-    with pytest.raises(Unfit, match="body model"):
-        check_models(FakeModels(body=Broken()))
+    def perceive(self, *arguments: object) -> list[People]:
+        return super().perceive(*arguments)[:1]  # type: ignore[arg-type]
 
 
-def test_a_perception_that_loses_a_frame_is_noticed() -> None:
-    """A batch of two frames must give two answers."""
+class NanBody(FakeBody):
+    """Gives joints that are no numbers."""
 
-    class Losing(FakePerception):
-        def perceive(self, *arguments: object) -> list[People]:
-            return super().perceive(*arguments)[:1]  # type: ignore[arg-type]
+    def joints(self, *arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        first, second = super().joints(*arguments)
+        return first * np.float32("nan"), second
 
-    with pytest.raises(Unfit, match="fewer images"):
-        check_models(FakeModels(perception=Losing()))
+
+@pytest.mark.parametrize(
+    ("models", "error", "words"),
+    [
+        (FakeModels(perception=before_frame(0, DeviceFault("illegal access"))), DeviceFault, "illegal"),
+        (FakeModels(perception=LosingPerception()), Unfit, "fewer images"),
+        (FakeModels(body=NanBody()), Unfit, "body model"),
+    ],
+    ids=["device fault", "frame lost", "nan"],
+)
+def test_models_that_fail_are_noticed(models: FakeModels, error: type[Exception], words: str) -> None:
+    """What the models raise comes out; two frames must give two answers, and joints are numbers."""
+    with pytest.raises(error, match=words):
+        check_models(models)
 
 
 def test_scratch_must_be_writable_and_roomy(tmp_path: Path) -> None:

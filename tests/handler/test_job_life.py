@@ -13,51 +13,36 @@ import pytest
 
 from handler.context import JobControl
 from handler.errors import ErrorCode, WorkerError
-from handler.read_ahead import ReadAhead
+from handler.read_ahead import read_ahead
 from handler.scratch import LOCK_NAME, Scratch
 
 
 def test_control_raises_the_first_reason_everywhere() -> None:
-    """Once stopped, every check raises, in any thread, and a later reason changes nothing."""
+    """Once stopped, no other item is handed out, every check raises, and a later reason changes nothing."""
     control = JobControl(time_budget_seconds=60.0)
-    control.check()
+    items = control.watch(iter(range(10)))
+    assert next(items) == 0
     control.stop(ErrorCode.CANCELLED, "first")
     control.stop(ErrorCode.STALLED, "second")
 
+    with pytest.raises(WorkerError, match="CANCELLED: first"):
+        next(items)
     for _ in range(2):
         with pytest.raises(WorkerError, match="CANCELLED: first"):
             control.check()
 
 
-def test_control_ends_a_job_that_is_over_its_budget() -> None:
-    """The budget counts from the start of the job."""
+def test_control_has_a_budget_and_hears_the_pulse() -> None:
+    """The budget counts from the start of the job, silence from the last check."""
     now = [0.0]
     control = JobControl(time_budget_seconds=10.0, clock=lambda: now[0])
     now[0] = 10.0
+    assert control.silence_seconds() == 10.0
     control.check()
+    assert control.silence_seconds() == 0.0
     now[0] = 10.1
     with pytest.raises(WorkerError, match="TIME_BUDGET_EXCEEDED"):
         control.check()
-
-
-def test_control_hears_the_pulse() -> None:
-    """Silence is the time since the last check."""
-    now = [0.0]
-    control = JobControl(time_budget_seconds=100.0, clock=lambda: now[0])
-    now[0] = 7.0
-    assert control.silence_seconds() == 7.0
-    control.check()
-    assert control.silence_seconds() == 0.0
-
-
-def test_watched_items_stop_at_the_next_one() -> None:
-    """A stop is noticed before another item is handed out."""
-    control = JobControl(time_budget_seconds=100.0)
-    items = control.watch(iter(range(10)))
-    assert next(items) == 0
-    control.stop(ErrorCode.CANCELLED, "enough")
-    with pytest.raises(WorkerError, match="CANCELLED"):
-        next(items)
 
 
 class Item:
@@ -66,7 +51,7 @@ class Item:
 
 def test_ahead_gives_the_same_items_in_order() -> None:
     """Running ahead changes nothing about what comes out."""
-    with ReadAhead(iter(range(1000)), depth=3, name="test") as ahead:
+    with read_ahead(iter(range(1000)), depth=3, name="test") as ahead:
         assert list(ahead) == list(range(1000))
 
 
@@ -85,10 +70,12 @@ def test_ahead_is_bounded(depth: int) -> None:
             yield item
             del item
 
-    with ReadAhead(make(), depth=depth, name="test") as ahead:
+    with read_ahead(make(), depth=depth, name="test") as ahead:
         for item in ahead:
-            time.sleep(0.002)
+            time.sleep(0.002)  # lets the thread run ahead as far as it may
+            taken = weakref.ref(item)
             del item
+            assert taken() is None
 
     gc.collect()
     assert most <= depth + 1  # one more is in the hand of whoever takes them
@@ -103,7 +90,7 @@ def test_ahead_raises_where_the_items_are_taken() -> None:
         raise ValueError("broken")
 
     taken: list[int] = []
-    with ReadAhead(make(), depth=5, name="test") as ahead, pytest.raises(ValueError, match="broken"):
+    with read_ahead(make(), depth=5, name="test") as ahead, pytest.raises(ValueError, match="broken"):
         taken.extend(ahead)
     assert taken == [1]
 
@@ -121,7 +108,7 @@ def test_ahead_closes_its_source_and_ends_its_thread_when_left_early() -> None:
             closed.set()
 
     before = threading.active_count()
-    with ReadAhead(make(), depth=2, name="test") as ahead:
+    with read_ahead(make(), depth=2, name="test") as ahead:
         assert next(iter(ahead)) == 1
 
     assert closed.is_set()
@@ -133,8 +120,10 @@ def test_scratch_gives_a_private_folder_and_removes_it(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path / "new" / "scratch")
 
     def fail() -> None:
+        (scratch.folder / "job-abandoned").mkdir()  # by the job before
         with scratch.job() as folder:
             folders.append(folder)
+            assert list(scratch.folder.glob("job-*")) == folders
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
             (folder / "video").write_bytes(b"x")
             raise RuntimeError
@@ -164,12 +153,3 @@ def test_scratch_sweeps_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     living.close()
     second.close()
-
-
-def test_scratch_removes_what_the_last_job_left(tmp_path: Path) -> None:
-    """Files of an abandoned job are gone when the next one begins."""
-    scratch = Scratch(tmp_path)
-    (scratch.folder / "job-abandoned").mkdir()
-    with scratch.job() as folder:
-        assert list(scratch.folder.glob("job-*")) == [folder]
-    scratch.close()

@@ -1,6 +1,7 @@
 """What a caller sees while a job runs."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -48,15 +49,19 @@ def test_pump_sends_in_order_and_always_the_newest_at_the_end() -> None:
 
 
 class Receiver:
-    """Keeps what it is sent; `first` is set once there is something."""
+    """Keeps what it is sent and within how many seconds, after `act`; `first` is set when asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, act: Callable[[ProgressMessage], object] = lambda one: None) -> None:
         self.sent: list[int] = []
+        self.limits: list[float] = []
         self.first = threading.Event()
+        self._act = act
 
     def __call__(self, one: ProgressMessage, seconds: float) -> None:
-        self.sent.append(one.frames_done)
+        self.limits.append(seconds)
         self.first.set()
+        self._act(one)
+        self.sent.append(one.frames_done)
 
 
 def test_pump_throttles() -> None:
@@ -87,83 +92,41 @@ def test_pump_sends_nothing_after_a_failure() -> None:
     assert receiver.sent == [1]
 
 
-def test_pump_survives_a_receiver_that_fails() -> None:
-    """A lost update is logged and the next one is sent."""
-    sent: list[int] = []
+def test_pump_survives_a_receiver_that_fails_in_its_time() -> None:
+    """A lost update is logged and the next one is sent; each has half of the drain."""
 
-    def send(one: ProgressMessage, seconds: float) -> None:
+    def fail_at_first(one: ProgressMessage) -> None:
         if one.frames_done == 1:
-            failed.set()
-            raise ConnectionError("gone")
-        sent.append(one.frames_done)
+            raise TimeoutError
 
-    failed = threading.Event()
-    with ProgressPump(send, interval_seconds=0.001, drain_seconds=5.0) as pump:
+    receiver = Receiver(fail_at_first)
+    with ProgressPump(receiver, interval_seconds=0.001, drain_seconds=20.0) as pump:
         pump.put(message(1))
-        failed.wait(5)
+        receiver.first.wait(5)
         pump.put(message(2))
 
-    assert sent == [2]
+    assert (receiver.sent, receiver.limits) == ([2], [10.0, 10.0])
 
 
 def test_pump_gives_up_on_a_receiver_that_hangs() -> None:
-    """A job waits no longer than the drain time for an update under way."""
-    asked, release = threading.Event(), threading.Event()
-    arrived: list[int] = []
+    """A job waits no longer than the drain for an update under way; what waits behind it is dropped.
 
-    def send(one: ProgressMessage, seconds: float) -> None:
-        asked.set()
-        release.wait(WAIT_SECONDS)
-        arrived.append(one.frames_done)
-
-    with ProgressPump(send, interval_seconds=0.001, drain_seconds=0.1) as pump:
+    It would follow the result.
+    """
+    release = threading.Event()
+    receiver = Receiver(lambda one: release.wait(WAIT_SECONDS))
+    with ProgressPump(receiver, interval_seconds=0.001, drain_seconds=0.05) as pump:
         pump.put(message(1))
-        assert asked.wait(WAIT_SECONDS)
-    given_up = not arrived
-    release.set()
-
-    assert given_up
-
-
-def test_updates_of_a_slow_receiver_fit_into_the_drain() -> None:
-    """Half of it each: the one under way and the last one are over, sent or given up, when the job ends."""
-    limits: list[float] = []
-    first = threading.Event()
-
-    def send(one: ProgressMessage, seconds: float) -> None:
-        limits.append(seconds)
-        first.set()
-        raise TimeoutError
-
-    with ProgressPump(send, interval_seconds=0.001, drain_seconds=20.0) as pump:
-        pump.put(message(1))
-        first.wait(5)
+        assert receiver.first.wait(WAIT_SECONDS)
         pump.put(message(2))
-
-    assert limits == [10.0, 10.0]
-
-
-def test_nothing_is_sent_after_the_drain() -> None:
-    """Should a receiver not keep to its time, what waits is dropped: it would follow the result."""
-    sent: list[int] = []
-    first, release = threading.Event(), threading.Event()
-
-    def send(one: ProgressMessage, seconds: float) -> None:
-        sent.append(one.frames_done)
-        first.set()
-        release.wait(30)
-
-    pump = ProgressPump(send, interval_seconds=0.001, drain_seconds=0.05)
-    with pump:
-        pump.put(message(1))
-        first.wait(5)
-        pump.put(message(2))
+    given_up = not receiver.sent
     release.set()
     for thread in threading.enumerate():
         if thread.name == "progress":
             thread.join(5)
 
-    assert sent == [1]
+    assert given_up
+    assert receiver.sent == [1]
 
 
 def test_report_counts_frames_as_they_are_taken() -> None:

@@ -20,10 +20,9 @@ from model_cache.settings import ModelSettings
 SIZE = 96
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder in the hub's layout, of RF-DETR-Seg with 208 thousand parameters."""
-    config = RfDetrConfig(
+def tiny_config() -> RfDetrConfig:
+    """RF-DETR-Seg with 208 thousand parameters."""
+    return RfDetrConfig(
         backbone_config={
             "model_type": "rf_detr_dinov2",
             "hidden_size": 48,
@@ -44,6 +43,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_labels=91,
         group_detr=1,
     )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder in the hub's layout."""
+    config = tiny_config()
     logging.disable_progress_bar()
     torch.manual_seed(3)
     path = tmp_path_factory.mktemp("rf-detr")

@@ -11,9 +11,9 @@ from handler.job import TrackingOptions
 from handler.people.association import TEXTURE_WEIGHT, cost_factors
 from handler.people.track import FrameDelay
 from handler.people.tracker import Tracker
-from handler.vectors import location_vectors, pose_vectors
+from handler.records import location_vectors, pose_vectors
 from model_cache.networks.crops import pad_boxes
-from tests.handler.people.golden_tracks import frame_of, person_of
+from tests.handler.people.people_to_track import frame_of, person_of
 
 NUM_FRAMES = 20
 WIDTH, HEIGHT = 854, 480

@@ -6,7 +6,7 @@ import pytest
 from handler.job import TrackingOptions
 from handler.people.track import track
 from handler.people.tracker import Tracker
-from tests.handler.people.golden_tracks import golden_frames, golden_textures
+from tests.handler.people.people_to_track import golden_frames, golden_textures
 
 SEQUENCES = ["tracker", "tracker_life", "tracker_pose"]
 PAIRS_COMPARED = {"tracker": 321, "tracker_life": 129, "tracker_pose": 182}  # of 918, 357 and 374

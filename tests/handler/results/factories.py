@@ -8,8 +8,15 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handler.camera import canvas_translation, project_to_canvas
-from handler.records import FrameInfo, PlacedPeople, TrackedFrame, TrackedPeople, VideoFacts
-from handler.vectors import location_vectors, pose_vectors
+from handler.records import (
+    FrameInfo,
+    PlacedPeople,
+    TrackedFrame,
+    TrackedPeople,
+    VideoFacts,
+    location_vectors,
+    pose_vectors,
+)
 
 SIZE = (640, 480)
 UPRIGHT = np.diag([1, -1, -1]).astype(np.float32)  # a body that faces the camera: y up becomes y down

@@ -13,9 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from handler.camera import Intrinsics, assumed_intrinsics, canvas_to_pixels, known_intrinsics, project
 from handler.errors import ComputeError
+from handler.records import phalp_joints_3d
 from handler.results.document import FrameRecord
 from handler.results.encode import axis_angle, frame_line
-from handler.vectors import phalp_joints_3d
 from tests.fakes import FakeBody
 from tests.handler.results.factories import SIZE, make_frame, make_person, predicted, tracked, walk
 

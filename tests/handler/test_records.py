@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from handler.records import PlacedPeople
-from handler.vectors import CAM_T, POSE_CAMERA, location_vectors, pose_vectors
-from tests.handler.people.worlds import person
+from handler.records import CAM_T, POSE_CAMERA, PlacedPeople, location_vectors, pose_vectors
+from tests.handler.people.people_to_track import person
 
 
 def test_vectors_are_made_row_by_row():

@@ -15,7 +15,6 @@ from handler.context import JobContext, JobControl
 from handler.errors import ErrorCode, JobError
 from handler.fitness import Unfit, check_scratch
 from handler.job import JobInput, ProgressMessage, Reply
-from handler.overrides import OUT, SOURCE, UnknownOption, local_path, parse_overrides
 from handler.pipeline import LocalRun, run
 from handler.process import stopping_on_signals, tune_process
 from handler.progress import Report
@@ -24,6 +23,7 @@ from handler.settings import Settings
 from handler.source.download import local_source
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
+from ops.overrides import OUT, SOURCE, UnknownOption, local_path, parse_overrides
 
 DEFAULT_OUT = "out"
 FAILED, WRONG_USE = 1, 2  # exit codes

@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from handler import process
-from handler.overlay_command import draw
 from handler.process import exit_on_signals, stopping_on_signals
 from handler.settings import Settings
-from handler.track_command import track
+from ops.overlay_command import draw
+from ops.track_command import track
 from tests.fakes import FakeBody, FakeModels
 from tests.handler.rig import before_frame, local_settings
 
@@ -120,7 +120,7 @@ import sys, time
 from pathlib import Path
 from rich.console import Console
 from handler.process import exit_on_signals
-from handler.track_command import track
+from ops.track_command import track
 from tests.fakes import FakeModels, FakePerception
 from tests.handler.rig import local_settings
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from handler.context import JobControl
 from handler.errors import ErrorCode, InputError
 from handler.process import stopping_on_signals
-from handler.read_ahead import ReadAhead
+from handler.read_ahead import read_ahead
 from handler.results.document import ResultDocument
 from handler.results.overlay import OVERLAY_NAME, overlay
 from handler.results.upload import SUMMARY_NAME
@@ -64,7 +64,7 @@ def draw(
             lambda: control.stop(ErrorCode.CANCELLED, "stopped by a signal"), scratch.cleanup
         ),
         scratch as folder,
-        ReadAhead(decoded, depth=frames_ahead(facts, queue_frames), name="decode") as frames,
+        read_ahead(decoded, depth=frames_ahead(facts, queue_frames), name="decode") as frames,
     ):
         made = overlay(
             frames,

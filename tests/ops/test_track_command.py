@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from handler.errors import InputError
-from handler.overlay_command import draw
-from handler.overrides import UnknownOption, local_path, option_paths, parse_overrides
-from handler.track_command import track
 from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Models
+from ops.overlay_command import draw
+from ops.overrides import UnknownOption, local_path, option_paths, parse_overrides
+from ops.track_command import track
 from tests.fakes import FakeBody, FakeModels, draw_people
 from tests.handler.rig import local_settings
 from tests.video_factory import make_video
