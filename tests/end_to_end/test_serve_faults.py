@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.endpoint.processes import birth
+from ops.endpoint.supervise import birth
 from tests.end_to_end.endpoint_process import serving, starts
 from tests.end_to_end.webhook_receiver import webhook_receiver
 from tests.waiting import wait_until
