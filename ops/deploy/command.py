@@ -1,6 +1,6 @@
 """`python -m handler deploy`: plan, apply, status and destroy.
 
-Exit codes: 0 fine or nothing to change, 1 error, 2 `plan` found changes. No line holds a secret.
+Exit codes: 0 fine, 1 error, 2 `plan --exit-code` found changes. No line holds a secret.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from ops.deploy.settings import DeploySettings
 from ops.environment import wrong_settings
 
 FAILED, CHANGES = 1, 2
-USAGE = 2  # how typer ends when it does not understand; here 2 means "there are changes"
+USAGE = 2  # how typer ends when it does not understand; with --exit-code 2 means "there are changes"
 
 Say = Callable[[str], None]
 FileOption = Annotated[Path, typer.Option("--file", help="What the endpoint should be.")]
@@ -94,11 +94,16 @@ class Session:
 
 
 @app.command()
-def plan(file: FileOption = DEPLOY_FILE, profile: ProfileOption = None, image: ImageOption = None) -> None:
-    """Show what apply would do. Exit code 0: nothing, 2: changes, 1: error."""
+def plan(
+    file: FileOption = DEPLOY_FILE,
+    profile: ProfileOption = None,
+    image: ImageOption = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="End with 2 if there are changes.")] = False,
+) -> None:
+    """Show what apply would do, and change nothing."""
     with _session(file, profile) as session:
         todo = session.plan(session.wanted(image))
-    if todo.changes:
+    if todo.changes and exit_code:
         raise typer.Exit(CHANGES)
 
 

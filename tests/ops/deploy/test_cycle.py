@@ -16,7 +16,7 @@ ENVIRONMENT = {
 def test_endpoint_goes_from_plan_to_apply_to_drift_to_destroy(operator, rest):
     """Plan finds all there is to do, apply does it, then there is nothing; drift is undone; it ends."""
     code, text = operator("plan")
-    assert (code, rest.writes()) == (CHANGES, [])
+    assert (code, rest.writes()) == (FINE, [])
     assert "to be created" in text
     code, text = operator("apply")
     assert code == FINE
@@ -26,21 +26,21 @@ def test_endpoint_goes_from_plan_to_apply_to_drift_to_destroy(operator, rest):
     assert created["flashboot"] == "FLASHBOOT"
     assert created["env"] == ENVIRONMENT
     assert rest.agents == {"hmr2-phalp-worker-deploy/1"}, "RunPod blocks the default agents of HTTP libraries"
-    code, text = operator("plan")
+    code, text = operator("plan", "--exit-code")
     assert (code, "nothing to change" in text) == (FINE, True)
     rest.requests.clear()
     assert operator("apply")[0] == FINE
     assert rest.writes() == []
     created["workers"] = {"min": 2, "max": 3}
     created["env"] = {**created["env"], "ADDED_BY_HAND": "something-private"}
-    code, text = operator("plan")
+    code, text = operator("plan", "--exit-code")
     assert code == CHANGES
     assert "workers.min  2 → 0" in text
     assert "env.ADDED_BY_HAND  [hidden] → none" in text
     assert operator("apply")[0] == FINE
     assert rest.only()["workers"] == {"min": 0, "max": 3}
     assert "ADDED_BY_HAND" not in rest.only()["env"]
-    assert operator("plan")[0] == FINE
+    assert operator("plan", "--exit-code")[0] == FINE
     assert operator("destroy", "people", "--yes")[0] == FINE
     assert rest.endpoints == {}
     code, text = operator("destroy", "people", "--yes")
@@ -77,14 +77,14 @@ def test_apply_sends_only_what_changed(operator, rest, change, body):
     operator.edit(lambda content: content["profiles"].update(changed=change))
     assert operator("apply", "--profile", "changed")[0] == FINE
     assert rest.writes() == [("PATCH /v2/serverless/ep000001", body)]
-    assert operator("plan", "--profile", "changed")[0] == FINE
+    assert operator("plan", "--profile", "changed", "--exit-code")[0] == FINE
 
 
 def test_args_ports_and_registry_stay_when_the_file_does_not_name_them(operator, rest):
     """What deploy.yaml leaves out of these is RunPod's own or another tool's, and no drift."""
     operator("apply")
     rest.only().update(args="--verbose", ports=["8000/http"], registry="reg_1")
-    assert operator("plan")[0] == FINE
+    assert operator("plan", "--exit-code")[0] == FINE
     operator.edit(lambda content: content["endpoint"].update(args=""))
     assert operator("apply")[0] == FINE
     assert (rest.only()["args"], rest.only()["registry"]) == ("", "reg_1")
@@ -127,7 +127,7 @@ def test_a_similar_name_is_another_endpoint(operator, rest):
     other = {**rest.only(), "id": "ep777777"}
     for name in ("People", "people2", "peopl", "people "):
         rest.endpoints["ep777777"] = {**other, "name": name}
-        assert operator("plan")[0] == FINE
+        assert operator("plan", "--exit-code")[0] == FINE
     for name in ("people-fb", "people -fb"):
         rest.endpoints["ep777777"] = {**other, "name": name}
         assert operator("plan")[0] == FAILED

@@ -66,7 +66,7 @@ def test_a_quota_that_is_spent_for_long_fails_at_once(operator, rest):
 def test_strange_waits_are_not_heeded(operator, rest, wait):
     """A 429 whose Retry-After is no number counts as one without."""
     rest.faults = [Fault(on="GET /v2/serverless$", status=429, headers={"Retry-After": wait})]
-    assert operator("plan")[0] == CHANGES
+    assert operator("plan", "--exit-code")[0] == CHANGES
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_retries_wait_as_long_as_runpod_asks(error, repeatable, expected):
 def test_errors_of_the_server_are_tried_again_in_bounds(operator, rest, status):
     """A stumbling API is asked again, an API that is down is given up."""
     rest.faults = [Fault(on="GET /v2/serverless$", status=status) for _ in range(TRIES - 1)]
-    assert operator("plan")[0] == CHANGES
+    assert operator("plan", "--exit-code")[0] == CHANGES
     rest.faults = [Fault(on="GET /v2/serverless$", status=status) for _ in range(TRIES + 3)]
     code, text = operator("plan")
     assert code == FAILED
@@ -115,7 +115,7 @@ def test_a_create_whose_answer_got_lost_makes_one_endpoint(operator, rest, statu
     assert operator("apply")[0] == FINE
     assert len(rest.endpoints) == 1
     assert len(rest.writes()) == (1 if done else 2)
-    assert operator("plan")[0] == FINE
+    assert operator("plan", "--exit-code")[0] == FINE
 
 
 def test_another_run_at_the_same_time_is_noticed(operator, rest, monkeypatch):
@@ -166,7 +166,7 @@ def test_the_wait_for_a_release_ends(operator, rest, monkeypatch):
     code, text = operator("apply")
     assert code == FAILED
     assert "everything is written, but 1 of 2 workers run release 2" in text
-    assert operator("plan")[0] == FINE
+    assert operator("plan", "--exit-code")[0] == FINE
     assert operator("apply")[0] == FAILED
     assert operator("apply", "--no-wait")[0] == FINE
     rest.looks_left = 0
@@ -203,7 +203,7 @@ def test_removal_is_looked_after(operator, rest, status):
 def test_a_key_without_the_catalogue_can_still_deploy(operator, rest):
     """403 there is a restricted key; RunPod checks the pools itself."""
     rest.faults = [Fault(on="catalog", status=403)]
-    assert operator("plan")[0] == CHANGES
+    assert operator("plan", "--exit-code")[0] == CHANGES
 
 
 def test_no_secret_is_ever_printed(operator, rest):
