@@ -130,10 +130,9 @@ def lock_command(
 
 @app.command("list")
 def list_command(store: Store = None) -> None:
-    """Show every official file: what it is for, where it comes from, its terms, whether it is there."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=400)  # whole cells in a log or a pipe
-    console.print(listing(_models(store), WeightSettings(), package_caches()))
+    """Show every official file: whether it is there, what for, its source and setting, its terms."""
+    for line in listing(_models(store), WeightSettings(), package_caches()):
+        typer.echo(line)
 
 
 class TerminalListener:

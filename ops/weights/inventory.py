@@ -1,11 +1,9 @@
 """What a store holds of the official files and what was converted from them, and what each engine lacks."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-from rich.table import Table
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
@@ -24,7 +22,7 @@ from model_cache.store.manifest import (
     official_file,
 )
 from ops.weights.content import content_problem
-from ops.weights.locations import first_source, how_to_get
+from ops.weights.locations import HMR2_DATA, first_source, how_to_get, setting_of
 from ops.weights.lock import Locked, read_lock, write_lock
 from ops.weights.settings import WeightSettings
 
@@ -257,25 +255,23 @@ def record(
     return lock_path, lock.files, changed
 
 
-def listing(models: ModelSettings, settings: WeightSettings, caches: Sequence[Path]) -> Table:
-    """Every official file with its purpose, state, source and terms, one row each."""
+def listing(models: ModelSettings, settings: WeightSettings, caches: Sequence[Path]) -> Iterator[str]:
+    """Every official file as lines: state and size, purpose, setting, source, terms, hash."""
     store = models.model_store
     lock = read_lock(settings.lock_file(store))
     done = [m for m in MODEL_SOURCES if not model_problem(store, m, hashes=False)]
     converted = {role for m in done for role in MODEL_SOURCES[m]}
-    table = Table("file", "for", "size", "state", "sha256", "source", "licence")
     detector = detector_files(models, settings, lock.revisions)
     for file in (*OFFICIAL_FILES, *detector, *UPSTREAM_DETECTORS.values()):
         path = _find(models, file, caches)
         known = lock.files.get(file.key)
         size = path.stat().st_size if path else known.bytes if known else file.approximate_bytes
-        table.add_row(
-            file.name,
-            file.purpose + (" (ENGINE=upstream only)" if file.role in _UPSTREAM_ROLES else ""),
-            f"{'' if path or known else 'about '}{size / 1e6:.1f} MB" if size else "?",
-            "converted" if file.role in converted else "there" if path else "missing",
-            known.sha256 if known else "not recorded yet",
-            first_source(file, settings),
-            file.licence,
-        )
-    return table
+        about = f", {'' if path or known else 'about '}{size / 1e6:.1f} MB" if size else ""
+        state = "converted" if file.role in converted else "there" if path else "missing"
+        settings_of = [setting_of(name) for name in (file.role, HMR2_DATA if file.archive else None) if name]
+        yield f"{file.name}: {state}{about}"
+        yield f"  for      {file.purpose}{' (ENGINE=upstream only)' if file.role in _UPSTREAM_ROLES else ''}"
+        yield f"  from     {first_source(file, settings)}"
+        yield f"  setting  {' or '.join(settings_of)}"
+        yield f"  licence  {file.licence}"
+        yield f"  sha256   {known.sha256 if known else 'not recorded yet'}"

@@ -36,7 +36,7 @@ def locations(file: OfficialFile, settings: WeightSettings, caches: Sequence[Pat
     found = []
     for name in (file.role, HMR2_DATA) if file.archive else (file.role,):
         if source := settings.source(name):
-            found += _from_setting(file, source, _setting_of(name))
+            found += _from_setting(file, source, setting_of(name))
     if settings.mirror:
         found += _from_mirror(file, settings.mirror.get_secret_value())
     found += [
@@ -52,9 +52,9 @@ def locations(file: OfficialFile, settings: WeightSettings, caches: Sequence[Pat
 def first_source(file: OfficialFile, settings: WeightSettings) -> str:
     """The first of them as it may be shown: an operator's own by its setting, since it may be a secret."""
     if settings.source(file.role):
-        return _setting_of(file.role)
+        return setting_of(file.role)
     if file.archive and settings.hmr2_data:
-        return _setting_of(HMR2_DATA)
+        return setting_of(HMR2_DATA)
     if settings.mirror:
         return "WEIGHTS_MIRROR"
     return file.addresses[0] if file.addresses else f"you: {file.origin}"
@@ -62,7 +62,7 @@ def first_source(file: OfficialFile, settings: WeightSettings) -> str:
 
 def how_to_get(file: OfficialFile) -> str:
     """What an operator can do about a file that could not be fetched, in a sentence."""
-    setting = _setting_of(file.role)
+    setting = setting_of(file.role)
     if not file.operator_only:
         return f"It comes from {file.origin}. From elsewhere: `{setting}=URL-or-path {FETCH}`"
     names = ", ".join((file.name, *file.aliases))
@@ -74,7 +74,8 @@ def how_to_get(file: OfficialFile) -> str:
     )
 
 
-def _setting_of(name: str) -> str:
+def setting_of(name: str) -> str:
+    """The variable that names a file's source."""
     return f"WEIGHTS_{name.upper()}"
 
 
