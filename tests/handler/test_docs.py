@@ -1,8 +1,5 @@
-"""The documents say what the code says."""
+"""The tables and numbers of the documents say what the code says; their snippets: test_docs_snippets.py."""
 
-import contextlib
-import gzip
-import io
 import json
 import re
 from pathlib import Path
@@ -11,11 +8,10 @@ import pytest
 from pydantic import BaseModel
 
 from handler.errors import ErrorCode
-from handler.job import BucketOutput, ErrorReply, JobInput, Options, ProgressMessage, Reply, TrackingOptions
+from handler.job import BucketOutput, Options, TrackingOptions
 from handler.results.document import JOINT_NAMES, PARENTS, FrameRecord, PersonRecord, ResultDocument
 from handler.results.statistics import MAX_SAMPLES, MAX_TRACKS
 from handler.results.store import CONTENT_TYPES
-from tests.handler.results.test_golden import FRAMES
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = (ROOT / "docs/03-output.md").read_text()
@@ -62,19 +58,6 @@ def test_every_input_field_is_documented_with_its_default() -> None:
     assert set(documented) == set(fields) | places
 
 
-def test_examples_in_the_documents_are_valid() -> None:
-    """Every JSON example can be read by the models it illustrates."""
-    text = (ROOT / "docs" / "01-job-api.md").read_text()
-    progress, reply = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
-    ProgressMessage.model_validate(progress)
-    assert set(Reply.model_validate(reply).model_dump()) == set(reply)
-    (request,) = re.findall(r"-d '(\{.*?\})'", text, re.DOTALL)
-    JobInput.model_validate(json.loads(request)["input"])
-    (failed,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "05-errors.md").read_text(), re.DOTALL)
-    body = json.loads(failed)
-    ErrorReply.model_validate({"error": body["error"], **body["output"]})
-
-
 def names_in(text: str, start: str, end: str) -> set[str]:
     """The names in backticks in the first column of the table between two phrases."""
     part = text.partition(start)[2].partition(end)[0]
@@ -112,19 +95,6 @@ def test_limits_are_those_of_the_code():
     """The numbers in the text are the constants."""
     assert f"at most {MAX_TRACKS} identities" in OUTPUT
     assert f"up to {MAX_SAMPLES} frames" in OUTPUT
-
-
-def test_python_example_reads_a_result(tmp_path, monkeypatch):
-    """The reading example runs as it stands on a real file."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "frames.jsonl.gz").write_bytes(gzip.compress(FRAMES.read_bytes()))
-    (example,) = re.findall(r"```python\n(import gzip.*?)```", OUTPUT, re.DOTALL)
-    printed = io.StringIO()
-
-    with contextlib.redirect_stdout(printed):
-        exec(compile(example, "docs/03-output.md", "exec"), {})
-
-    assert len(printed.getvalue().splitlines()) == 12
 
 
 def test_joint_table_is_the_joint_order():
