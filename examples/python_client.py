@@ -36,7 +36,7 @@ from urllib.parse import quote
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
 
 Json = dict[str, Any]
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
@@ -127,7 +127,14 @@ class Endpoint:
 
     def check(self) -> None:
         """Find out that address and key are right, before anything is uploaded."""
-        self._call("GET", "health")
+        try:
+            self._call("GET", "health")
+        except EndpointError as error:
+            if error.status in (401, 403, 404):
+                raise EndpointError(
+                    f"{error}; check ENDPOINT_URL and ENDPOINT_API_KEY", error.status
+                ) from None
+            raise
 
     def submit(self, job_input: Json, *, webhook: str | None = None, timeout_seconds: int = 3600) -> str:
         """Queue a job; its id, which stays the same over retries."""
@@ -192,33 +199,30 @@ class Endpoint:
             time.sleep(min(self._retry_seconds * 2 ** (failed - 1), LONGEST_RETRY_SECONDS))
 
     def _call(self, method: str, path: str, body: Json | None = None) -> Json:
+        url = f"{self._url}/{path}"
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"{self._url}/{path}", data=data, headers=self._headers, method=method
-        )
+        request = urllib.request.Request(url, data=data, headers=self._headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as reply:
                 document = json.load(reply)
         except urllib.error.HTTPError as error:
-            raise EndpointError(f"the endpoint answered {error.code}: {_said(error)}", error.code) from None
+            raise EndpointError(f"{url} answered {error.code}: {_said(error)}", error.code) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise EndpointError(f"nothing answers at {self._url} ({reason}); is it running?") from None
+            raise EndpointError(f"nothing answers at {url} ({reason}); is it running?") from None
         except ValueError:
-            raise EndpointError(f"{self._url} answered with something that is not JSON") from None
+            document = None
         if not isinstance(document, dict):
-            raise EndpointError(f"{self._url} answered with something that is no status document")
+            raise EndpointError(f"{url} answered with something that is no JSON object")
         return document
 
 
 def _said(error: urllib.error.HTTPError) -> str:
-    """What an answer's body says is wrong, and the setting that is to blame."""
+    """What the body of an answer says is wrong."""
     text = error.read(2000).decode(errors="replace").strip()
     with suppress(ValueError, AttributeError):
         text = json.loads(text).get("error", text)
-    if error.code in (401, 403):
-        return f"{text}; check ENDPOINT_API_KEY"
-    return f"{text}; check ENDPOINT_URL, or the job is deleted" if error.code == 404 else str(text)
+    return str(text)
 
 
 def read_frames(body: IO[bytes]) -> Iterator[Json]:
@@ -438,7 +442,7 @@ def main() -> int:
         return 3 if error.retryable else 2
     except (BotoCoreError, Boto3Error, ClientError, ValueError) as error:
         print(f"the bucket: {error}", file=sys.stderr)
-        return 3 if isinstance(error, HTTPClientError) else 2
+        return 3 if isinstance(error, EndpointConnectionError | HTTPClientError) else 2
     except OSError as error:
         print(f"{error.filename or 'reading the results'}: {error.strerror or error}", file=sys.stderr)
         return 3

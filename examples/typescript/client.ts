@@ -59,7 +59,12 @@ export class Endpoint {
 
   /** Find out that address and key are right, before anything is uploaded. */
   async check(): Promise<void> {
-    await this.#call("GET", "health");
+    try {
+      await this.#call("GET", "health");
+    } catch (error) {
+      if (!(error instanceof ServerError) || ![401, 403, 404].includes(error.status ?? 0)) throw error;
+      throw new ServerError(`${error.message}; check ENDPOINT_URL and ENDPOINT_API_KEY`, error.status);
+    }
   }
 
   /** Queue a job; its id, which stays the same over retries. */
@@ -122,7 +127,8 @@ export class Endpoint {
   }
 
   async #call(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<JobDocument> {
-    const answer = await request(`${this.#url}/${path}`, {
+    const url = `${this.#url}/${path}`;
+    const answer = await request(url, {
       method,
       headers: this.#headers,
       body: body === undefined ? null : JSON.stringify(body),
@@ -132,7 +138,7 @@ export class Endpoint {
     const document = await answer.json().catch(() => undefined);
     if (typeof document === "object" && document !== null) return document as JobDocument;
     signal?.throwIfAborted();
-    throw new ServerError(`${this.#url} answered with something that is no JSON object`);
+    throw new ServerError(`${url} answered with something that is no JSON object`);
   }
 }
 

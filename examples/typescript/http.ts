@@ -6,10 +6,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { ServerError } from "./errors.ts";
 
-const CALLS = 8; // with a first pause of a second, three minutes
 const LONGEST_PAUSE_MS = 60_000;
 
 export interface Patience {
+  /** How many calls at most. Default: 8, which takes three minutes. */
+  calls?: number;
   /** Which errors may pass. Default: those that say so. */
   when?: (error: ServerError) => boolean;
   /** The first pause before a call is made again; each further one is twice as long. Default: 1 second. */
@@ -38,12 +39,12 @@ export async function request(url: string, { timeoutMs, signal, ...init }: Call)
 
 /** What `call` gives; after an error that may pass it is made again, with growing pauses. */
 export async function patiently<T>(call: () => Promise<T>, patience: Patience = {}): Promise<T> {
-  const { when = (error) => error.retryable, firstPauseMs = 1000, signal } = patience;
+  const { calls = 8, when = (error) => error.retryable, firstPauseMs = 1000, signal } = patience;
   for (let failed = 1; ; failed++) {
     try {
       return await call();
     } catch (error) {
-      if (failed === CALLS || !(error instanceof ServerError) || !when(error)) throw error;
+      if (failed >= calls || !(error instanceof ServerError) || !when(error)) throw error;
     }
     const pauseMs = Math.min(firstPauseMs * 2 ** (failed - 1), LONGEST_PAUSE_MS);
     await sleep(pauseMs, undefined, signal ? { signal } : {});

@@ -46,7 +46,9 @@ function words() {
     });
     const video = positionals[0];
     if (video === undefined || positionals.length > 1) throw new Error("give one video: a file or a link");
-    return { ...values, video, options: JSON.parse(values.options) as Options };
+    const timeoutSeconds = Number(values.timeout);
+    if (!(timeoutSeconds > 0)) throw new Error("--timeout: give seconds, e.g. 3600");
+    return { ...values, video, timeoutSeconds, options: JSON.parse(values.options) as Options };
   } catch (error) {
     const where = error instanceof SyntaxError ? "--options: " : "";
     throw new WrongUse(where + (error as Error).message);
@@ -55,11 +57,11 @@ function words() {
 
 function settings(): { endpointUrl: string; apiKey: string | undefined; bucket: Bucket } {
   const needed = ["ENDPOINT_URL", "BUCKET_NAME", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY"];
-  const missing = needed.filter((name) => !process.env[name]);
+  const get = (name: string) => process.env[name]?.trim() || undefined; // an empty one counts as missing
+  const missing = needed.filter((name) => !get(name));
   if (missing.length > 0) {
     throw new WrongUse(`not set: ${missing.join(", ")}; set them, or name a file with them (node --env-file=...)`);
   }
-  const get = (name: string) => process.env[name] || undefined;
   const [endpointUrl, apiKey] = [get("ENDPOINT_URL")!, get("ENDPOINT_API_KEY")];
   if (!/^https?:\/\//.test(endpointUrl)) throw new WrongUse("ENDPOINT_URL must begin with https:// or http://");
   if (apiKey && !/^[!-~]*$/.test(apiKey)) throw new WrongUse("ENDPOINT_API_KEY holds a character that no key has");
@@ -77,7 +79,7 @@ function settings(): { endpointUrl: string; apiKey: string | undefined; bucket: 
 async function link(video: string, bucket: Bucket, signal: AbortSignal): Promise<string> {
   if (video.includes("://")) return video;
   const key = `videos/${randomUUID()}/${basename(video)}`;
-  await upload(video, presign(bucket, "PUT", key, LINK_SECONDS), { signal });
+  await upload(video, presign(bucket, "PUT", key, LINK_SECONDS), { calls: 4, signal });
   console.log(`uploaded ${video} as ${key} to the bucket ${bucket.name}`);
   return presign(bucket, "GET", key, LINK_SECONDS);
 }
@@ -117,7 +119,7 @@ async function followed(
 }
 
 async function main(signal: AbortSignal): Promise<void> {
-  const { video, options, timeout, ...asked } = words();
+  const { video, options, timeoutSeconds, ...asked } = words();
   const { endpointUrl, apiKey, bucket } = settings();
   if (!video.includes("://") && !statSync(video, { throwIfNoEntry: false })?.isFile()) {
     throw new WrongUse(`there is no file ${video}`);
@@ -143,7 +145,7 @@ async function main(signal: AbortSignal): Promise<void> {
     : undefined;
   let reply: Reply;
   try {
-    const jobId = await endpoint.submit(input, receiver?.url, Number(timeout));
+    const jobId = await endpoint.submit(input, receiver?.url, timeoutSeconds);
     console.log(`job ${jobId}`);
     reply = await followed(endpoint, jobId, receiver, signal);
   } finally {
