@@ -219,8 +219,9 @@ class Endpoint:
 
 def _said(error: urllib.error.HTTPError) -> str:
     """What the body of an answer says is wrong."""
-    text = error.read(2000).decode(errors="replace").strip()
-    with suppress(ValueError, AttributeError):
+    text = ""
+    with suppress(OSError, http.client.HTTPException, ValueError, AttributeError):
+        text = error.read(2000).decode(errors="replace").strip()
         text = json.loads(text).get("error", text)
     return str(text)
 
@@ -245,6 +246,9 @@ class WebhookReceiver:
 
     Attributes:
         url: to give as `webhook`.
+
+    Raises:
+        WrongUse: the port is taken, or is none.
     """
 
     def __init__(self, port: int = 0, public_url: str | None = None) -> None:
@@ -287,7 +291,10 @@ class WebhookReceiver:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Call)
+        try:
+            self._server = ThreadingHTTPServer(("127.0.0.1", port), Call)
+        except (OSError, OverflowError) as error:
+            raise WrongUse(f"cannot listen on port {port} ({error}); give another") from None
         base = (public_url or f"http://127.0.0.1:{self._server.server_port}").rstrip("/")
         self.url = f"{base}/done?token={token}"
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
@@ -422,13 +429,15 @@ def main() -> int:
         endpoint = Endpoint(settings["ENDPOINT_URL"], settings.get("ENDPOINT_API_KEY"))
         endpoint.check()
         s3 = bucket_client(settings)
-        link = arguments.video if is_link else upload(s3, settings["BUCKET_NAME"], Path(arguments.video))
-        job_input = {"video_url": link, "options": arguments.options}
         with ExitStack() as open_now:
             receiver = None
             if arguments.webhook:
                 receiver = WebhookReceiver(arguments.webhook_port, arguments.webhook_url)
                 open_now.callback(receiver.close)
+            link = arguments.video
+            if not is_link:
+                link = upload(s3, settings["BUCKET_NAME"], Path(arguments.video))
+            job_input = {"video_url": link, "options": arguments.options}
             reply = run_job(endpoint, job_input, receiver=receiver, timeout_seconds=arguments.timeout)
         show_result(s3, reply)
     except JobFailed as failure:

@@ -127,24 +127,24 @@ async function main(signal: AbortSignal): Promise<void> {
   const endpoint = new Endpoint(endpointUrl, apiKey);
   await endpoint.check();
 
-  const folder = `jobs/${randomUUID()}`;
-  const place = (name: string) => presign(bucket, "PUT", `${folder}/${name}`, LINK_SECONDS);
-  const input: JobInput = {
-    video_url: await link(video, bucket, signal),
-    output: {
-      put_urls: {
-        "result.json": place("result.json"),
-        "frames.jsonl.gz": place("frames.jsonl.gz"),
-        ...Object.fromEntries((options.artifacts ?? []).map((name) => [name, place(name)])),
-      },
-    },
-    options,
-  };
   const receiver = asked.webhook
     ? await WebhookReceiver.listen(Number(asked["webhook-port"]), asked["webhook-url"])
     : undefined;
+  const folder = `jobs/${randomUUID()}`;
+  const place = (name: string) => presign(bucket, "PUT", `${folder}/${name}`, LINK_SECONDS);
   let reply: Reply;
   try {
+    const input: JobInput = {
+      video_url: await link(video, bucket, signal),
+      output: {
+        put_urls: {
+          "result.json": place("result.json"),
+          "frames.jsonl.gz": place("frames.jsonl.gz"),
+          ...Object.fromEntries((options.artifacts ?? []).map((name) => [name, place(name)])),
+        },
+      },
+      options,
+    };
     const jobId = await endpoint.submit(input, receiver?.url, timeoutSeconds);
     console.log(`job ${jobId}`);
     reply = await followed(endpoint, jobId, receiver, signal);

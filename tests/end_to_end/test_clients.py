@@ -128,6 +128,7 @@ CLIENT = {"BUCKET_NAME": "b", "BUCKET_ACCESS_KEY_ID": "k", "BUCKET_SECRET_ACCESS
         (["nothing.mp4"], {}, 2, "there is no file nothing.mp4"),
         (["."], {}, 2, "there is no file ."),
         (["https://a/b", "--options", "{"], {}, 2, "--options: "),
+        (["https://a/b", "--webhook", "--webhook-port={taken}"], {}, 2, "ddress already in use"),
         (["https://a/b"], {"BUCKET_NAME": " ", "ENDPOINT_URL": ""}, 2, "not set: ENDPOINT_URL, BUCKET_NAME;"),
         (["https://a/b"], {"ENDPOINT_URL": "127.0.0.1:8000"}, 2, "ENDPOINT_URL must begin with https:// or"),
         (["https://a/b"], {"ENDPOINT_API_KEY": "hidden…"}, 2, "ENDPOINT_API_KEY holds a character that"),
@@ -138,16 +139,17 @@ CLIENT = {"BUCKET_NAME": "b", "BUCKET_ACCESS_KEY_ID": "k", "BUCKET_SECRET_ACCESS
             "nothing answers at http://127",
         ),
     ],
-    ids=["no file", "a folder", "not JSON", "not set", "no address", "odd key", "refused"],
+    ids=["no file", "a folder", "not JSON", "busy port", "not set", "no address", "odd key", "refused"],
 )
 def test_client_tells_what_is_wrong_in_a_sentence(
     client: list[str], words: list[str], settings: dict[str, str], code: int, message: str
 ) -> None:
     """Before any work, without a traceback, and without a secret."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        free = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as once:
+        free = once.getsockname()[1]
     with scripted_endpoint(500) as server:
         settings = {name: value.replace("{free}", str(free)) for name, value in settings.items()}
+        words = [word.replace("{taken}", server.url.split(":")[2].split("/")[0]) for word in words]
         done = _run([*client, *words], **{"ENDPOINT_URL": server.url, **CLIENT, **settings})
     assert (done.returncode, done.stdout, server.calls) == (code, "", [])
     assert message in done.stderr
