@@ -48,7 +48,9 @@ function words() {
     if (video === undefined || positionals.length > 1) throw new Error("give one video: a file or a link");
     const timeoutSeconds = Number(values.timeout);
     if (!(timeoutSeconds > 0)) throw new Error("--timeout: give seconds, e.g. 3600");
-    return { ...values, video, timeoutSeconds, options: JSON.parse(values.options) as Options };
+    const options = JSON.parse(values.options) as Options | null;
+    if (typeof options !== "object" || options === null) throw new SyntaxError('give a JSON object: {"end_s": 2}');
+    return { ...values, video, timeoutSeconds, options };
   } catch (error) {
     const where = error instanceof SyntaxError ? "--options: " : "";
     throw new WrongUse(where + (error as Error).message);
@@ -140,7 +142,7 @@ async function main(signal: AbortSignal): Promise<void> {
         put_urls: {
           "result.json": place("result.json"),
           "frames.jsonl.gz": place("frames.jsonl.gz"),
-          ...Object.fromEntries((options.artifacts ?? []).map((name) => [name, place(name)])),
+          ...Object.fromEntries([options.artifacts ?? []].flat().map((name) => [name, place(name)])),
         },
       },
       options,

@@ -128,6 +128,7 @@ CLIENT = {"BUCKET_NAME": "b", "BUCKET_ACCESS_KEY_ID": "k", "BUCKET_SECRET_ACCESS
         (["nothing.mp4"], {}, 2, "there is no file nothing.mp4"),
         (["."], {}, 2, "there is no file ."),
         (["https://a/b", "--options", "{"], {}, 2, "--options: "),
+        (["https://a/b", "--options", "null"], {}, 2, "JSON object"),
         (["https://a/b", "--webhook", "--webhook-port={taken}"], {}, 2, "ddress already in use"),
         (["https://a/b"], {"BUCKET_NAME": " ", "ENDPOINT_URL": ""}, 2, "not set: ENDPOINT_URL, BUCKET_NAME;"),
         (["https://a/b"], {"ENDPOINT_URL": "127.0.0.1:8000"}, 2, "ENDPOINT_URL must begin with https:// or"),
@@ -139,7 +140,17 @@ CLIENT = {"BUCKET_NAME": "b", "BUCKET_ACCESS_KEY_ID": "k", "BUCKET_SECRET_ACCESS
             "nothing answers at http://127",
         ),
     ],
-    ids=["no file", "a folder", "not JSON", "busy port", "not set", "no address", "odd key", "refused"],
+    ids=[
+        "no file",
+        "a folder",
+        "not JSON",
+        "no object",
+        "busy port",
+        "not set",
+        "no address",
+        "odd key",
+        "refused",
+    ],
 )
 def test_client_tells_what_is_wrong_in_a_sentence(
     client: list[str], words: list[str], settings: dict[str, str], code: int, message: str
