@@ -56,6 +56,7 @@ const ADVICE: Record<string, string> = {
   INTERNAL: "report it to whoever runs the endpoint, with the job's id",
   EXECUTION_TIMEOUT: "give the job more time (--timeout), or send shorter parts",
   TIMED_OUT: "give the job more time (--timeout), or send shorter parts",
+  WORKER_LOST: "every worker that took it ended: look at the workers' logs",
   RESULT_INVALID: "report it to whoever runs the endpoint, with the job's id",
   RESULT_TOO_LARGE: "report it to whoever runs the endpoint, with the job's id",
   CANCELLED: "somebody cancelled it; nothing was stored",

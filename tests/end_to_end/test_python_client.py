@@ -1,7 +1,9 @@
 """The classes of the Python client, against servers and callers that misbehave."""
 
 import json
+import re
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -127,12 +129,14 @@ def test_ending_without_result_is_told(document: dict[str, Any], code: str | Non
 
 
 def test_every_ending_that_stays_has_advice() -> None:
-    """The codes that a caller can get and that come again, and the two endings without a code."""
+    """The codes that a caller can get and that come again, and two states; the same in TypeScript."""
     unanswered = {ErrorCode.CANCELLED, ErrorCode.SHUTTING_DOWN}
     final = {code.value for code in ErrorCode if not code.retryable} - unanswered
 
     assert final - set(ADVICE) == set()
     assert set(ADVICE) <= {*ErrorCode, "TIMED_OUT", "CANCELLED"}
+    typescript = (Path(__file__).parents[2] / "examples/typescript/errors.ts").read_text()
+    assert dict(re.findall(r'^  ([A-Z_]+): "(.*)",$', typescript, re.MULTILINE)) == ADVICE
 
 
 def call(url: str, body: bytes, *, path: str | None = None, head: str | None = None) -> str:
