@@ -22,6 +22,7 @@ from handler.transfer.partial import PartialFile
 CODES: dict[Problem, tuple[type[JobError], ErrorCode, str]] = {
     Problem.ADDRESS_REFUSED: (InputError, ErrorCode.URL_NOT_ALLOWED, "{}"),
     Problem.NOT_HTTPS: (InputError, ErrorCode.URL_NOT_ALLOWED, "{}"),
+    Problem.HOST_UNKNOWN: (SourceError, ErrorCode.DOWNLOAD_NOT_FOUND, "the server {}"),
     Problem.NOT_FOUND: (SourceError, ErrorCode.DOWNLOAD_NOT_FOUND, "there is no file at this URL ({})"),
     Problem.LINK_REFUSED: (
         SourceError,

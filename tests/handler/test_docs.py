@@ -33,6 +33,11 @@ def test_every_error_code_is_documented_with_its_flags() -> None:
         if len(cells) == 4
     }
     assert documented == {code.value: (code.retryable, code.refresh_worker) for code in ErrorCode}
+    advice = {key: cells[3] for key, cells in rows("05-errors.md").items() if len(cells) == 4}
+    unanswered = {"SHUTTING_DOWN"}  # the queue runs the job again by itself
+    assert {code for code, text in advice.items() if "try again" in text} | unanswered == {
+        code.value for code in ErrorCode if code.retryable
+    }
 
 
 def test_every_warning_code_is_documented() -> None:
