@@ -45,7 +45,7 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"bash", "python", "typescript", "json", "yaml", "dockerfile", "text"}
-NOT_RUN = re.compile(r"<!-- checked, not run: .+ -->")
+NOT_RUN = re.compile(r"^<!-- checked, not run: .+ -->$", re.MULTILINE)
 SAVED_AS = re.compile(r"Save this as `(\w+\.py)`")
 # What stands for a value of the reader's own, as `NAME=...`.
 OWN = {"RUNPOD_API_KEY": KEY, "BUCKET_NAME": "results", "BUCKET_ENDPOINT_URL": "https://s3.example.com"}
