@@ -156,7 +156,7 @@ class _Wording:
         return not_known([self.name(other) for other in meant], beside)
 
     def validators_own(self, path: Path, text: str) -> str:
-        """A validator's text, which begins with a verb or a field; fields in it have a . or _ in their names."""
+        """A validator's text, which begins with a verb or a field; others have a . or _ in their names."""
 
         def field(word: str) -> str | None:
             inner = (*path, *word.split("."))

@@ -170,8 +170,8 @@ class _Command:
     def overrides(self) -> Overrides:
         """What was typed, if all of it is right."""
         if len(self.sources) > 1:
-            several = ", ".join(self.sources)
-            self.wrong.append(f"a command tracks one video, not {several}; options are typed as in stride=2")
+            several = " and ".join(self.sources)
+            self.wrong.append(f"a command tracks one video (options are typed as in stride=2), not {several}")
         source = self.sources[0] if self.sources else ""
         self.wrong += [why for kind, why in _NOT_VIDEOS.items() if re.fullmatch(kind, source, re.IGNORECASE)]
         try:
@@ -259,9 +259,10 @@ def _why_not(word: str, names: Mapping[str, FieldPath]) -> str:
             return f"does not exist here: {reasons[known]}"
     best = {known.rpartition(".")[2]: shown(path) for known, path in names.items()}
     best |= {old.rpartition(".")[2]: old for old in RENAMED} | {"out": "--out", "models": "--models"}
-    near = difflib.get_close_matches(last, best, n=1, cutoff=0.6)
-    parts = [name for name in best.values() if section and name.startswith(f"{section}.")]
-    return not_known([best[name] for name in near], parts or sorted({*best.values()} - {"camera", "person"}))
+    beside = {end: name for end, name in best.items() if section and name.startswith(f"{section}.")}
+    near = difflib.get_close_matches(last, beside or best, n=1, cutoff=0.6) or [last]
+    others = beside.values() or sorted({*best.values()} - {"camera", "person"})
+    return not_known([best[end] for end in near if end in best], others)
 
 
 def _value(text: str, field: FieldInfo) -> object:

@@ -70,7 +70,7 @@ def track(
             models = load()
             reply = _run(request, LocalRun(out=folder, video=video), pictures, models, settings, console)
     except (JobError, ModelError, Unfit) as error:
-        errors.print(redactor(f"error: {error}"), markup=False, highlight=False)
+        errors.print(redactor(f"error: {error}"), markup=False, highlight=False, soft_wrap=True)
         return FAILED
     _summarise(reply, models, folder, console)
     return 0
