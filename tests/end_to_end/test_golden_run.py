@@ -4,10 +4,9 @@ Perception with the goldens' tiny networks, PHALP's tracker with its own texture
 on the official run's detections.
 """
 
-import re
+import runpy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -146,15 +145,12 @@ def test_the_frames_hold_the_official_people(run, golden):
             np.testing.assert_allclose(found.reshape(golden_of(name).shape), golden_of(name), atol=tolerance)
 
 
-def test_the_page_for_4d_humans_gives_the_official_dictionary(run, models, golden, tmp_path):
-    """What its program reads from our lines is what PHALP saved, key by key but for those the page names."""
-    page = (Path(__file__).parents[2] / "docs/18-from-4d-humans.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    scope: dict[str, Any] = {}
-    exec(compile(program, "docs/18-from-4d-humans.md", "exec"), scope)
+def test_the_example_gives_the_official_dictionary(run, models, golden, tmp_path):
+    """What as_phalp.py reads from our lines is what PHALP saved, but for the keys that docs/18 names."""
+    program = runpy.run_path(str(Path(__file__).parents[2] / "examples/as_phalp.py"))
     options = Options(profile="full", masks=True)
     write(iter(run[1]), options=options, body=models.body, into=tmp_path)
-    results = scope["phalp_results"](tmp_path / "frames.jsonl.gz")
+    results = program["phalp_results"](tmp_path / "frames.jsonl.gz")
 
     data, official = golden("e2e"), golden("e2e_output.json")
     assert [f"img/{name}" for name in results] == list(official)
