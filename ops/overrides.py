@@ -267,6 +267,8 @@ def _why_not(word: str, names: Mapping[str, FieldPath]) -> str:
 
 def _value(text: str, field: FieldInfo) -> object:
     """The value as YAML, which Hydra reads too; a list needs no brackets, a time may end in s."""
+    if field.annotation is str:
+        return text
     if re.fullmatch(r"[\d.]+s", text):  # 4D-Humans writes video.end_time=10s
         text = text[:-1]
     kinds = (field.annotation, *typing.get_args(field.annotation))

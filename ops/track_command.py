@@ -24,7 +24,7 @@ from handler.settings import Settings
 from handler.source.download import local_source
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
-from ops.overrides import WrongWords, local_path, parse_overrides
+from ops.overrides import DEFAULT_OUT, WrongWords, local_path, parse_overrides
 from ops.pictures import Pictures, pictures_in
 
 FAILED, WRONG_USE = 1, 2  # exit codes
@@ -57,7 +57,7 @@ def track(
             errors.print(redactor(f"error: {problem}"), markup=False, highlight=False, soft_wrap=True)
         return WRONG_USE
     tune_process()
-    folder = local_path(overrides.out)
+    folder = local_path(overrides.out or DEFAULT_OUT)
     request = JobInput(video_url=SecretStr(overrides.source), options=overrides.options)
     pictures: Pictures | None = None
     try:

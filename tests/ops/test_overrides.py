@@ -161,7 +161,7 @@ def test_source_and_folder_are_named_in_several_ways() -> None:
     for words in ("video.source=a=b.mp4", "video_url=a=b.mp4", "./a=b.mp4 --masks=no"):
         assert parse_overrides(shlex.split(words)).source.endswith("a=b.mp4")
     assert parse_overrides(["a.mp4", "video.output_dir=results"]).out == "results"
-    assert parse_overrides(["a.mp4"], Path("results")).out == "results"
+    assert parse_overrides(["a.mp4"], Path("2026")).out == "2026"
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
