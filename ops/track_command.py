@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -23,9 +24,9 @@ from handler.settings import Settings
 from handler.source.download import local_source
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
-from ops.overrides import OUT, SOURCE, UnknownOption, local_path, parse_overrides
+from ops.overrides import DEFAULT_OUT, WrongWords, local_path, parse_overrides
+from ops.pictures import Pictures, pictures_in
 
-DEFAULT_OUT = "out"
 FAILED, WRONG_USE = 1, 2  # exit codes
 
 
@@ -46,36 +47,43 @@ def track(
     redactor = logs.Redactor(settings.secrets())
     logs.configure(max(settings.worker.log_level, "WARNING", key=_severity), redactor, as_json=False)
     try:
-        overrides = parse_overrides(words)
-        if not overrides.source:
-            raise UnknownOption(
-                f"name a video, as in: track clip.mp4 --out {DEFAULT_OUT} (or {SOURCE}=clip.mp4)"
-            )
-        if out and overrides.out:
-            raise UnknownOption(f"two folders for the results: --out and {OUT}")
-    except UnknownOption as error:
-        errors.print(redactor(f"error: {error}"), markup=False, highlight=False)
+        overrides = parse_overrides(words, out)
+        is_url = re.match(r"[a-z]+://", overrides.source, re.IGNORECASE)
+        video = None if is_url else local_path(overrides.source)
+        if overrides.fps and not (video and video.is_dir()):
+            raise WrongWords(["render.fps is for a folder of pictures; a video has times of its own"])
+    except WrongWords as error:
+        for problem in error.problems:
+            errors.print(redactor(f"error: {problem}"), markup=False, highlight=False, soft_wrap=True)
         return WRONG_USE
     tune_process()
-    folder = out or local_path(overrides.out or DEFAULT_OUT)
-    is_url = re.match(r"[a-z]+://", overrides.source, re.IGNORECASE)
-    video = None if is_url else local_path(overrides.source)
+    folder = local_path(overrides.out or DEFAULT_OUT)
     request = JobInput(video_url=SecretStr(overrides.source), options=overrides.options)
+    pictures: Pictures | None = None
     try:
         with redactor.hiding(logs.job_secrets(request) if is_url else ()):
-            if video is not None:
+            if video is not None and video.is_dir():
+                pictures = pictures_in(video, overrides.fps, settings.intake)
+            elif video is not None:
                 local_source(video, settings.intake)
             check_scratch(settings.worker.scratch, settings.intake.reserve_disk_bytes)
             models = load()
-            reply = _run(request, LocalRun(out=folder, video=video), models, settings, console)
+            reply = _run(request, LocalRun(out=folder, video=video), pictures, models, settings, console)
     except (JobError, ModelError, Unfit) as error:
-        errors.print(redactor(f"error: {error}"), markup=False, highlight=False)
+        errors.print(redactor(f"error: {error}"), markup=False, highlight=False, soft_wrap=True)
         return FAILED
     _summarise(reply, models, folder, console)
     return 0
 
 
-def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings, console: Console) -> Reply:
+def _run(
+    request: JobInput,
+    local: LocalRun,
+    pictures: Pictures | None,
+    models: Models,
+    settings: Settings,
+    console: Console,
+) -> Reply:
     scratch = Scratch(settings.worker.scratch)
     control = JobControl(time_budget_seconds=settings.worker.time_budget_seconds)
 
@@ -89,6 +97,8 @@ def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings,
         scratch.job() as folder,
         _progress_bar(console) as publish,
     ):
+        if pictures:
+            local = replace(local, video=pictures.video(folder))
         work = JobContext(
             job_id=f"track-{uuid.uuid4().hex[:12]}",
             request=request,
