@@ -10,8 +10,8 @@ from model_cache.lite.blazepose import BlazePose
 from model_cache.lite.load import load_lite_body, load_lite_hmr2
 from model_cache.networks.crops import crop_people, pad_boxes
 from model_cache.networks.hmr2 import BodyEstimator
-from tests.hmr2_inputs import keypoints_2d
 from tests.model_cache.lite.shipped_clip import read_frames
+from tests.model_cache.test_hmr2 import keypoints_2d
 
 FRAMES = (15, 75, 135, 195, 245)
 LSP_14 = slice(25, 39)
