@@ -197,7 +197,7 @@ def test_vit_h_gives_the_official_numbers(golden, full_store, crops):
 @pytest.mark.timeout(900)
 @torch.inference_mode()
 def test_vit_h_in_bf16_stays_within_its_stated_tolerance(golden, full_store, crops):
-    """Three times the small network's tolerance: 4.5 mm, 0.015 of betas, a 700th of the crop, 0.15 % of depth."""
+    """Three times the small network's tolerance: 4.5 mm, a 700th of the crop, 0.15 % of depth."""
     hmr2 = load_hmr2(full_store, precision="bf16")
     people = BodyEstimator(hmr2, load_body(full_store / "smpl.safetensors"))(crops[:2])
     assert_near(people, golden("hmr2_vith"), factor=3)
