@@ -7,8 +7,7 @@ import torch
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid, WeightsInvalid
 from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_transformer import pose_transformer
-from tests.pose_predictors import golden_pose_transformer
-from tests.weight_rule import official_state
+from tests.weight_rule import golden_pose_transformer, official_state
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.needs_gpu)]
 # Float32 back-ends sum in other orders: up to 6e-6 apart were seen between the kernels of one CPU. A wrong
