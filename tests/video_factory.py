@@ -148,9 +148,8 @@ def own_priority() -> Iterator[None]:
 def _as_frame(image: Picture, transfer: int | None = None) -> av.VideoFrame:
     if transfer is None:
         return av.VideoFrame.from_ndarray(image, format="bgr24")
-    return av.VideoFrame.from_ndarray(
-        bt2020_yuv(hdr_codes(image, transfer)), format="yuv444p16le", channel_last=True
-    )
+    pixels = bt2020_yuv(hdr_codes(image, transfer))
+    return av.VideoFrame.from_ndarray(pixels, format="yuv444p16le", channel_last=True)
 
 
 def _stored(upright: Picture, rotation: int, mirrored: bool) -> Picture:

@@ -75,11 +75,7 @@ def standin_posedirs() -> np.ndarray:
 def official_state(keys: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.Tensor]:
     """Every tensor of a listing of state_dict_keys.json that the rule or the stand-ins define."""
     params = load_golden("standin_params")
-    means = {
-        "init_body_pose": params["mean_pose"],
-        "init_betas": params["mean_shape"],
-        "init_cam": params["mean_cam"],
-    }
+    means = {"init_body_pose": "mean_pose", "init_betas": "mean_shape", "init_cam": "mean_cam"}
     state = {}
     for key, facts in keys.items():
         shape = tuple(facts["shape"])
@@ -87,7 +83,7 @@ def official_state(keys: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.Ten
         if key.startswith("smpl."):
             continue
         if name in means:
-            state[key] = torch.from_numpy(means[name].reshape(shape))
+            state[key] = torch.from_numpy(params[means[name]].reshape(shape))
         elif key == "initialized":
             state[key] = torch.tensor(data=True)
         elif key in ("encoder.pos_embedding", "encoder.pe"):  # a table of sines that nobody reads

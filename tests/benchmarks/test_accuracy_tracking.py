@@ -36,10 +36,7 @@ def instant(true: list[int], found: list[int], similarity: list[list[float]]) ->
 
 def tracked(*tracks: dict[int, int]) -> list[Instant]:
     """Frames in which people 0 and 1 have these tracks, found exactly, or none."""
-    return [
-        instant([0, 1], list(frame.values()), [[float(p == q) for q in frame] for p in (0, 1)])
-        for frame in tracks
-    ]
+    return [instant([0, 1], list(f.values()), [[float(p == q) for q in f] for p in (0, 1)]) for f in tracks]
 
 
 def shuffled(clip: list[Instant]) -> list[Instant]:
@@ -90,9 +87,8 @@ def people_of(*frames: dict[str, tuple[int, int, int, int]]):
 
 def walking(num_frames: int = 12):
     """Red walks right, blue stands."""
-    return people_of(
-        *({"red": (8 + 8 * t, 20, 48 + 8 * t, 120), "blue": (240, 20, 280, 120)} for t in range(num_frames))
-    )
+    blue = (240, 20, 280, 120)
+    return people_of(*({"red": (x, 20, x + 40, 120), "blue": blue} for x in range(8, 8 + 8 * num_frames, 8)))
 
 
 def colours(people, tracked: list[Tracked]) -> dict[int, set[str]]:
@@ -141,9 +137,8 @@ def test_each_ablation_takes_one_term_away(monkeypatch):
     for name, tracker in trackers(models).items():
         if name != OVERLAP:
             tracker(people)
-    frames, textures, predictors, options = (
-        dict(zip(names, each, strict=True)) for each in zip(*seen, strict=True)
-    )
+    columns = zip(*seen, strict=True)
+    frames, textures, predictors, options = (dict(zip(names, column, strict=True)) for column in columns)
 
     assert [name for name in names if frames[name] is not people] == ["no pose term", "no location term"]
     assert (frames["no pose term"][0].people.betas == 0).all()

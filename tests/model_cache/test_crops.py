@@ -18,11 +18,10 @@ from model_cache.networks.crops import (
 )
 from model_cache.networks.rle import encode_mask
 
-coordinates = st.floats(-300, 900, width=32)
-sides = st.floats(2, 1200, width=32)
-boxes = st.builds(
-    lambda x, y, w, h: np.array([[x, y, x + w, y + h]], np.float32), coordinates, coordinates, sides, sides
-)
+corner = st.floats(-300, 900, width=32)
+side = st.floats(2, 1200, width=32)
+numbers = st.tuples(corner, corner, side, side)
+boxes = numbers.map(lambda n: np.array([[n[0], n[1], n[0] + n[2], n[1] + n[3]]], np.float32))
 
 
 @pytest.fixture(scope="module")

@@ -64,9 +64,8 @@ def detector(folder: Path) -> RfDetrSegDetector:
 
 def load(folder: Path, *, score_floor: float = 0.0, precision: str = "fp32") -> RfDetrSegDetector:
     """The detector of a folder; random scores are near 0.01, so by default nothing is cut."""
-    return load_rf_detr(
-        LoadOptions(name=folder.name, store=folder.parent, precision=precision, score_floor=score_floor)
-    )
+    place = {"name": folder.name, "store": folder.parent}
+    return load_rf_detr(LoadOptions(**place, precision=precision, score_floor=score_floor))
 
 
 def frames(count: int, *, height: int = 90, width: int = 160) -> list[torch.Tensor]:

@@ -99,10 +99,8 @@ def test_predict_next_outlives_a_history_longer_than_the_slots(data, config, pre
 
     assert np.isfinite(predicted).all()
     np.testing.assert_array_equal(predictor.predict_next(poses, at_the_end, np.array([0])), predicted)
-    newest_only = poses[:, [0, 1, 2, 3, 4, 6, 6]]
-    np.testing.assert_allclose(
-        predictor.predict_next(newest_only, far, np.array([0])), predicted, atol=TOLERANCE, rtol=0
-    )
+    newest_only = predictor.predict_next(poses[:, [0, 1, 2, 3, 4, 6, 6]], far, np.array([0]))
+    np.testing.assert_allclose(newest_only, predicted, atol=TOLERANCE, rtol=0)
 
 
 @SMALL

@@ -17,9 +17,8 @@ from model_cache.store.load import load_body, load_hmr2
 def crops(golden):
     """The four golden crops and their masks as the sampler gets them."""
     people = golden("hmr2_tiny")
-    colours = [
-        levels[people["crops_bgr"][..., 2 - channel]] for channel, levels in enumerate(normalised_levels())
-    ]
+    crops_rgb = np.moveaxis(people["crops_bgr"][..., ::-1], -1, 0)
+    colours = [levels[channel] for levels, channel in zip(normalised_levels(), crops_rgb, strict=True)]
     mask = (people["mask"] >= 1).astype(np.float32)
     return torch.from_numpy(np.stack([*colours, mask], axis=1))
 
@@ -53,10 +52,8 @@ def test_look_up_and_unwrapping_are_those_of_phalp(golden, crops, sampler):
     and a few of the 55,645 texels lie that close to the surface that hides them.
     """
     data = golden("texture")
-    stored = {name: torch.from_numpy(data[name][None]) for name in ("grid_0", "texel_depth_0")}
-    texels = look_up(
-        crops[:1], torch.from_numpy(data["depth"][:1]), stored["grid_0"], stored["texel_depth_0"]
-    )
+    stored = (data["depth"][:1], data["grid_0"][None], data["texel_depth_0"][None])
+    texels = look_up(crops[:1], *map(torch.from_numpy, stored))
     visible = np.unpackbits(data["visible_packed"], axis=-1)[0, : int(data["n_texels"])].astype(bool)
     np.testing.assert_allclose(texels.surface_depth[0], data["ren_depth_at_texel_0"], atol=4e-5, rtol=0)
     assert (visible != texels.visible[0].numpy()).sum() <= 40
@@ -95,10 +92,8 @@ def two_walls():
     places = [(0, 80, 60), (2, 100, 20), (2, 200, 60), None, (2, 250, 10), (2, 400, 60)]
     face_index = np.array([place[0] if place else -1 for place in places]).reshape(2, 3)
     barycentric = np.array([weights(*place) if place else np.zeros(3) for place in places], np.float32)
-    sampler = TextureSampler(
-        uv_map=UvMap(barycentric=barycentric.reshape(2, 3, 3), face_index=face_index), faces=faces
-    )
-    return sampler, torch.tensor([front + back], dtype=torch.float32)
+    uv_map = UvMap(barycentric=barycentric.reshape(2, 3, 3), face_index=face_index)
+    return TextureSampler(uv_map=uv_map, faces=faces), torch.tensor([front + back], dtype=torch.float32)
 
 
 @pytest.mark.parametrize("felt", [1e-6, 1.0, 255.0])

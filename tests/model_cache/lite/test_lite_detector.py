@@ -153,10 +153,8 @@ def test_distance_is_zero_on_the_bones_and_counts_torso_lengths():
 
 def test_each_of_two_people_claims_their_own_side():
     """Pixels go to the nearer bones; far ones, and unsure key points, to nobody."""
-    unsure = standing_at(5, 5, score=0.02)
-    owners = nearest_person(
-        [distance_to(points, SIZE) for points in (standing_at(60), standing_at(90), unsure)]
-    )
+    people = standing_at(60), standing_at(90), standing_at(5, 5, score=0.02)
+    owners = nearest_person([distance_to(points, SIZE) for points in people])
 
     assert owners[50, 60] == 0
     assert owners[50, 90] == 1
