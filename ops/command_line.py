@@ -170,7 +170,7 @@ def overlay(
 
 
 def _production_choice() -> ModelChoice | None:
-    """The models of a worker that was not told which."""
+    """None if MODELS is set, else `official`."""
     from model_cache.settings import ModelSettings
 
     return None if "models" in ModelSettings().model_fields_set else "official"
@@ -190,7 +190,7 @@ def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Mo
 
 
 def main() -> None:
-    """Run a command; what the user can put right is told in a sentence, with exit status 1."""
+    """Run a command; errors that the user can fix are printed as one sentence, with exit status 1."""
     try:
         app()
     except ModelError as error:
