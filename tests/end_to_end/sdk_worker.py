@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-WORKER_ID = os.environ["RUNPOD_POD_ID"]  # noqa: TID251 - as the SDK reads it
+WORKER_ID, MODELS, GPU = map(os.environ.get, ("RUNPOD_POD_ID", "MODELS", "CUDA_VISIBLE_DEVICES"))  # noqa: TID251 - as workers read them
 
 
 async def handle(job: dict[str, Any]) -> Any:
@@ -26,7 +26,7 @@ async def handle(job: dict[str, Any]) -> Any:
         await asyncio.sleep(0.02)  # the test is another process
     if asked.get("nan"):
         return {"value": float("nan")}
-    return asked.get("reply", {"echo": asked, "worker": WORKER_ID})
+    return asked.get("reply", {"echo": asked, "worker": WORKER_ID, "models": MODELS, "gpu": GPU})
 
 
 def main() -> None:
