@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from handler.settings import IntakeSettings
 from ops.endpoint import supervise
@@ -44,7 +45,7 @@ def supervised(
             stop_seconds=stop_seconds,
         )
         task = asyncio.create_task(supervisor.run())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60):  # what another process has written is looked for
             while not ((ids := started.read_text().split()[::2]) and during(registry, ids)):
                 await asyncio.sleep(0.02)
                 assert not task.done()
@@ -91,16 +92,11 @@ def test_pause_between_starts_does_not_hold_up_the_end(queue, tmp_path):
     assert time.monotonic() - start < 30
 
 
-def test_end_reaches_the_children_of_a_worker(queue, tmp_path):
-    """The SDK's heartbeat process, a decoder: nothing of a worker outlives it."""
-    _, pids = supervised(queue, tmp_path, "sleep 600 & sleep 600", lambda *_: True)
-    wait_until(lambda: all(group_is_gone(pid) for pid in pids))
-
-
-def test_worker_that_ignores_sigterm_is_killed(queue, tmp_path):
-    """After the time it had."""
+@pytest.mark.parametrize("script", ["sleep 600 & wait", "trap '' TERM; while :; do sleep 0.05; done"])
+def test_end_reaches_all_of_a_worker(queue, tmp_path, script):
+    """Its children (the SDK's heartbeat process, a decoder), and one that ignores SIGTERM, after its time."""
     ready = tmp_path / "ready"
-    script = f"trap '' TERM; touch {ready}; while :; do sleep 0.05; done"
+    script = script.replace("; while", f"; touch {ready}; while").replace("& wait", f"& touch {ready}; wait")
     _, pids = supervised(queue, tmp_path, script, lambda *_: ready.exists(), stop_seconds=0.3)
     wait_until(lambda: all(group_is_gone(pid) for pid in pids))
 
