@@ -29,7 +29,6 @@ from ops.endpoint.webhook import call_due_webhooks
 from ops.endpoint.worker_api import WorkerApi
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 WATCH_SECONDS = 1.0
 SWEEP_SECONDS = 0.5
 PAUSE_AFTER_ERROR_SECONDS = 2.0
@@ -96,27 +95,21 @@ async def _serve(
     async with listening(
         registry, settings, intake, worker_key=key, host=options.host, port=options.port
     ) as url:
-
-        def environment(place: int, worker_id: str) -> dict[str, str]:
-            return worker_environment(
-                inherited_environment(),
-                settings,
-                base_url=_from_here(url),
-                worker_id=worker_id,
-                key=key,
-                data=options.data.resolve(),
-                models=options.models,
-                storage=storage,
-                gpu=options.gpus[place % len(options.gpus)] if options.gpus else None,
-            )
-
         client = {"ENDPOINT_URL": url, **storage}
         write_private(options.data / "client.env", "".join(f"{k}={v}\n" for k, v in client.items()))
+        chosen = {"MODELS": options.models} if options.models else {}
         supervisor = Supervisor(
             registry=registry,
             arguments=options.worker_arguments,
-            environment=environment,
+            environment=worker_environment(
+                {**inherited_environment(), **storage, **chosen},
+                settings,
+                base_url=url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"),
+                key=key,
+                data=options.data.resolve(),
+            ),
             num_workers=options.num_workers,
+            gpus=options.gpus,
             stop_seconds=settings.stop_seconds,
         )
         log.info("endpoint is listening", url=url, storage=store.endpoint_url if store else "from BUCKET_*")
@@ -152,13 +145,6 @@ async def _watch(store: ObjectStore | None) -> None:
                 log.error("it did not start", error=str(error))
 
 
-def _from_here(url: str) -> str:
-    """The endpoint's URL as its own workers reach it."""
-    for address in EVERY_ADDRESS:
-        url = url.replace(f"//{address}:", "//127.0.0.1:").replace(f"//[{address}]:", "//[::1]:")
-    return url
-
-
 @asynccontextmanager
 async def listening(
     registry: WorkerRegistry,
@@ -180,8 +166,13 @@ async def listening(
     prefix = f"/v2/{ENDPOINT_ID}"
     caller_key = settings.api_key.get_secret_value() if settings.api_key else None
     app = web.Application(middlewares=[errors_as_json])
-    app.add_routes(_guarded(JobApi(registry, settings, intake).routes(prefix), caller_key))
-    app.add_routes(_guarded(WorkerApi(registry, settings).routes(prefix), worker_key))
+    sides = (
+        (JobApi(registry, settings, intake).routes(), caller_key),
+        (WorkerApi(registry, settings).routes(), worker_key),
+    )
+    for routes, key in sides:
+        for (method, path), handle in routes.items():
+            app.router.add_route(method, prefix + path, _guarded(handle, key))
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -231,13 +222,10 @@ async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
 
 
-def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:
-    """The same routes, open only to requests with the key; without a key, to anything but web pages."""
-    return [web.route(route.method, route.path, _checked(route.handler, key)) for route in routes]
+def _guarded(handle: Handle, key: str | None) -> Handle:
+    """The same, open only to requests with the key; without a key, to anything but web pages."""
 
-
-def _checked(handle: Handle, key: str | None) -> Handle:
-    async def checked(request: web.Request) -> web.StreamResponse:
+    async def guarded(request: web.Request) -> web.StreamResponse:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         # Any page in a browser on this machine could send jobs here; browsers say so by this header.
         if key is None and "Origin" in request.headers:
@@ -247,4 +235,4 @@ def _checked(handle: Handle, key: str | None) -> Handle:
             raise Refused(401, "the Authorization header holds no valid key")
         return await handle(request)
 
-    return checked
+    return guarded

@@ -10,9 +10,9 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
+from handler.process import end_with_parent
 from ops.endpoint import CannotServe
 from ops.endpoint.keys import StorageKeys
-from ops.endpoint.supervise import end_with_parent
 
 START_SECONDS = 20.0
 REGION = "us-east-1"  # any region does; presigned URLs name it

@@ -19,7 +19,7 @@ from handler.errors import EndpointError, ErrorCode
 from handler.transfer.http import whole_number
 from ops.endpoint.jobs import State
 from ops.endpoint.registry import Worker, WorkerRegistry
-from ops.endpoint.replies import Refused, answer, parse_object, read_body
+from ops.endpoint.replies import Refused, Routes, answer, parse_object, read_body
 from ops.endpoint.settings import ServeSettings
 
 MAX_RESULT_BYTES = 20 * 1000**2  # what RunPod was seen to accept
@@ -31,20 +31,20 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerApi:
-    """The routes under `/v2/local` that workers use."""
+    """What workers ask, by theirs."""
 
     registry: WorkerRegistry
     settings: ServeSettings
 
-    def routes(self, prefix: str) -> list[web.RouteDef]:
-        """The routes, for aiohttp."""
-        return [
-            web.get(f"{prefix}/job-take/{{worker_id}}", self.take),
-            web.get(f"{prefix}/job-take-batch/{{worker_id}}", self.take),
-            web.get(f"{prefix}/job-stop/{{worker_id}}", self.stop),
-            web.post(f"{prefix}/job-done/{{worker_id}}/{{job_id}}", self.done),
-            web.get(f"{prefix}/ping/{{worker_id}}", self.ping),
-        ]
+    def routes(self) -> Routes:
+        """Each request that is answered."""
+        return {
+            ("GET", "/job-take/{worker_id}"): self.take,
+            ("GET", "/job-take-batch/{worker_id}"): self.take,
+            ("GET", "/job-stop/{worker_id}"): self.stop,
+            ("POST", "/job-done/{worker_id}/{job_id}"): self.done,
+            ("GET", "/ping/{worker_id}"): self.ping,
+        }
 
     async def take(self, request: web.Request) -> web.Response:
         """Lease the next job to the worker, or several; held open while there is none."""

@@ -208,7 +208,7 @@ def test_image_command_serves_the_queue(installed: Installed) -> None:
             stderr=subprocess.STDOUT,
         )
         try:
-            queue.wait(lambda: queue.open_takes or worker.poll() is not None, 180)
+            queue.wait(lambda: queue.open["job-take"] or worker.poll() is not None, 180)
             queue.submit("wrong", {})
             body = queue.result("wrong", 60)
             worker.send_signal(signal.SIGTERM)
