@@ -1,5 +1,6 @@
 """The command `track`: one video, a progress bar, results in a folder, no server."""
 
+import hashlib
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -13,16 +14,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from handler import logs
 from handler.context import JobContext, JobControl
 from handler.errors import ErrorCode, JobError
-from handler.fitness import Unfit, check_scratch
-from handler.job import JobInput, ProgressMessage, Reply
+from handler.job import JobInput, Options, ProgressMessage, Reply
 from handler.pipeline import LocalRun, run
 from handler.process import stopping_on_signals, tune_process
 from handler.progress import Report
 from handler.scratch import Scratch
-from handler.settings import Settings
+from handler.settings import IntakeSettings, Settings
 from handler.source.download import local_source
+from handler.source.probe import check_part, probe
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
+from ops.local_files import CannotUse, check_all, check_out, check_scratch, naming, sentences
 from ops.overrides import OUT, SOURCE, UnknownOption, local_path, parse_overrides
 
 DEFAULT_OUT = "out"
@@ -57,22 +59,33 @@ def track(
         errors.print(redactor(f"error: {error}"), markup=False, highlight=False)
         return WRONG_USE
     tune_process()
-    folder = out or local_path(overrides.out or DEFAULT_OUT)
+    folder = local_path(str(out or overrides.out or DEFAULT_OUT))
     is_url = re.match(r"[a-z]+://", overrides.source, re.IGNORECASE)
     video = None if is_url else local_path(overrides.source)
     request = JobInput(video_url=SecretStr(overrides.source), options=overrides.options)
-    try:
-        with redactor.hiding(logs.job_secrets(request) if is_url else ()):
-            if video is not None:
-                local_source(video, settings.intake)
-            check_scratch(settings.worker.scratch, settings.intake.reserve_disk_bytes)
+    with redactor.hiding(logs.job_secrets(request) if is_url else ()):
+        try:
+            check_all(
+                lambda: _check_video(video, request.options, settings.intake),
+                lambda: check_out(folder),
+                lambda: check_scratch(settings),
+            )
             models = load()
             reply = _run(request, LocalRun(out=folder, video=video), models, settings, console)
-    except (JobError, ModelError, Unfit) as error:
-        errors.print(redactor(f"error: {error}"), markup=False, highlight=False)
-        return FAILED
+        except (CannotUse, JobError, ModelError) as error:
+            for sentence in sentences(error, redactor, folder):
+                errors.print(redactor(f"error: {sentence}"), markup=False, highlight=False, soft_wrap=True)
+            return FAILED
     _summarise(reply, models, folder, console)
     return 0
+
+
+def _check_video(video: Path | None, options: Options, settings: IntakeSettings) -> None:
+    if video is None:
+        return
+    with naming(video):
+        facts = probe(local_source(video, settings).path, settings, sha256="not read yet")
+        check_part(facts, settings, start_s=options.start_s, end_s=options.end_s)
 
 
 def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings, console: Console) -> Reply:
@@ -92,7 +105,9 @@ def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings,
         work = JobContext(
             job_id=f"track-{uuid.uuid4().hex[:12]}",
             request=request,
-            input_sha256="0" * 64,  # results on disk are never looked up by their input
+            # Without the path or URL: the same video and options give the same result, and `source.sha256`
+            # says which video it was.
+            input_sha256=hashlib.sha256(request.options.model_dump_json(by_alias=True).encode()).hexdigest(),
             folder=folder,
             control=control,
             report=Report(publish),

@@ -100,14 +100,21 @@ def local_source(path: Path, settings: IntakeSettings) -> Source:
     """A file that is already here, instead of a download; it is not copied and never deleted.
 
     Raises:
-        SourceError: DOWNLOAD_NOT_FOUND, DOWNLOAD_DENIED if it is no plain file.
+        SourceError: DOWNLOAD_NOT_FOUND, DOWNLOAD_DENIED if it is no plain file or may not be read.
         InputError: VIDEO_TOO_LARGE.
     """
-    if not path.exists():
-        raise SourceError(ErrorCode.DOWNLOAD_NOT_FOUND, "there is no such file")
+    try:
+        size = path.stat().st_size
+        if path.is_file():
+            path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SourceError(ErrorCode.DOWNLOAD_NOT_FOUND, "there is no such file") from None
+    except OSError as error:
+        raise SourceError(ErrorCode.DOWNLOAD_DENIED, f"cannot be read: {error.strerror}") from error
     if not path.is_file():
-        raise SourceError(ErrorCode.DOWNLOAD_DENIED, "this is not a file")
-    if path.stat().st_size > settings.max_bytes:
+        what = "a folder, not a file; name one video" if path.is_dir() else "not a file"
+        raise SourceError(ErrorCode.DOWNLOAD_DENIED, f"this is {what}")
+    if size > settings.max_bytes:
         message = f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
         raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)
     return Source(path=path)

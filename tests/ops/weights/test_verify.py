@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
-from model_cache.load import load
+from model_cache.load import load, load_body_model
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
 from ops.weights.content import content_problem
@@ -168,6 +168,17 @@ def test_worker_that_needs_official_weights_refuses_without_them(complete):
     assert f"{DETECTOR}/model.safetensors" in message
     for other in ({"models": "auto"}, {"engine": "upstream"}):
         assert all_that_is_missing(models.model_copy(update=other), caught.value) == str(caught.value)
+
+
+def test_body_is_loaded_alone(complete):
+    """To draw finished results no network is loaded, and the body is the one that they were made with."""
+    for name in ("hmr2.safetensors", "store.json"):
+        (complete.model_store / name).unlink()
+    smpl, free = (load_body_model(name, complete) for name in ("smpl", "free"))
+    assert len(smpl.faces) != len(free.faces)
+    (complete.model_store / "smpl.safetensors").unlink()
+    with pytest.raises(WeightsMissing, match=r"smpl\.safetensors is not in the weights store: run"):
+        load_body_model("smpl", complete)
 
 
 @pytest.mark.parametrize(
