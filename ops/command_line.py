@@ -183,10 +183,12 @@ def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Mo
     wanted = ModelSettings() if choice is None else ModelSettings(models=choice)
     try:
         return load(wanted, warm_up_frames=settings.worker.batch_frames)
-    except WeightsMissing as error:
-        from ops.weights.inventory import all_that_is_missing
+    except WeightsMissing:
+        from ops.weights.inventory import check_official
 
-        raise WeightsMissing(all_that_is_missing(wanted, error)) from error
+        if wanted.models == "official" and wanted.engine == "native":
+            check_official(wanted)  # names every missing file, not only the first
+        raise
 
 
 def main() -> None:

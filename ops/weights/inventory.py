@@ -9,7 +9,7 @@ from rich.table import Table
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
-from model_cache.registry import detector_entry
+from model_cache.registry import HMR2, detector_entry
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_store, sha256_of
 from model_cache.store.manifest import (
@@ -86,6 +86,11 @@ def model_problem(store: Path, model: str, *, hashes: bool) -> Problem | None:
     return None
 
 
+def needed_models(models: ModelSettings) -> list[str]:
+    """The converted models that our engine loads: HMR2 only if no other body regressor takes its place."""
+    return [name for name in MODEL_SOURCES if name != HMR2 or models.body_regressor == HMR2]
+
+
 def upstream_files(detector: str) -> list[OfficialFile]:
     """What ENGINE=upstream opens below `official/`, with the detector that UPSTREAM_DETECTOR names."""
     own = UPSTREAM_DETECTORS.get(detector)
@@ -155,17 +160,17 @@ def verify(
     }
 
 
-def all_that_is_missing(models: ModelSettings, error: WeightsMissing) -> str:
-    """What to tell an operator whose worker met `error`: every missing file at once, and the command.
+def check_official(models: ModelSettings) -> None:
+    """Look whether a worker has the official files that it needs; their contents are not read.
 
     Raises:
+        WeightsMissing: names every missing or damaged file at once, and the command.
         WeightsInvalid: the lock file is broken.
     """
-    if models.models != "official" or models.engine != "native":
-        return str(error)
     verdict = _Check(models, WeightSettings(), hashes=False).official()
-    head = f"the official weights are not complete: run `{FETCH}`"
-    return "\n- ".join([head, *(verdict.problems or [str(error)]), *verdict.remedies[1:]])
+    if verdict.problems:
+        head = f"the official weights are not complete: run `{FETCH}`"
+        raise WeightsMissing("\n- ".join([head, *verdict.problems, *verdict.remedies[1:]]))
 
 
 class _Check:
@@ -178,8 +183,9 @@ class _Check:
         self._detector = detector_files(models, settings, self._lock.revisions)
 
     def official(self) -> Verdict:
+        store = self._models.model_store
         try:
-            found = [model_problem(self._models.model_store, m, hashes=self._hashes) for m in MODEL_SOURCES]
+            found = [model_problem(store, m, hashes=self._hashes) for m in needed_models(self._models)]
         except WeightsInvalid as error:
             return Verdict(problems=[str(error)], remedies=[])
         problems = [problem for problem in found if problem] + self._detector_problems()
