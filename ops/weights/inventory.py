@@ -1,6 +1,6 @@
 """What a store holds of the official files and what was converted from them, and what each engine lacks."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -137,27 +137,32 @@ def place_in_store(models: ModelSettings, file: OfficialFile) -> Path:
 
 
 def verify(
-    models: ModelSettings, settings: WeightSettings, caches: Sequence[Path], *, hashes: bool = True
+    models: ModelSettings,
+    settings: WeightSettings,
+    caches: Sequence[Path],
+    engines: Collection[Engine],
+    *,
+    hashes: bool = True,
 ) -> dict[Engine, Verdict]:
-    """What keeps each engine from running.
+    """What keeps each of the engines from running.
 
     Args:
         models: where the store is, and which detector.
         settings: where the lock file is.
         caches: of the official packages, whose files serve them beside the store's.
+        engines: to look at.
         hashes: compare every file's SHA-256 with the one recorded when it was written (reads all of them).
 
     Raises:
         WeightsInvalid: the lock file is broken.
     """
     check = _Check(models, settings, hashes=hashes)
-    missing = [name for name in (*FILES.values(), CONFIG_FILE) if not (LITE_FOLDER / name).is_file()]
-    bundled = [Problem(text=f"{name}: not in the package") for name in missing]
-    return {
-        "official": check.official(),
-        "lite": _verdict(bundled, "Install this package again"),
-        "upstream": check.upstream(caches),
+    look: Mapping[Engine, Callable[[], Verdict]] = {
+        "official": check.official,
+        "lite": check.lite,
+        "upstream": lambda: check.upstream(caches),
     }
+    return {engine: look[engine]() for engine in engines}
 
 
 def check_official(models: ModelSettings) -> None:
@@ -190,6 +195,11 @@ class _Check:
             return Verdict(problems=[str(error)], remedies=[])
         problems = [problem for problem in found if problem] + self._detector_problems()
         return _verdict(problems, f"`{FETCH}` gets what is missing and converts it")
+
+    def lite(self) -> Verdict:
+        missing = [name for name in (*FILES.values(), CONFIG_FILE) if not (LITE_FOLDER / name).is_file()]
+        problems = [Problem(text=f"{name}: not in the package") for name in missing]
+        return _verdict(problems, "Install this package again")
 
     def upstream(self, caches: Sequence[Path]) -> Verdict:
         """What the official packages lack, apart from themselves."""
@@ -259,7 +269,8 @@ def record(
             changed.append(key)
         elif key not in lock.files or lock.differs(key, sha256):
             lock = lock.with_file(file, sha256, path.stat().st_size)
-    write_lock(lock_path, lock)
+    if lock.files:
+        write_lock(lock_path, lock)
     return lock_path, lock.files, changed
 
 

@@ -221,9 +221,9 @@ def test_missing_files_are_all_named_with_where_to_get_them(tmp_path):
     """One message lists every official file that was not found."""
     with pytest.raises(WeightsMissing) as caught:
         convert([tmp_path], tmp_path / "store")
-    for words in ("model_config.yaml", "smpl_neutral.pkl", "smpl.is.tue.mpg.de", "bmap_256.npy"):
+    for words in ("model_config.yaml", "SMPL_NEUTRAL.pkl", "smpl.is.tue.mpg.de", "bmap_256.npy"):
         assert words in str(caught.value)
-    with pytest.raises(WeightsMissing, match="no such file or folder: nowhere"):
+    with pytest.raises(WeightsMissing, match=f"no such file or folder: {tmp_path}/nowhere; name the"):
         convert([tmp_path / "nowhere"], tmp_path / "store")
 
 

@@ -11,7 +11,7 @@ from model_cache.load import load, load_body_model
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
 from ops.weights.content import content_problem
-from ops.weights.inventory import check_official, record, verify
+from ops.weights.inventory import ENGINES, check_official, record, verify
 from ops.weights.lock import read_lock
 from ops.weights.settings import LOCK_FILE, WeightSettings
 
@@ -31,7 +31,7 @@ def complete(official_tiny_store, tmp_path):
 
 def verdicts(models, **options):
     """What `verify` says, with no official package's cache around."""
-    return verify(models, WeightSettings(), (), **options)
+    return verify(models, WeightSettings(), (), ENGINES, **options)
 
 
 def test_empty_store_lacks_everything_but_the_bundled_models(tmp_path):
@@ -105,11 +105,11 @@ def test_official_packages_are_checked_file_by_file(complete, official_tiny_file
     """The upstream engine also counts what the official packages' own caches hold."""
     cache = tmp_path / "cache"
     shutil.copytree(official_tiny_files / "hmr2", cache / "4DHumans")
-    found = verify(complete, WeightSettings(), (cache,))["upstream"].problems
+    found = verify(complete, WeightSettings(), (cache,), ["upstream"])["upstream"].problems
     assert len(found) == len(OFFICIAL_FILES) + 1 - 4
     assert not any(problem.startswith("4DHumans") for problem in found)
     (cache / "4DHumans/data/SMPL_to_J19.pkl").write_text("<html>")
-    found = verify(complete, WeightSettings(), (cache,))["upstream"].problems
+    found = verify(complete, WeightSettings(), (cache,), ["upstream"])["upstream"].problems
     assert any(problem.startswith("4DHumans/data/SMPL_to_J19.pkl: this is a web page") for problem in found)
 
 
