@@ -9,9 +9,7 @@ import argparse
 import json
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +18,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from examples.python_client import Endpoint, JobFailed, bucket_client, read_frames, wait_for_webhook
+from examples.python_client import (
+    Endpoint,
+    EndpointError,
+    JobFailed,
+    WebhookReceiver,
+    bucket_client,
+    read_frames,
+)
 
 CLIP = Path(__file__).parent / "four_people.mp4"
 START_SECONDS = 120  # for endpoint and storage; the worker loads its models meanwhile
@@ -91,28 +96,25 @@ def run_job(video: Path, settings: dict[str, str]) -> Json:
     url = s3.generate_presigned_url(
         "get_object", {"Bucket": bucket, "Key": f"videos/{video.name}"}, ExpiresIn=3600
     )
-    webhook, calls = wait_for_webhook(0)
-    called: list[Json] = []
-    listener = threading.Thread(target=lambda: called.append(next(calls)), daemon=True)
-    listener.start()
+    receiver = WebhookReceiver()
     options = {"artifacts": ["overlay.mp4"], "tracking": TRACKING if is_shipped(video) else {}}
     job = {"video_url": url, "options": options}
-    job_id = endpoint.submit(job, webhook=webhook)
+    job_id = endpoint.submit(job, webhook=receiver.url)
+    is_called = receiver.expect(job_id)
     say.print(f"[bold]2[/] submitted {video.name} by a presigned URL: job {job_id}")
-    show_progress(endpoint, job_id)
-    try:
-        reply = endpoint.result(job_id)
-    except JobFailed as failure:
-        sys.exit(f"the job failed: {failure}")
-    listener.join(WEBHOOK_SECONDS)
-    if not called:
+    document = show_progress(endpoint, job_id)
+    if document["status"] != "COMPLETED":
+        failure = JobFailed(document)
+        sys.exit(f"the job failed: {failure}\nwhat to do: {failure.advice}")
+    if not is_called.wait(WEBHOOK_SECONDS):
         sys.exit("the webhook was not called")
-    say.print(f"[bold]3[/] the webhook was called: {called[0]['status']}")
+    say.print("[bold]3[/] the webhook was called")
+    reply: Json = document["output"]
     return reply
 
 
-def show_progress(endpoint: Endpoint, job_id: str) -> None:
-    """A bar until the job ends."""
+def show_progress(endpoint: Endpoint, job_id: str) -> Json:
+    """A bar until the job ends; its last status document."""
     columns = (
         TextColumn("  {task.description:12}"),
         BarColumn(),
@@ -131,6 +133,7 @@ def show_progress(endpoint: Endpoint, job_id: str) -> None:
                     total=update["frames_total"],
                 )
         progress.update(bar, description=document["status"].lower())
+    return document
 
 
 def fetch(reply: Json, settings: dict[str, str], out: Path) -> None:
@@ -190,5 +193,5 @@ def check(out: Path) -> bool:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except urllib.error.URLError as error:
-        sys.exit(f"the endpoint does not answer: {error}")
+    except EndpointError as error:
+        sys.exit(str(error))

@@ -55,7 +55,7 @@ class ErrorCode(StrEnum):
 
     @property
     def retryable(self) -> bool:
-        """The same request may succeed later."""
+        """Whether the same request, sent again without a change, has a chance."""
         return self in _RETRYABLE
 
     @property
@@ -71,8 +71,6 @@ _RETRYABLE = _REFRESH_WORKER | {
     ErrorCode.DOWNLOAD_FAILED,
     ErrorCode.UPLOAD_FAILED,
     ErrorCode.SHUTTING_DOWN,
-    ErrorCode.WORKER_LOST,
-    ErrorCode.EXECUTION_TIMEOUT,
 }
 
 

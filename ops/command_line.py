@@ -76,9 +76,14 @@ def fitness() -> None:
     typer.echo(f"fit, with the {models.description.models} models on {models.description.device}")
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def track(
-    words: Annotated[list[str], typer.Argument(help="A video file or URL, and options as name=value.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="A video, a folder of .jpg files or a URL, and options: name=value, --name value."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; default ./out.")] = None,
     models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
 ) -> None:
@@ -86,6 +91,7 @@ def track(
 
     The options of a job's input work here, and so do 4D-Humans' own:
     track video.source=clip.mp4 video.output_dir=out phalp.n_init=3
+    (all of them: docs/18-from-4d-humans.md)
     """
     from rich.console import Console
 
@@ -96,7 +102,7 @@ def track(
     exit_on_signals()
     settings = Settings()
     code = run(
-        words,
+        words or [],
         out,
         lambda: _load_models(settings, models),
         settings,

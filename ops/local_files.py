@@ -47,6 +47,8 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except JobError as error:
         raise CannotUse(f"{named(path)}: {error.message}") from error
+    except OSError as error:
+        raise CannotUse(f"{named(path)} cannot be read: {error.strerror}") from error
 
 
 def check_out(folder: Path) -> None:

@@ -34,6 +34,7 @@ CODES: dict[Problem, tuple[type[JobError], ErrorCode, str]] = {
         "{place} was refused ({reason}): it has expired, or was signed for another method or Content-Type; "
         "a new URL is needed",
     ),
+    Problem.HOST_UNKNOWN: (ResultError, ErrorCode.UPLOAD_DENIED, "{place} {reason}"),
     Problem.NOT_FOUND: _DENIED,
     Problem.ACCESS_DENIED: _DENIED,
     Problem.KEYS_REFUSED: _DENIED,

@@ -22,6 +22,7 @@ from handler.transfer.partial import PartialFile
 CODES: dict[Problem, tuple[type[JobError], ErrorCode, str]] = {
     Problem.ADDRESS_REFUSED: (InputError, ErrorCode.URL_NOT_ALLOWED, "{}"),
     Problem.NOT_HTTPS: (InputError, ErrorCode.URL_NOT_ALLOWED, "{}"),
+    Problem.HOST_UNKNOWN: (SourceError, ErrorCode.DOWNLOAD_NOT_FOUND, "the server {}"),
     Problem.NOT_FOUND: (SourceError, ErrorCode.DOWNLOAD_NOT_FOUND, "there is no file at this URL ({})"),
     Problem.LINK_REFUSED: (
         SourceError,
@@ -100,21 +101,18 @@ def local_source(path: Path, settings: IntakeSettings) -> Source:
     """A file that is already here, instead of a download; it is not copied and never deleted.
 
     Raises:
-        SourceError: DOWNLOAD_NOT_FOUND, DOWNLOAD_DENIED if it is no plain file or may not be read.
+        SourceError: DOWNLOAD_NOT_FOUND, DOWNLOAD_DENIED if it is no plain file.
         InputError: VIDEO_TOO_LARGE.
+        OSError: it may not be read.
     """
-    try:
-        size = path.stat().st_size
-        if path.is_file():
-            path.open("rb").close()
-    except (FileNotFoundError, NotADirectoryError):
-        raise SourceError(ErrorCode.DOWNLOAD_NOT_FOUND, "there is no such file") from None
-    except OSError as error:
-        raise SourceError(ErrorCode.DOWNLOAD_DENIED, f"cannot be read: {error.strerror}") from error
+    if not path.exists():
+        raise SourceError(ErrorCode.DOWNLOAD_NOT_FOUND, "there is no such file")
     if not path.is_file():
-        what = "a folder, not a file; name one video" if path.is_dir() else "not a file"
-        raise SourceError(ErrorCode.DOWNLOAD_DENIED, f"this is {what}")
-    if size > settings.max_bytes:
+        raise SourceError(
+            ErrorCode.DOWNLOAD_DENIED, f"this is {'a folder' if path.is_dir() else 'not a file'}"
+        )
+    path.open("rb").close()  # may it be read?
+    if path.stat().st_size > settings.max_bytes:
         message = f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
         raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)
     return Source(path=path)

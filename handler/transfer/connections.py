@@ -8,6 +8,7 @@ URLs only: where a connection ends behind one cannot be checked.
 
 import contextlib
 import math
+import socket
 import ssl
 import time
 from base64 import b64encode
@@ -21,7 +22,7 @@ import httpx2
 from handler.context import Check
 from handler.settings import BucketSettings, IntakeSettings
 from handler.transfer.addresses import allowed_addresses
-from handler.transfer.errors import http_errors_translated
+from handler.transfer.errors import Problem, TransferError, http_errors_translated
 
 SLICE_SECONDS = 0.25  # how late a cancel or a deadline is noticed while the other side is silent
 WRITE_BYTES = 64 * 1024  # between two checks while sending
@@ -106,7 +107,9 @@ class _CheckedBackend(httpcore2.NetworkBackend):
         try:
             addresses = allowed_addresses(host, port, self._rules)
         except OSError as error:
-            raise httpcore2.ConnectError("the host name cannot be resolved") from error
+            if error.errno == socket.EAI_NONAME:
+                raise TransferError(Problem.HOST_UNKNOWN, "has a host name that does not exist") from error
+            raise TransferError(Problem.UNAVAILABLE, "has a host name that cannot be looked up") from error
         deadline = time.monotonic() + (timeout or CONNECT_SECONDS)
         failure: Exception = httpcore2.ConnectError("no address")
         for position, address in enumerate(addresses):

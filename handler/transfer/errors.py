@@ -30,6 +30,7 @@ class Problem(Enum):
     ADDRESS_REFUSED = auto()  # why, a whole sentence
     NOT_HTTPS = auto()  # the same
     NAME_INVALID = auto()  # of a bucket or key: nothing
+    HOST_UNKNOWN = auto()  # X ... "has a host name that does not exist"
     NOT_FOUND = auto()  # X's answer: "HTTP 404"
     LINK_REFUSED = auto()  # X's answer
     KEYS_REFUSED = auto()  # X's answer, or that there are no keys

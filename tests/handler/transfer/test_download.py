@@ -214,7 +214,7 @@ def test_download_can_be_cancelled_while_it_waits(server, tmp_path, fault):
 
 
 def test_download_says_when_nobody_answers(tmp_path, hosts):
-    """A closed port and an unknown name are failures that may pass."""
+    """A closed port may pass; a host name that does not exist will not."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # and does not listen; bound, so that no other process can
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
@@ -222,7 +222,8 @@ def test_download_says_when_nobody_answers(tmp_path, hosts):
 
     hosts["nowhere.example"] = []
     error = failed(SourceError, "http://nowhere.example/", tmp_path, settings())
-    assert (error.code, error.code.retryable) == ("DOWNLOAD_FAILED", True)
+    assert (error.code, error.code.retryable) == ("DOWNLOAD_NOT_FOUND", False)
+    assert error.message == "the server has a host name that does not exist"
 
 
 def test_transfer_translates_every_network_error():

@@ -94,7 +94,7 @@ def test_job_that_loses_every_worker_fails_with_a_code(queue, clock, how):
     job = queue.get("a")
     assert job.status is State.FAILED
     assert (job.error or "").startswith("WORKER_LOST: 3 workers")
-    assert job.output == b'{"error_code":"WORKER_LOST","retryable":true,"job_id":"a"}'
+    assert job.output == b'{"error_code":"WORKER_LOST","retryable":false,"job_id":"a"}'
     assert [Stop("w2", "a")] == queue.heartbeat("w2", ["a"]), "it must not go on in vain"
 
 
