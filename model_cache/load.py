@@ -39,7 +39,7 @@ SMPL_NOTICE = (
     "Parameters of the SMPL body model: its licence, and a commercial one where it applies, is the "
     "responsibility of whoever runs this worker and uses this result."
 )
-WARM_UP_TRACKS = (1, 4)  # with a single one, torch takes other ways than with several
+WARM_UP_TRACKS = (1, 4)  # torch runs other code for one than for several
 
 log = structlog.get_logger(__name__)
 
@@ -282,7 +282,7 @@ def assemble(
 
 
 def warm_up(models: LoadedModels, *, num_frames: int) -> None:
-    """Do once what jobs do on blank input, in batches of so many frames, tracking and bodies included."""
+    """Do once what jobs do on blank input, in batches of `num_frames`, tracking and bodies included."""
     textures = models.perception.warm_up(num_frames)
     mixed = models.texture.mix(models.texture.copy(textures[0]), textures[-1], 1.0)
     for num_pairs in {1, PAIRS_AT_ONCE[models.device.type]}:

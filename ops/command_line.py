@@ -176,7 +176,7 @@ def overlay(
 
 
 def _production_choice() -> ModelChoice | None:
-    """The models of a worker that was not told which."""
+    """None if MODELS is set, else `official`."""
     from model_cache.settings import ModelSettings
 
     return None if "models" in ModelSettings().model_fields_set else "official"

@@ -65,7 +65,7 @@ def wrong_values(environment: Mapping[str, str]) -> list[str]:
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
-    """A sentence for each name that looks like a setting and is none.
+    """A sentence for each name that looks like a setting but is not one.
 
     Names with one of our prefixes count, and those that are a letter or two from a setting's.
     """

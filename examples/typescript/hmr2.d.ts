@@ -30,7 +30,7 @@ export interface Camera {
   cy: number;
   /** Where the focal length came from: PHALP's assumption or the caller. */
   source: "assumed" | "user";
-  /** False: depth follows from a body's apparent size and is no measure. */
+  /** False: depth follows from a body's apparent size; it is not measured. */
   metric_depth: boolean;
 }
 

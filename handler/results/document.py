@@ -119,7 +119,7 @@ class Camera(Output):
         description="Where the focal length came from: PHALP's assumption or the caller."
     )
     metric_depth: bool = Field(
-        default=False, description="False: depth follows from a body's apparent size and is no measure."
+        default=False, description="False: depth follows from a body's apparent size; it is not measured."
     )
 
 

@@ -83,10 +83,10 @@ def local_file(kind: ArtifactKind, path: Path, check: Check = unstoppable) -> Lo
 
 @runtime_checkable
 class Store(Protocol):
-    """One job's place for results. What is not said otherwise holds for a place that cannot be read.
+    """One job's place for results. The defaults are those of a place that cannot be read.
 
-    A `check` is called all along; what it raises ends the work and comes out. Every method with a check may
-    raise the ResultErrors UPLOAD_DENIED and UPLOAD_FAILED.
+    A `check` is called throughout; an exception of it ends the work and is passed on. Every method with a
+    check may raise the ResultErrors UPLOAD_DENIED and UPLOAD_FAILED.
 
     Attributes:
         bucket: the bucket's name; None where there is none.

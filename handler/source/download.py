@@ -101,7 +101,7 @@ def local_source(path: Path, settings: IntakeSettings) -> Source:
     """A file that is already here, instead of a download; it is not copied and never deleted.
 
     Raises:
-        SourceError: DOWNLOAD_NOT_FOUND, DOWNLOAD_DENIED if it is no plain file.
+        SourceError: DOWNLOAD_NOT_FOUND, DOWNLOAD_DENIED if it is not a regular file.
         InputError: VIDEO_TOO_LARGE.
         OSError: it may not be read.
     """

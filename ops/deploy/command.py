@@ -164,7 +164,7 @@ def destroy(
 
 @contextmanager
 def _session(path: Path, profile: str | None) -> Iterator[Session]:
-    """What the commands share; an error inside the block is told, and ends the program with 1."""
+    """What the commands share; an error inside the block is printed and ends the program with status 1."""
     out, err = Console(), Console(stderr=True)
     try:
         settings = DeploySettings()

@@ -60,7 +60,7 @@ class QueueDelay(Strict):
 
 
 class RequestCount(Strict):
-    """One worker for so many requests, queued and running."""
+    """One worker for this many requests, queued and running."""
 
     type: Literal["REQUEST_COUNT"]
     request_count: int = Field(ge=1)

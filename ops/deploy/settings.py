@@ -1,4 +1,4 @@
-"""What the operator who deploys can set, and the times nobody needs to change."""
+"""What the operator who deploys can set, and the constants beside them."""
 
 from typing import Annotated
 from urllib.parse import urlsplit

@@ -73,12 +73,12 @@ def read_private(path: Path) -> str | None:
     If others may read it, its mode is corrected.
 
     Raises:
-        CannotServe: it cannot be read, or is no text.
+        CannotServe: it cannot be read, or is not text.
     """
     try:
         text = path.read_text(encoding="utf-8")
         if path.stat().st_mode & 0o077:
-            with contextlib.suppress(PermissionError):  # some file systems know no owners
+            with contextlib.suppress(PermissionError):  # some file systems have no owners
                 path.chmod(0o600)
     except FileNotFoundError:
         return None

@@ -208,7 +208,7 @@ async def listening(
     """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/local`. Port 0 takes a free one.
 
     Raises:
-        CannotServe: the address is in use, or is none of this machine.
+        CannotServe: the address is in use or does not belong to this machine.
         ValueError: the worker key is empty; every request without a key would carry it.
     """
     if not worker_key:

@@ -202,8 +202,8 @@ def end_with_parent(signum: signal.Signals) -> None:
 def birth(pid: int) -> str | None:
     """When a living process was started, in ticks since boot.
 
-    Unlike the date that psutil gives, it stays the same when the clock is set. None if there is no such
-    process (a zombie is none), or the system does not say.
+    Unlike the date that psutil gives, it stays the same when the clock is set. None if no such process
+    runs (a zombie does not), or without /proc.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

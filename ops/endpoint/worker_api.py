@@ -112,7 +112,7 @@ class WorkerApi:
         return worker
 
     async def _hold(self, worker: Worker, look: Callable[[], list[Any]]) -> list[Any]:
-        """What `look` finds, once it finds anything; nothing after a while or if the worker must leave."""
+        """Wait until `look` finds something; an empty list after a while or if the worker must leave."""
         if self.registry.is_closing or worker.must_leave:
             await asyncio.sleep(LEAVE_PAUSE_SECONDS)
         deadline = time.monotonic() + self.settings.hold_seconds
@@ -144,7 +144,7 @@ def _is_progress(raw: bytes) -> bool:
 
 
 def _error_text(error: object) -> str | None:
-    """A failure is always text; a handler that gave something else still failed."""
+    """An error as text, whatever JSON the handler gave; None if there was none."""
     if error is None or isinstance(error, str):
         return error or None
     return orjson.dumps(error).decode()

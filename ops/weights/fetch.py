@@ -35,7 +35,7 @@ def fetch(
     Args:
         models: where the store is, and which detectors.
         settings: sources and limits.
-        listener: is told of the progress.
+        listener: receives the progress.
         engines: `official`, `upstream`, or both.
         parts: of `MODEL_SOURCES`, and `detector`.
         precision: of HMR2's backbone in the store.

@@ -69,8 +69,8 @@ def how_to_get(file: OfficialFile) -> str:
     names = ", ".join((file.name, *file.aliases))
     site, licence = file.origin.partition(" ")[0], file.licence.rpartition(" ")[2]
     return (
-        f"{file.name} is yours to supply, its licence lets nobody pass it on: register at {site}, read "
-        f"{licence}, download the neutral model ({names}; the site's zip will do), then run "
+        f"{file.name} must come from you, because its licence forbids redistribution: register at {site}, "
+        f"read {licence}, download the neutral model ({names}; the site's zip will do), then run "
         f"`{setting}=/path/to/it {FETCH}`"
     )
 

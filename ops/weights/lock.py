@@ -29,7 +29,7 @@ def single_writer(store: Path, say: Callable[[str], None]) -> Iterator[None]:
 
     Args:
         store: its folder, made if need be.
-        say: is told when another process has to be waited for.
+        say: called with a sentence when another process has to be waited for.
 
     Raises:
         StoreUnavailable: another process kept it longer than an hour, or the folder cannot be written.

@@ -72,7 +72,7 @@ def operator_rules(settings: WeightSettings) -> OperatorRules:
 
 
 class Listener(Protocol):
-    """Is told how a fetch goes on."""
+    """Receives the progress of a fetch."""
 
     def say(self, text: str) -> None:
         """A sentence for the operator."""
