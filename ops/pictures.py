@@ -59,7 +59,7 @@ def pictures_in(folder: Path, fps: float | None, settings: IntakeSettings) -> Pi
     files = [path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg")]
     if not files:
         message = (
-            f"the folder {folder} holds no .jpg files; make a video of other pictures, as in: "
+            f"the folder holds no .jpg files; make a video of other pictures, as in: "
             f'ffmpeg -framerate {DEFAULT_FPS:g} -pattern_type glob -i "{folder}/*.png" -crf 12 clip.mp4'
         )
         raise SourceError(ErrorCode.VIDEO_UNREADABLE, message)

@@ -1,5 +1,6 @@
 """The command `track`: one video, a progress bar, results in a folder, no server."""
 
+import hashlib
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -14,17 +15,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from handler import logs
 from handler.context import JobContext, JobControl
 from handler.errors import ErrorCode, JobError
-from handler.fitness import Unfit, check_scratch
 from handler.job import JobInput, ProgressMessage, Reply
 from handler.pipeline import LocalRun, run
 from handler.process import stopping_on_signals, tune_process
 from handler.progress import Report
 from handler.scratch import Scratch
-from handler.settings import Settings
+from handler.settings import IntakeSettings, Settings
 from handler.source.download import local_source
+from handler.source.probe import check_part, probe
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
-from ops.overrides import DEFAULT_OUT, WrongWords, local_path, parse_overrides
+from ops.local_files import CannotUse, check_all, check_out, check_scratch, naming, sentences
+from ops.overrides import DEFAULT_OUT, Overrides, WrongWords, local_path, parse_overrides
 from ops.pictures import Pictures, pictures_in
 
 FAILED, WRONG_USE = 1, 2  # exit codes
@@ -59,27 +61,40 @@ def track(
     tune_process()
     folder = local_path(overrides.out or DEFAULT_OUT)
     request = JobInput(video_url=SecretStr(overrides.source), options=overrides.options)
-    pictures: Pictures | None = None
-    try:
-        with redactor.hiding(logs.job_secrets(request) if is_url else ()):
-            if video is not None and video.is_dir():
-                pictures = pictures_in(video, overrides.fps, settings.intake)
-            elif video is not None:
-                local_source(video, settings.intake)
-            check_scratch(settings.worker.scratch, settings.intake.reserve_disk_bytes)
+    pictures: list[Pictures] = []
+    with redactor.hiding(logs.job_secrets(request) if is_url else ()):
+        try:
+            check_all(
+                lambda: pictures.extend(_look_at(video, overrides, settings.intake)),
+                lambda: check_out(folder),
+                lambda: check_scratch(settings),
+            )
             models = load()
             reply = _run(request, LocalRun(out=folder, video=video), pictures, models, settings, console)
-    except (JobError, ModelError, Unfit) as error:
-        errors.print(redactor(f"error: {error}"), markup=False, highlight=False, soft_wrap=True)
-        return FAILED
+        except (CannotUse, JobError, ModelError) as error:
+            for sentence in sentences(error, redactor, folder):
+                errors.print(redactor(f"error: {sentence}"), markup=False, highlight=False, soft_wrap=True)
+            return FAILED
     _summarise(reply, models, folder, console)
     return 0
+
+
+def _look_at(video: Path | None, overrides: Overrides, settings: IntakeSettings) -> Iterator[Pictures]:
+    """Refuse what is no video; gives the pictures if it is a folder of them."""
+    if video is None:
+        return
+    with naming(video):
+        if video.is_dir():
+            yield pictures_in(video, overrides.fps, settings)
+        else:
+            facts = probe(local_source(video, settings).path, settings, sha256="not read yet")
+            check_part(facts, settings, start_s=overrides.options.start_s, end_s=overrides.options.end_s)
 
 
 def _run(
     request: JobInput,
     local: LocalRun,
-    pictures: Pictures | None,
+    pictures: Sequence[Pictures],
     models: Models,
     settings: Settings,
     console: Console,
@@ -97,12 +112,14 @@ def _run(
         scratch.job() as folder,
         _progress_bar(console) as publish,
     ):
-        if pictures:
-            local = replace(local, video=pictures.video(folder))
+        for found in pictures:  # one at most
+            local = replace(local, video=found.video(folder))
         work = JobContext(
             job_id=f"track-{uuid.uuid4().hex[:12]}",
             request=request,
-            input_sha256="0" * 64,  # results on disk are never looked up by their input
+            # Without the path or URL: the same video and options give the same result, and `source.sha256`
+            # says which video it was.
+            input_sha256=hashlib.sha256(request.options.model_dump_json(by_alias=True).encode()).hexdigest(),
             folder=folder,
             control=control,
             report=Report(publish),

@@ -195,7 +195,9 @@ class ResultDocument(Output):
     )
     job_id: str
     status: Literal["completed"] = "completed"
-    input_sha256: str = Field(description="Hash of the job's input; the same input is not run twice.")
+    input_sha256: str = Field(
+        description="Hash of the job's input, which is not run twice; of its options alone with `track`."
+    )
     options: Options
     source: Source
     processed: Processed

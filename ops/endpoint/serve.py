@@ -1,7 +1,9 @@
 """`python -m handler serve`: endpoint, workers and storage on one machine, started and ended in order."""
 
 import asyncio
+import errno
 import hmac
+import os
 import signal
 import sqlite3
 import sys
@@ -15,7 +17,11 @@ from aiohttp import web
 from filelock import FileLock, Timeout
 
 from handler import logs
-from handler.settings import BucketSettings, IntakeSettings, inherited_environment
+from handler.fitness import Unfit, check_bucket, check_folder
+from handler.settings import BucketSettings, IntakeSettings, WorkerSettings, inherited_environment
+from model_cache.errors import ModelError
+from model_cache.registry import check_detector, check_regressor
+from model_cache.settings import ModelSettings
 from ops.endpoint import CannotServe
 from ops.endpoint.api import JobApi
 from ops.endpoint.keys import storage_keys, worker_key, write_private
@@ -27,6 +33,7 @@ from ops.endpoint.storage import ObjectStore
 from ops.endpoint.supervise import Supervisor, worker_environment
 from ops.endpoint.webhook import call_due_webhooks
 from ops.endpoint.worker_api import WorkerApi
+from ops.weights.inventory import check_official
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 WATCH_SECONDS = 1.0
@@ -55,11 +62,15 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C, then let the workers end and return.
 
     Raises:
-        CannotServe: the address or the data folder is in use, or cannot be used.
+        CannotServe: the address or the data folder is in use, or cannot be used; or no worker could start.
     """
     settings = settings or ServeSettings()
     if options.host not in LOOPBACK and not settings.api_key:
         raise CannotServe(f"to listen on {options.host}, set SERVE_API_KEY: anyone there could run jobs")
+    if options.port and options.port == options.storage_port:
+        raise CannotServe(f"--port and --storage-port are both {options.port}; they must differ")
+    if options.num_workers:
+        _check_worker(options)
     try:
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Two endpoints on one queue would hand out its jobs twice.
@@ -74,11 +85,36 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
             open_now.callback(queue.close)
             asyncio.run(_serve(options, settings, queue, store, key))
     except Timeout:
-        raise CannotServe(f"another endpoint uses the folder {options.data}") from None
+        raise CannotServe(
+            f"another endpoint uses the folder {options.data}; stop it, or name another folder with --data"
+        ) from None
     except sqlite3.OperationalError as error:
         raise CannotServe(f"the queue in {options.data} cannot be written: {error}") from error
     except OSError as error:
-        raise CannotServe(f"the folder {options.data} cannot be used: {error.strerror}") from error
+        is_file = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "it is not a folder" if is_file else error.strerror
+        raise CannotServe(f"the folder {options.data} (--data) cannot be used: {reason}") from error
+
+
+def _check_worker(options: ServeOptions) -> None:
+    """Refuse what would end every worker at its start, again and again."""
+    models = ModelSettings()
+    if options.models:
+        models = models.model_copy(update={"models": options.models})
+    bucket, worker = BucketSettings(), WorkerSettings()
+    try:
+        check_detector(models.detector, models.model_store)
+        check_regressor(models.body_regressor)
+        if bucket.name is not None:
+            check_bucket(bucket)
+        if "scratch" in worker.model_fields_set:
+            check_folder(
+                worker.scratch, IntakeSettings().reserve_disk_bytes, f"WORKER_SCRATCH={worker.scratch}"
+            )
+        if models.models == "official" and models.engine == "native":
+            check_official(models)
+    except (ModelError, Unfit) as error:
+        raise CannotServe(str(error)) from error
 
 
 async def _serve(
@@ -186,11 +222,20 @@ async def listening(
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
-            raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            raise CannotServe(f"cannot listen on {host}:{port}: {_why_not(error)}") from error
         in_url = f"[{host}]" if ":" in host else host
         yield f"http://{in_url}:{runner.addresses[0][1]}{prefix}"
     finally:
         await runner.cleanup()
+
+
+def _why_not(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there, perhaps an endpoint; stop it, or take another port with --port"
+    if error.errno == errno.EACCES:
+        return "this user may not; take another port with --port"
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror  # of a look-up
+    return f"{reason}; --host must be an address of this machine"
 
 
 async def run_clock(registry: WorkerRegistry, settings: ServeSettings, intake: IntakeSettings) -> None:

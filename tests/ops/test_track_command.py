@@ -1,8 +1,10 @@
 """The command `track`: words as people type them, one video, results in a folder."""
 
+import contextlib
 import gzip
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -11,14 +13,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from handler.errors import InputError
+import model_cache.load
 from model_cache.errors import WeightsMissing
 from model_cache.interfaces import Models
-from ops.command_line import app
-from ops.overlay_command import draw
+from ops.command_line import app, main
 from ops.track_command import track
 from tests.fakes import FakeBody, FakeModels, draw_people
-from tests.handler.rig import local_settings
+from tests.handler.rig import before_frame, local_settings
 from tests.video_factory import make_video
 
 
@@ -30,6 +31,8 @@ class Run:
         self.loaded = 0
         self.output, self.errors = io.StringIO(), io.StringIO()
         self.missing = False
+        self.scratch = folder / "scratch"
+        self.models = FakeModels()
 
     def __call__(self, *words: str, out: Path | None = None) -> int:
         """The exit code."""
@@ -37,7 +40,7 @@ class Run:
             words,
             out,
             self.load,
-            local_settings(self.folder / "scratch"),
+            local_settings(self.scratch),
             console=Console(file=self.output, width=200),
             errors=Console(file=self.errors, width=200, soft_wrap=True),
         )
@@ -47,7 +50,7 @@ class Run:
         self.loaded += 1
         if self.missing:
             raise WeightsMissing("hmr2.safetensors is not in the store; run model_cache fetch")
-        return FakeModels()
+        return self.models
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None
     (tmp_path / "a.jpg").write_text("no picture")
 
     assert run(str(tmp_path)) == 1
-    assert run.errors.getvalue() == f"error: VIDEO_UNREADABLE: {tmp_path}/a.jpg is no JPEG picture\n"
+    assert run.errors.getvalue() == f"error: {tmp_path}/a.jpg is no JPEG picture (VIDEO_UNREADABLE)\n"
 
 
 def test_options_may_be_typed_with_dashes() -> None:
@@ -131,9 +134,8 @@ def test_track_again_replaces_the_results(run: Run, clip: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["nowhere.mp4"], 1, "error: DOWNLOAD_NOT_FOUND: there is no such file"),
-        (["docs"], 1, "error: VIDEO_UNREADABLE: the folder docs holds no .jpg files; make a video of other "),
-        (["http://u:secretpass@127.0.0.1:1/a?sig=secretsig"], 1, "error: URL_NOT_ALLOWED"),
+        (["docs"], 1, "error: docs: the folder holds no .jpg files; make a video of other pictures, "),
+        (["http://u:secretpass@127.0.0.1:1/a?sig=secretsig"], 1, "error: the URL must"),
         (
             ["a.mp4", "fps=25"],
             2,
@@ -146,7 +148,7 @@ def test_track_again_replaces_the_results(run: Run, clip: Path, tmp_path: Path) 
             "typed as in stride=2), not http://a.example/a?[hidden] and b.mp4\n",
         ),
     ],
-    ids=["missing", "no pictures", "url", "fps", "words"],
+    ids=["no pictures", "url", "fps", "words"],
 )
 def test_track_explains_what_is_wrong(run: Run, words: list[str], code: int, message: str) -> None:
     """Each mistake is one line on stderr, without a traceback and without a secret."""
@@ -156,10 +158,68 @@ def test_track_explains_what_is_wrong(run: Run, words: list[str], code: int, mes
     assert "secret" not in run.errors.getvalue() + run.output.getvalue()
 
 
-def test_track_checks_the_file_before_it_loads_models(run: Run) -> None:
-    """A misspelt path costs no minute of loading."""
-    run("nowhere.mp4")
+def test_track_checks_everything_before_it_loads_models(run: Run, clip: Path, tmp_path: Path) -> None:
+    """What is wrong with video and folders costs no minute of loading, is told at once, leaves nothing."""
+    notes = tmp_path / "notes.txt"
+    notes.write_text("not a video")
+    blocked = notes / "scratch"
+    run.scratch = blocked
+    assert run(r"C:\clips\a.mp4", out=Path("/proc/nowhere")) == 1
+    run.scratch = tmp_path / "scratch"
+    assert run(str(notes), out=clip) == 1
+    assert run(str(clip), "start_s=9", out=tmp_path / "new" / "er") == 1
+    assert run(str(tmp_path / ("a" * 300))) == 1
+
+    assert run.errors.getvalue().splitlines() == [
+        r"error: /mnt/c/clips/a.mp4 (C:\clips\a.mp4; that drive is not mounted here): there is no such file",
+        "error: /proc/nowhere cannot be written: No such file or directory",
+        f"error: WORKER_SCRATCH, {blocked}, cannot be written: Not a directory",
+        f"error: {notes}: the file is not a video: it is a text file",
+        f"error: {clip} is not a folder",
+        f"error: {clip}: the video ends after 0.40 s, before start_s",
+        f"error: {tmp_path}/{'a' * 300} cannot be read: File name too long",
+    ]
     assert run.loaded == 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_results_that_cannot_be_stored_are_told_with_their_place(
+    run: Run, clip: Path, tmp_path: Path
+) -> None:
+    """What only shows at the end, such as a full disk, is a sentence too."""
+    (tmp_path / "out" / "result.json").mkdir(parents=True)
+    assert run(str(clip), out=tmp_path / "out") == 1
+    assert run.errors.getvalue() == (
+        f"error: {tmp_path}/out/result.json cannot be written: Is a directory (UPLOAD_DENIED)\n"
+    )
+
+
+def test_fault_of_the_program_is_told_with_its_details(run: Run, clip: Path, tmp_path: Path) -> None:
+    """Never a bare `INTERNAL`: what failed and where, and a file with the traceback, without secrets."""
+    run.models = FakeModels(
+        perception=before_frame(3, RuntimeError("lost https://a.example/b?sig=secretsig"))
+    )
+    assert run(str(clip), out=tmp_path / "out") == 1
+
+    (log,) = (tmp_path / "out").iterdir()
+    told = "RuntimeError: lost https://a.example/b?[hidden]"
+    assert run.errors.getvalue() == (
+        f"error: an unexpected fault in the stage perceive (details: {log}): {told}\n"
+    )
+    assert "Traceback" in log.read_text()
+    assert "secretsig" not in log.read_text()
+
+
+def test_results_say_which_options_they_were_made_with(run: Run, clip: Path, tmp_path: Path) -> None:
+    """The hash of the input is that of the options, wherever video and results lie."""
+    copy = clip.with_name("copy.mp4")
+    copy.write_bytes(clip.read_bytes())
+    hashes = []
+    for number, words in enumerate(([clip], [copy], [clip, "stride=2"])):
+        run(*map(str, words), out=tmp_path / str(number))
+        hashes.append(json.loads((tmp_path / str(number) / "result.json").read_text())["input_sha256"])
+    assert hashes[0] == hashes[1]
+    assert hashes[0] != hashes[2]
 
 
 def test_track_says_which_weights_are_missing(run: Run, clip: Path, tmp_path: Path) -> None:
@@ -169,18 +229,60 @@ def test_track_says_which_weights_are_missing(run: Run, clip: Path, tmp_path: Pa
     assert run.errors.getvalue() == ("error: hmr2.safetensors is not in the store; run model_cache fetch\n")
 
 
-def test_overlay_is_drawn_from_finished_results(run: Run, clip: Path, tmp_path: Path) -> None:
-    """The command `overlay` draws what a job wrote, and refuses the results of another video."""
-    out = tmp_path / "out"
-    run(str(clip), "stride=3", out=out)
-    settings = local_settings(tmp_path / "scratch")
-    path = draw(clip, out, None, "skeleton", FakeBody, settings)
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch, own_logging: None, tmp_path: Path) -> Callable[..., list[str]]:
+    """The command `overlay` as typed, with fake bodies; returns the lines that it printed."""
+    monkeypatch.setattr(model_cache.load, "load_body_model", lambda name, settings: FakeBody())
+    monkeypatch.setenv("WORKER_SCRATCH", str(tmp_path))
 
-    assert path == out / "overlay.mp4"
-    with av.open(str(path)) as container:
+    def draw(*words: object) -> list[str]:
+        monkeypatch.setattr("sys.argv", ["hmr2-worker", "overlay", *map(str, words)])
+        printed = io.StringIO()
+        with (
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        assert ended.value.code == (1 if "error: " in printed.getvalue() else 0)
+        return printed.getvalue().splitlines()
+
+    return draw
+
+
+def test_overlay_is_drawn_from_finished_results(
+    run: Run, drawn: Callable[..., list[str]], clip: Path, tmp_path: Path
+) -> None:
+    """The command `overlay` draws what a job wrote, beside it, in a folder or as a file of another name."""
+    out, elsewhere = tmp_path / "out", tmp_path / "new" / "drawn.mp4"
+    run(str(clip), "stride=3", out=out)
+    assert drawn(clip, out, "--style", "skeleton") == [f"wrote {out / 'overlay.mp4'}"]
+    assert drawn(clip, out, "--out", elsewhere) == [f"wrote {elsewhere}"]
+    assert drawn(clip, out, "--out", tmp_path) == [f"wrote {tmp_path / 'overlay.mp4'}"]
+    with av.open(str(elsewhere)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 4
+
+
+def test_overlay_tells_all_that_is_wrong_before_it_draws(
+    run: Run, drawn: Callable[..., list[str]], clip: Path, tmp_path: Path
+) -> None:
+    """Each path is named; a video is never replaced by its own overlay."""
+    out, wanted = tmp_path / "out", "name the folder that holds a result's result.json and frames.jsonl.gz"
+    run(str(clip), out=out)
+    summary, frames = out / "result.json", out / "frames.jsonl.gz"
+    assert drawn(tmp_path / "a.mp4", tmp_path / "b", "--out", "/proc/nowhere/c.mp4") == [
+        f"error: {tmp_path / 'a.mp4'}: there is no such file",
+        f"error: {tmp_path / 'b' / 'result.json'} cannot be read: No such file or directory; {wanted}",
+        "error: /proc/nowhere cannot be written: No such file or directory",
+    ]
     other = make_video(tmp_path / "other.mp4", num_frames=3)
-    with pytest.raises(InputError, match="another video"):
-        draw(other, out, None, None, FakeBody, settings)
-    with pytest.raises(InputError, match=r"no readable result\.json"):
-        draw(clip, tmp_path, None, None, FakeBody, settings)
+    assert drawn(other, out) == [f"error: {out}: these results were made from another video than {other}"]
+    assert drawn(clip, out, "--out", clip) == [
+        f"error: {clip} is the video itself; name another file for the overlay"
+    ]
+    frames.write_bytes(frames.read_bytes()[:50])
+    assert drawn(clip, out) == [f"error: {frames} is not the file that result.json names; copy it here again"]
+    frames.unlink()
+    assert drawn(clip, out) == [f"error: {frames} cannot be read: No such file or directory; {wanted}"]
+    summary.write_text("{")
+    assert drawn(clip, out) == [f"error: {summary} is no summary of results, or not whole"]

@@ -101,4 +101,4 @@ def test_start_without_room_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(JobQueue, "renew_leases", full)
     monkeypatch.setenv("BUCKET_NAME", "elsewhere")
     with pytest.raises(CannotServe, match=r"queue .* cannot be written: database or disk is full"):
-        run(ServeOptions(data=tmp_path, port=0), ServeSettings())
+        run(ServeOptions(data=tmp_path, port=0, num_workers=0), ServeSettings())
