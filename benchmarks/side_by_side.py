@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.moving_people import HEIGHT, WIDTH, MovingPeople
 from benchmarks.side_by_side_engines import (
     Run,
     load_native,
@@ -31,7 +32,6 @@ from handler.records import CAM_T, JOINTS_2D, PlacedPeople
 from model_cache.errors import EngineMissing
 from model_cache.interfaces import TrackState
 from model_cache.settings import ModelSettings
-from tests.moving_people import HEIGHT, WIDTH, MovingPeople
 
 STAGES = (
     "crops and mask codes",

@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import torch
 
+from benchmarks.moving_people import MovingPeople
 from benchmarks.side_by_side_engines import QUIRKS, load_native, load_official
 from benchmarks.side_by_side_weights import Weights
 from handler.people.perceive import perceive
@@ -29,7 +30,6 @@ from model_cache.networks.detector import ReplayDetector
 from model_cache.upstream.perception import ReplacedDetector
 from model_cache.upstream.shims import on_device
 from tests.handler.results.factories import make_info
-from tests.moving_people import MovingPeople
 
 BATCH = 8
 TELL_EVERY = 100  # frames

@@ -1,1 +1,1 @@
-"""What happens per job: a video comes in, tracked people go out. Knows no torch."""
+"""What happens per job: a video comes in, tracked people go out. Imports no torch."""

@@ -58,7 +58,7 @@ class JobControl:
             raise error
 
     def stopped(self) -> JobError | None:
-        """Why the job must end, if it must; a new exception each time, since threads may share it."""
+        """The reason to end the job, or None; a new exception each time, since threads may share it."""
         with self._lock:
             return WorkerError(*self._reason) if self._reason else None
 
@@ -93,7 +93,7 @@ class JobContext:
 
 
 def unstoppable() -> None:
-    """The check of work that nobody can stop."""
+    """A check that never stops the work."""
 
 
 def read_chunks(path: Path, check: Check) -> Iterator[bytes]:

@@ -30,7 +30,7 @@ def checks(models: Models, settings: Settings) -> list[Callable[[], None]]:
         check_decoding(settings.worker.scratch)
 
     def scratch_has_room() -> None:
-        check_scratch(settings.worker.scratch, settings.intake.reserve_disk_bytes)
+        check_folder(settings.worker.scratch, settings.intake.reserve_disk_bytes)
 
     def bucket_is_complete() -> None:
         check_bucket(settings.bucket)
@@ -50,20 +50,20 @@ def check_models(models: Models) -> None:
         raise Unfit("the body model returned numbers that are not finite")
 
 
-def check_scratch(folder: Path, reserve_bytes: int) -> None:
-    """Files can be written, and there is more room than the reserve."""
+def check_folder(folder: Path, reserve_bytes: int, name: str = "the scratch folder") -> None:
+    """Files can be written, and there is more room than the reserve; messages call the folder by `name`."""
     try:
+        if folder.exists() and not folder.is_dir():
+            raise Unfit(f"{name} is not a folder")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x" * 4096)
             file.flush()
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise Unfit(f"the scratch folder cannot be written: {error.strerror}") from error
+        raise Unfit(f"{name} cannot be written: {error.strerror}") from error
     if free <= reserve_bytes:
-        raise Unfit(
-            f"the scratch folder has {free >> 20} MiB free; it needs more than {reserve_bytes >> 20} MiB"
-        )
+        raise Unfit(f"{name} has {free >> 20} MiB free; it needs more than {reserve_bytes >> 20} MiB")
 
 
 def check_bucket(settings: BucketSettings) -> None:

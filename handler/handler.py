@@ -1,6 +1,6 @@
 """One job from dict to dict: validates it, runs it in the one compute thread, turns any error into a reply.
 
-Knows nothing of RunPod's SDK, which calls `Handler.handle`, nor of what a job does.
+Independent of RunPod's SDK, which calls `Handler.handle`, and of what a job does.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Handler:
         settings: limits.
         scratch: where the job's folder is made.
         redactor: takes secrets out of error messages.
-        send_progress: delivers one progress message of a job within so many seconds, or gives it up for good.
+        send_progress: delivers a job's progress message within the given seconds, or gives it up for good.
         memory_bytes: how much memory this process holds.
 
     Attributes:
@@ -190,7 +190,7 @@ class Handler:
                 return done.result()
             if control.silence_seconds() > limit:
                 control.stop(ErrorCode.STALLED, "given up")  # ends the thread if it ever continues
-                done.add_done_callback(lambda future: future.exception())  # nobody else retrieves it
+                done.add_done_callback(lambda future: future.exception())  # or asyncio warns
                 raise WorkerError(ErrorCode.STALLED, f"the job made no progress for {limit:.0f} s")
 
     def _success(self, reply: Reply) -> dict[str, Any]:

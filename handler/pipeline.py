@@ -153,9 +153,9 @@ class _Run:
                 return write(counted, options=options, body=models.body, into=self.folder, check=self.check)
 
     def run_ahead(self, stack: ExitStack, name: Stage, items: Iterator[Item], depth: int) -> Iterator[Item]:
-        """The items, made by a stage in a thread of its own that ends with the stack, whoever failed."""
+        """The items, made by a stage in a thread of its own that ends with the stack, whatever fails."""
         ahead = stack.enter_context(read_ahead(self.timer.each(name, items), depth=depth, name=name))
-        return self.timer.each(name, ahead, counts=False)  # waiting for them is no work
+        return self.timer.each(name, ahead, counts=False)  # waiting does not count as work
 
     def decoded(self, stack: ExitStack, facts: VideoFacts, report: DecodeReport) -> Iterator[Frame]:
         """The job's frames."""

@@ -2,8 +2,9 @@
 
 import difflib
 import json
+import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -44,12 +45,26 @@ def dotted(path: Path) -> str:
     return ".".join(part[:_MAX_NAME_LENGTH] for part in path)
 
 
+def not_known(meant: Sequence[str], others: Iterable[str]) -> str:
+    """What to say of a name that is none: those that may have been meant, else all there are."""
+    if meant:
+        return f"is not known; did you mean {' or '.join(meant)}?"
+    there_are = ", ".join(others)
+    return "is not known" + (f"; there are {there_are}" if there_are else "")
+
+
+def as_json(path: Path, value: object) -> str:
+    """An example as the author of a request writes it."""
+    return json.dumps(value)
+
+
 def problems(
     error: ValidationError,
     model: type[BaseModel],
     given: object,
     *,
     name: Callable[[Path], str] = dotted,
+    write: Callable[[Path, object], str] = as_json,
     whole: str = "input",
 ) -> list[str]:
     """Each problem as a sentence without a full stop, and without the value, which may be a secret.
@@ -59,9 +74,10 @@ def problems(
         model: what it was validated as.
         given: the value that was validated.
         name: how the writer knows a field.
+        write: how the writer sets a field to an example.
         whole: how the writer knows all of `given`.
     """
-    wording = _Wording(model, given, name, whole)
+    wording = _Wording(model, given, name, write, whole)
     sentences = list(dict.fromkeys(map(wording.sentence, error.errors(include_url=False))))
     more = len(sentences) - MAX_REPORTED
     return sentences[:MAX_REPORTED] + ([f"and {more} more problems"] if more > 0 else [])
@@ -72,12 +88,13 @@ class _Wording:
     model: type[BaseModel]
     given: object
     name: Callable[[Path], str]
+    write: Callable[[Path, object], str]
     whole: str
 
     @cached_property
     def fields(self) -> dict[Path, FieldInfo]:
         """Every field that can be written, by its path."""
-        return dict(_fields(self.model))
+        return dict(fields_of(self.model))
 
     def sentence(self, problem: Any) -> str:
         path, in_list = self.written(problem)
@@ -106,12 +123,14 @@ class _Wording:
         return f"{subject} is not valid" + (f": {meaning.rstrip('.')}" if meaning else "")
 
     def example(self, path: Path) -> str | None:
-        """A right value as JSON, if the field has one; for the whole, its required fields."""
+        """A right value, if the field has one; for the whole, its required fields."""
         if path:
             examples = path in self.fields and self.fields[path].examples
-            return json.dumps(examples[0]) if examples else None
+            return self.write(path, examples[0]) if examples else None
         required = {name: field for name, field in self.model.model_fields.items() if field.is_required()}
-        return json.dumps({name: field.examples[0] for name, field in required.items() if field.examples})
+        return self.write(
+            path, {name: field.examples[0] for name, field in required.items() if field.examples}
+        )
 
     def written(self, problem: Any) -> tuple[Path, bool]:
         """The names on the way to a problem, without pydantic's own steps, and whether they end at a list."""
@@ -134,27 +153,27 @@ class _Wording:
         beside = {_last(other): other for other in self.fields if other[:-1] == path[:-1]}
         meant = [beside[other] for other in difflib.get_close_matches(word, beside, n=2, cutoff=0.6)]
         meant = meant or [other for other in self.fields if _last(other) == word]
-        if meant:
-            return f"is not known; did you mean {' or '.join(map(self.name, meant))}?"
-        return "is not known" + (f"; there are {', '.join(beside)}" if beside else "")
+        return not_known([self.name(other) for other in meant], beside)
 
     def validators_own(self, path: Path, text: str) -> str:
-        """A validator's text, which begins with a verb or with the name of a field inside its model."""
-        first, _, rest = text.partition(" ")
-        inner = (*path, *first.split("."))
-        return (
-            f"{self.name(inner)} {rest}"
-            if inner in self.fields
-            else f"{self.name(path) or self.whole} {text}"
-        )
+        """A validator's text, which begins with a verb or a field; others have a . or _ in their names."""
+
+        def field(word: str) -> str | None:
+            inner = (*path, *word.split("."))
+            return self.name(inner) if inner in self.fields else None
+
+        first, *rest = text.split(" ")
+        start = field(first) or f"{self.name(path) or self.whole} {first}"
+        return " ".join([start, *((re.search("[._]", word) and field(word)) or word for word in rest)])
 
 
-def _fields(model: type[BaseModel], prefix: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
+def fields_of(model: type[BaseModel], prefix: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
+    """Every field of a model and of the models in it, by its path as it is written."""
     for name, field in model.model_fields.items():
         path = (*prefix, field.alias or name)
         yield path, field
         for inner in _models(field.annotation):
-            yield from _fields(inner, path)
+            yield from fields_of(inner, path)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

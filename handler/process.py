@@ -19,9 +19,10 @@ NUM_ARENAS = 2
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_SECONDS = 3.0  # platforms kill what has not ended after about ten
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 Handle = Callable[[int, FrameType | None], object]
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None)  # loaded here: a fork may happen while another thread loads a library
 
 
 def tune_process() -> None:
@@ -35,7 +36,7 @@ def tune_process() -> None:
     Without glibc only the switching is tuned. Call it before any thread is started.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(_LIBC, "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
@@ -51,9 +52,14 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def die_with_parent() -> None:
-    """Let the system kill this process when its parent dies. Linux only."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+def end_with_parent(signum: signal.Signals) -> None:
+    """After a fork: the system sends this process the signal when its parent dies, however it dies.
+
+    Linux only; elsewhere a child outlives a killed parent. The parent is the *thread* that starts the child,
+    so start children from the main thread.
+    """
+    if sys.platform == "linux":
+        _LIBC.prctl(PR_SET_PDEATHSIG, int(signum))
 
 
 def exit_on_signals() -> None:

@@ -25,7 +25,7 @@ class ProgressPump:
     is dropped. Either way no message is in flight any more, so that none can follow the reply.
 
     Args:
-        send: delivers one message within so many seconds, or raises and makes sure that it never arrives.
+        send: delivers one message within the given seconds, or raises and makes sure that it never arrives.
         interval_seconds: between two messages, at least.
         drain_seconds: longest wait on exit. A message has half of it: one may be in flight, one waiting.
     """

@@ -185,7 +185,7 @@ def quiet_platform_logs() -> None:
 
 
 class Settings(BaseModel):
-    """All settings of a worker. Not read from the environment itself: BUCKET or WORKER are no variables."""
+    """All settings of a worker; each part reads the environment itself."""
 
     model_config = ConfigDict(frozen=True)
 

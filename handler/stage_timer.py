@@ -74,7 +74,7 @@ class StageTimer:
         return self._clock() - self._start
 
     def _switch(self, name: Stage | None) -> Stage | None:
-        """Book the time of this thread's stage so far, and begin another; returns the former."""
+        """Add the time since the last switch to this thread's stage and begin another; returns the former."""
         now = self._clock()
         former: Stage | None = getattr(self._local, "name", None)
         if former is not None:

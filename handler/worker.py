@@ -20,7 +20,7 @@ from handler.fitness import Unfit, checks
 from handler.handler import Handler, Job
 from handler.job import ProgressMessage, Reply
 from handler.lifecycle import Lifecycle
-from handler.process import die_with_parent, resident_bytes, tune_process
+from handler.process import end_with_parent, resident_bytes, tune_process
 from handler.scratch import Scratch
 from handler.settings import Settings, quiet_platform_logs
 from model_cache.errors import ModelError
@@ -79,7 +79,7 @@ def take_jobs(
     from runpod.serverless.modules.worker_state import JobsProgress
 
     # The SDK's heartbeat process would otherwise report a killed worker as alive.
-    os.register_at_fork(after_in_child=die_with_parent)
+    os.register_at_fork(after_in_child=partial(end_with_parent, signal.SIGKILL))
     scratch = Scratch(settings.worker.scratch)
     if scratch.swept:
         log.warning("removed files of dead workers", num_workers=scratch.swept)

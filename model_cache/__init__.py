@@ -1,1 +1,1 @@
-"""What is loaded once per worker: weights, networks, perception. Knows no job."""
+"""What is loaded once per worker: weights, networks, perception. Independent of jobs."""

@@ -1,4 +1,4 @@
-"""What loaded networks promise: arrays in, arrays out.
+"""The interfaces of loaded networks: arrays in, arrays out.
 
 `handler` imports this file and `errors.py`, nothing else of the package, so it can be tested without torch.
 """
@@ -22,7 +22,7 @@ class PerceptionOptions:
         score_threshold: people with `score > score_threshold` are kept (`phalp.low_th_c`).
         small_w: unpadded boxes narrower than this are dropped, pixels (`phalp.small_w`).
         small_h: unpadded boxes lower than this are dropped, pixels (`phalp.small_h`).
-        max_people: at most so many people per frame, the highest scores; None for all.
+        max_people: at most this many people per frame, the highest scores; None for all.
         masks: also give each person's mask as COCO RLE.
     """
 
@@ -304,10 +304,10 @@ class ModelsDescription:
 
 @runtime_checkable
 class Models(Protocol):
-    """Everything a worker has loaded. Holds nothing of any job."""
+    """Everything a worker has loaded; no state of any job."""
 
     @property
-    def perception(self) -> Perception: ...  # noqa: D102 - the promise's own docstring says it
+    def perception(self) -> Perception: ...  # noqa: D102 - documented at its type
 
     @property
     def texture(self) -> TextureModel:

@@ -33,13 +33,13 @@ from model_cache.perception import NativePerception
 from model_cache.registry import HMR2, MOVENET, LoadOptions, check_detector, check_regressor, detector_entry
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_store, sha256_of
-from model_cache.store.load import load_body, load_hmr2, load_pose_predictor, read_tensors
+from model_cache.store.load import load_hmr2, load_pose_predictor, load_smpl, read_tensors
 
 SMPL_NOTICE = (
     "Parameters of the SMPL body model: its licence, and a commercial one where it applies, is the "
     "responsibility of whoever runs this worker and uses this result."
 )
-WARM_UP_TRACKS = (1, 4)  # with a single one, torch takes other ways than with several
+WARM_UP_TRACKS = (1, 4)  # torch runs other code for one than for several
 
 log = structlog.get_logger(__name__)
 
@@ -135,6 +135,21 @@ def load(settings: ModelSettings, *, warm_up_frames: int = 1) -> Models:
     return models
 
 
+def load_body_model(body_model: str, settings: ModelSettings) -> BodyModel:
+    """The body of this name in `ModelsDescription`, without any network.
+
+    Raises:
+        WeightsMissing: SMPL is not in the store.
+        WeightsInvalid: it is not what it should be.
+        EngineMissing: no such GPU.
+    """
+    from model_cache.lite.load import load_lite_body
+
+    if body_model == "free":
+        return SmplBody(load_lite_body())
+    return SmplBody(load_smpl(settings.model_store, _device(settings.model_device)))
+
+
 def _device(wanted: str) -> torch.device:
     """`auto` is the first GPU, or the CPU where there is none."""
     if wanted == "auto":
@@ -179,7 +194,7 @@ def _load_official(settings: ModelSettings, device: torch.device, watch: Stopwat
         regressor=regressor,
         encoder=encoder,
         predictor=predictor,
-        body=load_body(store / "smpl.safetensors", device),
+        body=load_smpl(store, device),
         uv_map=load_uv_map(store),
         device=device,
         max_crops=settings.max_batch_crops,
@@ -267,7 +282,7 @@ def assemble(
 
 
 def warm_up(models: LoadedModels, *, num_frames: int) -> None:
-    """Do once what jobs do on blank input, in batches of so many frames, tracking and bodies included."""
+    """Do once what jobs do on blank input, in batches of `num_frames`, tracking and bodies included."""
     textures = models.perception.warm_up(num_frames)
     mixed = models.texture.mix(models.texture.copy(textures[0]), textures[-1], 1.0)
     for num_pairs in {1, PAIRS_AT_ONCE[models.device.type]}:

@@ -80,7 +80,7 @@ class NativePerception:
         frame_indices: Sequence[int],
         options: PerceptionOptions,
     ) -> list[People]:
-        """One record per image, in order, as the promise says."""
+        """One record per image, in order; see `interfaces.Perception`."""
         try:
             with device_faults():
                 return self._perceive_at_once(images_bgr, frame_indices, options)
@@ -98,7 +98,7 @@ class NativePerception:
 
     @torch.inference_mode()
     def warm_up(self, num_frames: int) -> tuple[Texture, ...]:
-        """Do once all that jobs do: detector on so many blank frames, masks, crops, HMR2, textures.
+        """Do once all that jobs do: detector on blank frames, masks, crops, HMR2, textures.
 
         HMR2 runs in every batch size; on the CPU the smallest stands for all, since there no kernel is chosen
         or loaded for a size, and the large ones take seconds.
@@ -166,7 +166,7 @@ class NativePerception:
 
 
 def _made_up(num_people: int, device: torch.device) -> _Chosen:
-    """So many people who all fill a part of a frame of the warm-up."""
+    """Made-up people of the warm-up, who all fill the same part of the frame."""
     box = np.tile(np.array([200, 100, 400, 600], np.float32), (num_people, 1))
     masks = torch.zeros((num_people, *WARM_UP_SIZE), dtype=torch.bool, device=device)
     masks[:, 100:600, 200:400] = True

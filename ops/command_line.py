@@ -10,6 +10,7 @@ from handler.settings import inherited_environment
 from model_cache.errors import ModelError, WeightsMissing
 from ops.deploy.command import app as deploy
 from ops.environment import unknown_settings, wrong_values
+from ops.overrides import local_path
 from ops.weights.command import app as weights
 
 if TYPE_CHECKING:  # the commands import what they need when they run: importing torch takes seconds
@@ -75,9 +76,14 @@ def fitness() -> None:
     typer.echo(f"fit, with the {models.description.models} models on {models.description.device}")
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def track(
-    words: Annotated[list[str], typer.Argument(help="A video file or URL, and options as name=value.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="A video, a folder of .jpg files or a URL, and options: name=value, --name value."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; default ./out.")] = None,
     models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
 ) -> None:
@@ -85,6 +91,7 @@ def track(
 
     The options of a job's input work here, and so do 4D-Humans' own:
     track video.source=clip.mp4 video.output_dir=out phalp.n_init=3
+    (all of them: docs/18-from-4d-humans.md)
     """
     from rich.console import Console
 
@@ -95,7 +102,7 @@ def track(
     exit_on_signals()
     settings = Settings()
     code = run(
-        words,
+        words or [],
         out,
         lambda: _load_models(settings, models),
         settings,
@@ -135,36 +142,41 @@ def serve(
     try:
         run(options)
     except CannotServe as reason:
-        typer.echo(f"serve: {reason}", err=True)
+        typer.echo(f"error: {reason}", err=True)
         raise typer.Exit(1) from None
 
 
 @app.command()
 def overlay(
-    video: Annotated[Path, typer.Argument(help="The video that the results were made from.")],
-    results: Annotated[Path, typer.Argument(help="Folder with result.json and frames.jsonl.gz.")],
-    out: Annotated[Path | None, typer.Option(help="File to write; default overlay.mp4 there.")] = None,
+    video: Annotated[str, typer.Argument(help="The video that the results were made from.")],
+    results: Annotated[str, typer.Argument(help="Folder with result.json and frames.jsonl.gz.")],
+    out: Annotated[str | None, typer.Option(help="File to write; default overlay.mp4 there.")] = None,
     style: Annotated[OverlayStyle | None, typer.Option(help="Default: what the job asked for.")] = None,
-    models: Annotated[ModelChoice | None, typer.Option(help="Default: $MODELS, else auto.")] = None,
 ) -> None:
-    """Draw finished results on their video."""
-    from handler.errors import JobError
+    """Draw finished results on their video, with the body model that they were made with."""
+    from handler import logs
     from handler.process import exit_on_signals
     from handler.settings import Settings
+    from model_cache.load import load_body_model
+    from model_cache.settings import ModelSettings
     from ops.overlay_command import draw
 
     exit_on_signals()
     settings = Settings()
-    try:
-        path = draw(video, results, out, style, lambda: _load_models(settings, models).body, settings)
-    except (JobError, ModelError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    logs.configure("WARNING", logs.Redactor(settings.secrets()), as_json=False)
+    path = draw(
+        local_path(video),
+        local_path(results),
+        local_path(out) if out else None,
+        style,
+        lambda body_model: load_body_model(body_model, ModelSettings()),
+        settings,
+    )
     typer.echo(f"wrote {path}")
 
 
 def _production_choice() -> ModelChoice | None:
-    """The models of a worker that was not told which."""
+    """None if MODELS is set, else `official`."""
     from model_cache.settings import ModelSettings
 
     return None if "models" in ModelSettings().model_fields_set else "official"
@@ -177,16 +189,29 @@ def _load_models(settings: "Settings", choice: ModelChoice | None = None) -> "Mo
     wanted = ModelSettings() if choice is None else ModelSettings(models=choice)
     try:
         return load(wanted, warm_up_frames=settings.worker.batch_frames)
-    except WeightsMissing as error:
-        from ops.weights.inventory import all_that_is_missing
+    except WeightsMissing:
+        from ops.weights.inventory import check_official
 
-        raise WeightsMissing(all_that_is_missing(wanted, error)) from error
+        if wanted.models == "official" and wanted.engine == "native":
+            check_official(wanted)  # names every missing file, not only the first
+        raise
 
 
 def main() -> None:
-    """Run a command; what the user can put right is told in a sentence, with exit status 1."""
+    """Run a command; whatever it fails with is told in sentences, with exit status 1.
+
+    A worker's faults come out as they are: the log of a container is all that is kept of it.
+    """
     try:
         app()
-    except ModelError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
+    except Exception as error:
+        if sys.argv[1:2] == ["worker"] and not isinstance(error, ModelError):
+            raise
+        from handler.logs import Redactor
+        from handler.settings import Settings
+        from ops.local_files import sentences
+
+        redactor = Redactor(Settings().secrets())
+        for sentence in sentences(error, redactor):
+            typer.echo(redactor(f"error: {sentence}"), err=True)
         sys.exit(1)

@@ -21,7 +21,6 @@ REFERENCE = re.compile(r"\{\{\s*RUNPOD_SECRET_[A-Za-z0-9_]+\s*\}\}")
 
 _SOUNDS_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|(?:^|_)KEY(?:_|$)", re.IGNORECASE)
 _PLATFORM_PREFIX = "RUNPOD_"  # read by RunPod's SDK, which has many more than we name
-_OPERATORS = (ServeSettings, DeploySettings)
 
 
 @cache
@@ -29,6 +28,11 @@ def worker_settings() -> Mapping[str, FieldInfo]:
     """Every environment variable that a worker, or the weights command in its image, reads."""
     per_job = [field.annotation for field in Settings.model_fields.values()]
     return dict(_variables(*per_job, ModelSettings, WeightSettings, WeightStorageSettings))
+
+
+@cache
+def _every_setting() -> Mapping[str, FieldInfo]:
+    return {**worker_settings(), **dict(_variables(ServeSettings, DeploySettings))}
 
 
 def is_reference(value: str) -> bool:
@@ -53,7 +57,7 @@ def wrong_settings(environment: Mapping[str, str]) -> list[str]:
 
 def wrong_values(environment: Mapping[str, str]) -> list[str]:
     """A sentence for each setting whose value is not accepted, without the value."""
-    fields = {**worker_settings(), **dict(_variables(*_OPERATORS))}
+    fields = _every_setting()
     given = {name: value for name, value in environment.items() if name in fields and value}
     definitions: Any = {name: (fields[name].annotation, fields[name]) for name in given}
     model = create_model("Environment", **definitions)
@@ -65,11 +69,11 @@ def wrong_values(environment: Mapping[str, str]) -> list[str]:
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
-    """A sentence for each name that looks like a setting and is none.
+    """A sentence for each name that looks like a setting but is not one.
 
     Names with one of our prefixes count, and those that are a letter or two from a setting's.
     """
-    known = {**worker_settings(), **dict(_variables(*_OPERATORS))}
+    known = _every_setting()
     prefixes = ("VIDEO_", "BUCKET_", "WORKER_", "CLEAR_CACHE_", "WEIGHTS_", "SERVE_", "RUNPOD_DEPLOY_")
     sentences = []
     for name in sorted(environment.keys() - known.keys()):
@@ -91,8 +95,9 @@ def unknown_names(environment: Mapping[str, str]) -> list[str]:
 def setting_value(environment: Mapping[str, str], name: str) -> float:
     """A numeric setting as the worker will see it."""
     field = worker_settings()[name]
-    if name in environment and not is_reference(environment[name]):
-        return float(environment[name])
+    given = environment.get(name)
+    if given and not is_reference(given):
+        return float(given)
     return float(field.get_default(call_default_factory=True, validated_data={}))
 
 

@@ -1,9 +1,11 @@
 """The command `track`: one video, a progress bar, results in a folder, no server."""
 
+import hashlib
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -13,19 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from handler import logs
 from handler.context import JobContext, JobControl
 from handler.errors import ErrorCode, JobError
-from handler.fitness import Unfit, check_scratch
 from handler.job import JobInput, ProgressMessage, Reply
 from handler.pipeline import LocalRun, run
 from handler.process import stopping_on_signals, tune_process
 from handler.progress import Report
 from handler.scratch import Scratch
-from handler.settings import Settings
+from handler.settings import IntakeSettings, Settings
 from handler.source.download import local_source
+from handler.source.probe import check_part, probe
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
-from ops.overrides import OUT, SOURCE, UnknownOption, local_path, parse_overrides
+from ops.local_files import CannotUse, check_all, check_out, check_scratch, naming, sentences
+from ops.overrides import DEFAULT_OUT, Overrides, WrongWords, local_path, parse_overrides
+from ops.pictures import Pictures, pictures_in
 
-DEFAULT_OUT = "out"
 FAILED, WRONG_USE = 1, 2  # exit codes
 
 
@@ -46,36 +49,56 @@ def track(
     redactor = logs.Redactor(settings.secrets())
     logs.configure(max(settings.worker.log_level, "WARNING", key=_severity), redactor, as_json=False)
     try:
-        overrides = parse_overrides(words)
-        if not overrides.source:
-            raise UnknownOption(
-                f"name a video, as in: track clip.mp4 --out {DEFAULT_OUT} (or {SOURCE}=clip.mp4)"
-            )
-        if out and overrides.out:
-            raise UnknownOption(f"two folders for the results: --out and {OUT}")
-    except UnknownOption as error:
-        errors.print(redactor(f"error: {error}"), markup=False, highlight=False)
+        overrides = parse_overrides(words, out)
+        is_url = re.match(r"[a-z]+://", overrides.source, re.IGNORECASE)
+        video = None if is_url else local_path(overrides.source)
+        if overrides.fps and not (video and video.is_dir()):
+            raise WrongWords(["render.fps is for a folder of pictures; a video has times of its own"])
+    except WrongWords as error:
+        for problem in error.problems:
+            errors.print(redactor(f"error: {problem}"), markup=False, highlight=False, soft_wrap=True)
         return WRONG_USE
     tune_process()
-    folder = out or local_path(overrides.out or DEFAULT_OUT)
-    is_url = re.match(r"[a-z]+://", overrides.source, re.IGNORECASE)
-    video = None if is_url else local_path(overrides.source)
+    folder = local_path(overrides.out or DEFAULT_OUT)
     request = JobInput(video_url=SecretStr(overrides.source), options=overrides.options)
-    try:
-        with redactor.hiding(logs.job_secrets(request) if is_url else ()):
-            if video is not None:
-                local_source(video, settings.intake)
-            check_scratch(settings.worker.scratch, settings.intake.reserve_disk_bytes)
+    pictures: list[Pictures] = []
+    with redactor.hiding(logs.job_secrets(request) if is_url else ()):
+        try:
+            check_all(
+                lambda: pictures.extend(_look_at(video, overrides, settings.intake)),
+                lambda: check_out(folder),
+                lambda: check_scratch(settings),
+            )
             models = load()
-            reply = _run(request, LocalRun(out=folder, video=video), models, settings, console)
-    except (JobError, ModelError, Unfit) as error:
-        errors.print(redactor(f"error: {error}"), markup=False, highlight=False)
-        return FAILED
+            reply = _run(request, LocalRun(out=folder, video=video), pictures, models, settings, console)
+        except (CannotUse, JobError, ModelError) as error:
+            for sentence in sentences(error, redactor, folder):
+                errors.print(redactor(f"error: {sentence}"), markup=False, highlight=False, soft_wrap=True)
+            return FAILED
     _summarise(reply, models, folder, console)
     return 0
 
 
-def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings, console: Console) -> Reply:
+def _look_at(video: Path | None, overrides: Overrides, settings: IntakeSettings) -> Iterator[Pictures]:
+    """Refuse what is no video; gives the pictures if it is a folder of them."""
+    if video is None:
+        return
+    with naming(video):
+        if video.is_dir():
+            yield pictures_in(video, overrides.fps, settings)
+        else:
+            facts = probe(local_source(video, settings).path, settings, sha256="not read yet")
+            check_part(facts, settings, start_s=overrides.options.start_s, end_s=overrides.options.end_s)
+
+
+def _run(
+    request: JobInput,
+    local: LocalRun,
+    pictures: Sequence[Pictures],
+    models: Models,
+    settings: Settings,
+    console: Console,
+) -> Reply:
     scratch = Scratch(settings.worker.scratch)
     control = JobControl(time_budget_seconds=settings.worker.time_budget_seconds)
 
@@ -89,10 +112,14 @@ def _run(request: JobInput, local: LocalRun, models: Models, settings: Settings,
         scratch.job() as folder,
         _progress_bar(console) as publish,
     ):
+        for found in pictures:  # one at most
+            local = replace(local, video=found.video(folder))
         work = JobContext(
             job_id=f"track-{uuid.uuid4().hex[:12]}",
             request=request,
-            input_sha256="0" * 64,  # results on disk are never looked up by their input
+            # Without the path or URL: the same video and options give the same result, and `source.sha256`
+            # says which video it was.
+            input_sha256=hashlib.sha256(request.options.model_dump_json(by_alias=True).encode()).hexdigest(),
             folder=folder,
             control=control,
             report=Report(publish),

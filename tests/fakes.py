@@ -10,13 +10,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from model_cache.interfaces import (
-    FrameTracker,
-    ModelsDescription,
-    People,
-    PerceptionOptions,
-    TrackerOptions,
-)
+from model_cache.interfaces import ModelsDescription, People, PerceptionOptions
 
 COLOURS_BGR = {"red": (40, 40, 220), "green": (40, 200, 40), "blue": (220, 40, 40), "pink": (200, 60, 220)}
 GREY = 128
@@ -125,22 +119,15 @@ def stick_joints(num: int) -> np.ndarray:
 
 
 class FakeTextureModel:
-    """Same colour, same person."""
+    """Same colour, same person: 0 apart, others far over any threshold."""
 
-    def distance(
-        self, tracks: Sequence[FakeTexture], detections: Sequence[FakeTexture], pairs: np.ndarray
-    ) -> np.ndarray:
-        """0 for the same colour, 30 for another: far over any threshold."""
+    def distance(self, tracks, detections, pairs) -> np.ndarray:
         return np.array([0.0 if tracks[t] == detections[d] else 30.0 for t, d in pairs], np.float64)
 
-    def mix(
-        self, track: FakeTexture, detection: FakeTexture, score: float, *, alpha: float = 0.1
-    ) -> FakeTexture:
-        """The track keeps its colour."""
+    def mix(self, track: FakeTexture, detection: FakeTexture, score, *, alpha=0.1) -> FakeTexture:
         return track
 
     def copy(self, texture: FakeTexture) -> FakeTexture:
-        """Colours need no copy."""
         return texture
 
 
@@ -149,37 +136,22 @@ class FakePosePredictor:
 
     frame_length = 125
 
-    def predict_next(
-        self,
-        poses: np.ndarray,
-        times: np.ndarray,
-        time_to_predict: np.ndarray,
-        *,
-        upstream_quirks: bool = False,
-    ) -> np.ndarray:
-        """The last pose of each history."""
+    def predict_next(self, poses, times, time_to_predict, *, upstream_quirks=False) -> np.ndarray:
         return poses[:, -1].copy()
 
 
 class FakeBody:
-    """A stick with a box around it."""
+    """A stick with a rectangle around it, one metre wide and two metres high."""
 
     faces = np.array([[0, 1, 2], [0, 2, 3]], np.int64)
 
-    def vertices(self, global_orient: np.ndarray, body_pose: np.ndarray, betas: np.ndarray) -> np.ndarray:
-        """The four corners of a rectangle one metre wide and two metres high."""
+    def vertices(self, global_orient, body_pose, betas) -> np.ndarray:
         corners = np.array([[-0.5, -1, 0], [0.5, -1, 0], [0.5, 1, 0], [-0.5, 1, 0]], np.float32)
         return np.broadcast_to(corners, (len(betas), 4, 3)).copy()
 
-    def joints(
-        self, global_orient: np.ndarray, body_pose: np.ndarray, betas: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The stick's joints."""
-        num = len(betas)
-        return (
-            np.broadcast_to(stick_joints(44), (num, 44, 3)).copy(),
-            np.broadcast_to(stick_joints(24), (num, 24, 3)).copy(),
-        )
+    def joints(self, global_orient, body_pose, betas) -> tuple[np.ndarray, np.ndarray]:
+        hmr2, smpl = (np.broadcast_to(stick_joints(n), (len(betas), n, 3)).copy() for n in (44, 24))
+        return hmr2, smpl
 
 
 DESCRIPTION = ModelsDescription(
@@ -207,14 +179,11 @@ class FakeModels:
     most_frames: int | None = None
     num_cleared: int = 0
 
-    def begin_tracking(self, options: TrackerOptions) -> FrameTracker | None:
-        """No tracker of its own."""
+    def begin_tracking(self, options) -> None:
         return None
 
     def clear_cache(self) -> None:
-        """Nothing to give back."""
         self.num_cleared += 1
 
-    def peak_device_bytes(self) -> int | None:
-        """No device."""
+    def peak_device_bytes(self) -> None:
         return None

@@ -1,16 +1,15 @@
 """A proxy on loopback that does to a connection what networks and servers do.
 
 with fault_proxy(s3.endpoint_url) as proxy:
-proxy.fault = Cut(after_bytes=100_000, times=1)
-...through proxy.url, the first connection breaks after 100 kB sent
+    proxy.fault = Cut(after_bytes=100_000, times=1)
+    ...  # through proxy.url, the first connection breaks after 100 kB sent
 """
 
 import contextlib
 import re
 import socket
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -62,9 +61,7 @@ class AnswerTo(Fault):
 
     request: bytes = b""  # a regular expression for the request's first line, e.g. `b"^PUT "`
     status: int | None = None  # what is answered; None: nothing
-    is_done: bool = (
-        True  # the server gets the request and does what it says; if not, None is silence, not an end
-    )
+    is_done: bool = True  # the server does what the request says; if not, None is silence, not an end
     code: str = ""  # S3's name of the error, if the answer has one
 
 
@@ -88,128 +85,157 @@ class FaultProxy:
 
 
 @contextmanager
-def fault_proxy(target_url: str) -> Iterator[FaultProxy]:
-    """Listen on a free loopback port in front of `http://HOST:PORT`; ends every connection at the end."""
-    host, port = target_url.removeprefix("http://").split(":")
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Serve each connection in a thread of its own, inside the block; gives the port on 127.0.0.1."""
     listener = socket.create_server(("127.0.0.1", 0))
-    proxy = FaultProxy(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
-    ended = threading.Event()
     threads: list[threading.Thread] = []
 
-    def accept() -> None:
-        while not ended.is_set():
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            proxy.num_connections += 1
-            proxy.clients.append(client)
-            fault = proxy.fault
-            if fault is not None:
-                fault.times -= 1
-                fault = fault if fault.times >= 0 else None
-            work = threading.Thread(target=_serve, args=(client, (host, int(port)), proxy, fault, ended))
-            threads.append(work)
-            work.start()
+    def begin(work: Callable[..., None], *arguments: object) -> None:
+        threads.append(threading.Thread(target=work, args=arguments))
+        threads[-1].start()
 
-    acceptor = threading.Thread(target=accept)
-    acceptor.start()
+    def accept() -> None:
+        with contextlib.suppress(OSError):  # the listener is closed
+            while True:
+                begin(answer, listener.accept()[0])
+
+    def answer(client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            serve(client)
+
+    begin(accept)
     try:
-        yield proxy
+        yield listener.getsockname()[1]
     finally:
-        ended.set()
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        for thread in [acceptor, *threads]:
+        for thread in threads:
             thread.join(10)
 
 
-def _serve(
-    client: socket.socket,
-    target: tuple[str, int],
-    proxy: FaultProxy,
-    fault: Fault | None,
-    ended: threading.Event,
-) -> None:
-    with client, contextlib.suppress(OSError):
-        client.settimeout(0.1)
-        head = _read_head(client, ended)
-        proxy.heads.append(head.partition(b"\r\n\r\n")[0])
-        if isinstance(fault, Answer):
-            if fault.early:
-                _send_head(client, fault)
-                if not fault.closing:
-                    ended.wait()
-                return
-            _take_request(client, head, ended)
-            _send_head(client, fault)
-            for chunk in fault.body or ():
-                client.sendall(chunk)
-                proxy.num_body_bytes += len(chunk)
+@contextmanager
+def fault_proxy(target_url: str) -> Iterator[FaultProxy]:
+    """Listen on a free loopback port in front of `http://HOST:PORT`; ends every connection at the end."""
+    host, port = target_url.removeprefix("http://").split(":")
+    proxy, ended, lock = FaultProxy(url=""), threading.Event(), threading.Lock()
+
+    def serve(client: socket.socket) -> None:
+        with lock:
+            proxy.num_connections += 1
+            proxy.clients.append(client)
+            if fault := proxy.fault:
+                fault.times -= 1
+                fault = fault if fault.times >= 0 else None
+        _Connection(client, proxy, fault, ended).serve((host, int(port)))
+
+    with listening(serve) as own_port:
+        proxy.url = f"http://127.0.0.1:{own_port}"
+        try:
+            yield proxy
+        finally:
+            ended.set()
+
+
+@dataclass
+class _Connection:
+    """A client's connection, and what happens to it."""
+
+    client: socket.socket
+    proxy: FaultProxy
+    fault: Fault | None
+    ended: threading.Event
+    matched: threading.Event = field(default_factory=threading.Event)  # the server has a request of AnswerTo
+
+    def serve(self, target: tuple[str, int]) -> None:
+        self.client.settimeout(0.1)
+        head = self._read_head()
+        self.proxy.heads.append(head.partition(b"\r\n\r\n")[0])
+        if isinstance(self.fault, Answer):
+            self._answer(self.fault, head)
             return
         with socket.create_connection(target) as server:
             server.settimeout(0.1)
-            matched = threading.Event()
-            back = threading.Thread(target=_pump_back, args=(server, client, fault, matched, ended))
+            back = threading.Thread(target=self._pump_back, args=(server,))
             back.start()
-            _pump(client, server, head, fault, matched, ended)
+            self._pump(server, head)
+            with contextlib.suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
             back.join(10)
 
+    def _answer(self, fault: Answer, head: bytes) -> None:
+        if not fault.early:
+            self._take_request(head)
+        self._send_head(fault)
+        if fault.early and not fault.closing:
+            self.ended.wait()
+        for chunk in fault.body or ():
+            self.client.sendall(chunk)
+            self.proxy.num_body_bytes += len(chunk)
 
-def _pump(
-    client: socket.socket,
-    server: socket.socket,
-    head: bytes,
-    fault: Fault | None,
-    matched: threading.Event,
-    ended: threading.Event,
-) -> None:
-    sent, data = 0, head
-    while not ended.is_set():
-        if data:
-            if isinstance(fault, AnswerTo) and re.search(fault.request, data.partition(b"\r\n")[0]):
-                matched.set()
-                if not fault.is_done:
-                    _take_request(client, data, ended)
-                    if fault.status is None:
-                        ended.wait()
+    def _pump(self, server: socket.socket, data: bytes | None) -> None:
+        sent, fault = 0, self.fault
+        while data is not None and not self.ended.is_set():
+            if data:
+                if isinstance(fault, AnswerTo) and re.search(fault.request, data.partition(b"\r\n")[0]):
+                    self.matched.set()
+                    if not fault.is_done:
+                        self._take_request(data)
+                        if fault.status is None:
+                            self.ended.wait()
+                        else:
+                            self._send_head(fault)
+                        return
+                if isinstance(fault, Cut | Stall) and sent + len(data) > fault.after_bytes:
+                    if isinstance(fault, Stall):
+                        self.ended.wait()
                     else:
-                        _send_head(client, fault)
+                        reset_when_closed = b"\1\0\0\0\0\0\0\0"
+                        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_when_closed)
+                    return
+                if isinstance(fault, Slow):
+                    self.ended.wait(len(data) / fault.bytes_per_second)
+                server.sendall(data)
+                sent += len(data)
+            data = _receive(self.client)
+
+    def _pump_back(self, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while not self.ended.is_set() and (data := _receive(server)) is not None:
+                if data and self.matched.is_set() and not data.startswith(b"HTTP/1.1 100"):
+                    assert isinstance(self.fault, AnswerTo)
+                    if self.fault.status is not None:
+                        self._send_head(self.fault)
+                    self.client.shutdown(socket.SHUT_RDWR)
                     break
-            if isinstance(fault, Cut) and sent + len(data) > fault.after_bytes:
-                reset_when_closed = b"\1\0\0\0\0\0\0\0"
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_when_closed)
-                break
-            if isinstance(fault, Stall) and sent + len(data) > fault.after_bytes:
-                ended.wait()
-                break
-            if isinstance(fault, Slow):
-                time.sleep(len(data) / fault.bytes_per_second)
-            server.sendall(data)
-            sent += len(data)
-        data = _receive(client)
-        if data is None:
-            break
-    with contextlib.suppress(OSError):
-        server.shutdown(socket.SHUT_RDWR)
+                self.client.sendall(data)
 
-
-def _pump_back(
-    server: socket.socket,
-    client: socket.socket,
-    fault: Fault | None,
-    matched: threading.Event,
-    ended: threading.Event,
-) -> None:
-    with contextlib.suppress(OSError):
-        while not ended.is_set() and (data := _receive(server)) is not None:
-            if data and matched.is_set() and not data.startswith(b"HTTP/1.1 100"):
-                assert isinstance(fault, AnswerTo)
-                if fault.status is not None:
-                    _send_head(client, fault)
-                client.shutdown(socket.SHUT_RDWR)
+    def _read_head(self) -> bytes:
+        head = b""
+        while b"\r\n\r\n" not in head and not self.ended.is_set():
+            if (data := _receive(self.client)) is None:
                 break
-            client.sendall(data)
+            head += data
+        return head
+
+    def _take_request(self, head: bytes) -> None:
+        """Take the body in, as servers do."""
+        lines, _, body = head.lower().partition(b"\r\n\r\n")
+        if b"\r\nexpect: 100-continue" in lines:
+            self.client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: *(\d+)", lines)
+        missing = int(length[1]) - len(body) if length else 0
+        while missing > 0 and not self.ended.is_set():
+            if (data := _receive(self.client)) is None:
+                return
+            missing -= len(data)
+
+    def _send_head(self, fault: Answer | AnswerTo) -> None:
+        body = b""
+        if isinstance(fault, AnswerTo) and fault.code:
+            body = f"<Error><Code>{fault.code}</Code></Error>".encode()
+        length = b"" if isinstance(fault, Answer) and fault.body else b"Content-Length: %d\r\n" % len(body)
+        head = b"HTTP/1.1 %d Fault\r\n%bConnection: close\r\n\r\n" % (fault.status, length)
+        self.client.sendall(head + body)
 
 
 def _receive(connection: socket.socket) -> bytes | None:
@@ -218,39 +244,3 @@ def _receive(connection: socket.socket) -> bytes | None:
         return connection.recv(CHUNK_BYTES) or None
     except TimeoutError:
         return b""
-
-
-def _read_head(client: socket.socket, ended: threading.Event) -> bytes:
-    head = b""
-    while b"\r\n\r\n" not in head and not ended.is_set():
-        data = _receive(client)
-        if data is None:
-            break
-        head += data
-    return head
-
-
-def _take_request(client: socket.socket, head: bytes, ended: threading.Event) -> None:
-    """Take the body in, as servers do."""
-    lines, _, body = head.partition(b"\r\n\r\n")
-    length = 0
-    for line in lines.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            length = int(line.split(b":")[1])
-        if line == b"expect: 100-continue":
-            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-    received = len(body)
-    while received < length and not ended.is_set():
-        data = _receive(client)
-        if data is None:
-            return
-        received += len(data)
-
-
-def _send_head(client: socket.socket, fault: Answer | AnswerTo) -> None:
-    body = b""
-    if isinstance(fault, AnswerTo) and fault.code:
-        body = f"<Error><Code>{fault.code}</Code></Error>".encode()
-    length = b"" if isinstance(fault, Answer) and fault.body else b"Content-Length: %d\r\n" % len(body)
-    head = b"HTTP/1.1 %d Fault\r\n%bConnection: close\r\n\r\n" % (fault.status, length)
-    client.sendall(head + body)

@@ -7,12 +7,8 @@ The way of ITU-R BT.2408: SDR white becomes diffuse white of 203 nits. The const
 import numpy as np
 
 PQ, HLG = 16, 18
-BT709_TO_BT2020 = np.array(
-    [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]  # BT.2087
-)
-BT709_TO_P3 = np.array(
-    [[0.8225, 0.1775, 0.0000], [0.0332, 0.9668, 0.0000], [0.0171, 0.0724, 0.9105]]  # SMPTE EG 432-1
-)
+BT709_TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+BT709_TO_P3 = np.array([[0.8225, 0.1775, 0], [0.0332, 0.9668, 0], [0.0171, 0.0724, 0.9105]])  # SMPTE EG 432-1
 
 
 def hdr_codes(image_bgr: np.ndarray, transfer: int, to_primaries: np.ndarray = BT709_TO_BT2020) -> np.ndarray:

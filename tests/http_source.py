@@ -14,12 +14,10 @@ import ssl
 import struct
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 
 CHUNK = 16 * 1024
 
@@ -68,7 +66,6 @@ class HttpSource:
 
     def __init__(self, *, tls: bool = False) -> None:
         self.requests: list[SeenRequest] = []  # what arrived, in order
-        self.stored: dict[str, bytes] = {}  # bodies of PUT requests by path
         self.ssl_context: ssl.SSLContext | None = None  # for clients: trusts the server's certificate
         self._files: dict[str, _Served] = {}
         self._lock = threading.Lock()
@@ -108,9 +105,7 @@ class HttpSource:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stopping.set()
         self._server.shutdown()
         self._server.server_close()  # joins the requests' threads
@@ -144,23 +139,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.redirect is not None:
             self._head(302, {"Location": fault.redirect, "Content-Length": "0"}, fault)
         elif fault.status is not None or served is None:
-            body = b"no"
-            self._head(fault.status or 404, {"Content-Length": str(len(body))}, fault)
-            self.wfile.write(body)
+            self._head(fault.status or 404, {"Content-Length": "2"}, fault)
+            self.wfile.write(b"no")
         else:
             self._serve(served.data if fault.data is None else fault.data, fault)
 
     def do_PUT(self) -> None:
-        source = self.server.source
-        self._note(source)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        path = self.path.partition("?")[0]
-        _, fault = source.take(path)
+        """Take a file in, and keep nothing of it."""
+        self._note(self.server.source)
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.close_connection = True
-        if path in source._files and fault.status is not None:
-            self._head(fault.status, {"Content-Length": "0"}, fault)
-            return
-        source.stored[path] = body
         self._head(200, {"Content-Length": "0"}, Fault())
 
     def _note(self, source: HttpSource) -> None:
@@ -218,10 +206,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         step = max(1, int(bytes_per_second / 20))
         for start in range(0, len(data), step):
-            if self.server.source.stopping.is_set():
-                return
             self.wfile.write(data[start : start + step])
-            time.sleep(step / bytes_per_second)
+            if self.server.source.stopping.wait(step / bytes_per_second):
+                return
 
 
 def _tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:

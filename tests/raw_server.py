@@ -1,11 +1,11 @@
 """A loopback server that answers with bytes as they are, HTTP or not."""
 
-import contextlib
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from tests.fault_proxy import listening
 
 
 @dataclass
@@ -25,31 +25,16 @@ class RawServer:
 @contextmanager
 def raw_server(*answers: bytes) -> Iterator[RawServer]:
     """Listen on a free port inside the block; every connection is closed behind its answer."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = RawServer(port=listener.getsockname()[1], answers=list(answers))
+    server = RawServer(port=0, answers=list(answers))
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection, contextlib.suppress(OSError):
-                connection.settimeout(5)
-                head = b""
-                while b"\r\n\r\n" not in head and (data := connection.recv(65536)):
-                    head += data
-                if head:
-                    server.requests.append(head)
-                    connection.sendall(
-                        server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
-                    )
+    def serve(connection: socket.socket) -> None:
+        connection.settimeout(5)
+        head = b""
+        while b"\r\n\r\n" not in head and (data := connection.recv(65536)):
+            head += data
+        if head:
+            server.requests.append(head)
+            connection.sendall(server.answers.pop(0) if len(server.answers) > 1 else server.answers[0])
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
+    with listening(serve) as server.port:
         yield server
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(10)

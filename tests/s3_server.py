@@ -1,8 +1,8 @@
 """A real S3 server on loopback for tests: rclone's, which enforces signatures and expiry.
 
 with s3_server(tmp_path) as s3:
-s3.client().put_object(Bucket=s3.bucket, Key="clip.mp4", Body=data)
-url = s3.presign("get_object", "clip.mp4")
+    s3.put("clip.mp4", data)
+    url = s3.presign("get_object", "clip.mp4")
 """
 
 from collections.abc import Iterator
@@ -20,18 +20,13 @@ from ops.endpoint.storage import ObjectStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
-    """Where the server listens and how to sign for it.
+    """Where the server listens and how to sign for it."""
 
-    Attributes:
-        endpoint_url: `http://127.0.0.1:PORT`.
-        folder: holds one folder per bucket, with the objects as plain files.
-    """
-
-    endpoint_url: str
+    endpoint_url: str  # `http://127.0.0.1:PORT`
     access_key_id: str
     secret_access_key: str
     bucket: str
-    folder: Path
+    folder: Path  # holds one folder per bucket, with the objects as plain files
 
     def client(self) -> Any:
         """A boto3 S3 client with the server's keys."""
@@ -70,10 +65,10 @@ class S3Server:
         found = self.client().list_objects_v2(Bucket=self.bucket, Prefix=prefix)
         return sorted(item["Key"] for item in found.get("Contents", []))
 
-    def environment(self, *, through: str | None = None) -> dict[str, str]:
-        """The worker's `BUCKET_*` variables for this server, or for a proxy in front of it."""
+    def environment(self) -> dict[str, str]:
+        """The worker's `BUCKET_*` variables for this server."""
         return {
-            "BUCKET_ENDPOINT_URL": through or self.endpoint_url,
+            "BUCKET_ENDPOINT_URL": self.endpoint_url,
             "BUCKET_ACCESS_KEY_ID": self.access_key_id,
             "BUCKET_SECRET_ACCESS_KEY": self.secret_access_key,
             "BUCKET_NAME": self.bucket,

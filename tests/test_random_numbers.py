@@ -1,4 +1,4 @@
-"""Every test draws the same numbers in every run, so that a red run means a change."""
+"""Every test draws the same numbers in every run, and test weights are those of the goldens."""
 
 import ast
 import random
@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.goldens import load_golden
+from tests.weight_rule import weight
+
+KEYS = load_golden("state_dict_keys.json")
 TESTS = Path(__file__).parent
 UNREPEATABLE = {"SystemRandom", "urandom", "uuid1", "uuid4", "token_bytes", "token_hex", "randbits"}
 NEED_A_SEED = {"default_rng", "Random", "PCG64", "SeedSequence"}
@@ -69,3 +73,13 @@ def test_global_generators_start_anew_in_every_test(run: int) -> None:
         np.random.RandomState(0).random(),
         torch.rand(1, generator=torch.Generator().manual_seed(0)).item(),
     )
+
+
+@pytest.mark.parametrize("key", KEYS["rule_checksums"])
+def test_weight_rule_gives_the_stated_tensors(key):
+    """First values to the last bit, sum and deviation as the goldens list them."""
+    listed = KEYS["hmr2_full"] | KEYS["hmar_used"] | KEYS["pose_predictor"]["lart256"]
+    tensor, expected = weight(key, tuple(listed[key]["shape"])), KEYS["rule_checksums"][key]
+    np.testing.assert_array_equal(tensor.ravel()[:4], np.float32(expected["first"]))
+    assert tensor.astype(np.float64).sum() == pytest.approx(expected["sum64"], rel=1e-9)
+    assert tensor.std() == pytest.approx(expected["std"], rel=1e-6)  # summed in float32

@@ -24,6 +24,14 @@ NUM_CELLS = 16
 DARK, BRIGHT = 60, 190
 TICKS_PER_SECOND = 90_000
 
+QUICK = {  # options of encoders
+    "libx264": {"preset": "ultrafast", "crf": "12", "x264-params": "threads=1:open-gop=0"},
+    "libx265": {"preset": "ultrafast", "crf": "12", "x265-params": "log-level=none:pools=1:frame-threads=1"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "1M"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "1M"},
+    "libsvtav1": {"preset": "13", "crf": "20", "svtav1-params": "lp=1"},
+}
+
 Picture = np.ndarray
 Size = tuple[int, int]  # (width, height)
 
@@ -46,10 +54,8 @@ def read_index(image_bgr: Picture) -> int:
     height, width = image_bgr.shape[:2]
     grey = image_bgr.mean(axis=2)
     lower = grey[height // 2 + height // 8 : height - height // 8]
-    left, right = (
-        lower[:, width // 8 : width * 3 // 8].mean(),
-        lower[:, width * 5 // 8 : width * 7 // 8].mean(),
-    )
+    left = lower[:, width // 8 : width * 3 // 8].mean()
+    right = lower[:, width * 5 // 8 : width * 7 // 8].mean()
     if not (abs(left - DARK) < 35 and abs(right - BRIGHT) < 35):
         raise ValueError(f"the picture is not upright: lower half is {left:.0f} | {right:.0f}")
     row = grey[height // 8 : height * 3 // 8].mean(axis=0)
@@ -61,63 +67,36 @@ def make_video(
     path: Path,
     *,
     num_frames: int = 30,
-    fps: Fraction | int = 30,
-    size: Size = (128, 96),
-    times: Sequence[float] | None = None,
-    variable_rate: bool = False,
-    rotation: int = 0,
-    mirrored: bool = False,
+    fps: Fraction | int = 30,  # constant rate, where no `times` are given
+    size: Size = (128, 96),  # upright
+    times: Sequence[float] | None = None,  # presentation time of each frame, seconds
+    variable_rate: bool = False,  # the second half runs at 2/5 of `fps`
+    rotation: int = 0,  # degrees that a player must apply, counter-clockwise; pixels are stored turned back
+    mirrored: bool = False,  # the player must also mirror left to right; pixels are stored mirrored
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
-    options: dict[str, str] | None = None,
-    gop: int = 12,
-    b_frames: int = 2,
-    first_index: int = 0,
-    truncated: float | None = None,
-    faststart: bool = True,
-    audio: bool | float = False,
-    aspect: Fraction | None = None,
-    transfer: int | None = None,
-    interlaced: bool = False,
-    draw: Callable[[int, Size], Picture] = draw_frame,
-    container_options: dict[str, str] | None = None,
+    options: dict[str, str] | None = None,  # of the encoder; by default quick and near lossless
+    gop: int = 12,  # distance of key frames
+    b_frames: int = 2,  # in a row
+    first_index: int = 0,  # number drawn into the first frame
+    truncated: float | None = None,  # keep only this share of the file's bytes
+    faststart: bool = True,  # the index of an MP4 lies in front, so that a truncated file still has it
+    audio: bool | float = False,  # add silence, as long as the pictures or for so many seconds
+    aspect: Fraction | None = None,  # of the samples
+    transfer: int | None = None,  # 16 = PQ, 18 = HLG: the same pictures as HDR in BT.2020
+    interlaced: bool = False,  # each frame's lower field is of the next number, and the stream says so
+    draw: Callable[[int, Size], Picture] = draw_frame,  # picture by (number, upright size), BGR
+    container_options: dict[str, str] | None = None,  # of the muxer
 ) -> Path:
-    """Write a clip and return its path; the suffix of the path chooses the container.
-
-    Args:
-        path: where to write.
-        num_frames: frames, numbered from `first_index`.
-        fps: constant rate, used where no `times` are given.
-        size: upright (width, height).
-        times: presentation time of each frame, seconds; makes the rate variable.
-        variable_rate: the second half runs at 2/5 of `fps`.
-        rotation: counter-clockwise degrees that a player must apply; the pixels are stored turned back.
-        mirrored: the player must also mirror the picture left to right; the pixels are stored mirrored.
-        codec: FFmpeg encoder.
-        pixel_format: FFmpeg pixel format.
-        options: encoder options; default keeps x264 quick and near lossless.
-        gop: distance of key frames.
-        b_frames: B-frames in a row.
-        first_index: number drawn into the first frame.
-        truncated: keep only this share of the file's bytes.
-        faststart: the index of an MP4 lies in front, so that a truncated file still has it.
-        audio: add silence, as long as the pictures or for so many seconds.
-        aspect: sample aspect ratio.
-        transfer: 16 = PQ, 18 = HLG: the same pictures as HDR in BT.2020.
-        interlaced: the lower field of each frame is that of the next number, and the stream says so.
-        draw: picture by (number, upright size), BGR.
-        container_options: muxer options.
-    """
+    """Write a clip and return its path; the suffix of the path chooses the container."""
     rate = Fraction(fps)
     if variable_rate:
         half = num_frames // 2
         steps = [1 / rate] * half + [Fraction(5, 2) / rate] * (num_frames - half)
         times = [float(sum(steps[:index])) for index in range(num_frames)]
     muxer = {"movflags": "+faststart"} if faststart and path.suffix in (".mp4", ".mov") else {}
-    with (
-        own_priority(),
-        av.open(str(path), "w", options=muxer | (container_options or {})) as container,
-    ):
+    muxer |= container_options or {}
+    with own_priority(), av.open(str(path), "w", options=muxer) as container:
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
         quarter_turn = rotation % 180 == 90
@@ -128,7 +107,7 @@ def make_video(
         context.gop_size = gop
         if codec.startswith("libx26"):
             context.max_b_frames = b_frames
-        context.options = options if options is not None else _quick(codec)
+        context.options = QUICK.get(codec, {}) if options is None else options
         if interlaced:
             context.options = context.options | {"flags": "+ildct+ilme"}
         if aspect is not None:
@@ -145,12 +124,7 @@ def make_video(
             image = _stored(draw(first_index + offset, size), rotation, mirrored)
             if interlaced:
                 image[1::2] = _stored(draw(first_index + offset + 1, size), rotation, mirrored)[1::2]
-            frame = (
-                av.VideoFrame.from_ndarray(image, format="bgr24")
-                if transfer is None
-                else _hdr(image, transfer)
-            )
-            frame = frame.reformat(format=pixel_format)
+            frame = _as_frame(image, transfer).reformat(format=pixel_format)
             frame.time_base = context.time_base
             frame.pts = offset if times is None else round(times[offset] * TICKS_PER_SECOND)
             container.mux(stream.encode(frame))
@@ -171,22 +145,11 @@ def own_priority() -> Iterator[None]:
         os.sched_setscheduler(0, policy, parameters)
 
 
-def _quick(codec: str) -> dict[str, str]:
-    if codec == "libx264":
-        return {"preset": "ultrafast", "crf": "12", "x264-params": "threads=1:open-gop=0"}
-    if codec == "libx265":
-        return {"preset": "ultrafast", "crf": "12", "x265-params": "log-level=none:pools=1:frame-threads=1"}
-    if codec in ("libvpx", "libvpx-vp9"):
-        return {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "1M"}
-    if codec == "libsvtav1":
-        return {"preset": "13", "crf": "20", "svtav1-params": "lp=1"}
-    return {}
-
-
-def _hdr(image: Picture, transfer: int) -> av.VideoFrame:
-    return av.VideoFrame.from_ndarray(
-        bt2020_yuv(hdr_codes(image, transfer)), format="yuv444p16le", channel_last=True
-    )
+def _as_frame(image: Picture, transfer: int | None = None) -> av.VideoFrame:
+    if transfer is None:
+        return av.VideoFrame.from_ndarray(image, format="bgr24")
+    pixels = bt2020_yuv(hdr_codes(image, transfer))
+    return av.VideoFrame.from_ndarray(pixels, format="yuv444p16le", channel_last=True)
 
 
 def _stored(upright: Picture, rotation: int, mirrored: bool) -> Picture:
@@ -217,9 +180,7 @@ def make_audio(path: Path, *, seconds: float = 1.0, cover: bool = False) -> Path
             art.disposition = Disposition.attached_pic
         _add_silence(container, seconds)
         if cover:
-            frame = av.VideoFrame.from_ndarray(draw_frame(0, (64, 64)), format="bgr24")
-            frame.pts = 0
-            container.mux(art.encode(frame.reformat(format="yuvj420p")))
+            container.mux(art.encode(_as_frame(draw_frame(0, (64, 64))).reformat(format="yuvj420p")))
             container.mux(art.encode(None))
     return path
 

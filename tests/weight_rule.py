@@ -14,10 +14,14 @@ import numpy as np
 import torch
 import yaml
 
+from model_cache.networks.pose_transformer import PoseTransformer
+from model_cache.store.load import load_pose_predictor
+from ops.weights.convert import convert
 from tests.foreign_pickles import chumpy_array, foreign_modules, foreign_object, scipy_csc, write_python2
 from tests.goldens import load_golden
 
 Shape = tuple[int, ...]
+Predictor = Literal["tiny", "tiny_posed", "lart256"]  # `tiny_posed`: with a weaker pose read-out
 
 
 def zrule(key: str, shape: Shape) -> np.ndarray:
@@ -71,11 +75,7 @@ def standin_posedirs() -> np.ndarray:
 def official_state(keys: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.Tensor]:
     """Every tensor of a listing of state_dict_keys.json that the rule or the stand-ins define."""
     params = load_golden("standin_params")
-    means = {
-        "init_body_pose": params["mean_pose"],
-        "init_betas": params["mean_shape"],
-        "init_cam": params["mean_cam"],
-    }
+    means = {"init_body_pose": "mean_pose", "init_betas": "mean_shape", "init_cam": "mean_cam"}
     state = {}
     for key, facts in keys.items():
         shape = tuple(facts["shape"])
@@ -83,7 +83,7 @@ def official_state(keys: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.Ten
         if key.startswith("smpl."):
             continue
         if name in means:
-            state[key] = torch.from_numpy(means[name].reshape(shape))
+            state[key] = torch.from_numpy(params[means[name]].reshape(shape))
         elif key == "initialized":
             state[key] = torch.tensor(data=True)
         elif key in ("encoder.pos_embedding", "encoder.pe"):  # a table of sines that nobody reads
@@ -94,18 +94,11 @@ def official_state(keys: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.Ten
 
 
 def write_official_files(
-    folder: Path,
-    *,
-    hmr2: Literal["tiny", "full"] = "tiny",
-    predictor: Literal["tiny", "tiny_posed", "lart256"] = "tiny",
+    folder: Path, *, hmr2: Literal["tiny", "full"] = "tiny", predictor: Predictor = "tiny"
 ) -> Path:
     """Writes what 4D-Humans (`hmr2/`, as its archive unpacks), PHALP (`phalp/`) and SMPL ship, by the rule.
 
-    Args:
-        folder: where; it is returned.
-        hmr2: the goldens' small network, or ViT-H (2.5 GB).
-        predictor: a configuration of state_dict_keys.json; `tiny_posed` is `tiny` with the weaker pose
-            read-out of the tracker_pose golden.
+    `tiny` are the goldens' small networks; the `full` HMR2 is ViT-H (2.5 GB).
     """
     write_hmr2(folder / "hmr2", hmr2)
     write_body(folder / "hmr2" / "data")
@@ -171,7 +164,7 @@ def write_body(folder: Path) -> None:
     np.savez(folder / "smpl_mean_params.npz", **means)
 
 
-def write_phalp(folder: Path, predictor: Literal["tiny", "tiny_posed", "lart256"]) -> None:
+def write_phalp(folder: Path, predictor: Predictor) -> None:
     """PHALP's download folder as far as the 4D-Humans path needs it."""
     keys = load_golden("state_dict_keys.json")
     params = load_golden("standin_params")
@@ -205,3 +198,10 @@ def write_phalp(folder: Path, predictor: Literal["tiny", "tiny_posed", "lart256"
         torch.save(checkpoint, folder / "weights" / "pose_predictor.pth")
     config = {"configs": keys["pose_predictor_configs"][name], "task_name": "train"}
     (folder / "weights" / "pose_predictor.yaml").write_text(yaml.safe_dump(config))
+
+
+def golden_pose_transformer(folder: Path, name: Predictor) -> PoseTransformer:
+    """The goldens' pose predictor through official files and their conversion, which lie below `folder`."""
+    write_phalp(folder / "official", name)
+    convert([folder / "official"], folder / "store", only=["pose_predictor"])
+    return load_pose_predictor(folder / "store")

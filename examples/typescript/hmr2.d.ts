@@ -30,7 +30,7 @@ export interface Camera {
   cy: number;
   /** Where the focal length came from: PHALP's assumption or the caller. */
   source: "assumed" | "user";
-  /** False: depth follows from a body's apparent size and is no measure. */
+  /** False: depth follows from a body's apparent size; it is not measured. */
   metric_depth: boolean;
 }
 
@@ -327,7 +327,7 @@ export interface ResultDocument {
   schema: "hmr2-phalp/result/1.0";
   job_id: string;
   status: "completed";
-  /** Hash of the job's input; the same input is not run twice. */
+  /** Hash of the job's input, which is not run twice; of its options alone with `track`. */
   input_sha256: string;
   options: Options;
   source: Source;

@@ -66,7 +66,7 @@ def perceive(
 
 
 def place(people: People, width: int, height: int) -> PlacedPeople:
-    """The people of one image (of so many pixels) with their cameras on PHALP's canvas."""
+    """The people of one image of `width` x `height` pixels with their cameras on PHALP's canvas."""
     top_left, bottom_right = people.bbox_padded_xyxy[:, :2], people.bbox_padded_xyxy[:, 2:]
     center = (top_left + bottom_right) / 2
     scale = (bottom_right - top_left).max(axis=1, initial=0)

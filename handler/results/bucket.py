@@ -66,8 +66,8 @@ class Bucket(Store):
         """
         artifact = file.artifact(self.key(file.kind, file.sha256))
         for again in (True, False):
-            # Aborted last: a store that gave no answer may still be at it. Parts that nobody aborts are
-            # stored, and paid for, without being visible.
+            # Aborted last: a store that has not answered may still be storing the part. Parts of uploads
+            # that are never aborted are stored and paid for, but invisible.
             with upload_errors_coded("the bucket"), contextlib.ExitStack() as unfinished:
                 try:
                     self._send(file, check, unfinished)
@@ -118,7 +118,7 @@ class Bucket(Store):
             raise TransferError(Problem.UNAVAILABLE, f"has not got the whole of {file.kind}")
 
     def summary(self, check: Check) -> bytes | None:
-        """The `result.json` that is already there; an unfit bucket is told now, not after an hour of work."""
+        """The `result.json` that is already there; an unusable bucket fails now, not after hours of work."""
         key = self.key("result.json", "")
 
         def read() -> bytes:
@@ -176,10 +176,10 @@ class Bucket(Store):
         try:
             return self.holds(artifact, check)
         except ResultError:
-            return False  # the store does not answer: nobody knows
+            return False  # the store does not answer: treated as not there
 
     def _arrived(self, key: str, num_bytes: int, check: Check) -> bool:
-        """Whether an object of that length is there; what was accepted is believed where nobody may look."""
+        """Whether an object of that length is there; True, as the store said, if the keys may not look."""
         try:
             answer = self._call(lambda: self._client.head_object(Bucket=self.bucket, Key=key), check)
         except TransferError as error:

@@ -119,7 +119,7 @@ class Camera(Output):
         description="Where the focal length came from: PHALP's assumption or the caller."
     )
     metric_depth: bool = Field(
-        default=False, description="False: depth follows from a body's apparent size and is no measure."
+        default=False, description="False: depth follows from a body's apparent size; it is not measured."
     )
 
 
@@ -195,7 +195,9 @@ class ResultDocument(Output):
     )
     job_id: str
     status: Literal["completed"] = "completed"
-    input_sha256: str = Field(description="Hash of the job's input; the same input is not run twice.")
+    input_sha256: str = Field(
+        description="Hash of the job's input, which is not run twice; of its options alone with `track`."
+    )
     options: Options
     source: Source
     processed: Processed

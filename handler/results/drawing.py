@@ -63,7 +63,7 @@ def draw_label(image_bgr: Image, bbox_xyxy: Box, text: str, colour: Colour) -> N
 def draw_skeleton(
     image_bgr: Image, joints_2d: Float[ndarray, "24 2"], colour: Colour, *, faint: bool
 ) -> None:
-    """SMPL's 24 joints and the bones between them, in place; without joints and rim if `faint`."""
+    """SMPL's 24 joints and the bones between them, in place; without joints and outline if `faint`."""
     thickness = _thickness(image_bgr.shape[0])
     points = _whole(joints_2d).tolist()
     bones = [(points[parent], points[joint]) for joint, parent in enumerate(PARENTS) if parent >= 0]

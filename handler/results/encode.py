@@ -119,7 +119,7 @@ def _columns(frame: TrackedFrame, body: BodyModel, intrinsics: Intrinsics, profi
     boxes = people.bbox_xyxy.copy()
     if len(lost):
         boxes[lost] = _moved_boxes(people.take(lost), info)
-    with np.errstate(divide="ignore", invalid="ignore"):  # `_require_finite` says it in words
+    with np.errstate(divide="ignore", invalid="ignore"):  # `_require_finite` raises a readable error
         transl = full_image_translation(people.locations[:, CAM_T], info.width, info.height, intrinsics)
     columns = {
         "bbox_xyxy": boxes,

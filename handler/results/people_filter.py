@@ -1,4 +1,4 @@
-"""Which of the tracked people are written, and what to say if nobody is."""
+"""Chooses which tracked people are written, and warns if there are none."""
 
 import pickle
 from collections.abc import Iterable, Iterator
@@ -68,7 +68,7 @@ class OnePerson:
         return self._track_id is not None or late > PATIENCE_SECONDS
 
     def _fit(self, left: float, top: float, right: float, bottom: float) -> float:
-        """How well a person with this box fits, 0 to 1; 0 not at all."""
+        """How well a box fits the choice, from 0 (not at all) to 1."""
         if self._chosen.point is not None:
             x, y = self._chosen.point
             if not (left <= x <= right and top <= y <= bottom):
@@ -97,7 +97,7 @@ class Presence:
         self._is_empty = True
 
     def note(self, frames: Iterable[TrackedFrame]) -> Iterator[TrackedFrame]:
-        """The same frames, looked at."""
+        """The same frames, counted on their way."""
         for frame in frames:
             self._num_detected += frame.num_detected
             self._is_empty = self._is_empty and not len(frame.people)

@@ -27,7 +27,7 @@ CLOCKS_DIFFER_SECONDS = 60
 
 # AWS and all that follow it, Google, Alibaba, Tencent: the names of the headers the signature covers.
 _HEADER_LISTS = ("x-amz-signedheaders", "x-goog-signedheaders", "x-oss-additional-headers", "q-header-list")
-# Content-Length is sent, but nobody can have signed the right one: the file is made later.
+# A signed Content-Length cannot match: the file is made after the URL was signed.
 _FREE_TO_SIGN = {"host", "content-type"}
 _HEADER_NAME = re.compile(r"[a-z0-9-]{1,64}")
 

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from handler.context import Check, read_chunks, unstoppable
 from handler.errors import ErrorCode, InputError, JobError, ResultError
 from handler.job import Artifact, ArtifactKind
-from handler.transfer.errors import Problem, TransferError, disk_full_is_coded
+from handler.transfer.errors import Problem, TransferError
 
 CONTENT_TYPES: dict[ArtifactKind, str] = {
     "result.json": "application/json",
@@ -83,10 +83,10 @@ def local_file(kind: ArtifactKind, path: Path, check: Check = unstoppable) -> Lo
 
 @runtime_checkable
 class Store(Protocol):
-    """One job's place for results. What is not said otherwise holds for a place that cannot be read.
+    """One job's place for results. The defaults are those of a place that cannot be read.
 
-    A `check` is called all along; what it raises ends the work and comes out. Every method with a check may
-    raise the ResultErrors UPLOAD_DENIED and UPLOAD_FAILED.
+    A `check` is called throughout; an exception of it ends the work and is passed on. Every method with a
+    check may raise the ResultErrors UPLOAD_DENIED and UPLOAD_FAILED.
 
     Attributes:
         bucket: the bucket's name; None where there is none.
@@ -132,17 +132,24 @@ class Folder(Store):
         return kind
 
     def put(self, file: LocalFile, check: Check) -> Artifact:
-        """Copy a file in, or raise DISK_FULL; it appears whole or not at all. An old summary goes first."""
+        """Copy a file in; it appears whole or not at all. An old summary goes first.
+
+        Raises:
+            ResultError: UPLOAD_DENIED, the system does not let it be written; says why.
+        """
         part = self._path / f".{file.kind}.part"
         try:
-            with disk_full_is_coded("upload"):
-                self._path.mkdir(parents=True, exist_ok=True)
-                (self._path / "result.json").unlink(missing_ok=True)
-                with part.open("wb") as copy:
-                    copy.writelines(read_chunks(file.path, check))
-                part.replace(self._path / file.kind)
+            self._path.mkdir(parents=True, exist_ok=True)
+            (self._path / "result.json").unlink(missing_ok=True)
+            with part.open("wb") as copy:
+                copy.writelines(read_chunks(file.path, check))
+            part.replace(self._path / file.kind)
+        except OSError as error:
+            message = f"{error.filename or self._path} cannot be written: {error.strerror}"
+            raise ResultError(ErrorCode.UPLOAD_DENIED, message, stage="upload") from error
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
         return file.artifact(file.kind)
 
 

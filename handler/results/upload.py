@@ -51,7 +51,7 @@ def open_store(
 
 
 def upload(store: Store, files: Sequence[LocalFile], *, check: Check, seconds: float) -> tuple[Artifact, ...]:
-    """Store everything but the summary, in order, within so many seconds.
+    """Store everything but the summary, in order, within the given seconds.
 
     Raises:
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED.
@@ -64,7 +64,7 @@ def commit(store: Store, document: ResultDocument, *, into: Path, check: Check, 
     """Store the summary and answer; call it once, after the files it names are there.
 
     If another worker has finished the same job meanwhile, its result stands and is the answer. The local
-    folder `into` takes the file; all of it lasts at most so many seconds.
+    folder `into` takes the file; all of it lasts at most the given seconds.
 
     Raises:
         ResultError: UPLOAD_DENIED, UPLOAD_FAILED.

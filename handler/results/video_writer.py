@@ -35,7 +35,10 @@ class VideoWriter:
         self._first_pts = self._last_pts = 0
 
     def add(self, image_bgr: UInt8[ndarray, "h w 3"], pts: int) -> None:
-        """Append a picture; `pts` in ticks, moved on by one where it does not grow. The video starts at 0."""
+        """Append a picture; the video starts at 0.
+
+        `pts` is in ticks; one that does not grow becomes the previous one plus 1.
+        """
         if self._stream is None:
             self._stream, self._first_pts = self._opened(image_bgr), pts
         else:

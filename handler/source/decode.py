@@ -71,7 +71,7 @@ def decode(
 
 
 def frames_ahead(facts: VideoFacts, most: int) -> int:
-    """How many decoded frames may wait: at most so many, and no more than 512 MiB of them."""
+    """How many decoded frames may wait: the given number, but no more than 512 MiB of them."""
     return max(1, min(most, QUEUE_BYTES // max(facts.width * facts.height * 3, 1)))
 
 
@@ -125,7 +125,7 @@ class _Selection:
     def _is_complete(self, tally: ReadTally, latest: Sequence[tuple[float, bool]]) -> bool:
         """Whether nothing is missing before `end_s`, where the file may break off.
 
-        A frame shown before `end_s` may be stored behind one shown after it, so one such frame is no proof.
+        A frame shown before `end_s` may be stored behind one shown after it, so one proves nothing.
         `latest` has (seconds, may be damaged) of the last frames, in the order in which they are shown.
         """
         if not (tally.broke_off or self.facts.is_cut_off):

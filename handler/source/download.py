@@ -101,13 +101,17 @@ def local_source(path: Path, settings: IntakeSettings) -> Source:
     """A file that is already here, instead of a download; it is not copied and never deleted.
 
     Raises:
-        SourceError: DOWNLOAD_NOT_FOUND, DOWNLOAD_DENIED if it is no plain file.
+        SourceError: DOWNLOAD_NOT_FOUND, DOWNLOAD_DENIED if it is not a regular file.
         InputError: VIDEO_TOO_LARGE.
+        OSError: it may not be read.
     """
     if not path.exists():
         raise SourceError(ErrorCode.DOWNLOAD_NOT_FOUND, "there is no such file")
     if not path.is_file():
-        raise SourceError(ErrorCode.DOWNLOAD_DENIED, "this is not a file")
+        raise SourceError(
+            ErrorCode.DOWNLOAD_DENIED, f"this is {'a folder' if path.is_dir() else 'not a file'}"
+        )
+    path.open("rb").close()  # may it be read?
     if path.stat().st_size > settings.max_bytes:
         message = f"the video is larger than this worker's limit of {settings.max_bytes} bytes"
         raise InputError(ErrorCode.VIDEO_TOO_LARGE, message)

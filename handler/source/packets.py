@@ -157,7 +157,7 @@ class _Reader:
     def decoded(
         self, trail: "_Trail | None" = None, *, first: int = 0, threads: int | None = None
     ) -> Generator[tuple[int, av.VideoFrame]]:
-        """(Packet number, picture) as the decoder hands them out; `trail` is told of every packet before."""
+        """(Packet number, picture) as the decoder hands them out; `trail` sees every packet first."""
         tally = self.tally
         with open_video(self.path, self.settings) as (container, stream):
             stream.codec_context.thread_count = THREADS if threads is None else threads
@@ -268,6 +268,6 @@ class _Trail:
         return self._grows and self._reorders and self._num_sent < PROOF_PACKETS
 
     def has_lost(self) -> bool:
-        """Whether a packet that the decoder's threads worked on when the packets ended became no picture."""
+        """Whether a packet that was still in the decoder when the file ended gave no picture."""
         first = max(0, self._num_sent - self._num_threads + 1)
         return any(number in self._pending for number in range(first, self._num_sent))

@@ -25,7 +25,7 @@ MOST_ASPECT = 4  # twice what lenses and broadcasters use; more is a broken head
 
 
 def tags_of(stream: VideoStream) -> PictureTags:
-    """What a stream just opened says; nonsense about the pixels' shape is left out."""
+    """The tags of a stream that was just opened; an impossible pixel aspect is ignored."""
     context = stream.codec_context
     aspect = stream.sample_aspect_ratio or Fraction(1)
     return PictureTags(

@@ -132,7 +132,7 @@ def _has_sample_table(container: InputContainer, stream: VideoStream) -> bool:
 def _num_listed(container: InputContainer, stream: VideoStream) -> int | None:
     """How many frames an index lists, present or not; None without an index."""
     if container.format.name == "avi":
-        # The header counts steps of its clock. An index of one entry is none: it grows while reading.
+        # The header counts steps of its clock. An index with one entry still grows while packets are read.
         return len(stream.index_entries) if len(stream.index_entries) > 1 else None
     return stream.frames or None
 

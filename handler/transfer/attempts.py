@@ -59,7 +59,7 @@ def attempt(call: Callable[[], Result], *, attempts: int, check: Check) -> Resul
 
 
 def _interruptible(call: Callable[[], Result], check: Check) -> Result:
-    """A socket on which nothing comes cannot be woken, so the call waits in a thread of its own."""
+    """Reading from a silent socket cannot be interrupted, so the call runs in a thread of its own."""
     check()
     done: Future[Result] = Future()
 

@@ -26,7 +26,7 @@ from handler.transfer.errors import Problem, TransferError, http_errors_translat
 
 SLICE_SECONDS = 0.25  # how late a cancel or a deadline is noticed while the other side is silent
 WRITE_BYTES = 64 * 1024  # between two checks while sending
-CONNECT_SECONDS = 10.0  # for who sets no limit
+CONNECT_SECONDS = 10.0  # where the caller sets no limit
 
 Headers = dict[bytes | str, bytes | str]
 

@@ -1,4 +1,4 @@
-"""Fetches one file from one source: tries again, and goes on where an earlier attempt or run stopped."""
+"""Fetches one file from one source: tries again, and continues where an earlier attempt or run stopped."""
 
 import math
 import time

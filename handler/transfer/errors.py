@@ -108,7 +108,7 @@ def _is_certificate_error(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def s3_errors_translated() -> Iterator[None]:
-    """boto3's errors as ours. Its messages stay behind: they name hosts, buckets and key ids."""
+    """boto3's errors as ours. Its messages are dropped: they name hosts, buckets and key ids."""
     try:
         yield
     except ClientError as error:

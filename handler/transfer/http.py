@@ -57,7 +57,7 @@ class HttpFile:
         """The rest of the file from byte `start` on; see `handler.transfer.download.OpenAt`.
 
         A resume names the version that it continues (Range with If-Range); a server that has another one, or
-        knows no ranges, sends the whole file.
+        does not support ranges, sends the whole file.
 
         Raises:
             TransferError: everything but NAME_INVALID and what concerns keys, uploads and the disk.
@@ -87,7 +87,7 @@ class HttpFile:
 
     @contextlib.contextmanager
     def _get(self, headers: Headers) -> Iterator[httpcore2.Response]:
-        """The first answer that leads nowhere else. Every address on the way is checked like the first."""
+        """The first answer that is not a redirect. Every address on the way is checked like the first."""
         url = self.url
         for _ in range(self.rules.max_redirects + 1):
             with requested(
@@ -112,7 +112,7 @@ class HttpFile:
         try:
             joined = url.join(location)
         except (httpx2.InvalidURL, ValueError):
-            raise AddressRefused("the server redirects to something that is no URL") from None
+            raise AddressRefused("the server redirects to an invalid URL") from None
         if url.scheme == "https" and joined.scheme == "http" and not self.rules.trusts_urls:
             raise AddressRefused("the server redirects from https to http", Problem.NOT_HTTPS)
         return check_url(str(joined), self.rules)
@@ -159,7 +159,7 @@ def _header(response: httpcore2.Response, wanted: str) -> str:
 def _version(response: httpcore2.Response, asked: str | None) -> str | None:
     """What promises equal bytes and can be sent back: a strong tag, else the time of the last change.
 
-    A time says nothing where a tag was asked for: some servers leave the tag out of the rest's head.
+    A time does not count where a tag was asked for: some servers leave the tag out of a partial answer.
     """
     if tag := _header(response, "etag"):
         return tag if STRONG_TAG.fullmatch(tag) else None

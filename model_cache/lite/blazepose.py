@@ -59,7 +59,7 @@ class BlazePose:
 def body_zone(landmarks: Float32[ndarray, "33 5"]) -> Bool[ndarray, "256 256"]:
     """Pixels within reach of the limbs, the trunk and the head.
 
-    BlazePose's mask runs over into whoever stands close by; the landmarks stay with one person.
+    BlazePose's mask runs over into people close by; the landmarks stay with one person.
     """
     points = landmarks[:, :2].astype(np.float64)
     shoulders, hips = points[list(SHOULDERS)], points[list(HIPS)]

@@ -18,7 +18,7 @@ from model_cache.registry import LoadOptions
 MOVENET_THRESHOLD = 0.2
 PHALP_THRESHOLD = 0.8
 PRESENCE_FLOOR = 0.3  # of BlazePose; below, MoveNet saw a pattern
-OUTSIDE = -10.0  # mask logit where nobody is
+OUTSIDE = -10.0  # mask logit outside of people
 SURE_KEYPOINT = 0.15
 CROP_MARGIN = 2.7  # crop side over the largest distance from the hips to a key point: head top, feet, room
 SMALLEST_SHARE = 0.25  # of a person's own mask; with less left, it is a repeat or somebody hardly seen

@@ -40,7 +40,7 @@ class MoveNet:
     def find(self, image_bgr: UInt8[ndarray, "h w 3"]) -> list[Pose]:
         """Every person above the score floor, by descending score.
 
-        Tiles and the network's own peaks repeat people: whoever lies on a better one is left out.
+        Tiles and the network's own peaks repeat people: one who lies on a better one is left out.
         """
         kept: list[Pose] = []
         for pose in sorted(self._find_in(image_bgr, MAX_SPLITS), key=lambda pose: -pose.score):

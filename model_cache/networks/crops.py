@@ -1,7 +1,7 @@
 """Which detections become people, and how each is cut out of its frame as HMR2's normalised input.
 
 The crop is PHALP's: a square of the padded box's larger side, warped to 256x256 without blur. OpenCV 4
-cuts on the CPU; frames that already lie on a GPU are cut there, to the same bytes.
+cuts on the CPU; frames that are already on a GPU are cut there, to the same bytes.
 """
 
 from collections.abc import Sequence

@@ -32,7 +32,7 @@ class Candidates:
 
 
 class Detector(ABC):
-    """Finds people in frames on the device. `NumpyDetector` is the simpler base where that is no gain.
+    """Finds people in frames on the device. `NumpyDetector` is simpler where the device gains nothing.
 
     Attributes:
         weights: files that it was loaded from, by the names that results give them (with their SHA-256).

@@ -88,7 +88,7 @@ class BodyEstimator:
         self.batch_sizes = tuple(sorted({*powers, largest_batch}))
 
     def __call__(self, crops: Float[Tensor, "n 3 256 256"]) -> BodyEstimate:
-        """The people in normalised RGB crops, on the device of the weights; any number of them but none.
+        """The people in normalised RGB crops, on the device of the weights; at least one.
 
         Raises:
             ModelOutputInvalid: the regressor gave tensors of other shapes than promised.

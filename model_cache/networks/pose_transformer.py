@@ -60,7 +60,7 @@ class PoseTransformerConfig:
 
     def __post_init__(self) -> None:
         if self.frame_length % self.conv_stride:
-            raise ValueError(f"{self.frame_length} slots are no multiple of the stride {self.conv_stride}")
+            raise ValueError(f"{self.frame_length} slots are not a multiple of the stride {self.conv_stride}")
 
 
 class _Attention(nn.Module):

@@ -45,7 +45,7 @@ class RfDetrSegDetector(Detector):
 
     @torch.inference_mode()
     def warm_up(self, frames_bgr: Sequence[UInt8[Tensor, "_ _ 3"]]) -> None:
-        """Run the network, and paint the mask of the likeliest person however unlikely."""
+        """Run the network once, and paint the mask of the highest-scoring person."""
         for candidates in self._detect(frames_bgr, score_floor=-1.0):
             candidates.paint_masks(torch.zeros(1, dtype=torch.int64, device=candidates.scores.device))
 

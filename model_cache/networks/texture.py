@@ -80,7 +80,7 @@ class TextureSampler:
     def look(
         self, crops: Float32[Tensor, "b 4 256 256"], vertices: Float32[Tensor, "b v 3"]
     ) -> SampledTexels:
-        """What each texel's surface point meets in the crop; arguments as for `sample`."""
+        """The crop and the depth map where each texel's surface point is seen; arguments as for `sample`."""
         # One corner after the other: all three at once are too much for a cache, and take four times as long.
         points = vertices.new_zeros((len(vertices), self.num_texels, 3))
         for corner, weight in zip(self._texel_vertices, self._texel_weights, strict=True):

@@ -35,7 +35,7 @@ def account(
         source: file name for messages.
 
     Raises:
-        WeightsInvalid: a needed key is missing, has another shape or is no float tensor, or a key is
+        WeightsInvalid: a needed key is missing, has another shape or is not a float tensor, or a key is
             neither needed nor covered by a rule (the file is of a model that this code does not know).
     """
 

@@ -28,6 +28,11 @@ def load_body(path: Path, device: torch.device | str = "cpu") -> Smpl:
     return Smpl(read_body(path)).to(device)
 
 
+def load_smpl(store: Path, device: torch.device | str = "cpu") -> Smpl:
+    """The operator's SMPL body."""
+    return load_body(_stored(store, "smpl.safetensors"), device)
+
+
 def load_hmr2(
     store: Path, device: torch.device | str = "cpu", precision: Literal["fp32", "bf16"] = "fp32"
 ) -> Hmr2:

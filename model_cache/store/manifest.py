@@ -59,7 +59,7 @@ class OfficialFile:
 
     @property
     def operator_only(self) -> bool:
-        """Whether nobody but the operator may supply it."""
+        """Whether only the operator may supply it (its licence forbids passing it on)."""
         return not self.addresses
 
     def rank(self, file_name: str) -> int | None:

@@ -130,7 +130,7 @@ def _frombuffer(buffer: bytes | bytearray, described: object, shape: object, ord
     """Numpy's `_frombuffer`: an array of protocol 5."""
     dtype = _dtype(described)
     if dtype.hasobject or order not in ("C", "F"):
-        raise pickle.UnpicklingError("an array whose content is no buffer")
+        raise pickle.UnpicklingError("an array whose content is not a buffer")
     by_column: Literal["C", "F"] = "F" if order == "F" else "C"
     return np.frombuffer(buffer, dtype).reshape(_shape(shape), order=by_column)
 

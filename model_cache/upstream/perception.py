@@ -129,7 +129,7 @@ class UpstreamPerception:
 
 
 def _stack(arrays: Sequence[ndarray], shape: tuple[int, ...]) -> ndarray:
-    """One array, also of nobody; copied, so that no record keeps a batch's tensors alive."""
+    """The arrays stacked, (0, ...) if there are none; copied, so that the batch's tensors can be freed."""
     return np.stack(arrays).astype(np.float32) if arrays else np.zeros((0, *shape), np.float32)
 
 
@@ -138,7 +138,7 @@ def official_detector(
 ) -> FrameDetector:
     """PHALP's own detector with PHALP's own thresholds. detectron2 unpickles its checkpoint.
 
-    Its second detector (boxes given, masks predicted) is never built: ground-truth boxes are no input here.
+    Its second detector (boxes given, masks predicted) is never built: jobs bring no ground-truth boxes.
 
     `official` was imported with detectron2; for the rest see `find_checkpoint`.
     """

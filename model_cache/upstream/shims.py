@@ -116,7 +116,7 @@ class Settings(dict[str, Any]):
 
 
 def on_device(device: torch.device) -> AbstractContextManager[Any]:
-    """Where the official code's `.cuda()` leads to, in this thread, while the context is open.
+    """Where the official code's `.cuda()` leads to, in this thread, inside the block.
 
     It is written out in PHALP: phalp/trackers/PHALP.py (get_human_features, get_uv_distance),
     phalp/models/predictor/pose_transformer_v2.py (predict_next) and phalp/utils/utils_detectron2.py

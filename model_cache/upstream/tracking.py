@@ -81,7 +81,7 @@ class UpstreamTracker:
         self.last: FrameAssociation | None = None
 
     def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list[TrackState]:
-        """Take the people of the next frame; the live tracks after it, as the promise says."""
+        """Take the people of the next frame; the live tracks after it, see `FrameTracker`."""
         detections = []
         for person in people:
             if not isinstance(person, OfficialPerson):

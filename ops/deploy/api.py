@@ -22,6 +22,7 @@ from ops.deploy.settings import DeploySettings
 
 USER_AGENT = "hmr2-phalp-worker-deploy/1"  # RunPod is reported to block the defaults of some libraries
 MAX_SHOWN_ERRORS = 10
+_KEY = re.compile(r"[!-~]+")  # others cannot be in a header
 
 # RateLimit: "minute";r=0;t=12, "hour";r=2800;t=1812   (r: requests left, t: seconds until more)
 _QUOTA = re.compile(r";\s*r=(?P<left>[0-9]{1,20});\s*t=(?P<seconds>[0-9]{1,20})")
@@ -30,20 +31,12 @@ A = TypeVar("A")
 
 
 class ApiError(DeployError):
-    """RunPod's REST API refused, or gave no proper answer.
+    """RunPod's REST API refused, or gave no proper answer."""
 
-    Args:
-        message: what was asked and what came back.
-        status: HTTP status; None if there was no answer.
-        retry_after_seconds: when the API says the quota is free again.
-    """
-
-    def __init__(
-        self, message: str, *, status: int | None = None, retry_after_seconds: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, status: int | None = None, wait_seconds: float | None = None) -> None:
         super().__init__(message)
-        self.status = status
-        self.retry_after_seconds = retry_after_seconds
+        self.status = status  # of HTTP; None if there was no answer
+        self.wait_seconds = wait_seconds  # until the quota is free again, if the API says so
 
     @property
     def unsettled(self) -> bool:
@@ -183,9 +176,8 @@ class RestApi:
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, repeatable: bool = True
     ) -> dict[str, Any]:
-        caller = stamina.RetryingCaller(
-            attempts=self.settings.attempts, timeout=None, wait_initial=0.5, wait_max=8.0
-        )
+        attempts = self.settings.attempts
+        caller = stamina.RetryingCaller(attempts=attempts, timeout=None, wait_initial=0.5, wait_max=8.0)
         return caller(retry_after(self.settings, repeatable=repeatable), self._send, method, path, body)
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -210,18 +202,18 @@ def open_api(settings: DeploySettings) -> Iterator[RestApi]:
     """The API with the key of the settings, closed at the end.
 
     Raises:
-        DeployError: there is no key.
+        DeployError: there is no key, or what is given as one cannot be a key.
     """
-    if settings.api_key is None or not settings.api_key.get_secret_value():
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    if not key:
         raise DeployError("RUNPOD_API_KEY is not set; make a key with write access to Serverless endpoints")
-    headers = {
-        "Authorization": f"Bearer {settings.api_key.get_secret_value()}",
-        "User-Agent": USER_AGENT,
-        "Accept": "application/json",
-    }
-    with httpx2.Client(
-        base_url=settings.deploy_url, headers=headers, timeout=settings.timeout_seconds
-    ) as client:
+    if not _KEY.fullmatch(key):
+        raise DeployError(
+            "RUNPOD_API_KEY holds characters that are in no key; copy it again from the console"
+        )
+    headers = {"Authorization": f"Bearer {key}", "User-Agent": USER_AGENT, "Accept": "application/json"}
+    url, seconds = settings.deploy_url, settings.timeout_seconds
+    with httpx2.Client(base_url=url, headers=headers, timeout=seconds) as client:
         yield RestApi(client, settings)
 
 
@@ -234,11 +226,8 @@ def parse(kind: type[A], content: Mapping[str, Any], part: str | None = None) ->
     try:
         return TypeAdapter(kind).validate_python(content if part is None else content.get(part))
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, ([part] if part else []) + list(problem["loc"])))
-        raise DeployError(
-            f"RunPod's answer is not what its API describes: {place}: {problem['msg']}"
-        ) from None
+        place = ".".join(map(str, [*([part] if part else []), *error.errors()[0]["loc"]]))
+        raise DeployError(f"RunPod's answer is not what its API describes; see {place} in it") from None
 
 
 def retry_after(settings: DeploySettings, *, repeatable: bool) -> Callable[[Exception], bool | float]:
@@ -251,7 +240,7 @@ def retry_after(settings: DeploySettings, *, repeatable: bool) -> Callable[[Exce
         if not isinstance(error, ApiError):
             return False
         if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-            wait = error.retry_after_seconds
+            wait = error.wait_seconds
             return True if wait is None else wait <= settings.longest_wait_seconds and max(wait, 0.1)
         return repeatable and error.unsettled
 
@@ -270,7 +259,7 @@ def _refusal(what: str, response: httpx2.Response, document: Mapping[str, Any]) 
         lines.append(f"the quota is free again in {wait:.0f} s")
     if status == HTTPStatus.UNAUTHORIZED:
         lines.append("check RUNPOD_API_KEY")
-    return ApiError("\n  ".join(lines), status=status, retry_after_seconds=wait)
+    return ApiError("\n  ".join(lines), status=status, wait_seconds=wait)
 
 
 def _quota_free_in(headers: httpx2.Headers) -> float | None:

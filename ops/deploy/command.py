@@ -6,11 +6,11 @@ Exit codes: 0 fine, 1 error, 2 `plan --exit-code` found changes. No line holds a
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from typer.core import TyperGroup
 
@@ -64,7 +64,6 @@ class Session:
     deployment: Deployment
     say: Say
     warn: Say
-    local: dict[str, str]
 
     def wanted(self, image: str | None) -> dict[str, Any]:
         """The whole endpoint as REST v2 takes it.
@@ -78,7 +77,7 @@ class Session:
             raise DeployError(
                 "no image: set endpoint.image in deploy.yaml or give --image REPOSITORY:VERSION"
             )
-        environment = resolve_environment(self.file, self.local)
+        environment = resolve_environment(self.file, inherited_environment())
         if wrong := wrong_settings(environment):
             raise DeployError("\n  ".join(["the worker would not start with this environment:", *wrong]))
         for remark in remarks(endpoint, environment):
@@ -169,40 +168,29 @@ def destroy(
 
 @contextmanager
 def _session(path: Path, profile: str | None) -> Iterator[Session]:
-    """What the commands share; an error inside the block is told, and ends the program with 1."""
-    out, err = Console(), Console(stderr=True)
-    try:
-        settings = DeploySettings()
-    except ValidationError as error:
-        problem = error.errors(include_input=False)[0]
-        _print(err, f"error: RUNPOD_{str(problem['loc'][0]).upper()} - {problem['msg']}")
-        raise typer.Exit(FAILED) from None
-    local = inherited_environment()
+    """What the commands share; an error inside the block is printed and ends the program with status 1."""
+    settings = DeploySettings()
     redact = logs.Redactor({settings.api_key.get_secret_value()} if settings.api_key else ())
     logs.configure("WARNING", redact, as_json=False)  # the retries' own lines go through it too
+    say, warn = (partial(_print, Console(stderr=is_error), redact) for is_error in (False, True))
     with ExitStack() as hiding:
         try:
             file = read_deploy_file(path, profile)
-            taken = {local[there] for there in file.from_here.values() if local.get(there)}
-            hiding.enter_context(redact.hiding(taken))
-
-            def say(line: str) -> None:
-                _print(out, redact(line))
-
-            def warn(line: str) -> None:
-                _print(err, redact(line))
-
+            here = inherited_environment()
+            hiding.enter_context(
+                redact.hiding({here[name] for name in file.from_here.values() if here.get(name)})
+            )
+            name, hidden = file.endpoint.name, file.secrets.keys()
             with open_api(settings) as api:
-                name, hidden = file.endpoint.name, file.secrets.keys()
                 it = Deployment(api=api, settings=settings, name=name, hidden=hidden, tell=say)
-                yield Session(file=file, deployment=it, say=say, warn=warn, local=local)
+                yield Session(file=file, deployment=it, say=say, warn=warn)
         except DeployError as error:
-            _print(err, redact(f"error: {error}"))
+            warn(f"error: {error}")
             raise typer.Exit(FAILED) from None
 
 
-def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+def _print(console: Console, redact: logs.Redactor, line: str) -> None:
+    console.print(redact(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _plan_lines(todo: Plan) -> Iterator[str]:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from handler.problems import problems
 from ops.deploy import DeployError
 from ops.environment import is_reference, is_secret, setting_value, unknown_names
 
@@ -35,10 +36,12 @@ class Strict(BaseModel):
 class Gpu(Strict):
     """Which cards workers may run on."""
 
-    pools: tuple[str, ...] = Field(min_length=1, description="Pool ids; any of them will do.")
+    pools: tuple[str, ...] = Field(
+        min_length=1, examples=[["ADA_24"]], description="Pool ids; any of them will do."
+    )
     excluded_types: tuple[str, ...] = Field(default=(), description="GPU type ids left out of the pools.")
     count: int = Field(default=1, ge=1, description="GPUs per worker; this worker uses one.")
-    min_cuda_version: CudaVersion | None = Field(default=None, description="Oldest CUDA of a host.")
+    min_cuda_version: CudaVersion | None = Field(default=None, examples=["12.8"])  # the oldest of a host
     allowed_cuda_versions: tuple[CudaVersion, ...] = Field(default=(), description="Or exactly these.")
 
 
@@ -60,19 +63,22 @@ class QueueDelay(Strict):
 
 
 class RequestCount(Strict):
-    """One worker for so many requests, queued and running."""
+    """One worker for this many requests, queued and running."""
 
     type: Literal["REQUEST_COUNT"]
     request_count: int = Field(ge=1)
 
 
-Scaling = Annotated[QueueDelay | RequestCount, Field(discriminator="type")]
+Scaling = Annotated[
+    QueueDelay | RequestCount,
+    Field(discriminator="type", examples=[{"type": "REQUEST_COUNT", "requestCount": 1}]),
+]
 
 
 class Endpoint(Strict):
     """One serverless endpoint; what is left out of args, ports and registry stays as it is on RunPod."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="Exact; our only key to it.")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", examples=["hmr2-phalp"])
     type: Literal["QUEUE"] = "QUEUE"  # the worker takes jobs from RunPod's queue and serves no HTTP
     image: str | None = Field(default=None, description="Tag or digest, never latest; --image comes first.")
     args: str | None = None
@@ -96,7 +102,7 @@ class Endpoint(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> "Endpoint":
         gpu, workers = self.gpu, self.workers
-        bare = [name for name, value in self.env.items() if is_secret(name) and not is_reference(value)]
+        bare = [name for name, value in self.env.items() if is_secret(name) and _is_in_the_open(value)]
         rules = (
             (self.name.endswith("-fb"), "name ends in -fb, which older RunPod clients add to mark FlashBoot"),
             (
@@ -108,7 +114,7 @@ class Endpoint(Strict):
                 workers.idle_timeout is not None and self.scaling.type == "REQUEST_COUNT",
                 "workers.idleTimeout does not go with QUEUE and REQUEST_COUNT; RunPod refuses it",
             ),
-            (bare, f"env: {', '.join(bare)} is secret; say under `secrets` where it is kept"),
+            (bare, f"env holds {', '.join(bare)} in the open; say under `secrets` where it is kept"),
         )
         if broken := [message for is_broken, message in rules if is_broken]:
             raise ValueError("; ".join(broken))
@@ -142,13 +148,14 @@ class DeployFile(Strict):
 
     @model_validator(mode="after")
     def _by_reference_and_once(self) -> "DeployFile":
-        for name, source in self.secrets.items():
-            if isinstance(source, str) and not is_reference(source):
-                raise ValueError(
-                    f"{name} must be a reference: '{{{{ RUNPOD_SECRET_name }}}}' or {{fromEnv: VARIABLE}}"
-                )
+        secrets = self.secrets.items()
+        if bare := [name for name, source in secrets if isinstance(source, str) and _is_in_the_open(source)]:
+            raise ValueError(
+                f"secrets holds {', '.join(bare)} in the open; "
+                "say '{{ RUNPOD_SECRET_name }}' or {fromEnv: VARIABLE} instead"
+            )
         if twice := sorted(self.secrets.keys() & self.endpoint.env.keys()):
-            raise ValueError(f"{', '.join(twice)} is in both endpoint.env and secrets")
+            raise ValueError(f"secrets and endpoint.env both hold {', '.join(twice)}")
         return self
 
 
@@ -176,12 +183,12 @@ def read_deploy_file(path: Path, profile: str | None = None) -> DeployFile:
 
 
 def resolve_environment(file: DeployFile, local: Mapping[str, str]) -> dict[str, str]:
-    """The worker's whole environment, local values looked up.
+    """The worker's whole environment, local values looked up; an empty one counts as unset for the worker.
 
     Raises:
-        DeployError: a variable that deploy.yaml refers to is not set here.
+        DeployError: a variable that deploy.yaml refers to is not there.
     """
-    missing = [f"{there} (for {name})" for name, there in file.from_here.items() if not local.get(there)]
+    missing = [f"{there} (for {name})" for name, there in file.from_here.items() if there not in local]
     if missing:
         raise DeployError(
             f"deploy.yaml takes these from your environment, which lacks them: {', '.join(missing)}"
@@ -275,15 +282,15 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
+def _is_in_the_open(value: str) -> bool:
+    return value != "" and not is_reference(value)
+
+
 def _validate(content: Mapping[str, Any], where: str) -> DeployFile:
     try:
         return DeployFile.model_validate(content)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in problem['loc']) or 'file'} - "
-            f"{'unknown key' if problem['type'] == 'extra_forbidden' else problem['msg']}"
-            for problem in error.errors(include_input=False, include_url=False, include_context=False)
-        ]
+        lines = problems(error, DeployFile, content, whole="the file")
         raise DeployError("\n  ".join([f"{where} is not right:", *lines])) from None
 
 

@@ -1,4 +1,4 @@
-"""What the operator who deploys can set, and the times nobody needs to change."""
+"""What the operator who deploys can set, and the constants beside them."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -10,7 +10,13 @@ from handler.settings import EnvironmentSettings
 
 
 def _encrypted(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        usable = parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("is not a URL with a host")
     if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
         raise ValueError("must be https (the API key travels with each request)")
     return url.rstrip("/")

@@ -9,12 +9,13 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from handler.problems import problems
 from handler.settings import IntakeSettings
 from handler.transfer.addresses import AddressRefused, check_url, check_written_address
 from handler.transfer.http import whole_number
 from ops.endpoint.jobs import FINAL, Job
 from ops.endpoint.registry import WorkerRegistry
-from ops.endpoint.replies import Refused, answer, parse_object, read_body
+from ops.endpoint.replies import Refused, Routes, answer, parse_object, read_body
 from ops.endpoint.settings import ServeSettings
 
 MAX_RUN_BYTES = 10 * 1000**2  # RunPod's limits
@@ -45,24 +46,26 @@ class RunRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class JobApi:
-    """The routes under `/v2/local` that callers use."""
+    """What callers ask, by their key."""
 
     registry: WorkerRegistry
     settings: ServeSettings
     intake: IntakeSettings
 
-    def routes(self, prefix: str) -> list[web.RouteDef]:
-        """The routes, for aiohttp."""
-        return [
-            web.post(f"{prefix}/run", self.run),
-            web.post(f"{prefix}/runsync", self.runsync),
-            *_get_and_post(f"{prefix}/status/{{job_id}}", self.status),
-            *_get_and_post(f"{prefix}/stream/{{job_id}}", self.stream),
-            web.post(f"{prefix}/cancel/{{job_id}}", self.cancel),
-            web.post(f"{prefix}/retry/{{job_id}}", self.retry),
-            web.post(f"{prefix}/purge-queue", self.purge_queue),
-            web.get(f"{prefix}/health", self.health),
-        ]
+    def routes(self) -> Routes:
+        """Each request that is answered; clients of RunPod ask for a job's state with GET and with POST."""
+        return {
+            ("POST", "/run"): self.run,
+            ("POST", "/runsync"): self.runsync,
+            ("GET", "/status/{job_id}"): self.status,
+            ("POST", "/status/{job_id}"): self.status,
+            ("GET", "/stream/{job_id}"): self.stream,
+            ("POST", "/stream/{job_id}"): self.stream,
+            ("POST", "/cancel/{job_id}"): self.cancel,
+            ("POST", "/retry/{job_id}"): self.retry,
+            ("POST", "/purge-queue"): self.purge_queue,
+            ("GET", "/health"): self.health,
+        }
 
     async def run(self, request: web.Request) -> web.Response:
         """Queue a job."""
@@ -120,9 +123,12 @@ class JobApi:
         try:
             asked = RunRequest.model_validate(body)
         except ValidationError as error:
-            raise Refused(400, _problems(error)) from None
+            raise Refused(400, "; ".join(problems(error, RunRequest, body))) from None
         if asked.webhook is not None:
-            self._check_webhook(asked.webhook)
+            try:  # what can never be called is refused; the host's name is looked up only when it is
+                check_written_address(check_url(asked.webhook, self.intake), self.intake)
+            except AddressRefused as error:
+                raise Refused(400, f"webhook: {error}") from None
         return self.registry.queue.submit(
             f"{'sync-' if is_sync else ''}{uuid.uuid4()}-l1",
             orjson.dumps(body),
@@ -132,22 +138,11 @@ class JobApi:
             ttl_seconds=_seconds(asked.policy.ttl),
         )
 
-    def _check_webhook(self, url: str) -> None:
-        """Refuse a URL that can never be called; its host name is looked up only when it is."""
-        try:
-            check_written_address(check_url(url, self.intake), self.intake)
-        except AddressRefused as error:
-            raise Refused(400, f"webhook: {error}") from None
-
     def _job(self, job_id: str) -> Job:
         job = self.registry.queue.get(job_id)
         if job is None:
             raise _unknown()
         return job
-
-
-def _get_and_post(path: str, handle: Any) -> list[web.RouteDef]:
-    return [web.get(path, handle), web.post(path, handle)]  # clients of RunPod use both
 
 
 def _unknown() -> Refused:
@@ -163,9 +158,3 @@ def _wait_ms(request: web.Request) -> int:
     if wait_ms is None or not MIN_WAIT_MS <= wait_ms <= MAX_WAIT_MS:
         raise Refused(400, f"wait must be {MIN_WAIT_MS} to {MAX_WAIT_MS} milliseconds")
     return wait_ms
-
-
-def _problems(error: ValidationError) -> str:
-    """What is wrong where, without the values: they may be presigned URLs."""
-    problems = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in problems[:5])

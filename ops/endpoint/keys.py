@@ -34,25 +34,19 @@ def worker_key(path: Path) -> str:
         CannotServe: the file does not hold a whole key.
         OSError: a new key cannot be written.
     """
-    key = read_private(path)
-    if key is None:
-        key = secrets.token_urlsafe(30)
-        write_private(path, key)
-    elif not _WORKER_KEY.fullmatch(key):
+    key = _kept(path, secrets.token_urlsafe(30))
+    if not _WORKER_KEY.fullmatch(key):
         raise _torn(path)
     return key
 
 
 def storage_keys(path: Path) -> StorageKeys:
     """The key pair of the S3 server; the same errors."""
-    text = read_private(path)
-    if text is None:
-        access, secret = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
-        keys = StorageKeys(access_key_id=access, secret_access_key=secret)
-        write_private(path, keys.model_dump_json())
-        return keys
+    new = StorageKeys(
+        access_key_id=secrets.token_hex(10).upper(), secret_access_key=secrets.token_urlsafe(30)
+    )
     try:
-        return StorageKeys.model_validate_json(text)
+        return StorageKeys.model_validate_json(_kept(path, new.model_dump_json()))
     except ValidationError:
         raise _torn(path) from None  # the error quotes the file
 
@@ -73,12 +67,12 @@ def read_private(path: Path) -> str | None:
     If others may read it, its mode is corrected.
 
     Raises:
-        CannotServe: it cannot be read, or is no text.
+        CannotServe: it cannot be read, or is not text.
     """
     try:
         text = path.read_text(encoding="utf-8")
         if path.stat().st_mode & 0o077:
-            with contextlib.suppress(PermissionError):  # some file systems know no owners
+            with contextlib.suppress(PermissionError):  # some file systems have no owners
                 path.chmod(0o600)
     except FileNotFoundError:
         return None
@@ -87,6 +81,14 @@ def read_private(path: Path) -> str | None:
     except UnicodeDecodeError as error:
         raise _torn(path) from error
     return text.strip()
+
+
+def _kept(path: Path, new: str) -> str:
+    """What the file holds; it is made with `new` if it is not there."""
+    text = read_private(path)
+    if text is None:
+        write_private(path, new)
+    return new if text is None else text
 
 
 def _torn(path: Path) -> CannotServe:

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Notifier:
-    """Wakes everyone who waits, whenever anything changed; they look for themselves what it was."""
+    """Wakes all waiting tasks after any change; each checks for itself what changed."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -31,7 +31,7 @@ class Notifier:
         self._event = asyncio.Event()
 
     async def wait(self, seconds: float) -> None:
-        """Until the next change, at most so long."""
+        """Wait until the next change, for at most `seconds`."""
         # Not wait_for: in Python 3.11 it swallows a cancellation that comes with the event.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(seconds, 0.0)):

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Routes = dict[tuple[str, str], Handle]  # by method and path
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,9 @@
 """`python -m handler serve`: endpoint, workers and storage on one machine, started and ended in order."""
 
 import asyncio
+import errno
 import hmac
+import os
 import signal
 import sqlite3
 import sys
@@ -15,7 +17,11 @@ from aiohttp import web
 from filelock import FileLock, Timeout
 
 from handler import logs
-from handler.settings import BucketSettings, IntakeSettings, inherited_environment
+from handler.fitness import Unfit, check_bucket, check_folder
+from handler.settings import BucketSettings, IntakeSettings, WorkerSettings, inherited_environment
+from model_cache.errors import ModelError
+from model_cache.registry import check_detector, check_regressor
+from model_cache.settings import ModelSettings
 from ops.endpoint import CannotServe
 from ops.endpoint.api import JobApi
 from ops.endpoint.keys import storage_keys, worker_key, write_private
@@ -27,9 +33,9 @@ from ops.endpoint.storage import ObjectStore
 from ops.endpoint.supervise import Supervisor, worker_environment
 from ops.endpoint.webhook import call_due_webhooks
 from ops.endpoint.worker_api import WorkerApi
+from ops.weights.inventory import check_official
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 WATCH_SECONDS = 1.0
 SWEEP_SECONDS = 0.5
 PAUSE_AFTER_ERROR_SECONDS = 2.0
@@ -56,11 +62,15 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C, then let the workers end and return.
 
     Raises:
-        CannotServe: the address or the data folder is in use, or cannot be used.
+        CannotServe: the address or the data folder is in use, or cannot be used; or no worker could start.
     """
     settings = settings or ServeSettings()
     if options.host not in LOOPBACK and not settings.api_key:
         raise CannotServe(f"to listen on {options.host}, set SERVE_API_KEY: anyone there could run jobs")
+    if options.port and options.port == options.storage_port:
+        raise CannotServe(f"--port and --storage-port are both {options.port}; they must differ")
+    if options.num_workers:
+        _check_worker(options)
     try:
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Two endpoints on one queue would hand out its jobs twice.
@@ -75,11 +85,36 @@ def run(options: ServeOptions, settings: ServeSettings | None = None) -> None:
             open_now.callback(queue.close)
             asyncio.run(_serve(options, settings, queue, store, key))
     except Timeout:
-        raise CannotServe(f"another endpoint uses the folder {options.data}") from None
+        raise CannotServe(
+            f"another endpoint uses the folder {options.data}; stop it, or name another folder with --data"
+        ) from None
     except sqlite3.OperationalError as error:
         raise CannotServe(f"the queue in {options.data} cannot be written: {error}") from error
     except OSError as error:
-        raise CannotServe(f"the folder {options.data} cannot be used: {error.strerror}") from error
+        is_file = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "it is not a folder" if is_file else error.strerror
+        raise CannotServe(f"the folder {options.data} (--data) cannot be used: {reason}") from error
+
+
+def _check_worker(options: ServeOptions) -> None:
+    """Refuse what would end every worker at its start, again and again."""
+    models = ModelSettings()
+    if options.models:
+        models = models.model_copy(update={"models": options.models})
+    bucket, worker = BucketSettings(), WorkerSettings()
+    try:
+        check_detector(models.detector, models.model_store)
+        check_regressor(models.body_regressor)
+        if bucket.name is not None:
+            check_bucket(bucket)
+        if "scratch" in worker.model_fields_set:
+            check_folder(
+                worker.scratch, IntakeSettings().reserve_disk_bytes, f"WORKER_SCRATCH={worker.scratch}"
+            )
+        if models.models == "official" and models.engine == "native":
+            check_official(models)
+    except (ModelError, Unfit) as error:
+        raise CannotServe(str(error)) from error
 
 
 async def _serve(
@@ -96,27 +131,21 @@ async def _serve(
     async with listening(
         registry, settings, intake, worker_key=key, host=options.host, port=options.port
     ) as url:
-
-        def environment(place: int, worker_id: str) -> dict[str, str]:
-            return worker_environment(
-                inherited_environment(),
-                settings,
-                base_url=_from_here(url),
-                worker_id=worker_id,
-                key=key,
-                data=options.data.resolve(),
-                models=options.models,
-                storage=storage,
-                gpu=options.gpus[place % len(options.gpus)] if options.gpus else None,
-            )
-
         client = {"ENDPOINT_URL": url, **storage}
         write_private(options.data / "client.env", "".join(f"{k}={v}\n" for k, v in client.items()))
+        chosen = {"MODELS": options.models} if options.models else {}
         supervisor = Supervisor(
             registry=registry,
             arguments=options.worker_arguments,
-            environment=environment,
+            environment=worker_environment(
+                {**inherited_environment(), **storage, **chosen},
+                settings,
+                base_url=url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"),
+                key=key,
+                data=options.data.resolve(),
+            ),
             num_workers=options.num_workers,
+            gpus=options.gpus,
             stop_seconds=settings.stop_seconds,
         )
         log.info("endpoint is listening", url=url, storage=store.endpoint_url if store else "from BUCKET_*")
@@ -152,13 +181,6 @@ async def _watch(store: ObjectStore | None) -> None:
                 log.error("it did not start", error=str(error))
 
 
-def _from_here(url: str) -> str:
-    """The endpoint's URL as its own workers reach it."""
-    for address in EVERY_ADDRESS:
-        url = url.replace(f"//{address}:", "//127.0.0.1:").replace(f"//[{address}]:", "//[::1]:")
-    return url
-
-
 @asynccontextmanager
 async def listening(
     registry: WorkerRegistry,
@@ -172,7 +194,7 @@ async def listening(
     """Serve inside the block; gives the base URL, `http://HOST:PORT/v2/local`. Port 0 takes a free one.
 
     Raises:
-        CannotServe: the address is in use, or is none of this machine.
+        CannotServe: the address is in use or does not belong to this machine.
         ValueError: the worker key is empty; every request without a key would carry it.
     """
     if not worker_key:
@@ -180,8 +202,13 @@ async def listening(
     prefix = f"/v2/{ENDPOINT_ID}"
     caller_key = settings.api_key.get_secret_value() if settings.api_key else None
     app = web.Application(middlewares=[errors_as_json])
-    app.add_routes(_guarded(JobApi(registry, settings, intake).routes(prefix), caller_key))
-    app.add_routes(_guarded(WorkerApi(registry, settings).routes(prefix), worker_key))
+    sides = (
+        (JobApi(registry, settings, intake).routes(), caller_key),
+        (WorkerApi(registry, settings).routes(), worker_key),
+    )
+    for routes, key in sides:
+        for (method, path), handle in routes.items():
+            app.router.add_route(method, prefix + path, _guarded(handle, key))
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -195,11 +222,20 @@ async def listening(
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
-            raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            raise CannotServe(f"cannot listen on {host}:{port}: {_why_not(error)}") from error
         in_url = f"[{host}]" if ":" in host else host
         yield f"http://{in_url}:{runner.addresses[0][1]}{prefix}"
     finally:
         await runner.cleanup()
+
+
+def _why_not(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there, perhaps an endpoint; stop it, or take another port with --port"
+    if error.errno == errno.EACCES:
+        return "this user may not; take another port with --port"
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror  # of a look-up
+    return f"{reason}; --host must be an address of this machine"
 
 
 async def run_clock(registry: WorkerRegistry, settings: ServeSettings, intake: IntakeSettings) -> None:
@@ -231,13 +267,10 @@ async def _repeatedly(step: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
 
 
-def _guarded(routes: list[web.RouteDef], key: str | None) -> list[web.RouteDef]:
-    """The same routes, open only to requests with the key; without a key, to anything but web pages."""
-    return [web.route(route.method, route.path, _checked(route.handler, key)) for route in routes]
+def _guarded(handle: Handle, key: str | None) -> Handle:
+    """The same, open only to requests with the key; without a key, to anything but web pages."""
 
-
-def _checked(handle: Handle, key: str | None) -> Handle:
-    async def checked(request: web.Request) -> web.StreamResponse:
+    async def guarded(request: web.Request) -> web.StreamResponse:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         # Any page in a browser on this machine could send jobs here; browsers say so by this header.
         if key is None and "Origin" in request.headers:
@@ -247,4 +280,4 @@ def _checked(handle: Handle, key: str | None) -> Handle:
             raise Refused(401, "the Authorization header holds no valid key")
         return await handle(request)
 
-    return checked
+    return guarded

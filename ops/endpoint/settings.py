@@ -1,4 +1,4 @@
-"""What the operator of one machine can set, and the times nobody needs to change."""
+"""What the operator of one machine can set, and the constants beside them."""
 
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict

@@ -10,9 +10,9 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
+from handler.process import end_with_parent
 from ops.endpoint import CannotServe
 from ops.endpoint.keys import StorageKeys
-from ops.endpoint.supervise import end_with_parent
 
 START_SECONDS = 20.0
 REGION = "us-east-1"  # any region does; presigned URLs name it
@@ -72,6 +72,11 @@ class ObjectStore:
         watchdog.cancel()
         if found is None:
             self.stop()
+            if "address already in use" in said:
+                raise CannotServe(
+                    f"the S3 server cannot listen on {self._address}: another program does, perhaps that of "
+                    "another endpoint; stop it, or take another port with --storage-port"
+                )
             raise CannotServe(f"the S3 server did not start: {said.strip()[-500:]}")
         self.endpoint_url = found.group(1)
         # A later start (after a crash) must not change the URLs that were handed out.

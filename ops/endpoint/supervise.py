@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import secrets
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from handler.process import end_with_parent
 from ops.endpoint.jobs import transaction
 from ops.endpoint.registry import Worker, WorkerRegistry
 from ops.endpoint.settings import ENDPOINT_ID, LocalIntakeSettings, ServeSettings
@@ -28,8 +27,6 @@ LONGEST_PAUSE_SECONDS = 30.0
 POLL_SECONDS = 0.2
 WORKER_LIMIT_MARGIN_SECONDS = 60.0  # a worker ends a job itself, with its own error, before we do
 SHORTEST_BUDGET_SECONDS = 1.0
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +37,9 @@ class Supervisor:
 
     registry: WorkerRegistry  # knows when a worker must leave, and is told when one has ended
     arguments: Sequence[str]  # program and arguments of a worker
-    environment: Callable[[int, str], dict[str, str]]  # by a worker's place (0, 1, ...) and its id
+    environment: Mapping[str, str]  # of each worker, which is given its id beside it
     num_workers: int
+    gpus: Sequence[str] = ()  # dealt out to the workers in turn; if empty, each sees all
     stop_seconds: float  # time a worker has to end after SIGTERM
 
     async def run(self) -> None:
@@ -80,9 +78,12 @@ class Supervisor:
             await self._until(lambda: self.registry.is_closing, pause)
 
     async def _run_once(self, place: int, worker: Worker) -> int:
+        own = {"RUNPOD_POD_ID": worker.worker_id}
+        if self.gpus:
+            own["CUDA_VISIBLE_DEVICES"] = self.gpus[place % len(self.gpus)]
         process = await asyncio.create_subprocess_exec(
             *self.arguments,
-            env=self.environment(place, worker.worker_id),
+            env={**self.environment, **own},
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in the terminal is for the endpoint, which ends workers in order
             preexec_fn=partial(end_with_parent, signal.SIGTERM),
@@ -129,35 +130,21 @@ class Supervisor:
 
 
 def worker_environment(
-    inherited: Mapping[str, str],
-    settings: ServeSettings,
-    *,
-    base_url: str,
-    worker_id: str,
-    key: str,
-    data: Path,
-    models: str | None,
-    storage: Mapping[str, str],
-    gpu: str | None,
+    given: Mapping[str, str], settings: ServeSettings, *, base_url: str, key: str, data: Path
 ) -> dict[str, str]:
-    """The environment of one worker.
+    """What all workers of the endpoint have in their environment.
 
     Args:
-        inherited: the endpoint's own; what it says of the worker's limits and models stays.
+        given: the endpoint's own environment and what `serve` was told; the worker's settings in it stay.
         settings: the endpoint's time limit and heartbeats.
-        base_url: of the endpoint, as the worker reaches it.
-        worker_id: one of its own.
-        key: what it must send to be let in.
-        data: the endpoint's folder; the worker's temporary files and home lie in it.
-        models: `auto`, `official` or `lite`; None leaves it to the environment.
-        storage: the `BUCKET_*` settings of the store beside the endpoint, if there is one.
-        gpu: the one device it may see; None for all.
+        base_url: of the endpoint, as a worker reaches it.
+        key: what a worker must send to be let in.
+        data: the endpoint's folder; a worker's temporary files and home lie in it.
     """
-    not_inherited = ("RUNPOD_", "SERVE_")
-    environment = {name: value for name, value in inherited.items() if not name.startswith(not_inherited)}
-    cache = Path(inherited.get("HOME", data)) / ".cache"
+    kept = {name: value for name, value in given.items() if not name.startswith(("RUNPOD_", "SERVE_"))}
+    cache = Path(given.get("HOME", data)) / ".cache"
     budget = settings.execution_timeout_seconds - WORKER_LIMIT_MARGIN_SECONDS
-    intake = LocalIntakeSettings.model_construct()  # its defaults alone: what is set is inherited below
+    intake = LocalIntakeSettings.model_construct()  # its defaults alone: what is set is kept below
     defaults = {
         "MODELS": "auto",  # a worker's own default is to insist on the official ones
         "VIDEO_ALLOW_HTTP": json.dumps(intake.allow_http),
@@ -177,33 +164,20 @@ def worker_environment(
         "RUNPOD_WEBHOOK_PING": f"{base_url}/ping/$RUNPOD_POD_ID?gpu=local",
         "RUNPOD_PING_INTERVAL": str(settings.ping_seconds * 1000),
         "RUNPOD_AI_API_KEY": key,
-        "RUNPOD_POD_ID": worker_id,
         "RUNPOD_ENDPOINT_ID": ENDPOINT_ID,
         "RUNPOD_LOG_LEVEL": "INFO",  # at DEBUG the SDK prints requests, and with them presigned URLs
         "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
         "RUNPOD_SKIP_GPU_CHECK": "true",
         "HOME": str(data / "home"),  # a key saved there by runpod's own command line would replace ours
     }
-    chosen = {"MODELS": models, "CUDA_VISIBLE_DEVICES": gpu}
-    set_here = {name: value for name, value in chosen.items() if value is not None}
-    return {**defaults, **environment, **storage, **set_here, **platform}
-
-
-def end_with_parent(signum: signal.Signals) -> None:
-    """In a `preexec_fn`: the system sends this process the signal when the parent dies, however it dies.
-
-    Linux only; elsewhere a child outlives a killed parent. The parent is the *thread* that starts the child,
-    so start children from the main thread.
-    """
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, int(signum))
+    return {**defaults, **kept, **platform}
 
 
 def birth(pid: int) -> str | None:
     """When a living process was started, in ticks since boot.
 
-    Unlike the date that psutil gives, it stays the same when the clock is set. None if there is no such
-    process (a zombie is none), or the system does not say.
+    Unlike the date that psutil gives, it stays the same when the clock is set. None if no such process
+    runs (a zombie does not), or without /proc.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -19,7 +19,7 @@ from handler.errors import EndpointError, ErrorCode
 from handler.transfer.http import whole_number
 from ops.endpoint.jobs import State
 from ops.endpoint.registry import Worker, WorkerRegistry
-from ops.endpoint.replies import Refused, answer, parse_object, read_body
+from ops.endpoint.replies import Refused, Routes, answer, parse_object, read_body
 from ops.endpoint.settings import ServeSettings
 
 MAX_RESULT_BYTES = 20 * 1000**2  # what RunPod was seen to accept
@@ -31,20 +31,20 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerApi:
-    """The routes under `/v2/local` that workers use."""
+    """What workers ask, by theirs."""
 
     registry: WorkerRegistry
     settings: ServeSettings
 
-    def routes(self, prefix: str) -> list[web.RouteDef]:
-        """The routes, for aiohttp."""
-        return [
-            web.get(f"{prefix}/job-take/{{worker_id}}", self.take),
-            web.get(f"{prefix}/job-take-batch/{{worker_id}}", self.take),
-            web.get(f"{prefix}/job-stop/{{worker_id}}", self.stop),
-            web.post(f"{prefix}/job-done/{{worker_id}}/{{job_id}}", self.done),
-            web.get(f"{prefix}/ping/{{worker_id}}", self.ping),
-        ]
+    def routes(self) -> Routes:
+        """Each request that is answered."""
+        return {
+            ("GET", "/job-take/{worker_id}"): self.take,
+            ("GET", "/job-take-batch/{worker_id}"): self.take,
+            ("GET", "/job-stop/{worker_id}"): self.stop,
+            ("POST", "/job-done/{worker_id}/{job_id}"): self.done,
+            ("GET", "/ping/{worker_id}"): self.ping,
+        }
 
     async def take(self, request: web.Request) -> web.Response:
         """Lease the next job to the worker, or several; held open while there is none."""
@@ -112,7 +112,7 @@ class WorkerApi:
         return worker
 
     async def _hold(self, worker: Worker, look: Callable[[], list[Any]]) -> list[Any]:
-        """What `look` finds, once it finds anything; nothing after a while or if the worker must leave."""
+        """Wait until `look` finds something; an empty list after a while or if the worker must leave."""
         if self.registry.is_closing or worker.must_leave:
             await asyncio.sleep(LEAVE_PAUSE_SECONDS)
         deadline = time.monotonic() + self.settings.hold_seconds
@@ -144,7 +144,7 @@ def _is_progress(raw: bytes) -> bool:
 
 
 def _error_text(error: object) -> str | None:
-    """A failure is always text; a handler that gave something else still failed."""
+    """An error as text, whatever JSON the handler gave; None if there was none."""
     if error is None or isinstance(error, str):
         return error or None
     return orjson.dumps(error).decode()

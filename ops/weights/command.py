@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,9 +11,10 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from handler.process import exit_on_signals
 from model_cache.errors import WeightsInvalid
 from model_cache.settings import ModelSettings
-from model_cache.store.manifest import MODEL_SOURCES, Precision, package_caches
+from model_cache.store.manifest import FETCH, MODEL_SOURCES, Precision, package_caches
+from ops.overrides import local_path
 from ops.weights.fetch import fetch
-from ops.weights.inventory import ENGINES, Engine, listing, record, verify
+from ops.weights.inventory import ENGINES, Engine, listing, needed_models, record, verify
 from ops.weights.lock import single_writer
 from ops.weights.settings import WeightSettings
 
@@ -50,7 +51,7 @@ def fetch_command(
     anywhere but the place that WEIGHTS_SMPL or WEIGHTS_MIRROR names.
     """
     models = _models(store)
-    engines, parts = _engines(engine), _known(only, PARTS, "--only")
+    engines, parts = _engines(engine), _known(only, (*needed_models(models), "detector"), "--only", PARTS)
     settings = WeightSettings()
     with TerminalListener(Console(stderr=True)) as listener:
         converted = fetch(
@@ -68,7 +69,7 @@ def fetch_command(
 
 @app.command("convert")
 def convert_command(
-    sources: Annotated[list[Path], typer.Argument(help="Official files, or folders that hold them.")],
+    sources: Annotated[list[str], typer.Argument(help="Official files, or folders that hold them.")],
     out: Store = None,
     precision: Backbone = "fp32",
     only: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(MODEL_SOURCES)}.")] = None,
@@ -76,10 +77,10 @@ def convert_command(
     """Convert official files of HMR2, SMPL and PHALP to safetensors; nothing in them is executed."""
     from ops.weights.convert import convert  # brings torch, seconds that the other commands save
 
-    chosen = _known(only, tuple(MODEL_SOURCES), "--only")
+    chosen = _known(only, MODEL_SOURCES, "--only", MODEL_SOURCES)
     store = _models(out).model_store
     with single_writer(store, _say):
-        report = convert(sources, store, precision=precision, only=chosen)
+        report = convert(list(map(local_path, sources)), store, precision=precision, only=chosen)
     for facts in report.values():
         _print_model(facts)
     typer.echo(f"Store: {store}")
@@ -89,19 +90,20 @@ def convert_command(
 def verify_command(
     store: Store = None,
     engine: Annotated[
-        list[str] | None, typer.Option(help=f"Engines that must be ready: {', '.join(ENGINES)}.")
+        list[str] | None, typer.Option(help=f"Which: official (default) or another of {', '.join(ENGINES)}.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Names and sizes only, no hashes.")] = False,
 ) -> None:
-    """Say what each engine lacks; status 1 if one that must be ready (default: official) is not."""
-    verdicts = verify(_models(store), WeightSettings(), package_caches(), hashes=not quick)
+    """Say what an engine lacks; status 1 if it is not ready."""
+    settings, caches = WeightSettings(), package_caches()
+    verdicts = verify(_models(store), settings, caches, _engines(engine), hashes=not quick)
     for name, verdict in verdicts.items():
         typer.echo(f"{name}: {'NOT READY' if verdict.problems else 'ready'} - {ENGINES[name]}")
         for problem in verdict.problems:
             typer.echo(f"  - {problem}")
         for remedy in verdict.remedies:
             typer.echo(f"  > {remedy}")
-    if any(verdicts[name].problems for name in _engines(engine)):
+    if any(verdict.problems for verdict in verdicts.values()):
         raise typer.Exit(1)
 
 
@@ -119,6 +121,9 @@ def lock_command(
     models = _models(store)
     with single_writer(models.model_store, _say):
         path, entries, changed = record(models, WeightSettings(), accept=update or ())
+    if not entries:
+        typer.echo(f"Nothing is recorded: no official file is in {models.model_store}. `{FETCH}` gets them")
+        return
     for key, locked in entries.items():
         typer.echo(f"{locked.sha256}  {locked.bytes:>12}  {locked.recorded}  {key} ({locked.name})")
     typer.echo(f"Lock: {path}")
@@ -178,16 +183,19 @@ def _models(store: Path | None) -> ModelSettings:
     return ModelSettings() if store is None else ModelSettings(model_store=store)
 
 
-def _known(names: Collection[str] | None, known: tuple[str, ...], option: str) -> tuple[str, ...]:
-    """The names that were given, or all that there are."""
+def _known(
+    names: Collection[str] | None, usual: Collection[str], option: str, known: Collection[str]
+) -> tuple[str, ...]:
+    """The names that were given, or the usual ones."""
     if unknown := set(names or ()) - set(known):
-        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}", param_hint=option)
-    return tuple(names) if names else known
+        wrong = ", ".join(sorted(unknown))
+        raise typer.BadParameter(f"unknown: {wrong}; there are {', '.join(known)}", param_hint=option)
+    return tuple(names or usual)
 
 
 def _engines(names: Collection[str] | None) -> list[Engine]:
-    chosen = _known(names, get_args(Engine), "--engine") if names else ("official",)
-    return [engine for engine in get_args(Engine) if engine in chosen]
+    chosen = _known(names, ["official"], "--engine", ENGINES)
+    return [engine for engine in ENGINES if engine in chosen]
 
 
 def _print_model(facts: dict[str, Any]) -> None:

@@ -84,9 +84,10 @@ def _find_sources(paths: Sequence[Path], models: Iterable[str]) -> dict[str, Pat
 
     A file given by itself comes before one found in a folder.
     """
-    absent = [path.name for path in paths if not path.exists()]
+    absent = [str(path.absolute()) for path in paths if not path.exists()]
     if absent:
-        raise WeightsMissing(f"no such file or folder: {', '.join(absent)}")
+        wanted = f"name the official files ({OFFICIAL_FILES[0].name}, ...) or folders that hold them"
+        raise WeightsMissing(f"no such file or folder: {', '.join(absent)}; {wanted}")
     given = [path for path in paths if path.is_file()]
     listed = [file for path in paths if path.is_dir() for file in files_below(path)]
     found = {}
@@ -97,8 +98,9 @@ def _find_sources(paths: Sequence[Path], models: Iterable[str]) -> dict[str, Pat
     needed = {role for model in models for role in MODEL_SOURCES[model]}
     missing = [source for source in OFFICIAL_FILES if source.role in needed - found.keys()]
     if missing:
-        lines = [f"{source.patterns[0]} (from {source.origin})" for source in missing]
-        raise WeightsMissing("official files not found: " + "; ".join(lines))
+        where = ", ".join(str(path.absolute()) for path in paths)
+        lines = [f"{source.name} (from {source.origin})" for source in missing]
+        raise WeightsMissing("\n- ".join([f"official files that are not in {where}:", *lines]))
     return found
 
 

@@ -35,7 +35,7 @@ def fetch(
     Args:
         models: where the store is, and which detectors.
         settings: sources and limits.
-        listener: is told of the progress.
+        listener: receives the progress.
         engines: `official`, `upstream`, or both.
         parts: of `MODEL_SOURCES`, and `detector`.
         precision: of HMR2's backbone in the store.
@@ -58,6 +58,7 @@ def fetch(
         files = [FILES_BY_ROLE[role] for model in to_convert for role in MODEL_SOURCES[model]]
         if "upstream" in engines:
             files += [file for file in upstream_files(models.upstream_detector) if file not in files]
+        num_files = len(files)
         try:
             obtainer = Obtainer(models, settings, caches, listener)
             found = _obtain_all(files, obtainer, failures)
@@ -65,6 +66,7 @@ def fetch(
                 for number in range(2):
                     # Anew for each: the first file pins the branch to a commit, of which the second must be.
                     file = detector_files(models, settings, obtainer.lock.revisions)[number]
+                    num_files += 1
                     _obtain_all([file], obtainer, failures)
             with suppress(OSError):  # stays while something is on its way
                 obtainer.partial_folder.rmdir()
@@ -79,7 +81,8 @@ def fetch(
         if not keep_official and "upstream" not in engines and not failures:
             shutil.rmtree(store / OFFICIAL_FOLDER, ignore_errors=True)
     if failures:
-        head = f"{len(failures)} files could not be had; the others are in the store."
+        others = "; the others are in the store" if len(failures) < num_files else ""
+        head = f"{len(failures)} of {num_files} files could not be had{others}"
         raise WeightsMissing("\n- ".join([head, *failures.values()]))
     return ready
 

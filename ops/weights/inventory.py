@@ -1,13 +1,13 @@
 """What a store holds of the official files and what was converted from them, and what each engine lacks."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
 from model_cache.lite.files import CONFIG_FILE, FILES, LITE_FOLDER
-from model_cache.registry import detector_entry
+from model_cache.registry import HMR2, detector_entry
 from model_cache.settings import ModelSettings
 from model_cache.store.files import read_store, sha256_of
 from model_cache.store.manifest import (
@@ -84,6 +84,11 @@ def model_problem(store: Path, model: str, *, hashes: bool) -> Problem | None:
     return None
 
 
+def needed_models(models: ModelSettings) -> list[str]:
+    """The converted models that our engine loads: HMR2 only if no other body regressor takes its place."""
+    return [name for name in MODEL_SOURCES if name != HMR2 or models.body_regressor == HMR2]
+
+
 def upstream_files(detector: str) -> list[OfficialFile]:
     """What ENGINE=upstream opens below `official/`, with the detector that UPSTREAM_DETECTOR names."""
     own = UPSTREAM_DETECTORS.get(detector)
@@ -130,40 +135,45 @@ def place_in_store(models: ModelSettings, file: OfficialFile) -> Path:
 
 
 def verify(
-    models: ModelSettings, settings: WeightSettings, caches: Sequence[Path], *, hashes: bool = True
+    models: ModelSettings,
+    settings: WeightSettings,
+    caches: Sequence[Path],
+    engines: Collection[Engine],
+    *,
+    hashes: bool = True,
 ) -> dict[Engine, Verdict]:
-    """What keeps each engine from running.
+    """What keeps each of the engines from running.
 
     Args:
         models: where the store is, and which detector.
         settings: where the lock file is.
         caches: of the official packages, whose files serve them beside the store's.
+        engines: to look at.
         hashes: compare every file's SHA-256 with the one recorded when it was written (reads all of them).
 
     Raises:
         WeightsInvalid: the lock file is broken.
     """
     check = _Check(models, settings, hashes=hashes)
-    missing = [name for name in (*FILES.values(), CONFIG_FILE) if not (LITE_FOLDER / name).is_file()]
-    bundled = [Problem(text=f"{name}: not in the package") for name in missing]
-    return {
-        "official": check.official(),
-        "lite": _verdict(bundled, "Install this package again"),
-        "upstream": check.upstream(caches),
+    look: Mapping[Engine, Callable[[], Verdict]] = {
+        "official": check.official,
+        "lite": check.lite,
+        "upstream": lambda: check.upstream(caches),
     }
+    return {engine: look[engine]() for engine in engines}
 
 
-def all_that_is_missing(models: ModelSettings, error: WeightsMissing) -> str:
-    """What to tell an operator whose worker met `error`: every missing file at once, and the command.
+def check_official(models: ModelSettings) -> None:
+    """Look whether a worker has the official files that it needs; their contents are not read.
 
     Raises:
+        WeightsMissing: names every missing or damaged file at once, and the command.
         WeightsInvalid: the lock file is broken.
     """
-    if models.models != "official" or models.engine != "native":
-        return str(error)
     verdict = _Check(models, WeightSettings(), hashes=False).official()
-    head = f"the official weights are not complete: run `{FETCH}`"
-    return "\n- ".join([head, *(verdict.problems or [str(error)]), *verdict.remedies[1:]])
+    if verdict.problems:
+        head = f"the official weights are not complete: run `{FETCH}`"
+        raise WeightsMissing("\n- ".join([head, *verdict.problems, *verdict.remedies[1:]]))
 
 
 class _Check:
@@ -176,12 +186,18 @@ class _Check:
         self._detector = detector_files(models, settings, self._lock.revisions)
 
     def official(self) -> Verdict:
+        store = self._models.model_store
         try:
-            found = [model_problem(self._models.model_store, m, hashes=self._hashes) for m in MODEL_SOURCES]
+            found = [model_problem(store, m, hashes=self._hashes) for m in needed_models(self._models)]
         except WeightsInvalid as error:
             return Verdict(problems=[str(error)], remedies=[])
         problems = [problem for problem in found if problem] + self._detector_problems()
         return _verdict(problems, f"`{FETCH}` gets what is missing and converts it")
+
+    def lite(self) -> Verdict:
+        missing = [name for name in (*FILES.values(), CONFIG_FILE) if not (LITE_FOLDER / name).is_file()]
+        problems = [Problem(text=f"{name}: not in the package") for name in missing]
+        return _verdict(problems, "Install this package again")
 
     def upstream(self, caches: Sequence[Path]) -> Verdict:
         """What the official packages lack, apart from themselves."""
@@ -251,7 +267,8 @@ def record(
             changed.append(key)
         elif key not in lock.files or lock.differs(key, sha256):
             lock = lock.with_file(file, sha256, path.stat().st_size)
-    write_lock(lock_path, lock)
+    if lock.files:
+        write_lock(lock_path, lock)
     return lock_path, lock.files, changed
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from model_cache.store.manifest import FETCH, OfficialFile
+from ops.overrides import local_path
 from ops.weights.settings import WeightSettings
 
 HMR2_DATA = "hmr2_data"  # the setting of the archive that holds all of HMR2's files but SMPL
@@ -28,7 +29,7 @@ class Location:
         """The local file, if it is one."""
         if self.address.startswith("file://"):
             return Path(self.address.removeprefix("file://"))
-        return None if "://" in self.address else Path(self.address).expanduser()
+        return None if "://" in self.address else local_path(self.address)
 
 
 def locations(file: OfficialFile, settings: WeightSettings, caches: Sequence[Path]) -> list[Location]:
@@ -68,8 +69,8 @@ def how_to_get(file: OfficialFile) -> str:
     names = ", ".join((file.name, *file.aliases))
     site, licence = file.origin.partition(" ")[0], file.licence.rpartition(" ")[2]
     return (
-        f"{file.name} is yours to supply, its licence lets nobody pass it on: register at {site}, read "
-        f"{licence}, download the neutral model ({names}; the site's zip will do), then run "
+        f"{file.name} must come from you, because its licence forbids redistribution: register at {site}, "
+        f"read {licence}, download the neutral model ({names}; the site's zip will do), then run "
         f"`{setting}=/path/to/it {FETCH}`"
     )
 
@@ -92,8 +93,11 @@ def _from_setting(file: OfficialFile, source: str, setting: str) -> list[Locatio
 
 def _of_operator(address: str, setting: str) -> Location:
     """A source out of a setting: its path and query may be secrets, its host is not."""
-    host = urlsplit(address).hostname if "://" in address else None
-    return Location(address=address, label=f"{setting} ({host or 'a local file'})", of_operator=True)
+    try:
+        host = urlsplit(address).hostname if "://" in address else "a local file"
+    except ValueError:  # of brackets that hold no address
+        host = None
+    return Location(address=address, label=f"{setting} ({host or 'no host'})", of_operator=True)
 
 
 def _from_mirror(file: OfficialFile, mirror: str) -> list[Location]:
@@ -101,12 +105,13 @@ def _from_mirror(file: OfficialFile, mirror: str) -> list[Location]:
     if "://" not in mirror or mirror.startswith("file://"):
         return _from_setting(file, mirror, "WEIGHTS_MIRROR")
     base, mark, query = mirror.partition("?")
+    base += "" if base.endswith("/") else "/"
     encode = str if base.startswith("s3://") else quote
     archive = (file.archive,) if file.archive else ()
     # A detector's files have the same names as any other's: they lie in a folder of its name.
     names = (file.path,) if file.of_detector else (file.name, *file.aliases, *archive)
     return [
-        _of_operator(f"{base.rstrip('/')}/{encode(name)}{mark}{query}", f"WEIGHTS_MIRROR, {name}")
+        _of_operator(f"{base}{encode(name)}{mark}{query}", f"WEIGHTS_MIRROR, {name}")
         for name in dict.fromkeys(names)
     ]
 

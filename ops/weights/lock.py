@@ -29,7 +29,7 @@ def single_writer(store: Path, say: Callable[[str], None]) -> Iterator[None]:
 
     Args:
         store: its folder, made if need be.
-        say: is told when another process has to be waited for.
+        say: called with a sentence when another process has to be waited for.
 
     Raises:
         StoreUnavailable: another process kept it longer than an hour, or the folder cannot be written.
@@ -93,21 +93,27 @@ def read_lock(path: Path) -> Lock:
     """What is recorded; nothing yet where there is no file.
 
     Raises:
-        WeightsInvalid: the file is broken. It is never replaced: later files are held against it.
+        WeightsInvalid: the file is broken, or cannot be read. It is never replaced: later files are held
+            against it.
     """
-    if not path.is_file():
-        return Lock(format=1, files={}, revisions={})
     try:
         return Lock.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Lock(format=1, files={}, revisions={})
+    except OSError as error:
+        raise WeightsInvalid(f"the lock file {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise WeightsInvalid(
-            f"{path.name}: not a lock file of this program ({place}: {first['msg']}); restore it"
-        ) from error
+        raise WeightsInvalid(f"{path} is damaged, or no lock file of this program; restore it") from error
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Replaces the lock file at once."""
+    """Replaces the lock file at once.
+
+    Raises:
+        StoreUnavailable: it cannot be written.
+    """
     content = lock.model_dump()
-    write_json(path, content | {"files": dict(sorted(content["files"].items()))})
+    try:
+        write_json(path, content | {"files": dict(sorted(content["files"].items()))})
+    except OSError as error:
+        raise StoreUnavailable(f"the lock file {path} cannot be written: {error.strerror}") from error

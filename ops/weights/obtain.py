@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import ssl
 import tempfile
@@ -22,7 +23,7 @@ from handler.transfer.download import Patience, download
 from handler.transfer.errors import Problem, TransferError
 from handler.transfer.http import HttpFile
 from handler.transfer.partial import PartialFile, check_room
-from model_cache.errors import StoreUnavailable
+from model_cache.errors import StoreUnavailable, WeightsInvalid
 from model_cache.settings import ModelSettings
 from model_cache.store.files import sha256_of
 from model_cache.store.manifest import OfficialFile
@@ -71,7 +72,7 @@ def operator_rules(settings: WeightSettings) -> OperatorRules:
 
 
 class Listener(Protocol):
-    """Is told how a fetch goes on."""
+    """Receives the progress of a fetch."""
 
     def say(self, text: str) -> None:
         """A sentence for the operator."""
@@ -92,6 +93,7 @@ class Obtainer:
         self._settings = settings
         self._caches = caches
         self._listener = listener
+        self._authorities = _authorities(settings.ca_file)
         self._failed: dict[str, str] = {}  # address -> why: one archive answers for several files
         self._lock_path = settings.lock_file(models.model_store)
         self.lock: Lock = read_lock(self._lock_path)
@@ -133,9 +135,8 @@ class Obtainer:
             if not location.path.is_file():
                 raise SourceFailed("is not there")
             return self._accept(location.path, location, [file, *others], movable=False)
-        plain = urlsplit(location.address)._replace(query="", fragment="").geturl()
         # Without the query: a presigned URL's signature changes. Hashed: its path may be secret.
-        key = hashlib.sha256(plain.encode()).hexdigest()
+        key = hashlib.sha256(re.split("[?#]", location.address)[0].encode()).hexdigest()
         path = self.partial_folder / f"{file.role}-{key[:12]}.part"
         reserve = self._settings.reserve_disk_bytes
         with PartialFile(path, reserve_bytes=reserve, source=key) as partial:
@@ -164,8 +165,8 @@ class Obtainer:
         if address.startswith("s3://"):
             from handler.transfer.s3 import s3_file  # takes a second, and most operators have no s3:// source
 
-            parts = urlsplit(address)
-            file = s3_file(self._s3, parts.netloc, parts.path.lstrip("/"))
+            bucket, _, name = address.removeprefix("s3://").partition("/")
+            file = s3_file(self._s3, bucket, name)
             download(file, partial, patience, check=unstoppable, report=report)
             return None
         rules = operator_rules(self._settings)
@@ -173,19 +174,12 @@ class Obtainer:
             check_url(address, rules),
             rules,
             check=unstoppable,
-            ssl_context=self._ssl_context,
+            ssl_context=self._authorities,
             # Some servers call a .tar.gz a tar with the content coding gzip; it must stay as it is.
             takes_encoded=True,
         )
         download(source.open_at, partial, patience, check=unstoppable, report=report)
         return source.commit
-
-    @cached_property
-    def _ssl_context(self) -> ssl.SSLContext:
-        context = httpcore2.default_ssl_context()
-        if self._settings.ca_file:
-            context.load_verify_locations(self._settings.ca_file)
-        return context
 
     @cached_property
     def _s3(self) -> "S3Client":
@@ -255,6 +249,18 @@ class Obtainer:
                 self.lock = self.lock.with_revision(key, commit)
                 write_lock(self._lock_path, self.lock)
                 self._listener.say(f"{key} is pinned to {commit}")
+
+
+def _authorities(ca_file: Path | None) -> ssl.SSLContext:
+    context = httpcore2.default_ssl_context()
+    try:
+        if ca_file:
+            context.load_verify_locations(ca_file)
+    except ssl.SSLError as error:
+        raise WeightsInvalid(f"WEIGHTS_CA_FILE={ca_file} holds no certificate in PEM form") from error
+    except OSError as error:
+        raise WeightsInvalid(f"WEIGHTS_CA_FILE={ca_file} cannot be read: {error.strerror}") from error
+    return context
 
 
 def _link_or_copy(path: Path, target: Path, reserve_bytes: int) -> None:

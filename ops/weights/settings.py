@@ -1,4 +1,4 @@
-"""What the weights commands read from the environment: sources, credentials, limits. No worker reads any."""
+"""What the weights commands read from the environment: sources, credentials, limits. No worker reads them."""
 
 from pathlib import Path
 

@@ -1,10 +1,11 @@
-"""Overlaps, pairs, alignments and distances on cases whose answers are known, and against SciPy."""
+"""Overlaps, pairs, alignments, distances and who is judged: cases whose answers are known, and SciPy."""
 
 import numpy as np
 import pytest
 from scipy.spatial import procrustes as scipy_procrustes
 from scipy.spatial.transform import Rotation
 
+from benchmarks.accuracy_matching import judge
 from benchmarks.accuracy_scores import (
     acceleration,
     box_iou,
@@ -42,9 +43,8 @@ def test_procrustes_is_scipys():
     rng = np.random.default_rng(1)
     for _ in range(20):
         points = rng.normal(size=(14, 3))
-        other = (
-            1.7 * points @ Rotation.random(rng=rng).as_matrix() + 0.3 * rng.normal(size=(14, 3)) + [1, -2, 3]
-        )
+        turned = points @ Rotation.random(rng=rng).as_matrix()
+        other = 1.7 * turned + 0.3 * rng.normal(size=(14, 3)) + [1, -2, 3]
         _, _, disparity = scipy_procrustes(points, other)  # both at unit size, reflections allowed
         unit = np.linalg.norm(points - points.mean(0))
         ours = ((procrustes(other, points) - points) ** 2).sum() / unit**2
@@ -87,3 +87,40 @@ def test_truth_of_the_shipped_clip_is_consistent():
                 x, y = pelvis[:2] / pelvis[2] * truth.focal_length_px + [320, 180]
                 assert x1 < x < x2
                 assert y1 < y < y2
+
+
+COUNTS = np.array([True, True, False])  # the third is hardly seen
+
+
+@pytest.mark.parametrize(
+    ("rows", "pairs", "found"),
+    [
+        # a hit, a mistake, a miss
+        ([[0.9, 0.0], [0.4, 0.1], [0.0, 0.0]], ((0, 0),), [0, 1]),
+        # the third is found, which counts for nothing, or is not found
+        ([[0.9, 0.0], [0.0, 0.0], [0.0, 0.8]], ((0, 0),), [0]),
+        ([[0.9], [0.0], [0.0]], ((0, 0),), [0]),
+        # a box around the third's visible arm; the same of somebody who counts: a mistake
+        ([[0.9, 0.0], [0.0, 0.0], [0.0, 0.3]], ((0, 0),), [0]),
+        ([[0.9, 0.3], [0.0, 0.0], [0.0, 0.0]], ((0, 0),), [0, 1]),
+        # a hit near the third stays one
+        ([[0.8], [0.0], [0.45]], ((0, 0),), [0]),
+        (np.zeros((3, 0)), (), []),
+        (np.zeros((3, 2)), (), [0, 1]),
+    ],
+)
+def test_people_are_judged_by_the_rules(rows, pairs, found):
+    """Rows are true people, columns found ones; those who count are always expected."""
+    similarity = np.array(rows, float)
+    frame = judge(similarity, COUNTS)
+
+    assert (frame.pairs, frame.true.tolist(), frame.found.tolist()) == (pairs, [0, 1], found)
+    assert frame.similarity.tolist() == similarity[:2, found].tolist()
+
+
+@pytest.mark.parametrize("num_found", [0, 2])
+def test_everybody_found_is_a_mistake_where_nobody_is(num_found):
+    """A frame without people."""
+    frame = judge(np.zeros((0, num_found)), np.zeros(0, bool))
+
+    assert (frame.pairs, frame.found.tolist()) == ((), list(range(num_found)))

@@ -43,7 +43,7 @@ class WorkerProcess:
 
     def ready(self) -> "WorkerProcess":
         """Wait until it asks for a job."""
-        self.queue.wait(lambda: self.queue.open_takes, START_SECONDS)
+        self.queue.wait(lambda: self.queue.open["job-take"], START_SECONDS)
         return self
 
     def terminate(self) -> None:

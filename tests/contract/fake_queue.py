@@ -1,24 +1,23 @@
 """A tiny RunPod job queue: the calls that the SDK's rp_job, rp_http and rp_ping make, each one recorded."""
 
 import asyncio
-import contextlib
 import json
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-HOLD_SECONDS = 20.0  # the SDK expects long polls
+HOLD_SECONDS, LOOK_SECONDS = 20.0, 0.02  # the SDK expects long polls; tests change things from other threads
 
 
 @dataclass
 class Event:
     """One call of the worker."""
 
-    kind: str  # take, progress, done, ping
+    kind: str  # poll, take, progress, done, ping
     job_id: str
     body: Any
 
@@ -28,38 +27,37 @@ class FakeQueue:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.open: Counter[str] = Counter()  # requests under way, by the first word of their path
         self.done_statuses: dict[str, list[int]] = defaultdict(list)  # answers to come, then 200
         self.progress_delay_seconds = 0.0
-        self.open_takes = self.open_updates = 0
+        self.port = 0
         self._jobs: list[dict[str, Any]] = []
         self._stop_after: dict[str, float] = {}
         self._stops: list[str] = []
         self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
-        self._wake = asyncio.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._started = threading.Event()
-        self.port = 0
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def __enter__(self) -> "FakeQueue":
         self._thread.start()
-        self._started.wait(10)
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._closing.set)
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
 
-    def environment(self, worker_id: str = "worker1") -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """What RunPod puts into a worker's environment."""
         base = f"http://127.0.0.1:{self.port}/v2/ep"
         return {
             "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID?gpu=x",
             "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=x",
-            "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=x",
             "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID?gpu=x",
             "RUNPOD_AI_API_KEY": "queue-key-0123456789",
-            "RUNPOD_POD_ID": worker_id,
+            "RUNPOD_POD_ID": "worker1",
             "RUNPOD_ENDPOINT_ID": "ep",
             "RUNPOD_PING_INTERVAL": "1000",
             "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
@@ -71,12 +69,10 @@ class FakeQueue:
         if stop_after is not None:
             self._stop_after[job_id] = stop_after
         self._jobs.append({"id": job_id, "input": job_input})
-        self._loop.call_soon_threadsafe(self._wake.set)
 
     def stop(self, job_id: str) -> None:
         """Tell the worker to stop a job."""
         self._stops.append(job_id)
-        self._loop.call_soon_threadsafe(self._wake.set)
 
     @property
     def waiting(self) -> list[str]:
@@ -102,7 +98,7 @@ class FakeQueue:
 
     def kinds(self, job_id: str) -> list[str]:
         """The calls for one job, heartbeats aside, once every update that is on its way has arrived."""
-        self.wait(lambda: not self.open_updates)
+        self.wait(lambda: not self.open["job-done"])
         return [event.kind for event in self.events if event.job_id == job_id and event.kind != "ping"]
 
     def _record(self, kind: str, job_id: str, body: Any = None) -> None:
@@ -110,14 +106,8 @@ class FakeQueue:
             self.events.append(Event(kind, job_id, body))
             self._changed.notify_all()
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._main())
-        self._loop.close()
-
-    async def _main(self) -> None:
-        self._closing = asyncio.Event()
-        app = web.Application(client_max_size=64 * 1024**2)
+    async def _listen(self) -> None:
+        app = web.Application(client_max_size=64 * 1024**2, middlewares=[self._count_open])
         app.add_routes(
             [
                 web.get("/v2/ep/job-take/{worker}", self._take),
@@ -126,45 +116,35 @@ class FakeQueue:
                 web.get("/v2/ep/ping/{worker}", self._ping),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        self._started.set()
-        await self._closing.wait()
-        await runner.cleanup()
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port = self._runner.addresses[0][1]
+
+    @web.middleware
+    async def _count_open(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Count a request while it is open; one whose connection breaks is cancelled."""
+        kind = request.path.split("/")[3]
+        self.open[kind] += 1
+        try:
+            answer: web.StreamResponse = await handler(request)
+            return answer
+        finally:
+            with self._changed:
+                self.open[kind] -= 1
+                self._changed.notify_all()
 
     async def _hold(self, ready: Callable[[], object]) -> bool:
         deadline = self._loop.time() + HOLD_SECONDS
-        while not ready() and not self._closing.is_set():
-            left = deadline - self._loop.time()
-            if left <= 0:
-                return False
-            self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), min(left, 0.2))
-            except TimeoutError:
-                continue
+        while not ready() and self._loop.time() < deadline:
+            await asyncio.sleep(LOOK_SECONDS)
         return bool(ready())
 
-    @contextlib.contextmanager
-    def _open(self, counter: str) -> Iterator[None]:
-        """Count a request while it is open; one whose connection breaks is cancelled."""
-        setattr(self, counter, getattr(self, counter) + 1)
-        try:
-            yield
-        finally:
-            with self._changed:
-                setattr(self, counter, getattr(self, counter) - 1)
-                self._changed.notify_all()
-
     async def _take(self, request: web.Request) -> web.Response:
-        with self._open("open_takes"):
-            self._record("poll", "")
-            if not await self._hold(lambda: self._jobs):
-                return web.Response(status=204)
-            job = self._jobs.pop(0)
+        self._record("poll", "")
+        if not await self._hold(lambda: self._jobs):
+            return web.Response(status=204)
+        job = self._jobs.pop(0)
         self._record("take", job["id"])
         after = self._stop_after.pop(job["id"], None)
         if after is not None:
@@ -180,12 +160,10 @@ class FakeQueue:
 
     async def _done(self, request: web.Request) -> web.Response:
         job_id = request.match_info["job"]
-        text = await request.text()
-        body = json.loads(text, parse_constant=_refuse_constant)
+        body = json.loads(await request.text(), parse_constant=_refuse_constant)
         if body.get("status") == "IN_PROGRESS":
-            with self._open("open_updates"):
-                await asyncio.sleep(self.progress_delay_seconds)  # a slow queue
-                self._record("progress", job_id, body)
+            await asyncio.sleep(self.progress_delay_seconds)  # a slow queue
+            self._record("progress", job_id, body)
             return web.Response()
         self._record("done", job_id, body)
         statuses = self.done_statuses[job_id]

@@ -1,11 +1,16 @@
 """The real SDK's loop in a process of its own, our handler in it, a fake queue around it."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from handler.handler import EARLY_STOP_SECONDS, Handler
+from handler.logs import Redactor
+from handler.scratch import Scratch
+from handler.settings import WorkerSettings
 from tests.contract.conftest import WorkerProcess
 from tests.contract.fake_queue import FakeQueue
 
@@ -17,18 +22,6 @@ def url(path: str) -> dict[str, str]:
     return {"video_url": f"https://user:pa55word99@example.com/{path}?X-Amz-Signature={SIGNATURE}&part=1"}
 
 
-def test_worker_answers_a_job_with_the_reply(queue: FakeQueue, worker: WorkerProcess) -> None:
-    """A finished job is posted once, as an output without an error."""
-    queue.submit("good", url("frames/3"))
-
-    body = queue.result("good")
-
-    assert {"output"} == set(body)
-    assert tuple(body["output"][key] for key in ("status", "job_id", "frames")) == ("completed", "good", 3)
-    assert len(queue.of("good", "done")) == 1
-    assert worker.jobs_left() == []
-
-
 @pytest.fixture
 def slow_queue(queue: FakeQueue) -> Iterator[FakeQueue]:
     """A queue whose answers to updates the test delays."""
@@ -37,12 +30,20 @@ def slow_queue(queue: FakeQueue) -> Iterator[FakeQueue]:
 
 
 def test_updates_arrive_in_order_and_before_the_reply(slow_queue: FakeQueue, worker: WorkerProcess) -> None:
-    """The last update says all frames; none follows the result, or the error of the job after it."""
+    """The last update says all frames; none follows the one result, or the error of the job after it."""
     slow_queue.progress_delay_seconds = 0.15  # slower than the frames: only a joined pump keeps the order
     for job_id, path in (("watched", "frames/120"), ("failed", "gone"), ("after-failed", "frames/1")):
         slow_queue.submit(job_id, url(path))
     slow_queue.result("after-failed")
 
+    body = slow_queue.result("watched")
+    assert {"output"} == set(body)
+    assert tuple(body["output"][key] for key in ("status", "job_id", "frames")) == (
+        "completed",
+        "watched",
+        120,
+    )
+    assert worker.jobs_left() == []
     done = [event.body["output"]["frames_done"] for event in slow_queue.of("watched", "progress")]
     assert slow_queue.kinds("watched") == ["take", *["progress"] * len(done), "done"]
     assert slow_queue.kinds("failed")[-1] == "done"
@@ -62,33 +63,31 @@ def test_update_that_the_queue_does_not_take_never_follows_the_result(
     assert slow_queue.kinds("slow-queue") == ["take", "done"]
 
 
+CRASH = "INTERNAL: unexpected error; the worker's log has it under job"
+FAILURES = {
+    "gone": (url("gone"), "DOWNLOAD_NOT_FOUND: no such video: https://example.com/gone"),
+    "crash": (url("crash"), f"{CRASH} crash"),
+    "exit": (url("exit"), f"{CRASH} exit"),
+    "null": (None, "INPUT_INVALID: "),
+    "list": ([1], "INPUT_INVALID: "),
+    "before 0": ({"options": {"start_s": -1}}, "INPUT_INVALID: "),
+}
+
+
 def test_worker_answers_a_failed_job_with_a_coded_string(queue: FakeQueue, worker: WorkerProcess) -> None:
-    """An error is a string, its code and retry flag ride beside it, and the signature is nowhere."""
-    queue.submit("gone", url("gone"))
+    """An error is a string, its code and retry flag beside it, the signature nowhere; the next job runs.
 
-    body = queue.result("gone")
-
-    assert body["error"].startswith("DOWNLOAD_NOT_FOUND: no such video: https://example.com/gone")
-    assert body["output"] == {"error_code": "DOWNLOAD_NOT_FOUND", "retryable": False, "job_id": "gone"}
-    assert SIGNATURE not in json.dumps(body)
-
-
-def test_worker_survives_a_crash_and_says_nothing_of_it(queue: FakeQueue, worker: WorkerProcess) -> None:
-    """An unexpected exception, sys.exit included, is INTERNAL without its text, and the next job runs."""
-    for job_id in ("crash", "exit"):
-        queue.submit(job_id, url(job_id))
+    Whatever it is: an expected error, an unexpected exception, sys.exit, an input that is no object.
+    """
+    for job_id, (job_input, error) in FAILURES.items():
+        queue.submit(job_id, job_input)
         body = queue.result(job_id)
-        assert body["output"]["error_code"] == "INTERNAL"
-        assert f"INTERNAL: unexpected error; the worker's log has it under job {job_id}" == body["error"]
+        assert body["error"].startswith(error)
+        code = error.partition(":")[0]
+        assert body["output"].items() >= {"error_code": code, "retryable": False, "job_id": job_id}.items()
+        assert SIGNATURE not in json.dumps(body)
     queue.submit("after", url("frames/1"))
     assert "output" in queue.result("after")
-
-
-def test_worker_refuses_garbage_with_a_code(queue: FakeQueue, worker: WorkerProcess) -> None:
-    """An input that is no object still gets a coded reply."""
-    for job_id, job_input in {"null": None, "list": [1], "before 0": {"options": {"start_s": -1}}}.items():
-        queue.submit(job_id, job_input)
-        assert queue.result(job_id)["output"]["error_code"] == "INPUT_INVALID"
 
 
 def test_worker_stops_a_cancelled_job_in_each_stage(queue: FakeQueue, worker: WorkerProcess) -> None:
@@ -161,7 +160,7 @@ def test_idle_worker_leaves_at_once_and_takes_no_job_along(own_worker: WorkerPro
     """SIGTERM while waiting for a job does not wait for its open poll; a job sent then stays queued."""
     own_worker.terminate()
     assert own_worker.exit_code() == 0
-    own_worker.queue.wait(lambda: not own_worker.queue.open_takes)
+    own_worker.queue.wait(lambda: not own_worker.queue.open["job-take"])
     own_worker.queue.submit("late", url("frames/1"))
 
     assert own_worker.queue.waiting == ["late"]
@@ -231,3 +230,24 @@ def test_worker_without_weights_reports_itself_unhealthy(tmp_path: Path) -> None
         assert "hmr2.safetensors is not in the store" in ping["reason"]
         assert queue.waiting == ["early"]
         assert "the models cannot be loaded" in worker.output.read_text()
+
+
+def test_early_stop_is_kept_for_a_moment_and_for_one_run(tmp_path: Path, monkeypatch) -> None:
+    """The same id may come again to be run: after its stop was obeyed once, or some seconds later."""
+    now, scratch = [100.0], Scratch(tmp_path)
+    monkeypatch.setattr("handler.handler.time.monotonic", lambda: now[0])
+    extras = {"settings": WorkerSettings(), "scratch": scratch, "redactor": Redactor()}
+    handler = Handler(lambda work: pytest.fail("it was stopped"), **extras)
+
+    def outcome(job_id: str) -> str:
+        try:
+            return str(asyncio.run(handler.handle({"id": job_id, "input": None}))["error_code"])
+        except asyncio.CancelledError:
+            return "cancelled"
+
+    handler.refuse("a")
+    assert [outcome("b"), outcome("a"), outcome("a")] == ["INPUT_INVALID", "cancelled", "INPUT_INVALID"]
+    handler.refuse("a")
+    now[0] += EARLY_STOP_SECONDS
+    assert outcome("a") == "INPUT_INVALID"
+    scratch.close()

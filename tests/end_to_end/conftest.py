@@ -40,6 +40,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One worker; perception takes 50 ms a batch, so that a long job can be met on its way."""
     folder = tmp_path_factory.mktemp("system")
     settings = {"FAKE_SECONDS_PER_BATCH": "0.05", "WORKER_PROGRESS_INTERVAL_SECONDS": "0.1"}
+    settings["BUCKET_ENDPOINT_URL"] = "http://elsewhere.invalid"  # the endpoint's own store comes first
     with serving(folder / "data", 1, "tests.end_to_end.fake_models_worker", **settings) as endpoint:
         client = endpoint.client
         store = S3Server(

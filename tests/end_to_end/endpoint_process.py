@@ -84,9 +84,7 @@ class EndpointProcess:
 
     def call(self, method: str, path: str, json: Any = None, **more: Any) -> httpx2.Response:
         """One request to the job API."""
-        if json is not None:
-            more["json"] = json
-        return self._http.request(method, f"{self.url}/{path}", **more)
+        return self._http.request(method, f"{self.url}/{path}", json=json, **more)
 
     def run(self, **input_: Any) -> str:
         """Submit a job with this input; its id."""

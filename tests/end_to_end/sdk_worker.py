@@ -2,31 +2,24 @@
 
 import asyncio
 import os
-import time
 from pathlib import Path
 from typing import Any
 
-WORKER_ID = os.environ["RUNPOD_POD_ID"]  # noqa: TID251 - as the SDK reads it
+WORKER_ID, MODELS, GPU = map(os.environ.get, ("RUNPOD_POD_ID", "MODELS", "CUDA_VISIBLE_DEVICES"))  # noqa: TID251 - as workers read them
 
 
 async def handle(job: dict[str, Any]) -> Any:
-    """Do what `input` says: note a start, report progress, block, sleep, wait for a file, reply."""
-    import runpod.serverless
-
+    """Do what `input` says: note a start, sleep, wait for a file, reply."""
     asked = job["input"]
     if "started" in asked:
         with Path(asked["started"]).open("a") as file:
-            file.write(f"{WORKER_ID} {os.getpid()} {time.time()}\n")
-    for step in range(asked.get("steps", 0)):
-        runpod.serverless.progress_update(job, {"step": step})
-        await asyncio.sleep(0.25)  # work that callers can follow
-    time.sleep(asked.get("block", 0))  # as a plain handler does: the SDK's loop stands still
+            file.write(f"{WORKER_ID} {os.getpid()}\n")
     await asyncio.sleep(asked.get("sleep", 0))
     while "release" in asked and not Path(asked["release"]).exists():
         await asyncio.sleep(0.02)  # the test is another process
     if asked.get("nan"):
         return {"value": float("nan")}
-    return asked.get("reply", {"echo": asked, "worker": WORKER_ID})
+    return asked.get("reply", {"echo": asked, "worker": WORKER_ID, "models": MODELS, "gpu": GPU})
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ def main() -> None:
             port=int(port),
             storage_port=0,
             num_workers=int(num_workers),
+            gpus=("a", "b"),
+            models="lite",
             worker_arguments=(sys.executable, "-m", worker),
         ),
         ServeSettings(ping_seconds=1, hold_seconds=3.0, webhook_interval_seconds=0.2),

@@ -4,18 +4,21 @@ Perception with the goldens' tiny networks, PHALP's tracker with its own texture
 on the official run's detections.
 """
 
+import runpy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from handler.job import TrackingOptions
+from handler.job import Options, TrackingOptions
 from handler.people.association import Association
 from handler.people.perceive import place
 from handler.people.track import FrameDelay, track
 from handler.people.tracker import Tracker
 from handler.records import PeopleInFrame, TrackedFrame, location_vectors, phalp_joints_3d
+from handler.results.write import write
 from model_cache.interfaces import PerceptionOptions
 from model_cache.load import Stopwatch, assemble, load_uv_map
 from model_cache.networks.appearance import AppearanceEncoder
@@ -26,6 +29,7 @@ from tests.goldens import golden_detections
 from tests.handler.results.factories import make_info
 
 HEIGHT, WIDTH = 480, 854
+SMPL = ("global_orient", "body_pose", "betas")
 QUIRKS = TrackingOptions(upstream_quirks=True)
 
 
@@ -139,6 +143,31 @@ def test_the_frames_hold_the_official_people(run, golden):
             ("betas", people.betas, 2e-5),
         ):
             np.testing.assert_allclose(found.reshape(golden_of(name).shape), golden_of(name), atol=tolerance)
+
+
+def test_the_example_gives_the_official_dictionary(run, models, golden, tmp_path):
+    """What as_phalp.py reads from our lines is what PHALP saved, but for the keys that docs/18 names."""
+    program = runpy.run_path(str(Path(__file__).parents[2] / "examples/as_phalp.py"))
+    options = Options(profile="full", masks=True)
+    write(iter(run[1]), options=options, body=models.body, into=tmp_path)
+    results = program["phalp_results"](tmp_path / "frames.jsonl.gz")
+
+    data, official = golden("e2e"), golden("e2e_output.json")
+    assert [f"img/{name}" for name in results] == list(official)
+    for index, (expected, entry) in enumerate(zip(official.values(), results.values(), strict=True)):
+        assert set(expected["keys"]) - set(entry) == {"appe", "loca", "pose", "img_path", "img_name"}
+        for key in ("time", "shot", "tid", "tracked_ids", "tracked_time", "extra_data", "size", "class_name"):
+            assert entry[key] == expected[key]
+        assert [[mask["counts"], mask["size"]] for (mask,) in entry["mask"]] == [
+            list(pair) for pair in zip(expected["mask"], expected["mask_size"], strict=True)
+        ]
+        arrays = {**entry, **{part: [smpl[part] for smpl in entry["smpl"]] for part in SMPL}}
+        for name in (
+            ("bbox", "camera_bbox", "3d_joints", "2d_joints", "center", *SMPL) if entry["tid"] else ()
+        ):
+            wanted = data[f"f{index:02d}_{name}"]
+            np.testing.assert_allclose(np.array(arrays[name]), wanted, atol=1e-4)
+            assert np.array(arrays[name]).dtype == wanted.dtype
 
 
 def test_a_second_job_is_not_touched_by_the_first(models, people, run):

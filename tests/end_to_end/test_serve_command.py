@@ -51,9 +51,43 @@ def test_folder_and_address_in_use_are_told(tmp_path: Path) -> None:
                 [sys.executable, "-m", "handler", *arguments], capture_output=True, text=True, check=False
             )
         assert done.returncode == 1
-        assert f"serve: cannot listen on 127.0.0.1:{port}" in done.stderr
+        assert done.stderr.splitlines()[-1] == (
+            f"error: cannot listen on 127.0.0.1:{port}: another program listens there, perhaps an endpoint; "
+            "stop it, or take another port with --port"
+        )
         assert "Traceback" not in done.stderr
         assert endpoint.health()["workers"]["ready"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "words"),
+    [
+        ({"port": 8000, "storage_port": 8000}, {}, r"--port and --storage-port are both 8000"),
+        (
+            {"data": Path("/dev/null/data")},
+            {},
+            r"/dev/null/data \(--data\) cannot be used: it is not a folder",
+        ),
+        ({"host": "name.invalid"}, {"SERVE_API_KEY": "key"}, r"--host must be an address of this machine"),
+        ({}, {"WORKER_SCRATCH": "/dev/null"}, r"WORKER_SCRATCH=/dev/null is not a folder"),
+        ({}, {"BUCKET_NAME": "results"}, r"set BUCKET_ACCESS_KEY_ID, BUCKET_SECRET_ACCESS_KEY as well"),
+        ({}, {"DETECTOR": "yolo"}, r"DETECTOR=yolo: there is no such detector\. Use one of "),
+        ({}, {"BODY_REGRESSOR": "hmr3"}, r"BODY_REGRESSOR=hmr3: there is no such body regressor"),
+        (
+            {"models": "official"},
+            {},
+            r"weights are not complete: run `python -m handler weights fetch`\n- hmr2",
+        ),
+    ],
+    ids=["ports", "data", "host", "scratch", "bucket", "detector", "regressor", "weights"],
+)
+def test_nothing_is_started_that_cannot_work(tmp_path, monkeypatch, options, environment, words) -> None:
+    """What would end every worker at its start, again and again, is told once, with the name to change."""
+    for name, value in {"MODEL_STORE": str(tmp_path / "store"), **environment}.items():
+        monkeypatch.setenv(name, value)
+    chosen = {"data": tmp_path / "data", "port": 0, "storage_port": 0, **options}
+    with pytest.raises(CannotServe, match=words):
+        run(ServeOptions(**chosen))
 
 
 @pytest.mark.slow

@@ -85,13 +85,3 @@ def test_endpoint_survives_a_full_disk(tmp_path: Path) -> None:
         document = endpoint.wait(job_id)
         assert (document["status"], document["retries"]) == ("COMPLETED", 1)
         assert endpoint.wait(endpoint.run(x=1))["status"] == "COMPLETED"
-
-
-@pytest.mark.slow
-def test_job_that_runs_too_long_is_timed_out_and_its_worker_replaced(tmp_path: Path) -> None:
-    """A plain handler blocks the SDK's loop and cannot be stopped: its process is ended instead."""
-    with serving(tmp_path / "data", 1, SERVE_EXECUTION_TIMEOUT_SECONDS="2") as endpoint:
-        document = endpoint.wait(endpoint.run(block=600), "TIMED_OUT")
-        assert document["error"] == "EXECUTION_TIMEOUT: the job ran longer than 2 s"
-        after = endpoint.wait(endpoint.run())
-        assert (after["status"], after["workerId"] != document["workerId"]) == ("COMPLETED", True)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from handler.errors import ErrorCode
 from handler.job import BucketOutput, Options, TrackingOptions
+from handler.problems import fields_of
 from handler.results.document import JOINT_NAMES, PARENTS, FrameRecord, PersonRecord, ResultDocument
 from handler.results.statistics import MAX_SAMPLES, MAX_TRACKS
 from handler.results.store import CONTENT_TYPES
@@ -84,6 +85,20 @@ def test_every_field_has_its_row(model, start, end):
     documented = names_in(OUTPUT, start, end)
 
     assert documented == fields - {"tracks_omitted", "license_notice"}
+
+
+def test_every_key_of_phalps_pkl_has_its_field(golden):
+    """The page for users of 4D-Humans names all keys of the official output, and fields that exist."""
+    page = (ROOT / "docs/18-from-4d-humans.md").read_text()
+    table = page.partition("| `.pkl` |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [[re.findall(r"`([^`]+)`", cell) for cell in line.split("|")[1:3]] for line in table]
+    fields = {".".join(path) for path in dict(fields_of(FrameRecord))}
+
+    assert {key for keys, _ in cells for key in keys} == set(
+        next(iter(golden("e2e_output.json").values()))["keys"]
+    )
+    assert {name for _, names in cells for name in names} <= fields
+    assert set(re.findall(r"`(people\.[a-z_.0-9]+)`", page)) <= fields
 
 
 def test_content_types_are_those_that_are_sent():

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handler.fitness import Unfit, check_bucket, check_decoding, check_models, check_scratch, checks
+from handler.fitness import Unfit, check_bucket, check_decoding, check_folder, check_models, checks
 from handler.settings import BucketSettings
 from model_cache.errors import DeviceFault
 from model_cache.interfaces import People
@@ -59,12 +59,14 @@ def test_models_that_fail_are_noticed(models: FakeModels, error: type[Exception]
 
 def test_scratch_must_be_writable_and_roomy(tmp_path: Path) -> None:
     """A folder that is no folder, and a disk below its reserve, are refused."""
-    check_scratch(tmp_path, 0)
+    check_folder(tmp_path, 0)
     (tmp_path / "file").touch()
-    with pytest.raises(Unfit, match="cannot be written"):
-        check_scratch(tmp_path / "file", 0)
+    with pytest.raises(Unfit, match="is not a folder"):
+        check_folder(tmp_path / "file", 0)
+    with pytest.raises(Unfit, match="the scratch folder cannot be written: No such file"):
+        check_folder(Path("/proc/nowhere"), 0)
     with pytest.raises(Unfit, match="free"):
-        check_scratch(tmp_path, 1 << 60)
+        check_folder(tmp_path, 1 << 60)
 
 
 @pytest.mark.parametrize(

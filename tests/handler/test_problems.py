@@ -47,7 +47,7 @@ WRONG: list[tuple[object, str]] = [
     (options(stride=2.5), "options.stride must be a whole number"),
     (options(stride=5000), "options.stride must be at most 1000"),
     (options(start_s=-1), "options.start_s must be at least 0"),
-    (options(start_s=5, end_s=2), "options.end_s must be more than start_s"),
+    (options(start_s=5, end_s=2), "options.end_s must be more than options.start_s"),
     (options(end_s="soon"), "options.end_s must be a number"),
     (options(end_s=0), "options.end_s must be more than 0"),
     (options(max_people=0), "options.max_people must be at least 1"),

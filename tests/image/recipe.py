@@ -16,11 +16,7 @@ BUILDS = ("cu128", "cpu")  # of torch
 _MOUNTS = re.compile(r"^(?:--mount=\S+\s+)+")
 
 
-class Instruction(NamedTuple):
-    """One instruction of a Dockerfile, its lines joined."""
-
-    word: str
-    value: str
+Instruction = tuple[str, str]  # of a Dockerfile: its word, and the rest with its lines joined
 
 
 class Pin(NamedTuple):
@@ -47,13 +43,13 @@ def stages() -> dict[str, list[Instruction]]:
             name = step["value"].split()[-1]
             found[name] = []
         if step["instruction"] != "COMMENT":
-            found[name].append(Instruction(step["instruction"], step["value"]))
+            found[name].append((step["instruction"], step["value"]))
     return found
 
 
 def values(stage: str, word: str) -> list[str]:
     """What follows each instruction of one kind in a stage."""
-    return [step.value for step in stages()[stage] if step.word == word]
+    return [value for found, value in stages()[stage] if found == word]
 
 
 def environment(stage: str) -> dict[str, str]:
@@ -99,26 +95,26 @@ def shell_script(stage: str) -> str:
     caches and secrets of the builder.
     """
     lines = []
-    for step in stages()[stage]:
-        match step.word:
+    for word, value in stages()[stage]:
+        match word:
             case "FROM":
                 continue
             case "WORKDIR":
-                lines.append(f'mkdir -p "{step.value}"; cd "{step.value}"')
+                lines.append(f'mkdir -p "{value}"; cd "{value}"')
             case "ENV":
-                lines.append(f"export {step.value}")
+                lines.append(f"export {value}")
             case "ARG":
-                name, _, default = step.value.partition("=")
+                name, _, default = value.partition("=")
                 lines.append(f'export {name}="${{{name}:-{default}}}"')
             case "COPY":
-                *sources, target = step.value.split()
+                *sources, target = value.split()
                 # In cp's terms a folder's content is `folder/.`.
                 paths = " ".join(f'"$CONTEXT/{source}"' for source in sources).replace('/"', '/."')
                 lines.append(f'mkdir -p "{target}"; cp -r {paths} "{target}"')
             case "RUN":
-                lines.append(f"( {_MOUNTS.sub('', step.value)} )")
+                lines.append(f"( {_MOUNTS.sub('', value)} )")
             case _:
-                raise ValueError(f"{step.word} has no place in a stage that is run as a script")
+                raise ValueError(f"{word} has no place in a stage that is run as a script")
     return "\n".join(lines) + "\n"
 
 

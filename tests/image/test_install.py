@@ -104,19 +104,15 @@ def build(root: Path) -> None:
     given["PATH"] = f"{root}/bin:{given['PATH']}"
     if "PIP_FIND_LINKS" in given:  # a folder with torch's CPU build
         given["TORCH_SOURCE"] = f"--find-links {given['PIP_FIND_LINKS']}"
-    shell = ["sh", "-euc", script]
-    done = subprocess.run(
-        shell, cwd=root, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
+    done = subprocess.run(["sh", "-euc", script], cwd=root, env=given, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Installed]:
     """The image's tree, made once for all tests."""
-    root = Path(
-        tempfile.mkdtemp(prefix="image-", dir=roomy_folder())
-    )  # pytest's own folders are closed to other users
+    # Not in pytest's own folders, which are closed to other users.
+    root = Path(tempfile.mkdtemp(prefix="image-", dir=roomy_folder()))
     try:
         root.chmod(0o755)
         build(root)
@@ -212,7 +208,7 @@ def test_image_command_serves_the_queue(installed: Installed) -> None:
             stderr=subprocess.STDOUT,
         )
         try:
-            queue.wait(lambda: queue.open_takes or worker.poll() is not None, 180)
+            queue.wait(lambda: queue.open["job-take"] or worker.poll() is not None, 180)
             queue.submit("wrong", {})
             body = queue.result("wrong", 60)
             worker.send_signal(signal.SIGTERM)

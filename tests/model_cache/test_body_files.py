@@ -41,9 +41,7 @@ def assert_same_body(one: BodyData, other: BodyData) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
-def test_body_is_the_same_from_pickle_npz_and_store(
-    official_tiny_files, official_tiny_store, tmp_path, extra
-):
+def test_body_is_the_same_from_every_format(official_tiny_files, official_tiny_store, tmp_path, extra):
     """Python-2 pickle with chumpy and scipy, `.npz` with 300 shapes and notes, and safetensors agree."""
     official = official_tiny_files / "hmr2" / "data" / "smpl" / "SMPL_NEUTRAL.pkl"
     for name in (b"cchumpy.ch\nCh\n", b"cscipy.sparse.csc\ncsc_matrix\n", b"cnumpy.core.multiarray\n"):
@@ -75,9 +73,8 @@ def test_chumpy_selections_are_followed(tmp_path):
     with foreign_modules("chumpy.ch", "chumpy.reordering"):
         inner = foreign_object("chumpy.ch", "Ch", x=np.arange(10.0))
         state = {"a": inner, "idxs": np.array([3, 1, 9, 0]), "preferred_shape": (2, 2)}
-        (tmp_path / "x.pkl").write_bytes(
-            pickle.dumps(foreign_object("chumpy.reordering", "Select", **state), protocol=2)
-        )
+        selection = foreign_object("chumpy.reordering", "Select", **state)
+        (tmp_path / "x.pkl").write_bytes(pickle.dumps(selection, protocol=2))
     np.testing.assert_array_equal(plain_array(read_pickle(tmp_path / "x.pkl")), [[3, 1], [9, 0]])
 
 

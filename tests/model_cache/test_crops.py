@@ -1,10 +1,12 @@
-"""Boxes and crops: PHALP's golden bytes, the device against OpenCV, and what must hold for any box."""
+"""Boxes, crops and masks: PHALP's golden bytes, OpenCV and pycocotools, and what must hold for any box."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from pycocotools import mask as coco
 
 from model_cache.networks.crops import (
     CROP_SIZE,
@@ -14,12 +16,12 @@ from model_cache.networks.crops import (
     pad_boxes,
     warp_people,
 )
+from model_cache.networks.rle import encode_mask
 
-coordinates = st.floats(-300, 900, width=32)
-sides = st.floats(2, 1200, width=32)
-boxes = st.builds(
-    lambda x, y, w, h: np.array([[x, y, x + w, y + h]], np.float32), coordinates, coordinates, sides, sides
-)
+corner = st.floats(-300, 900, width=32)
+side = st.floats(2, 1200, width=32)
+numbers = st.tuples(corner, corner, side, side)
+boxes = numbers.map(lambda n: np.array([[n[0], n[1], n[0] + n[2], n[1] + n[3]]], np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +66,18 @@ def test_crops_are_those_of_phalp(people):
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_gpu)])
 def test_device_crops_equal_opencv(people, device):
-    """People cut on a device are the OpenCV crops bit for bit, also those that leave the image."""
-    image, masks = (torch.from_numpy(people[name]).to(device) for name in ("image", "masks"))
-    found = crop_people_on_device([image], [people["boxes_padded"]], [masks])
-    expected = crop_people(people["image"], people["boxes_padded"], people["masks"])
-    np.testing.assert_array_equal(expected, found.cpu().numpy())
+    """People of several frames, of whom some leave the image, are the OpenCV crops bit for bit, in order."""
+    rng = np.random.default_rng(5)
+    images, padded, masks = [people["image"]], [people["boxes_padded"]], [people["masks"]]
+    for size, count in (((80, 120), 2), ((40, 40), 0), ((200, 90), 1)):
+        corners = rng.uniform(-20, 60, (count, 2))
+        images.append(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+        padded.append(pad_boxes(np.concatenate([corners, corners + 50], axis=1).astype(np.float32)))
+        masks.append(rng.random((count, *size)) > 0.5)
+    on_device = [[torch.from_numpy(array).to(device) for array in arrays] for arrays in (images, masks)]
+    found = crop_people_on_device(on_device[0], padded, on_device[1])
+    expected = [crop_people(*frame) for frame in zip(images, padded, masks, strict=True)]
+    np.testing.assert_array_equal(np.concatenate(expected), found.cpu().numpy())
 
 
 @settings(max_examples=25, deadline=None)
@@ -84,21 +93,6 @@ def test_device_crop_equals_opencv_for_any_box_and_frame(box, height, width, see
     np.testing.assert_array_equal(expected, found.numpy())
 
 
-def test_device_crops_of_several_frames_are_in_order():
-    """One pass over frames of different sizes with 2, 0 and 1 people equals the frames one by one."""
-    rng = np.random.default_rng(5)
-    images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((80, 120), (40, 40), (200, 90))]
-    counts = (2, 0, 1)
-    corners = [rng.uniform(-20, 60, (count, 2)) for count in counts]
-    padded = [pad_boxes(np.concatenate([c, c + 50], axis=1).astype(np.float32)) for c in corners]
-    masks = [rng.random((count, *image.shape[:2])) > 0.5 for count, image in zip(counts, images, strict=True)]
-    found = crop_people_on_device(
-        [torch.from_numpy(image) for image in images], padded, [torch.from_numpy(mask) for mask in masks]
-    )
-    expected = [crop_people(*args) for args in zip(images, padded, masks, strict=True)]
-    np.testing.assert_array_equal(np.concatenate(expected), found.numpy())
-
-
 def test_frames_without_people_give_no_crops():
     """No people is an empty batch in both ways of cropping, not an error."""
     image, masks = np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8), bool)
@@ -112,3 +106,38 @@ def test_box_without_size_is_refused(box):
     """A box with no area or with numbers that are not finite cannot be cropped and says so."""
     with pytest.raises(ValueError, match="no size or is not finite"):
         crop_matrices(np.array([box], np.float32))
+
+
+def by_pycocotools(mask):
+    """The reference encoder's counts."""
+    return coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+
+
+def test_golden_masks_have_phalps_counts(people):
+    """The ten golden masks, one all ones and one of two pixels, give PHALP's strings."""
+    assert list(people["rle_counts"]) == [encode_mask(mask) for mask in people["masks"]]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools itself
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=30)))
+def test_mask_survives_encoding(mask):
+    """Any mask has the counts that pycocotools gives it, and decoding them gives the mask back."""
+    counts = encode_mask(mask)
+    assert by_pycocotools(mask) == counts
+    decoded = coco.decode({"size": list(mask.shape), "counts": counts.encode()})
+    np.testing.assert_array_equal(mask, decoded)
+
+
+@given(st.integers(0, 400), st.integers(0, 700), st.integers(1, 400), st.integers(1, 700))
+def test_rectangle_in_a_large_frame_survives_encoding(top, left, height, width):
+    """Runs of thousands of pixels, which need several characters each, are encoded as by pycocotools."""
+    mask = np.zeros((401, 701), bool)
+    mask[top : top + height, left : left + width] = True
+    assert by_pycocotools(mask) == encode_mask(mask)
+
+
+@pytest.mark.parametrize("view", [np.asfortranarray, lambda mask: mask[::2, ::-1], lambda mask: mask.T])
+def test_memory_order_does_not_matter(view):
+    """Strided, turned and column-major masks are encoded like any other."""
+    mask = view(np.random.default_rng(1).random((64, 48)) > 0.6)
+    assert by_pycocotools(mask) == encode_mask(mask)

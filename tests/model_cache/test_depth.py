@@ -87,16 +87,6 @@ def test_depth_is_that_of_phalp(golden_scene):
     assert differences.max() <= 0.04
 
 
-def test_pixel_is_covered_when_its_centre_is():
-    """A square from 10.4 to 20.6 px holds the centres 10.5 to 20.5: columns and rows 10 to 20."""
-    square = at_pixels([(10.4, 30.4), (20.6, 30.4), (20.6, 40.6), (10.4, 40.6)], 50)
-    depth = depth_maps(square, torch.tensor([[0, 1, 2], [0, 2, 3]]))[0]
-    covered = torch.zeros(MAP_SIZE, MAP_SIZE, dtype=torch.bool)
-    covered[30:41, 10:21] = True  # rows 30 to 40 (y down), columns 10 to 20
-    assert torch.equal(covered, depth < FAR_DEPTH)
-    torch.testing.assert_close(depth[covered], torch.full((121,), 50.0), rtol=1e-6, atol=0)
-
-
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_depth_equals_the_plainest_rasteriser(seed):

@@ -18,12 +18,11 @@ from model_cache.store.load import load_body, load_hmr2, read_tensors
 from tests.goldens import golden_detections
 
 FRAMES = 20
-HEIGHT, WIDTH = 480, 854
 
 
 @pytest.fixture(scope="module")
 def clip(golden):
-    """The golden clip's frames and its detector output per frame."""
+    """The golden clip's frames, its detector output per frame, and what the official run gave."""
     data = golden("e2e")
     return data["frames"], golden_detections(), data
 

@@ -7,8 +7,7 @@ import torch
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid, WeightsInvalid
 from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_transformer import pose_transformer
-from tests.pose_predictors import golden_pose_transformer
-from tests.weight_rule import official_state
+from tests.weight_rule import golden_pose_transformer, official_state
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.needs_gpu)]
 # Float32 back-ends sum in other orders: up to 6e-6 apart were seen between the kernels of one CPU. A wrong
@@ -87,24 +86,6 @@ def test_predict_next_reads_each_track_at_its_own_slot(data, config, predictor):
     assert num_wrong_officially >= 3
 
 
-def test_tokens_are_the_official_ones(data, config, network, predictor, device):
-    """The transformer's output at every fifth slot, and what the heads read out of it."""
-    poses, times, _ = _batch(data, config, 8)
-    slots = times - times[:, :1]
-    asked = np.broadcast_to(np.arange(0, 125, 5), (len(slots), 25))
-    repeated = np.zeros(slots.shape, bool)
-    repeated[:, :-1] = slots[:, :-1] == slots[:, 1:]
-    # Of repeated slots the last pose counts; in this batch the copies are equal.
-    arrays = (torch.tensor(array).to(device) for array in (poses, slots, repeated, asked))
-    with torch.inference_mode():
-        tokens = network.tokens(*arrays)
-        vectors = network.read_out(tokens.flatten(0, 1))
-
-    vectors = vectors.cpu().reshape(len(slots), 25, 229)
-    np.testing.assert_allclose(tokens.cpu(), data[f"{config}_b8_tokens"], atol=2 * TOLERANCE, rtol=0)
-    np.testing.assert_allclose(vectors, data[f"{config}_b8_pose_camera_all"], atol=TOLERANCE, rtol=0)
-
-
 @SMALL
 def test_predict_next_outlives_a_history_longer_than_the_slots(data, config, predictor):
     """Frames beyond the last slot share that slot and the newest wins.
@@ -118,10 +99,8 @@ def test_predict_next_outlives_a_history_longer_than_the_slots(data, config, pre
 
     assert np.isfinite(predicted).all()
     np.testing.assert_array_equal(predictor.predict_next(poses, at_the_end, np.array([0])), predicted)
-    newest_only = poses[:, [0, 1, 2, 3, 4, 6, 6]]
-    np.testing.assert_allclose(
-        predictor.predict_next(newest_only, far, np.array([0])), predicted, atol=TOLERANCE, rtol=0
-    )
+    newest_only = predictor.predict_next(poses[:, [0, 1, 2, 3, 4, 6, 6]], far, np.array([0]))
+    np.testing.assert_allclose(newest_only, predicted, atol=TOLERANCE, rtol=0)
 
 
 @SMALL
@@ -154,27 +133,22 @@ def test_predict_next_tells_when_memory_is_out(data, config, network, predictor,
         predictor.predict_next(data[f"{config}_poses"][:1], data["times"][:1], np.zeros(1, np.int64))
 
 
-@pytest.fixture
-def state(golden):
-    """The small configuration's tensors under their official names."""
+@pytest.mark.parametrize(
+    ("missing", "stride", "words"),
+    [
+        ("mask_token", 5, "missing"),
+        ("conv_en.weight", 5, "Missing"),
+        ("smpl_head.0.fc1.weight", 5, "missing"),
+        ("loca_head.0.4.bias", 5, "Missing"),
+        (None, 4, "stride"),
+    ],
+)
+def test_pose_transformer_names_what_is_missing_or_does_not_fit(golden, missing, stride, words):
+    """An incomplete file is refused, and a stride that does not divide the time slots cannot be right."""
     named = official_state(golden("state_dict_keys.json")["pose_predictor"]["tiny"])
+    state = {key.removeprefix("encoder."): tensor for key, tensor in named.items()}
+    state.pop(missing, None)
     statistics = {"pose_mean": torch.zeros(226), "pose_std": torch.ones(226)}
-    return {key.removeprefix("encoder."): tensor for key, tensor in named.items()} | statistics
 
-
-NEEDED = ["mask_token", "conv_en.weight", "smpl_head.0.fc1.weight", "loca_head.0.4.bias"]
-
-
-@pytest.mark.parametrize("name", NEEDED)
-def test_pose_transformer_names_a_missing_tensor(state, name):
-    """An incomplete file is refused and the message says what is missing."""
-    del state[name]
-
-    with pytest.raises(WeightsInvalid, match=r"missing|Missing"):
-        pose_transformer(state, heads=2, conv_pad=1, conv_stride=5)
-
-
-def test_pose_transformer_refuses_a_stride_that_does_not_fit(state):
-    """A stride that does not divide the time slots cannot be right."""
-    with pytest.raises(WeightsInvalid, match="stride"):
-        pose_transformer(state, heads=2, conv_pad=1, conv_stride=4)
+    with pytest.raises(WeightsInvalid, match=words):
+        pose_transformer(state | statistics, heads=2, conv_pad=1, conv_stride=stride)

@@ -17,23 +17,17 @@ from model_cache.store.load import load_body, load_hmr2
 def crops(golden):
     """The four golden crops and their masks as the sampler gets them."""
     people = golden("hmr2_tiny")
-    colours = [
-        levels[people["crops_bgr"][..., 2 - channel]] for channel, levels in enumerate(normalised_levels())
-    ]
+    crops_rgb = np.moveaxis(people["crops_bgr"][..., ::-1], -1, 0)
+    colours = [levels[channel] for levels, channel in zip(normalised_levels(), crops_rgb, strict=True)]
     mask = (people["mask"] >= 1).astype(np.float32)
     return torch.from_numpy(np.stack([*colours, mask], axis=1))
 
 
 @pytest.fixture(scope="module")
-def estimate(crops, official_tiny_store):
-    """What the tiny HMR2 sees in them, its weights converted from official files."""
+def vertices(crops, official_tiny_store):
+    """The bodies that the tiny HMR2 sees in them, before the crops' cameras."""
     body = load_body(official_tiny_store / "smpl.safetensors")
-    return BodyEstimator(load_hmr2(official_tiny_store), body)(crops[:, :3])
-
-
-@pytest.fixture(scope="module")
-def vertices(estimate):
-    """Their bodies before the crops' cameras."""
+    estimate = BodyEstimator(load_hmr2(official_tiny_store), body)(crops[:, :3])
     return estimate.vertices + estimate.crop_cam_t[:, None]
 
 
@@ -58,10 +52,8 @@ def test_look_up_and_unwrapping_are_those_of_phalp(golden, crops, sampler):
     and a few of the 55,645 texels lie that close to the surface that hides them.
     """
     data = golden("texture")
-    stored = {name: torch.from_numpy(data[name][None]) for name in ("grid_0", "texel_depth_0")}
-    texels = look_up(
-        crops[:1], torch.from_numpy(data["depth"][:1]), stored["grid_0"], stored["texel_depth_0"]
-    )
+    stored = (data["depth"][:1], data["grid_0"][None], data["texel_depth_0"][None])
+    texels = look_up(crops[:1], *map(torch.from_numpy, stored))
     visible = np.unpackbits(data["visible_packed"], axis=-1)[0, : int(data["n_texels"])].astype(bool)
     np.testing.assert_allclose(texels.surface_depth[0], data["ren_depth_at_texel_0"], atol=4e-5, rtol=0)
     assert (visible != texels.visible[0].numpy()).sum() <= 40
@@ -69,28 +61,6 @@ def test_look_up_and_unwrapping_are_those_of_phalp(golden, crops, sampler):
     alike = texture[3] == expected[3]
     assert (~alike).sum() <= 40
     np.testing.assert_allclose(texture[:, alike], expected[:, alike], atol=2e-6, rtol=0)  # colours up to 0.6
-
-
-def test_textures_from_crops_are_those_of_phalp(golden, crops, vertices, sampler):
-    """From crops through HMR2 to the texture, masks and colours agree within the golden tolerances.
-
-    At least 99.5 % of each person's texels are judged as by PHALP, nearly all where it is not close.
-    """
-    data = golden("texture")
-    np.testing.assert_allclose(vertices[:, ::10], data["verts_cam_sub"], atol=5e-5)
-    found = sampler.sample(crops, vertices).numpy()
-    expected_mask = np.unpackbits(data["uv_mask_packed"], axis=-1).astype(bool)
-    assert {-1, 1} == set(np.unique(found[:, 3]))
-    assert ((found[:, 3] > 0) != expected_mask).mean(axis=(1, 2)).max() <= 0.003
-    both = (found[:, 3] > 0) & expected_mask
-    colours = np.concatenate([data["uv_vector_0"][None], data["uv_vector_f16"]])[:, :3]
-    differences = np.abs(found[:, :3] - colours).max(axis=1)
-    assert differences[0][both[0]].max() <= 1e-5
-    assert differences[both].max() <= 2e-3
-    seen = sampler.look(crops, vertices).visible.numpy()
-    visible = np.unpackbits(data["visible_packed"], axis=-1)[:, : int(data["n_texels"])].astype(bool)
-    assert (seen == visible).mean(axis=1).min() >= 0.995
-    assert (seen != visible)[data["margin"] > 2e-4].mean() <= 0.0005
 
 
 def test_batch_equals_people_one_by_one(crops, vertices, sampler):
@@ -122,10 +92,8 @@ def two_walls():
     places = [(0, 80, 60), (2, 100, 20), (2, 200, 60), None, (2, 250, 10), (2, 400, 60)]
     face_index = np.array([place[0] if place else -1 for place in places]).reshape(2, 3)
     barycentric = np.array([weights(*place) if place else np.zeros(3) for place in places], np.float32)
-    sampler = TextureSampler(
-        uv_map=UvMap(barycentric=barycentric.reshape(2, 3, 3), face_index=face_index), faces=faces
-    )
-    return sampler, torch.tensor([front + back], dtype=torch.float32)
+    uv_map = UvMap(barycentric=barycentric.reshape(2, 3, 3), face_index=face_index)
+    return TextureSampler(uv_map=uv_map, faces=faces), torch.tensor([front + back], dtype=torch.float32)
 
 
 @pytest.mark.parametrize("felt", [1e-6, 1.0, 255.0])
@@ -146,14 +114,6 @@ def test_texel_shows_the_crop_where_its_point_is_seen(felt):
     expected[:, 0, 0] = torch.tensor([0.795, 0.595, -1]) / 5  # pixel centres lie at 79.5 and 59.5
     expected[:, 0, 2] = torch.tensor([1.995, 0.595, -1]) / 5
     torch.testing.assert_close(texture[:3], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_far_person_shows_nothing(crops, estimate, sampler):
-    """Behind the renderer's far plane of 100 m nothing is visible, as in PHALP."""
-    vertices = estimate.vertices[:1] + torch.tensor([0.0, 0.0, 120.0])
-    texture = sampler.sample(crops[:1], vertices)
-    assert (texture[:, 3] == -1).all()
-    assert (texture[:, :3] == 0).all()
 
 
 def test_uv_map_of_another_body_is_refused():

@@ -69,7 +69,7 @@ def test_overlay_ends_in_order(tmp_path: Path, settings: Settings, clip_of_two: 
             return super().vertices(*pose)  # type: ignore[arg-type]
 
     with pytest.raises(SystemExit) as ended:
-        draw(clip_of_two, out, None, "mesh", SignallingBody, settings)
+        draw(clip_of_two, out, None, "mesh", lambda name: SignallingBody(), settings)
     assert ended.value.code == 128 + signal.SIGTERM
     assert sorted(path.name for path in out.iterdir()) == ["frames.jsonl.gz", "result.json"]
 

@@ -35,6 +35,8 @@ WRONG = [
         "http://api.example",
         "RUNPOD_DEPLOY_URL must be https (the API key travels with each request)",
     ),
+    ("RUNPOD_DEPLOY_URL", "https://a:b/", "RUNPOD_DEPLOY_URL is not a URL with a host"),
+    ("RUNPOD_DEPLOY_URL", "https://[bad/", "RUNPOD_DEPLOY_URL is not a URL with a host"),
 ]
 UNKNOWN = [
     ("VIDEO_MAX_BYTE", "VIDEO_MAX_BYTE is not a setting; did you mean VIDEO_MAX_BYTES?"),

@@ -26,6 +26,25 @@ def test_worker_insists_on_official_models_unless_told_otherwise(monkeypatch, en
     assert wanted == [expected]
 
 
+def test_fault_of_a_command_is_a_sentence(monkeypatch, capsys, tmp_path):
+    """Whatever a command raises: status 1, one line, and the traceback in a file."""
+
+    def fail(*_, **__):
+        raise ZeroDivisionError("one by zero")
+
+    monkeypatch.setattr(model_cache.load, "load", fail)
+    monkeypatch.setattr("sys.argv", ["hmr2-worker", "fitness"])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    (log,) = tmp_path.glob("*.log")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == (
+        f"error: an unexpected fault (details: {log}): ZeroDivisionError: one by zero\n"
+    )
+    assert "Traceback" in log.read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [

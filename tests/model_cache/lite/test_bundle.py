@@ -1,8 +1,6 @@
 """What is bundled: its size, its licences, and that it loads."""
 
-import numpy as np
 import pytest
-import torch
 
 from model_cache.lite.load import (
     FILES,
@@ -16,18 +14,10 @@ from model_cache.load import Stopwatch
 from model_cache.settings import ModelSettings
 from model_cache.store.files import sha256_of
 
-MEBIBYTE = 2**20
 
-
-def test_bundle_is_small():
-    """All files together stay near 25 MB, so that a clone and an image stay light."""
-    total = sum(path.stat().st_size for path in LITE_FOLDER.iterdir() if path.is_file())
-
-    assert total < 27 * MEBIBYTE
-
-
-def test_notice_names_every_bundled_file():
-    """Whoever redistributes the folder finds the licence of each file in it."""
+def test_bundle_is_small_and_its_notice_names_every_file():
+    """About 25 MB, so that a clone and an image stay light; who passes it on finds each file's licence."""
+    assert sum(path.stat().st_size for path in LITE_FOLDER.iterdir() if path.is_file()) < 27 * 2**20
     notice = (LITE_FOLDER / "NOTICE").read_text()
 
     assert all(name in notice for name in FILES.values())
@@ -51,12 +41,3 @@ def test_bundled_weights_are_finite_and_frozen(network):
     for parameter in network().parameters():
         assert bool(parameter.isfinite().all())
         assert not parameter.requires_grad
-
-
-def test_appearance_vectors_have_phalps_size():
-    """Small encoder or official one: 4096 numbers per person, none negative."""
-    textures = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 4, 256, 256)).astype(np.float32))
-    vectors = load_appearance()(textures)
-
-    assert tuple(vectors.shape) == (2, 4096)
-    assert float(vectors.min()) >= 0

@@ -26,42 +26,29 @@ def rest(body):
     return Smpl(body)(identity[:, :1], identity[:, 1:], torch.zeros(1, 10))
 
 
-def test_body_has_smpls_counts(body):
-    """6,890 vertices, 13,776 faces, ten shapes, no pose directions."""
+def test_body_has_smpls_counts_and_rests_at_its_template(body, rest):
+    """6,890 vertices, 13,776 faces, ten shapes, no pose directions, and averages where SMPL has averages."""
     assert body.v_template.shape == (6890, 3)
     assert body.faces.shape == (13776, 3)
     assert body.shapedirs.shape == (6890, 3, 10)
     assert body.posedirs is None
-
-
-def test_body_rests_at_its_template(body, rest):
-    """When nothing is bent, the body is its template."""
     np.testing.assert_allclose(rest.vertices[0], body.v_template, atol=2e-6)
+    for rows in (body.lbs_weights, body.joint_regressor, body.joint_regressor_extra):
+        assert rows.min() >= 0
+        assert np.allclose(rows.sum(1), 1, atol=2e-3)
 
 
-def test_body_is_watertight(body):
-    """Every edge borders two faces that run along it in opposite directions: closed, of genus 0."""
+def test_body_is_watertight_and_its_faces_look_outwards(body):
+    """Each edge borders two faces in opposite directions: closed, of genus 0, of a person's signed volume."""
     edges = Counter(map(tuple, body.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).tolist()))
+    a, b, c = (body.v_template[body.faces[:, i]].astype(np.float64) for i in range(3))
+    volume = np.einsum("ij,ij->", a, np.cross(b, c)) / 6
 
     assert set(edges.values()) == {1}
     assert all((b, a) in edges for a, b in edges)
     assert 6890 - len(edges) // 2 + len(body.faces) == 2
-
-
-def test_body_faces_look_outwards(body):
-    """The signed volume is that of a person of about 1.8 m, so the triangles are wound outwards."""
-    a, b, c = (body.v_template[body.faces[:, i]].astype(np.float64) for i in range(3))
-    volume = np.einsum("ij,ij->", a, np.cross(b, c)) / 6
-
     assert 0.05 < volume < 0.1
     assert np.ptp(body.v_template[:, 1]) == pytest.approx(1.83, abs=0.05)
-
-
-def test_weights_and_regressors_are_averages(body):
-    """Skinning weights and joint regressors are not negative and sum to one."""
-    for rows in (body.lbs_weights, body.joint_regressor, body.joint_regressor_extra):
-        assert rows.min() >= 0
-        assert np.allclose(rows.sum(1), 1, atol=2e-3)
 
 
 def test_rest_pose_is_smpls_t_pose(rest):
@@ -101,24 +88,17 @@ def test_shapes_change_the_body_smoothly(body):
 
 
 def test_uv_map_shows_points_of_the_body(body):
-    """Texels name existing faces with weights that sum to one, cover most of the map and most of the body."""
-    uv = read_uv_map()
-    seen = uv.face_index >= 0
-
-    assert seen.shape == (256, 256)
-    assert 0.5 < seen.mean() < 0.75
-    assert uv.face_index.max() < len(body.faces)
-    assert np.allclose(uv.barycentric[seen].sum(1), 1, atol=2e-3)
-    assert len(np.unique(uv.face_index[seen])) > 0.75 * len(body.faces)
-
-
-def test_neighbouring_texels_show_neighbouring_points(body):
-    """Inside a chart the surface point moves by millimetres from texel to texel."""
+    """Texels name faces with weights that sum to one, cover most of map and body, and neighbours are near."""
     uv = read_uv_map()
     seen = uv.face_index >= 0
     corners = body.v_template[body.faces[uv.face_index.clip(0)]]
     points = np.einsum("rck,rckd->rcd", uv.barycentric, corners)
     steps = np.linalg.norm(np.diff(points, axis=1), axis=2)[seen[:, 1:] & seen[:, :-1]]
 
+    assert seen.shape == (256, 256)
+    assert 0.5 < seen.mean() < 0.75
+    assert uv.face_index.max() < len(body.faces)
+    assert np.allclose(uv.barycentric[seen].sum(1), 1, atol=2e-3)
+    assert len(np.unique(uv.face_index[seen])) > 0.75 * len(body.faces)
     assert np.median(steps) < 0.01
     assert (steps > 0.05).mean() < 0.03

@@ -30,9 +30,7 @@ class StandInTrack:
 class StandInTracker:
     """Matches people by name; keeps every frame's association, as the official tracker does."""
 
-    def __init__(
-        self, n_init: int = 3, max_age: int = 4, before: Callable[[int], None] = lambda index: None
-    ) -> None:
+    def __init__(self, n_init=3, max_age=4, before: Callable[[int], None] = lambda index: None) -> None:
         self.tracks: list[StandInTrack] = []
         self.tracked_cost: dict[int, list[Any]] = {}
         self.shots: list[int] = []
@@ -64,12 +62,8 @@ class StandInTracker:
         for column in new:
             self.tracks.append(StandInTrack(self._next_id, detections[column].detection_data, self._n_init))
             self._next_id += 1
-        self.tracks = [t for t in self.tracks if self._lives(t)]
-
-    def _lives(self, track: StandInTrack) -> bool:
-        return track.time_since_update == 0 or (
-            track.is_confirmed() and track.time_since_update <= self._max_age
-        )
+        limit = self._max_age
+        self.tracks = [t for t in self.tracks if t.time_since_update <= (limit if t.is_confirmed() else 0)]
 
 
 def stand_in_config() -> Any:
@@ -103,9 +97,7 @@ class StandInModel:
         num = len(boxes)
         return boxes, padded, masks, scores, np.zeros(num, int), [1] * num, [[]] * num
 
-    def get_human_features(
-        self, image: Any, masks: Any, boxes: Any, padded: Any, scores: Any, *rest: Any
-    ) -> list[Any]:
+    def get_human_features(self, image, masks, boxes, padded, scores, *rest: Any) -> list[Any]:
         *_, extra = rest
         found = []
         for row, box in enumerate(boxes):

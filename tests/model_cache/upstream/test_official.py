@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import RfDetrForInstanceSegmentation
 
+from benchmarks.moving_people import MovingPeople
 from handler.fitness import check_models
 from handler.job import TrackingOptions
 from handler.people.perceive import place
@@ -24,7 +25,6 @@ from model_cache.settings import ModelSettings
 from model_cache.upstream.shims import on_device
 from tests.handler.results.factories import make_info
 from tests.model_cache.test_detectors import tiny_config
-from tests.moving_people import MovingPeople
 
 # The official code leans on defaults and names that torch, numpy and scipy have deprecated.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]

@@ -1,4 +1,4 @@
-"""Official features as records: filters and limits; with a stand-in for the official model."""
+"""The code around the official model and tracker, which are stand-ins here."""
 
 from dataclasses import replace
 
@@ -7,12 +7,19 @@ import pytest
 import torch
 
 from model_cache.errors import ModelOutputInvalid
-from model_cache.interfaces import Perception, PerceptionOptions
+from model_cache.interfaces import FrameTracker, Perception, PerceptionOptions
 from model_cache.networks.detector import Detections, ReplayDetector
-from model_cache.upstream.perception import ReplacedDetector, UpstreamPerception
+from model_cache.upstream.perception import OfficialPerson, ReplacedDetector, UpstreamPerception
+from model_cache.upstream.tracking import UpstreamTracker
 from tests.fakes import FakeBody
-from tests.model_cache.upstream.standins import StandInModel
+from tests.model_cache.upstream.standins import (
+    StandInModel,
+    StandInTracker,
+    stand_in_config,
+    stand_in_detection,
+)
 
+CPU = torch.device("cpu")
 IMAGE = np.zeros((300, 400, 3), np.uint8)
 BOXES = [[0.0, 0, 60, 200], [100, 0, 160, 200], [200, 0, 220, 200], [300, 0, 360, 200]]
 SCORES = [0.9, 0.99, 0.95, 0.7]
@@ -22,10 +29,7 @@ def perception_of(model: StandInModel) -> tuple[UpstreamPerception, list[int]]:
     """The engine's perception around a stand-in, and the frame indices its detector has seen."""
     seen: list[int] = []
     perception = UpstreamPerception(
-        model=model,
-        detector=lambda image, index: seen.append(index),
-        body=FakeBody(),
-        device=torch.device("cpu"),
+        model=model, detector=lambda image, index: seen.append(index), body=FakeBody(), device=CPU
     )
     assert isinstance(perception, Perception)
     return perception, seen
@@ -55,18 +59,14 @@ def test_a_jobs_options_reach_the_official_filters():
     assert perception.perceive([IMAGE], [0], best)[0].detection_index.tolist() == [1, 2]
 
 
-def test_nobody_is_an_empty_record():
-    """A frame without people has arrays of the right shapes."""
+def test_nobody_is_an_empty_record_and_nan_an_error():
+    """A frame without people has arrays of the right shapes; NaN of the networks is a coded error."""
     perception, _ = perception_of(StandInModel([], []))
 
     _, image = perception.perceive([IMAGE, IMAGE], [0, 1], PerceptionOptions(masks=True))
 
     assert image.body_pose.shape == (0, 23, 3, 3)
     assert image.mask_rle == ()
-
-
-def test_numbers_that_are_not_finite_never_leave_perception():
-    """NaN of the official networks is the coded error."""
     perception, _ = perception_of(StandInModel(BOXES, SCORES, betas=float("nan")))
 
     with pytest.raises(ModelOutputInvalid):
@@ -87,3 +87,40 @@ def test_another_detector_speaks_detectron2s_names():
 
     assert instances.pred_boxes.tensor.shape == (3, 4)
     assert instances.pred_masks.shape == (3, 300, 400)
+
+
+def people(*names: str, pose: float = 0.0) -> list[OfficialPerson]:
+    """The people of a frame, by name."""
+    return [OfficialPerson(detection=stand_in_detection(name, pose=pose)) for name in names]
+
+
+def test_a_lost_track_says_what_was_expected_of_it_in_this_frame():
+    """The expectation is the one from before the frame, not the one for the next."""
+    tracker = UpstreamTracker(StandInTracker(n_init=2), stand_in_config(), CPU)
+    assert isinstance(tracker, FrameTracker)
+    for frame, pose in enumerate((1.0, 2.0)):
+        tracker.update(people("ann", pose=pose), frame, shot=False)
+
+    lost = tracker.update([], 2, shot=False)[0]
+
+    assert lost.detection is None
+    np.testing.assert_array_equal(lost.expected_pose, np.full(229, 3.0))
+
+
+def test_frames_are_counted_as_the_job_counts_them():
+    """A detection's time is the frame's index in the job, and the shot flag reaches tracker and settings."""
+    official, config = StandInTracker(), stand_in_config()
+    tracker = UpstreamTracker(official, config, CPU)
+
+    tracker.update(people("ann"), 0, shot=False)
+    tracker.update(people("ann"), 1, shot=True)
+
+    assert official.times == [0, 1]
+    assert official.shots == [0, 1]
+    assert config.phalp.shot == 1
+
+
+def test_people_of_another_engine_are_refused():
+    """A handle that is not the engine's own is a programming error, not a silent nobody."""
+    with pytest.raises(TypeError, match="not a person of this engine"):
+        UpstreamTracker(StandInTracker(), stand_in_config(), CPU).update(["a texture"], 0, shot=False)

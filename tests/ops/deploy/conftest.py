@@ -1,6 +1,5 @@
 """A fake RunPod account, a deploy.yaml in a folder of its own, and the command line."""
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,7 +8,6 @@ from typing import Any
 
 import pytest
 import stamina
-import structlog
 import yaml
 from typer.testing import CliRunner
 
@@ -23,7 +21,7 @@ LOCAL_SECRET = "local-secret-value-1234"
 
 
 @pytest.fixture
-def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRest]:
+def rest(monkeypatch: pytest.MonkeyPatch, own_logging: None) -> Iterator[FakeRest]:
     """The account, reached through the environment as an operator's shell has it; retries do not wait."""
     for name, value in {
         "RUNPOD_API_KEY": KEY,
@@ -33,14 +31,9 @@ def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRest]:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("ops.deploy.command.DeploySettings", partial(DeploySettings, poll_seconds=0.01))
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     with serving(FakeRest()) as fake, stamina.set_testing(True, attempts=TRIES, cap=True):
         monkeypatch.setenv("RUNPOD_DEPLOY_URL", fake.url)
         yield fake
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @dataclass

@@ -95,8 +95,7 @@ class FakeRest:
         return problem(405, "not a route of this fake")
 
     def _create(self, body: Any) -> tuple[int, Any]:
-        errors = [error.message for error in validator("CreateEndpointRequest").iter_errors(body)]
-        if errors:
+        if errors := [error.message for error in validator("CreateEndpointRequest").iter_errors(body)]:
             return problem(422, "Request validation failed.", errors)
         if "gpu" not in body:
             return problem(400, "exactly one of gpu and cpu")
@@ -111,8 +110,7 @@ class FakeRest:
             "gpu": {"count": 1, "allowedCudaVersions": [], "minCudaVersion": None, **body["gpu"]},
             "workers": {"min": 0, "max": 3, **body.get("workers", {})},
         }
-        refused = broken_rule(endpoint)
-        if refused:
+        if refused := broken_rule(endpoint):
             return refused
         if endpoint["scaling"]["type"] == "QUEUE_DELAY":
             endpoint["workers"].setdefault("idleTimeout", 10)
@@ -121,8 +119,7 @@ class FakeRest:
         return 201, endpoint
 
     def _update(self, endpoint_id: str, body: Any) -> tuple[int, Any]:
-        errors = [error.message for error in validator("UpdateEndpointRequest").iter_errors(body)]
-        if errors:
+        if errors := [error.message for error in validator("UpdateEndpointRequest").iter_errors(body)]:
             return problem(422, "Request validation failed.", errors)
         old = self.endpoints[endpoint_id]
         body = {name: value for name, value in body.items() if name not in self.forget}
@@ -134,8 +131,7 @@ class FakeRest:
         endpoint = {**old, **body, "gpu": gpu, "workers": {**old["workers"], **body.get("workers", {})}}
         if endpoint["scaling"]["type"] == "REQUEST_COUNT" and "idleTimeout" not in body.get("workers", {}):
             endpoint["workers"].pop("idleTimeout", None)
-        refused = broken_rule(endpoint)
-        if refused:
+        if refused := broken_rule(endpoint):
             return refused
         self.endpoints[endpoint_id] = endpoint
         if body.keys() & CONTAINER:
@@ -150,16 +146,9 @@ class FakeRest:
             self.late_left -= 1
         elif self.looks_left:
             self.looks_left -= 1
-        return {
-            "endpointVersion": self.versions[endpoint_id] - late,
-            "rollout": {
-                "inProgress": stale,
-                "workersOnLatest": 1 if stale else 2,
-                "workersTotal": 2,
-                "percentOnLatest": 50 if stale else 100,
-            },
-            "releases": [],
-        }
+        rollout = {"inProgress": stale, "workersOnLatest": 2 - stale, "workersTotal": 2}
+        rollout["percentOnLatest"] = 50 if stale else 100
+        return {"endpointVersion": self.versions[endpoint_id] - late, "rollout": rollout, "releases": []}
 
     def _workers(self, endpoint_id: str) -> dict[str, Any]:
         worker = {"id": "w1", "status": "RUNNING", "gpuCount": 1, "isStale": False}

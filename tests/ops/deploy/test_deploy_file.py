@@ -26,45 +26,54 @@ def read(folder: Path, content: Any, profile: str | None = None) -> DeployFile:
     return read_deploy_file(path, profile)
 
 
-@pytest.mark.parametrize(
-    ("change", "place"),
-    [
-        ({"timeOut": 1}, "endpoint.timeOut - unknown key"),
-        ({"flash_boot": "OFF"}, "endpoint.flash_boot - unknown key"),
-        ({"gpu": {"pools": ["ADA_24"], "type": "L4"}}, "endpoint.gpu.type - unknown key"),
-        ({"workers": {"minimum": 1}}, "endpoint.workers.minimum - unknown key"),
-        ({"templateId": "x"}, "endpoint.templateId - unknown key"),
-        (
-            {"scaling": {"type": "REQUEST_COUNT", "requestCount": 1, "queueDelay": 4}},
-            "queueDelay - unknown key",
-        ),
-        ({"gpu": {"pools": []}}, "endpoint.gpu.pools"),
-        ({"gpu": {"pools": ["ADA_24"], "minCudaVersion": 12.8}}, "endpoint.gpu.minCudaVersion"),
-        (
-            {"gpu": {"pools": ["ADA_24"], "minCudaVersion": "12.8", "allowedCudaVersions": ["12.8"]}},
-            "exclude each other",
-        ),
-        ({"workers": {"min": 4, "max": 3}}, "min is above max"),
-        (
-            {"workers": {"idleTimeout": 5}, "scaling": {"type": "REQUEST_COUNT", "requestCount": 1}},
-            "idleTimeout",
-        ),
-        ({"scaling": {"type": "QUEUE_DELAY", "queueDelay": 0.1}}, "queueDelay"),
-        ({"type": "LOAD_BALANCER"}, "endpoint.type"),
-        ({"timeout": 100}, "endpoint.timeout"),
-        ({"name": "people -fb"}, "endpoint.name"),
-        ({"name": "people-fb"}, "older RunPod clients"),
-        ({"name": " people"}, "endpoint.name"),
-        ({"env": {"WORKER_BATCH_FRAMES": 8}}, "endpoint.env.WORKER_BATCH_FRAMES"),
-        ({"flashboot": "ON"}, "endpoint.flashboot"),
-    ],
-    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
-)
-def test_file_that_is_wrong_is_refused_by_place(tmp_path, change, place):
-    """Unknown keys and values that RunPod or the worker would not take are named by their path."""
+POOL = {"pools": ["ADA_24"]}
+BY_COUNT = {"type": "REQUEST_COUNT", "requestCount": 1}
+WRONG = [
+    ({"timeOut": 1}, "endpoint.timeOut is not known; did you mean endpoint.timeout?"),
+    ({"flash_boot": "OFF"}, "endpoint.flash_boot is not known; did you mean endpoint.flashboot?"),
+    ({"gpu": POOL | {"type": "L4"}}, "endpoint.gpu.type is not known; did you mean endpoint.type"),
+    (
+        {"workers": {"minimum": 1}},
+        "endpoint.workers.minimum is not known; did you mean endpoint.workers.min?",
+    ),
+    ({"templateId": "x"}, "endpoint.templateId is not known"),
+    ({"scaling": BY_COUNT | {"queueDelay": 4}}, "endpoint.scaling.queueDelay cannot be combined"),
+    (
+        {"scaling": {"type": "REQUESTS"}},
+        'endpoint.scaling must be an object, such as {"type": "REQUEST_COUNT"',
+    ),
+    (
+        {"scaling": {"type": "QUEUE_DELAY", "queueDelay": 0.1}},
+        "endpoint.scaling.queueDelay must be at least 0.5",
+    ),
+    ({"gpu": {"pools": []}}, 'endpoint.gpu.pools is not valid; an example: ["ADA_24"]'),
+    ({"gpu": POOL | {"minCudaVersion": 12.8}}, 'endpoint.gpu.minCudaVersion must be text, such as "12.8"'),
+    (
+        {"gpu": POOL | {"minCudaVersion": "12.8", "allowedCudaVersions": ["12.8"]}},
+        "endpoint.gpu.minCudaVersion and gpu.allowedCudaVersions exclude each other",
+    ),
+    ({"workers": {"min": 4, "max": 3}}, "endpoint.workers.min is above max"),
+    ({"workers": {"idleTimeout": 5}, "scaling": BY_COUNT}, "endpoint.workers.idleTimeout does not go with"),
+    ({"type": "LOAD_BALANCER"}, "endpoint.type must be QUEUE"),
+    ({"timeout": 100}, "endpoint.timeout must be at least 5000"),
+    ({"timeout": "long"}, "endpoint.timeout must be a whole number"),
+    ({"name": "people -fb"}, 'endpoint.name is not valid; an example: "hmr2-phalp"'),
+    ({"name": "people-fb"}, "endpoint.name ends in -fb, which older RunPod clients add"),
+    ({"name": " people"}, "endpoint.name is not valid"),
+    ({"env": {"WORKER_BATCH_FRAMES": 8}}, "endpoint.env.WORKER_BATCH_FRAMES must be text"),
+    ({"env": {"A B": "8"}}, "endpoint.env.A B is not valid"),
+    ({"flashboot": "ON"}, "endpoint.flashboot must be OFF, FLASHBOOT or PRIORITY_FLASHBOOT"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), WRONG, ids=range(len(WRONG)))
+def test_file_that_is_wrong_is_refused_by_place(tmp_path, change, said):
+    """Unknown keys and values that RunPod or the worker would not take; each problem is a line."""
     with pytest.raises(DeployError) as caught:
         read(tmp_path, {"endpoint": SMALLEST | change})
-    assert place in str(caught.value)
+    first, *lines = str(caught.value).splitlines()
+    assert first == "deploy.yaml is not right:"
+    assert [line for line in lines if line.startswith(f"  {said}")], lines
 
 
 def test_smallest_file_gets_defaults_fit_for_video(tmp_path):
@@ -89,10 +98,11 @@ def test_smallest_file_gets_defaults_fit_for_video(tmp_path):
         ("", "must be a mapping"),
         ("endpoint: {? [a] : b}\n", "line 1: found unhashable key"),
         ("endpoint: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
-        ("endpoint: 4\n", "endpoint - "),
+        ("endpoint: 4\n", "endpoint must be an object"),
+        ("secrets: {}\n", "endpoint is missing"),
+        ("endpoint: {}\n2: 3\n", "the file is not valid"),
         ("endpoint: {}\nprofiles: [dev]\n", "profiles must be a mapping"),
     ],
-    ids=["twice", "tab", "list", "empty", "odd-key", "object", "number", "profiles"],
 )
 def test_text_that_is_no_deploy_file_is_refused(tmp_path, text, said):
     """The line is named, never quoted: it may hold a secret."""
@@ -124,32 +134,31 @@ def test_profile_is_laid_over_the_endpoint(tmp_path):
 
 def test_every_profile_is_checked_whichever_is_asked_for(tmp_path):
     """A mistake in `burst` is found on the day it is written, not on the day of the burst."""
-    content = {"endpoint": SMALLEST, "profiles": {"dev": {}, "burst": {"workers": {"maximum": 9}}}}
-    with pytest.raises(
-        DeployError, match=r"profile burst is not right:\n  endpoint\.workers\.maximum - unknown"
-    ):
-        read(tmp_path, content, "dev")
+    profiles = {"dev": {}, "burst": {"workers": {"maximum": 9}}}
+    said = r"profile burst is not right:\n  endpoint\.workers\.maximum is not known"
+    with pytest.raises(DeployError, match=said):
+        read(tmp_path, {"endpoint": SMALLEST, "profiles": profiles}, "dev")
     with pytest.raises(DeployError, match="no profile 'prod'; it has dev"):
         read(tmp_path, {"endpoint": SMALLEST, "profiles": {"dev": {}}}, "prod")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"endpoint": SMALLEST, "secrets": {"BUCKET_SECRET_ACCESS_KEY": "hunter2hunter2"}},
-        {"endpoint": SMALLEST, "secrets": {"A": "{{ RUNPOD_SECRET_x }}hunter2hunter2"}},
-        {"endpoint": SMALLEST | {"env": {"BUCKET_SECRET_ACCESS_KEY": "hunter2hunter2"}}},
-        {"endpoint": SMALLEST | {"env": {"MY_API_TOKEN": "hunter2hunter2"}}},
-        {"endpoint": SMALLEST, "secrets": {"A": {"value": "hunter2hunter2"}}},
-        {"endpoint": SMALLEST, "secrets": {"A": {"fromEnv": "hunter2 hunter2"}}},
-        {"endpoint": SMALLEST, "secret": {"A": "hunter2hunter2"}},
-    ],
-    ids=["plain", "reference-and-more", "in-env", "sounds-secret", "value-key", "from-env", "misspelt"],
-)
-def test_secret_in_the_open_is_refused_without_repeating_it(tmp_path, content):
+SECRET = "hunter2hunter2"
+IN_THE_OPEN = [
+    ({"secrets": {"BUCKET_SECRET_ACCESS_KEY": SECRET}}, "secrets holds BUCKET_SECRET_ACCESS_KEY in the open"),
+    ({"secrets": {"A": "{{ RUNPOD_SECRET_x }}" + SECRET}}, "secrets holds A in the open"),
+    ({"endpoint": SMALLEST | {"env": {"A_KEY": SECRET, "TOKEN": SECRET}}}, "env holds A_KEY, TOKEN in the"),
+    ({"secrets": {"A": {"value": SECRET}}}, "secrets.A.value is not known"),
+    ({"secrets": {"A": {"fromEnv": "hunter2 hunter2"}}}, "secrets.A.fromEnv is not valid"),
+    ({"secret": {"A": SECRET}}, "secret is not known; did you mean secrets?"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), IN_THE_OPEN, ids=range(len(IN_THE_OPEN)))
+def test_secret_in_the_open_is_refused_without_repeating_it(tmp_path, change, said):
     """Only references are taken; a value typed here by mistake appears in no message."""
     with pytest.raises(DeployError) as caught:
-        read(tmp_path, content)
+        read(tmp_path, {"endpoint": SMALLEST} | change)
+    assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
@@ -190,61 +199,62 @@ def test_image_that_is_no_build_is_refused(image, said):
         check_image(image)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "right"),
-    [
-        ("WORKER_BATCH_FRAMES", "8", True),
-        ("WORKER_BATCH_FRAMES", "0", False),
-        ("WORKER_BATCH_FRAMES", "many", False),
-        ("WORKER_BATCH_FRAMSE", "8", False),
-        ("VIDEO_MAX_FRAMES", "100", False),  # a constant: the worker would not heed it
-        ("VIDEO_ALLOW_HTTP", "yes", True),
-        ("VIDEO_ALLOWED_HOSTS", '["example.com"]', True),
-        ("VIDEO_ALLOWED_HOSTS", "example.com,example.org", True),
-        ("VIDEO_ALLOWED_PORTS", "443,8443", True),
-        ("VIDEO_ALLOWED_PORTS", "https", False),
-        ("MODELS", "offical", False),
-        ("MODEL_STORE", "/runpod-volume/hmr2-phalp", True),
-        ("BUCKET_SECRET_ACCESS_KEY", "{{ RUNPOD_SECRET_x }}", True),
-        ("WORKER_BATCH_FRAMES", "{{ RUNPOD_SECRET_x }}", True),
-        ("OMP_NUM_THREADS", "8", True),
-        ("RUNPOD_INIT_TIMEOUT", "900", True),
-    ],
-)
-def test_environment_is_checked_by_the_workers_own_settings(name, value, right):
-    """What would stop every worker at its start stops the deployment instead."""
-    assert (wrong_settings({name: value}) == []) == right
+RIGHT = {
+    "WORKER_BATCH_FRAMES": "8",
+    "VIDEO_ALLOW_HTTP": "yes",
+    "VIDEO_ALLOWED_HOSTS": '["example.com"]',
+    "VIDEO_ALLOWED_PORTS": "443,8443",
+    "VIDEO_MAX_BYTES": "{{ RUNPOD_SECRET_x }}",
+    "MODEL_STORE": "/runpod-volume/hmr2-phalp",
+    "BUCKET_SECRET_ACCESS_KEY": "{{ RUNPOD_SECRET_x }}",
+    "OMP_NUM_THREADS": "8",
+    "RUNPOD_INIT_TIMEOUT": "900",
+}
 
 
-@pytest.mark.parametrize(
-    ("change", "words", "said"),
-    [
-        (None, [], "deploy.yaml cannot be read"),
-        ({}, ["--image", "you/worker:latest"], "latest"),
-        ({"endpoint": {"image": None}}, [], "--image"),
-        (
-            {"endpoint": {"env": {"WORKER_BATCH_FRAMES": "hunter2"}}},
-            [],
-            "WORKER_BATCH_FRAMES must be a whole number",
-        ),
-        ({"endpoint": {"env": {"BUCKET_NAME": "a"}}}, [], "BUCKET_NAME is in both"),
-        ({"secrets": {"A": {"fromEnv": "ONE"}, "C": {"fromEnv": "EMPTY"}}}, [], "ONE (for A), EMPTY (for C)"),
-    ],
-    ids=["no file", "moving image", "no image", "environment", "said twice", "not in the shell"],
-)
-def test_what_cannot_be_deployed_stops_before_anything_is_sent(
-    operator, rest, monkeypatch, change, words, said
-):
+@pytest.mark.parametrize("wrong", [{}, {"WORKER_BATCH_FRAMES": "0"}, {"WORKER_BATCH_FRAMSE": "8"}], ids=str)
+def test_environment_is_checked_by_the_workers_own_settings(wrong):
+    """What would stop every worker at its start stops the deployment; test_environment.py has the kinds."""
+    assert [line.split()[0] for line in wrong_settings(RIGHT | wrong)] == list(wrong)
+
+
+def change_first(image: str = "", **keys: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """What is typed after `apply`, and what is changed in deploy.yaml before."""
+    return ["--image", image] if image else [], keys
+
+
+NOT_DEPLOYED = {
+    "names no build": change_first("you/worker:latest"),
+    "no image: set endpoint.image": change_first(endpoint={"image": None}),
+    "WORKER_BATCH_FRAMES must be a whole": change_first(endpoint={"env": {"WORKER_BATCH_FRAMES": "hunter2"}}),
+    "endpoint.env both hold BUCKET_NAME": change_first(endpoint={"env": {"BUCKET_NAME": "a"}}),
+    "lacks them: A (for B), C (for D)": change_first(secrets={"B": {"fromEnv": "A"}, "D": {"fromEnv": "C"}}),
+}
+
+
+@pytest.mark.parametrize(("said", "change"), NOT_DEPLOYED.items(), ids=range(len(NOT_DEPLOYED)))
+def test_what_cannot_be_deployed_stops_before_anything_is_sent(operator, rest, said, change):
     """What is wrong is named, all of it; values are not."""
-    monkeypatch.setenv("EMPTY", "")
-    if change is None:
-        operator.file.unlink()
-    else:
-        operator.edit(lambda content: [content[key].update(values) for key, values in change.items()])
+    words, keys = change
+    operator.edit(lambda content: [content[key].update(values) for key, values in keys.items()])
     code, text = operator("apply", *words)
     assert (code, rest.requests) == (1, [])
     assert said in text
     assert "hunter2" not in text
+    operator.file.unlink()
+    assert operator("plan") == (1, f"error: {operator.file} cannot be read: No such file or directory\n")
+
+
+def test_empty_values_are_deployed_as_unset(operator, rest, monkeypatch):
+    """A worker takes them so; what is not even empty in the shell is missing."""
+    monkeypatch.setenv("MY_BUCKET_KEY", "")
+    empty = {"WORKER_TIME_BUDGET_SECONDS": "", "BUCKET_REGION": "", "BUCKET_ACCESS_KEY_ID": ""}
+    operator.edit(lambda content: content["endpoint"]["env"].update(empty))
+    operator.edit(lambda content: content["secrets"].update(BUCKET_SECRET_ACCESS_KEY=""))
+    assert operator("apply")[0] == 0
+    expected = empty | {"MODELS": "lite", "BUCKET_NAME": "", "BUCKET_SECRET_ACCESS_KEY": ""}
+    assert rest.only()["env"] == expected
+    assert operator("plan")[0] == 0
 
 
 def test_limits_that_contradict_each_other_are_remarked(operator, rest):
@@ -258,14 +268,8 @@ def test_limits_that_contradict_each_other_are_remarked(operator, rest):
     operator.edit(lambda content: content.pop("profiles"))
     code, text = operator("plan")
     assert code == 0
-    for part in (
-        "not below the timeout",
-        "disk (10 GB)",
-        "gpu.count is 2",
-        "workers.max is 0",
-        "OMP_NUM_THREADS",
-    ):
-        assert part in text
+    parts = ("not below the timeout", "disk (10 GB)", "gpu.count is 2", "workers.max is 0", "OMP_NUM_THREADS")
+    assert [part for part in parts if part not in text] == []
 
 
 def test_secrets_are_known_by_their_type_or_by_their_name():

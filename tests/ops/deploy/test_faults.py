@@ -10,29 +10,24 @@ from tests.ops.deploy.fake_rest import KEY, Fault
 FINE, FAILED, CHANGES = 0, 1, 2
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "num_requests", "said"),
-    [
-        (
-            "RUNPOD_API_KEY",
-            "rpa_WRONGKEY9876543210",
-            1,
-            "401 Unauthorized: invalid bearer token\n  check RUN",
-        ),
-        ("RUNPOD_API_KEY", "", 0, "RUNPOD_API_KEY is not set"),
-        ("RUNPOD_DEPLOY_URL", "http://api.runpod.io/v2", 0, "must be https"),
-    ],
-    ids=["wrong key", "no key", "unencrypted"],
-)
-def test_key_that_cannot_be_used_is_said_plainly(
-    operator, rest, monkeypatch, variable, value, num_requests, said
-):
+KEYS = {
+    "RUNPOD_API_KEY=rpa_WRONG_9876543210": "401 Unauthorized: invalid bearer token\n  check RUNPOD_API_KEY",
+    "RUNPOD_API_KEY=": "RUNPOD_API_KEY is not set",
+    "RUNPOD_API_KEY=rpa_WRONG_schlüssel": "RUNPOD_API_KEY holds characters that are in no key",
+    "RUNPOD_API_KEY=rpa_WRONG_\udcff": "RUNPOD_API_KEY holds characters that are in no key",
+    "RUNPOD_API_KEY=rpa_WRONG two\n": "RUNPOD_API_KEY holds characters that are in no key",
+    "RUNPOD_DEPLOY_URL=http://api.runpod.io/v2": "RUNPOD_DEPLOY_URL must be https",
+}
+
+
+@pytest.mark.parametrize(("setting", "said"), KEYS.items(), ids=range(len(KEYS)))
+def test_key_that_cannot_be_used_is_said_plainly(operator, rest, monkeypatch, setting, said):
     """A wrong one is tried once; without one, or to an address without TLS, nothing goes out."""
-    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv(*setting.split("=", 1))
     code, text = operator("apply")
-    assert (code, len(rest.requests)) == (FAILED, num_requests)
+    assert (code, len(rest.requests)) == (FAILED, said.startswith("401"))
     assert said in text
-    assert "rpa_WRONG" not in text
+    assert "WRONG" not in text
 
 
 def test_validation_errors_are_shown_one_by_one(operator, rest):
@@ -40,8 +35,7 @@ def test_validation_errors_are_shown_one_by_one(operator, rest):
     rest.faults = [Fault(on="POST", status=422, errors=("$.disk: must be at most 100",))]
     code, text = operator("apply")
     assert (code, len(rest.writes())) == (FAILED, 1)
-    assert "422 Unprocessable Entity: made to fail" in text
-    assert "$.disk: must be at most 100" in text
+    assert "422 Unprocessable Entity: made to fail\n  $.disk: must be at most 100\n" in text
 
 
 @pytest.mark.parametrize("on", ["GET /v2/serverless$", "POST", "GET /v2/catalog"])
@@ -53,35 +47,28 @@ def test_too_many_requests_are_tried_again(operator, rest, on):
     assert rest.faults == []
 
 
-def test_a_quota_that_is_spent_for_long_fails_at_once(operator, rest):
-    """Waiting an hour is the operator's decision: the time is said."""
-    headers = {"RateLimit": '"minute";r=12;t=3, "hour";r=0;t=1812, "day";r=0;t=900'}
-    rest.faults = [Fault(on="GET", status=429, headers=headers)]
-    code, text = operator("plan")
-    assert (code, len(rest.requests)) == (FAILED, 1)
-    assert "free again in 1812 s" in text
+SPENT = '"minute";r=12;t=3, "hour";r=0;t=1812, "day";r=0;t=900'
+QUOTAS = [
+    ({"RateLimit": SPENT}, FAILED),
+    *(({"Retry-After": text}, CHANGES) for text in ("²", "9" * 5000, "-1")),
+]
 
 
-@pytest.mark.parametrize("wait", ["²", "9" * 5000, "-1"])
-def test_strange_waits_are_not_heeded(operator, rest, wait):
-    """A 429 whose Retry-After is no number counts as one without."""
-    rest.faults = [Fault(on="GET /v2/serverless$", status=429, headers={"Retry-After": wait})]
-    assert operator("plan", "--exit-code")[0] == CHANGES
+@pytest.mark.parametrize(("headers", "expected"), QUOTAS, ids=range(4))
+def test_a_quota_that_is_spent_for_long_fails_at_once(operator, rest, headers, expected):
+    """Waiting an hour is the operator's decision: the time is said. What is no number is not heeded."""
+    rest.faults = [Fault(on="GET /v2/serverless$", status=429, headers=headers)]
+    code, text = operator("plan", "--exit-code")
+    assert (code, rest.faults) == (expected, [])
+    assert ("the quota is free again in 1812 s" in text) == (expected == FAILED)
 
 
-@pytest.mark.parametrize(
-    ("error", "repeatable", "expected"),
-    [
-        (ApiError("", status=429, retry_after_seconds=12), False, 12),
-        (ApiError("", status=429, retry_after_seconds=0), False, 0.1),
-        (ApiError("", status=429, retry_after_seconds=61), True, False),
-        (KeyError(), True, False),
-    ],
-)
-def test_retries_wait_as_long_as_runpod_asks(error, repeatable, expected):
+@pytest.mark.parametrize(("seconds", "expected"), [(12, 12), (0, 0.1), (60, 60), (61, False), (None, True)])
+def test_retries_wait_as_long_as_runpod_asks(seconds, expected):
     """429 by the header's seconds up to the limit; no retry after a mistake of the program."""
-    decide = retry_after(DeploySettings(), repeatable=repeatable)
-    assert decide(error) == expected
+    decide = retry_after(DeploySettings(), repeatable=False)
+    assert decide(ApiError("", status=429, wait_seconds=seconds)) == expected
+    assert not retry_after(DeploySettings(), repeatable=True)(KeyError())
 
 
 @pytest.mark.parametrize("status", [500, 502, None], ids=str)
@@ -96,15 +83,21 @@ def test_errors_of_the_server_are_tried_again_in_bounds(operator, rest, status):
     assert ("RunPod did not answer" if status is None else str(status)) in text
 
 
-@pytest.mark.parametrize(
-    "body", [b"<html>gateway</html>", b"[]", b'{"endpoints": [{}]}'], ids=["html", "list", "empty"]
-)
-def test_an_answer_of_another_shape_is_an_error(operator, rest, body):
+STRANGE = {
+    b"<html>gateway</html>": "RunPod answered GET /serverless with something that is not a JSON object",
+    b"[]": "RunPod answered GET /serverless with something that is not a JSON object",
+    b"{}": "RunPod's answer is not what its API describes; see endpoints in it\n",
+    b'{"endpoints": [{"id": "a"}]}': "not what its API describes; see endpoints.0.name in it\n",
+}
+
+
+@pytest.mark.parametrize(("body", "said"), STRANGE.items(), ids=range(len(STRANGE)))
+def test_an_answer_of_another_shape_is_an_error(operator, rest, body, said):
     """What the API does not describe is never taken for "no endpoints"."""
     rest.faults = [Fault(on="GET /v2/serverless$", status=200, body=body) for _ in range(TRIES)]
     code, text = operator("apply")
     assert (code, rest.writes()) == (FAILED, [])
-    assert "RunPod" in text
+    assert said in text
 
 
 @pytest.mark.parametrize("status", [500, None], ids=["error", "connection-lost"])

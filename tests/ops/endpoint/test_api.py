@@ -1,53 +1,39 @@
 """What callers get for requests that are not as they should be: a 4xx that says why, never a 500."""
 
 import io
-import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from ops.endpoint.settings import LocalIntakeSettings
-from tests.ops.endpoint.running import SETTINGS, running
+from tests.ops.endpoint.conftest import SETTINGS, running
 
 pytestmark = pytest.mark.anyio
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
-REQUEST = st.fixed_dictionaries(
-    {},
-    optional={
-        "input": JSON,
-        "webhook": JSON | st.sampled_from(["http://a/b", "http://[", "http://a:b/", "ftp://a/b"]),
-        "policy": JSON
-        | st.fixed_dictionaries({}, optional={"ttl": JSON, "executionTimeout": JSON, "lowPriority": JSON}),
-        "id": JSON,
-    },
-)
-BODY = st.binary(max_size=40) | (JSON | REQUEST).map(lambda body: json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
     ("request_", "says"),
     [
-        ({}, "input: Field required"),
-        ({"input": None}, "input: "),
-        ({"input": "https://bucket/v.mp4?X-Amz-Signature=t0ps3cret"}, "input: "),
-        ({"input": [1]}, "input: "),
+        ({}, "input is missing"),
+        ({"input": None}, "input must be an object"),
+        ({"input": "https://bucket/v.mp4?X-Amz-Signature=t0ps3cret"}, "input must be an object"),
+        ({"input": [1]}, "input must be an object"),
         ([], "not a JSON object"),
         ({"input": {}, "webhook": "ftp://a/b"}, "webhook: "),
         ({"input": {}, "webhook": "http://"}, "webhook: "),
-        ({"input": {}, "webhook": 7}, "webhook: "),
-        ({"input": {}, "policy": {"executionTimeout": 4999}}, "policy.executionTimeout: "),
-        ({"input": {}, "policy": {"executionTimeout": "5000"}}, "policy.executionTimeout: "),
-        ({"input": {}, "policy": {"ttl": 9999}}, "policy.ttl: "),
-        ({"input": {}, "policy": {"ttl": 604_800_001}}, "policy.ttl: "),
-        ({"input": {}, "policy": 1}, "policy: "),
+        ({"input": {}, "webhook": 7}, "webhook must be text"),
+        (
+            {"input": {}, "policy": {"executionTimeout": 4999}},
+            "policy.executionTimeout must be at least 5000",
+        ),
+        (
+            {"input": {}, "policy": {"executionTimeout": "5000"}},
+            "policy.executionTimeout must be a whole number",
+        ),
+        ({"input": {}, "policy": {"ttl": 9999}}, "policy.ttl must be at least 10000"),
+        ({"input": {}, "policy": {"ttl": 604_800_001}}, "policy.ttl must be at most 604800000"),
+        ({"input": {}, "policy": 1}, "policy must be an object"),
     ],
     ids=str,
 )
@@ -59,24 +45,6 @@ async def test_bad_request_is_refused_in_words(endpoint, request_, says):
         assert says in document["error"]
         assert "t0ps3cret" not in document["error"]
     assert endpoint.registry.queue.counts()["inQueue"] == 0
-
-
-PATHS = ["run", "runsync?wait=x", "status/x", "status/%00", "stream/é", "cancel/'", "retry/a%2Fb"]
-PATHS += ["purge-queue", "health", "nothing", "../run", "status/"]
-
-
-# The endpoint goes on from one example to the next, which is part of what is tested.
-@hypothesis_settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(body=BODY, method=st.sampled_from(["POST", "GET", "PUT"]), path=st.sampled_from(PATHS))
-async def test_garbage_is_never_a_server_error(endpoint, body, method, path):
-    """Any body to any route: 200 or a 4xx, in JSON; and the endpoint goes on."""
-    endpoint.registry.queue.db.execute("PRAGMA synchronous = OFF")  # no power is lost here
-    async with endpoint.caller.request(method, f"{endpoint.url}/{path}", data=body) as reply:
-        document = json.loads(await reply.read())
-        assert reply.status in {200, 400, 404, 405, 409}, document
-        assert reply.status == 200 or set(document) == {"error"}
 
 
 @pytest.mark.parametrize(("path", "limit"), [("run", 10_000_000), ("runsync", 20_000_000)])
@@ -104,13 +72,20 @@ async def test_wait_must_be_a_sensible_number(endpoint, wait):
     assert (code, "wait must be" in document["error"]) == (400, True)
 
 
-async def test_job_in_the_wrong_state_is_not_retried(endpoint):
-    """409 says which state it is in; an unknown one is a 404."""
+async def test_what_cannot_be_asked_for_is_told(endpoint):
+    """409 says which state a job is in; an unknown one is a 404; all in JSON."""
     job_id = await endpoint.run()
     code, document = await endpoint.ask("POST", f"retry/{job_id}")
     assert (code, "IN_QUEUE" in document["error"]) == (409, True)
-    for path in ("retry/x", "cancel/x", "status/x", "stream/x"):
-        assert (await endpoint.ask("POST", path))[0] == 404
+    for method, path, expected in (
+        *(
+            ("POST", path, 404)
+            for path in ("retry/x", "cancel/x", "status/x", "stream/x", "nothing", "status/")
+        ),
+        *((method, "run", 405) for method in ("GET", "PUT")),
+    ):
+        code, document = await endpoint.ask(method, path)
+        assert (code, set(document)) == (expected, {"error"})
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

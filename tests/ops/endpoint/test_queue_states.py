@@ -10,7 +10,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from ops.endpoint.jobs import FINAL, State, Stop
 from ops.endpoint.queue import JobQueue
 from ops.endpoint.settings import ServeSettings
-from tests.ops.endpoint.running import Clock
+from tests.ops.endpoint.conftest import Clock
 
 SETTINGS = ServeSettings(
     lease_seconds=10, max_attempts=2, execution_timeout_seconds=40, ttl_seconds=200, result_seconds=30
@@ -181,7 +181,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _owe(self, job_id: str) -> None:
         job = self.queue.get(job_id)
-        if job is not None and job.status in FINAL and job.webhook_due_at is not None:
+        if job is not None and job.status in FINAL and job.webhook and not job.webhook_calls:
+            assert job.webhook_due_at is not None
             self.owed.add(job_id)
 
     def teardown(self) -> None:

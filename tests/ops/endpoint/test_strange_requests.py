@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import zlib
 from collections.abc import AsyncIterator
 
@@ -11,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from tests.ops.endpoint.running import SETTINGS, WORKER_KEY, Running, running
+from tests.ops.endpoint.conftest import SETTINGS, WORKER_KEY, Running, running
 
 pytestmark = pytest.mark.anyio
 
@@ -173,7 +174,8 @@ async def test_unfinished_request_is_given_up(endpoint, sent, expected):
 
 METHODS = st.sampled_from([b"GET", b"POST", b"PUT", b"OPTIONS", b"CONNECT", b"PRI"]) | st.binary(max_size=4)
 TARGETS = st.sampled_from(
-    b"/v2/local/run /v2/local/runsync?wait=1 /v2/local/job-done/w/x /v2/local/health *"
+    b"/v2/local/run /v2/local/runsync?wait=1 /v2/local/job-done/w/x /v2/local/health /v2/local/purge-queue *"
+    b" /v2/local/stream/%C3%A9 /v2/local/cancel/' /v2/local/retry/a%2Fb /v2/local/../run /v2/local/status/%00"
     b" /v2/local/status/\xff http://[::1 http://a:b/ //[/v2/local/health /v2/local/%zz".split(b" ")
 ) | st.binary(max_size=9).map(lambda tail: b"/v2/local/status/" + tail)
 NAMES = st.sampled_from(
@@ -186,16 +188,36 @@ VALUES = st.sampled_from(
         *b"gzip deflate br chunked identity 100-continue websocket close keep-alive [".split(),
     ]
 ) | st.binary(max_size=6)
-BODIES = st.sampled_from([GOOD, nested(300), gzip.compress(GOOD), b"3\r\n{}\n\r\n0\r\n\r\n"]) | st.binary(
-    max_size=9
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+REQUEST = st.fixed_dictionaries(
+    {},
+    optional={
+        "input": JSON,
+        "webhook": JSON | st.sampled_from(["http://a/b", "http://[", "http://a:b/", "ftp://a/b"]),
+        "policy": JSON
+        | st.fixed_dictionaries({}, optional={"ttl": JSON, "executionTimeout": JSON, "lowPriority": JSON}),
+        "id": JSON,
+    },
+)
+BODIES = (
+    REQUEST.map(lambda body: json.dumps(body).encode())
+    | st.sampled_from([GOOD, nested(300), gzip.compress(GOOD), b"3\r\n{}\n\r\n0\r\n\r\n"])
+    | st.binary(max_size=9)
 )
 
 
-@hypothesis_settings(max_examples=120, deadline=None)
+@hypothesis_settings(max_examples=250, deadline=None)
 @given(method=METHODS, target=TARGETS, headers=st.lists(st.tuples(NAMES, VALUES), max_size=3), body=BODIES)
 async def test_any_bytes_are_no_server_error(endpoint, method, target, headers, body):
-    """Any request line, headers and body: an answer below 500, or a closed connection."""
+    """Any request line, headers and body: an answer below 500 that says why, or a closed connection."""
     lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in headers)]
     request = b"\r\n".join([*lines, b"Connection: close", b"Content-Length: %d" % len(body), b"", body])
     answer = await exchange(endpoint, request)
     assert code(answer) < 500, answer
+    head, _, document = answer.partition(b"\r\n\r\n")
+    if b"application/json" in head and method != b"HEAD" and code(answer) >= 400:
+        assert set(json.loads(document)) == {"error"}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from handler.settings import IntakeSettings
 from ops.endpoint import supervise
@@ -38,13 +39,13 @@ def supervised(
         registry = WorkerRegistry(queue, ServeSettings())
         supervisor = Supervisor(
             registry=registry,
-            arguments=["/bin/sh", "-c", f"echo $WORKER $$ >> {started}; {script}"],
-            environment=lambda _, worker_id: {"PATH": os.defpath, "WORKER": worker_id},
+            arguments=["/bin/sh", "-c", f"echo $RUNPOD_POD_ID $$ >> {started}; {script}"],
+            environment={"PATH": os.defpath},
             num_workers=1,
             stop_seconds=stop_seconds,
         )
         task = asyncio.create_task(supervisor.run())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60):  # what another process has written is looked for
             while not ((ids := started.read_text().split()[::2]) and during(registry, ids)):
                 await asyncio.sleep(0.02)
                 assert not task.done()
@@ -91,16 +92,11 @@ def test_pause_between_starts_does_not_hold_up_the_end(queue, tmp_path):
     assert time.monotonic() - start < 30
 
 
-def test_end_reaches_the_children_of_a_worker(queue, tmp_path):
-    """The SDK's heartbeat process, a decoder: nothing of a worker outlives it."""
-    _, pids = supervised(queue, tmp_path, "sleep 600 & sleep 600", lambda *_: True)
-    wait_until(lambda: all(group_is_gone(pid) for pid in pids))
-
-
-def test_worker_that_ignores_sigterm_is_killed(queue, tmp_path):
-    """After the time it had."""
+@pytest.mark.parametrize("script", ["sleep 600 & wait", "trap '' TERM; while :; do sleep 0.05; done"])
+def test_end_reaches_all_of_a_worker(queue, tmp_path, script):
+    """Its children (the SDK's heartbeat process, a decoder), and one that ignores SIGTERM, after its time."""
     ready = tmp_path / "ready"
-    script = f"trap '' TERM; touch {ready}; while :; do sleep 0.05; done"
+    script = script.replace("; while", f"; touch {ready}; while").replace("& wait", f"& touch {ready}; wait")
     _, pids = supervised(queue, tmp_path, script, lambda *_: ready.exists(), stop_seconds=0.3)
     wait_until(lambda: all(group_is_gone(pid) for pid in pids))
 
@@ -124,14 +120,8 @@ def test_left_over_worker_of_a_killed_endpoint_is_ended(queue):
         for process, born in zip(left, [birth(left[0].pid), "1"], strict=True):
             queue.db.execute("INSERT INTO workers VALUES (?, ?, ?)", (f"w{process.pid}", process.pid, born))
         registry = WorkerRegistry(queue, ServeSettings())
-        no_workers = Supervisor(
-            registry=registry,
-            arguments=["/bin/true"],
-            environment=lambda *_: {},
-            num_workers=0,
-            stop_seconds=0.3,
-        )
-        await no_workers.run()
+        no_workers = {"arguments": ["/bin/true"], "environment": {}, "num_workers": 0}
+        await Supervisor(registry=registry, stop_seconds=0.3, **no_workers).run()
         assert await left[0].wait() == -signal.SIGKILL
         assert left[1].returncode is None
         left[1].kill()
@@ -154,19 +144,10 @@ def test_birth_tells_a_living_process_from_others():
     assert birth(2**22 + 1) is None
 
 
-def environment(inherited: dict[str, str], **changes: object) -> dict[str, str]:
-    """A worker's environment with ordinary arguments."""
-    arguments: dict[str, object] = {
-        "base_url": "http://127.0.0.1:8000/v2/local",
-        "worker_id": "0-abc",
-        "key": "secret",
-        "data": Path("/data"),
-        "models": None,
-        "storage": {},
-        "gpu": None,
-    }
-    settings = ServeSettings(execution_timeout_seconds=3600)
-    return worker_environment(inherited, settings, **(arguments | changes))  # type: ignore[arg-type]
+def environment(given: dict[str, str]) -> dict[str, str]:
+    """A worker's environment at an endpoint with ordinary settings."""
+    settings, url = ServeSettings(execution_timeout_seconds=3600), "http://127.0.0.1:8000/v2/local"
+    return worker_environment(given, settings, base_url=url, key="secret", data=Path("/data"))
 
 
 def test_sdk_finds_its_addresses():
@@ -175,7 +156,6 @@ def test_sdk_finds_its_addresses():
     assert made["RUNPOD_WEBHOOK_GET_JOB"] == "http://127.0.0.1:8000/v2/local/job-take/$ID?gpu=local"
     for name in ("GET_JOB", "POST_OUTPUT", "PING"):
         assert "?" in made[f"RUNPOD_WEBHOOK_{name}"]
-    assert made["RUNPOD_POD_ID"] == "0-abc"
     assert made["RUNPOD_PING_INTERVAL"] == "5000"
     assert made["RUNPOD_LOG_LEVEL"] == "INFO"
     assert made["WORKER_TIME_BUDGET_SECONDS"] == "3540", "its own coded error says more than TIMED_OUT"
@@ -183,9 +163,8 @@ def test_sdk_finds_its_addresses():
 
 def test_nothing_of_a_real_platform_leaks_in():
     """Neither variables of RunPod's nor a key that its command line saved in the home folder."""
-    made = environment(
-        {"RUNPOD_API_KEY": "real", "SERVE_API_KEY": "mine", "HOME": "/home/me", "PATH": "/bin"}
-    )
+    given = {"RUNPOD_API_KEY": "real", "SERVE_API_KEY": "mine", "HOME": "/home/me", "PATH": "/bin"}
+    made = environment(given)
     assert not {"real", "mine"} & set(made.values())
     assert made["HOME"] == "/data/home"
     assert made["PATH"] == "/bin"
@@ -193,11 +172,9 @@ def test_nothing_of_a_real_platform_leaks_in():
 
 
 def test_what_the_user_set_stays():
-    """The user's own limits and models; the command line and the store beside the endpoint come first."""
+    """Their own limits, models and bucket."""
     mine = {"VIDEO_ALLOW_HTTP": "false", "MODEL_STORE": "/w", "MODELS": "official", "BUCKET_NAME": "mine"}
     assert mine.items() <= environment(mine).items()
-    made = environment(mine, models="lite", storage={"BUCKET_NAME": "results"}, gpu="1")
-    assert (made["MODELS"], made["BUCKET_NAME"], made["CUDA_VISIBLE_DEVICES"]) == ("lite", "results", "1")
 
 
 def test_worker_and_webhooks_have_the_same_rules(monkeypatch):

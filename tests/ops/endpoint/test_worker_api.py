@@ -7,29 +7,56 @@ import time
 import pytest
 
 from ops.endpoint.registry import Notifier
-from tests.ops.endpoint.running import SETTINGS, Clock, running
+from tests.ops.endpoint.conftest import SETTINGS, Clock, running
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_take_is_held_until_a_job_comes(endpoint):
+class WatchedChanges(Notifier):
+    """Tells when a request begins to wait for a change, and when one was given up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held, self.given_up = asyncio.Event(), asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        self.held.set()
+        try:
+            await super().wait(seconds)
+        except asyncio.CancelledError:
+            self.given_up.set()
+            raise
+        finally:
+            self.held.clear()
+
+
+@pytest.fixture
+def changes(endpoint) -> WatchedChanges:
+    """The endpoint's own notifier, watched."""
+    endpoint.registry.changes = watched = WatchedChanges()
+    endpoint.registry.queue.on_change = watched.notify
+    return watched
+
+
+async def test_take_is_held_until_a_job_comes(endpoint, changes):
     """A waiting worker has the job as soon as it is submitted; without one it gets 204 after the hold."""
     start = time.monotonic()
     assert await endpoint.take("w") == (204, None)
     assert time.monotonic() - start >= 0.25
     waiting = asyncio.create_task(endpoint.take("w"))
-    await asyncio.sleep(0.05)  # the request is held by then; earlier it would find the job at once
+    await changes.held.wait()
     request = {"id": "mine", "input": {"x": 1}, "policy": {"ttl": 10_000}, "s3Config": {"a": "b"}}
     job_id = await endpoint.run(request)
     assert await waiting == (200, {**request, "id": job_id})
 
 
-async def test_worker_that_hung_up_is_given_no_job(endpoint):
+async def test_worker_that_hung_up_is_given_no_job(endpoint, changes):
     """A held request whose connection broke must not swallow the next job."""
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await endpoint.take("gone")
-    await asyncio.sleep(0.05)  # the endpoint notices the broken connection
+    asked = asyncio.create_task(endpoint.take("gone"))
+    await changes.held.wait()
+    asked.cancel()
+    async with asyncio.timeout(10):
+        await changes.given_up.wait()
     job_id = await endpoint.run()
     assert (await endpoint.status(job_id))["status"] == "IN_QUEUE"
     assert (await endpoint.take("w"))[1]["id"] == job_id
@@ -98,17 +125,17 @@ async def test_result_that_is_too_large_fails_the_job(endpoint):
     assert (await endpoint.status(job_id))["error"].startswith("RESULT_TOO_LARGE")
 
 
-async def test_stop_reaches_the_worker_at_once_and_again_until_it_is_obeyed(endpoint):
+async def test_stop_reaches_the_worker_at_once_and_again_until_it_is_obeyed(endpoint, changes):
     """A held job-stop returns on cancel, and once more for every heartbeat that still names the job."""
     job_id = await endpoint.run_and_take()
     waiting = asyncio.create_task(endpoint.stops("w"))
-    await asyncio.sleep(0.05)  # so that the request is held
+    await changes.held.wait()
     await endpoint.ask("POST", f"cancel/{job_id}")
     assert await waiting == [job_id]
     for _ in range(2):
         assert await endpoint.stops("w") == []
         waiting = asyncio.create_task(endpoint.stops("w"))
-        await asyncio.sleep(0.05)  # here too
+        await changes.held.wait()
         await endpoint.ping("w", job_id)
         assert await waiting == [job_id]
     await endpoint.ping("w", "another")

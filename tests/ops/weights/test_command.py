@@ -81,7 +81,7 @@ def test_fetch_says_what_could_not_be_had_and_fails(https, environment, store):
     process = start(store, "fetch", "--only", "uv_map", **environment)
     status, out, messages = finish(process)
     assert status == 1
-    assert "WeightsMissing: 2 files could not be had" in messages
+    assert "error: 2 of 2 files could not be had\n" in messages
     assert "bmap_256.npy (127.0.0.1) answered HTTP 503" in messages
     assert "Traceback" not in messages
     assert "stamina" not in messages + out
@@ -90,10 +90,11 @@ def test_fetch_says_what_could_not_be_had_and_fails(https, environment, store):
 def test_verify_exits_1_until_the_engine_is_ready(store):
     """For CI: the status is that of the engine asked for, by default the official one."""
     both = start(store, "verify"), start(store, "verify", "--engine", "lite", "--quick")
-    (status, out, _), (lite, _, _) = map(finish, both)
+    (status, out, _), (lite, of_lite, _) = map(finish, both)
     assert (status, lite) == (1, 0)
-    assert "official: NOT READY" in out
-    assert "lite: ready" in out
+    assert out.startswith("official: NOT READY")
+    assert "upstream" not in out  # nobody asked
+    assert of_lite == "lite: ready - the bundled small models (MODELS=lite)\n"
 
 
 def test_list_shows_every_file_with_its_terms(store):
@@ -103,6 +104,14 @@ def test_list_shows_every_file_with_its_terms(store):
     words = ("SMPL_NEUTRAL.pkl", "modellicense.html", "Apache-2.0", "WEIGHTS_UV_FACES", "not recorded yet")
     assert [word for word in words if word not in out] == []
     assert "geheim" not in out
+
+
+def test_lock_without_a_file_says_so(store):
+    """Nothing is recorded, and no empty lock file made that looks like one."""
+    status, out, _ = finish(start(store, "lock"))
+    assert status == 0
+    assert out.startswith(f"Nothing is recorded: no official file is in {store}. ")
+    assert [path.name for path in store.iterdir()] == [".writer.lock"]
 
 
 def test_convert_prints_what_was_made_and_what_was_left_out(official_tiny_files, store):
@@ -121,20 +130,25 @@ def test_convert_prints_what_was_made_and_what_was_left_out(official_tiny_files,
 @pytest.mark.parametrize(
     ("arguments", "environment", "expected", "words"),
     [
-        (["convert", "."], {}, 1, "WeightsMissing: official files not found: "),
+        (
+            ["convert", "."],
+            {},
+            1,
+            "error: official files that are not in {store}:\n- epoch=35-step=1000000.ckpt",
+        ),
+        (["lock"], {"WEIGHTS_LOCK": "/dev"}, 1, "error: the lock file /dev cannot be read: Is a directory"),
         (["fetch"], {"WEIGHTS_OFFICIAL_HOSTS": "geheim"}, 1, "WEIGHTS_OFFICIAL_HOSTS must be true or false"),
         (["fetch", "--only", "hmr3"], {}, 2, "unknown: hmr3"),
     ],
-    ids=["missing", "setting", "usage"],
+    ids=["missing", "lock", "setting", "usage"],
 )
 def test_mistakes_are_told_in_a_sentence(store, arguments, environment, expected, words):
     """Never with a traceback, or with the value of a setting, which may be a secret."""
     store.mkdir()
     arguments = [str(store) if argument == "." else argument for argument in arguments]
-    status, _, messages = finish(start(store, *arguments, **environment))
-    assert status == expected
-    assert words in messages
-    assert expected == 2 or len(messages.splitlines()) == 1  # a usage error has a frame
+    status, out, messages = finish(start(store, *arguments, **environment))
+    assert (status, out) == (expected, "")
+    assert words.format(store=store) in messages
     assert "Traceback" not in messages
     assert "geheim" not in messages
 

@@ -217,14 +217,15 @@ def test_failed_conversion_leaves_the_store_as_it_was(official_tiny_files, offic
     assert {path.name: sha256_of(path) for path in store.iterdir()} == before
 
 
-def test_missing_files_are_all_named_with_where_to_get_them(tmp_path):
+def test_missing_files_are_all_named_with_where_to_get_them(tmp_path, monkeypatch):
     """One message lists every official file that was not found."""
     with pytest.raises(WeightsMissing) as caught:
         convert([tmp_path], tmp_path / "store")
-    for words in ("model_config.yaml", "smpl_neutral.pkl", "smpl.is.tue.mpg.de", "bmap_256.npy"):
+    for words in ("model_config.yaml", "SMPL_NEUTRAL.pkl", "smpl.is.tue.mpg.de", "bmap_256.npy"):
         assert words in str(caught.value)
-    with pytest.raises(WeightsMissing, match="no such file or folder: nowhere"):
-        convert([tmp_path / "nowhere"], tmp_path / "store")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsMissing, match=f"no such file or folder: {tmp_path}/nowhere; name the"):
+        convert([Path("nowhere")], tmp_path / "store")
 
 
 def test_two_different_files_for_one_purpose_are_refused(official_tiny_files, tmp_path):

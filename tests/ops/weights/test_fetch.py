@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from model_cache.errors import StoreUnavailable, WeightsMissing
+from model_cache.errors import StoreUnavailable, WeightsInvalid, WeightsMissing
 from model_cache.store.body_files import read_body
 from model_cache.store.files import sha256_of
 from model_cache.store.load import load_hmr2
@@ -124,7 +124,7 @@ def test_what_can_be_had_is_converted_when_something_is_missing(uv_mirror, run_f
         run_fetch(mirror=mirror, parts=("uv_map", "appearance"))
     assert (store / "uv_map.safetensors").is_file()
     message = str(caught.value)
-    assert message.startswith("1 files could not be had")
+    assert message.startswith("1 of 3 files could not be had; the others are in the store\n- hmar_v2")
     assert "WEIGHTS_APPEARANCE_CHECKPOINT=URL-or-path python -m handler weights fetch" in message
 
 
@@ -209,6 +209,30 @@ def test_failures_are_told_in_words(uv_files, https, run_fetch, fault, words):
     chosen = {"uv_barycentric": address, "uv_faces": https.url("f"), "read_seconds": 0.3}
     with pytest.raises(WeightsMissing, match=words):
         run_fetch(**chosen)
+
+
+@pytest.mark.parametrize(
+    "mirror", ["https://[bad", "https://", "s3://[bad", "s3://", "file:///nowhere", r"C:\nowhere"]
+)
+def test_mirror_that_is_none_is_told_as_such(run_fetch, monkeypatch, mirror):
+    """Whatever stands in WEIGHTS_MIRROR ends in a sentence on each file that it should have."""
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"WEIGHTS_S3_{name}", "key")
+    with pytest.raises(WeightsMissing, match=r"2 of 2 files could not be had\n- bmap_256\.npy: WEIGHTS_MIR"):
+        run_fetch(mirror=mirror)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("text", "holds no certificate in PEM form"), (None, "cannot be read: No such file")],
+)
+def test_file_of_authorities_that_is_none_is_blamed_itself(run_fetch, tmp_path, content, words):
+    """Not the store, and before anything is fetched."""
+    path = tmp_path / "ca.pem"
+    if content:
+        path.write_text(content)
+    with pytest.raises(WeightsInvalid, match=f"WEIGHTS_CA_FILE={path} {words}"):
+        run_fetch(ca_file=path)
 
 
 def test_untrusted_certificate_is_refused_with_the_setting_that_helps(uv_mirror, https, run_fetch):

@@ -7,11 +7,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from model_cache.errors import WeightsInvalid, WeightsMissing
-from model_cache.load import load
+from model_cache.load import load, load_body_model
 from model_cache.settings import ModelSettings
 from model_cache.store.manifest import MODEL_SOURCES, OFFICIAL_FILES
 from ops.weights.content import content_problem
-from ops.weights.inventory import all_that_is_missing, record, verify
+from ops.weights.inventory import ENGINES, check_official, record, verify
 from ops.weights.lock import read_lock
 from ops.weights.settings import LOCK_FILE, WeightSettings
 
@@ -31,7 +31,7 @@ def complete(official_tiny_store, tmp_path):
 
 def verdicts(models, **options):
     """What `verify` says, with no official package's cache around."""
-    return verify(models, WeightSettings(), (), **options)
+    return verify(models, WeightSettings(), (), ENGINES, **options)
 
 
 def test_empty_store_lacks_everything_but_the_bundled_models(tmp_path):
@@ -105,11 +105,11 @@ def test_official_packages_are_checked_file_by_file(complete, official_tiny_file
     """The upstream engine also counts what the official packages' own caches hold."""
     cache = tmp_path / "cache"
     shutil.copytree(official_tiny_files / "hmr2", cache / "4DHumans")
-    found = verify(complete, WeightSettings(), (cache,))["upstream"].problems
+    found = verify(complete, WeightSettings(), (cache,), ["upstream"])["upstream"].problems
     assert len(found) == len(OFFICIAL_FILES) + 1 - 4
     assert not any(problem.startswith("4DHumans") for problem in found)
     (cache / "4DHumans/data/SMPL_to_J19.pkl").write_text("<html>")
-    found = verify(complete, WeightSettings(), (cache,))["upstream"].problems
+    found = verify(complete, WeightSettings(), (cache,), ["upstream"])["upstream"].problems
     assert any(problem.startswith("4DHumans/data/SMPL_to_J19.pkl: this is a web page") for problem in found)
 
 
@@ -160,14 +160,36 @@ def test_worker_that_needs_official_weights_refuses_without_them(complete):
     models = complete.model_copy(update={"models": "official", "model_device": "cpu"})
     for name in ("appearance.safetensors", f"{DETECTOR}/model.safetensors"):
         (complete.model_store / name).unlink()
-    with pytest.raises(WeightsMissing) as caught:
+    with pytest.raises(WeightsMissing):
         load(models)
-    message = all_that_is_missing(models, caught.value)
-    assert message.startswith("the official weights are not complete: run `python -m handler weights fetch`")
-    assert "appearance.safetensors" in message
-    assert f"{DETECTOR}/model.safetensors" in message
-    for other in ({"models": "auto"}, {"engine": "upstream"}):
-        assert all_that_is_missing(models.model_copy(update=other), caught.value) == str(caught.value)
+    with pytest.raises(WeightsMissing) as caught:
+        check_official(models)
+    assert str(caught.value).splitlines() == [
+        "the official weights are not complete: run `python -m handler weights fetch`",
+        "- appearance.safetensors: not in the store (made from hmar_v2_weights.pth)",
+        f"- {DETECTOR}/model.safetensors: not there",
+    ]
+
+
+def test_another_body_regressor_needs_no_hmr2(complete):
+    """Of what BODY_REGRESSOR replaces nothing is missing."""
+    (complete.model_store / "hmr2.safetensors").unlink()
+    with pytest.raises(WeightsMissing, match=r"hmr2\.safetensors"):
+        check_official(complete)
+    check_official(complete.model_copy(update={"body_regressor": "package.module:Name"}))
+
+
+def test_body_is_loaded_alone(complete):
+    """To draw finished results no network is loaded, and the body is the one that they were made with."""
+    for name in ("hmr2.safetensors", "store.json"):
+        (complete.model_store / name).unlink()
+    smpl, free = (load_body_model(name, complete) for name in ("smpl", "free"))
+    rest = np.tile(np.eye(3, dtype=np.float32), (1, 24, 1, 1))
+    pose = rest[:, :1], rest[:, 1:], np.zeros((1, 10), np.float32)
+    assert not np.allclose(smpl.vertices(*pose), free.vertices(*pose), atol=0.01)
+    (complete.model_store / "smpl.safetensors").unlink()
+    with pytest.raises(WeightsMissing, match=r"smpl\.safetensors is not in the weights store: run"):
+        load_body_model("smpl", complete)
 
 
 @pytest.mark.parametrize(
