@@ -50,7 +50,7 @@ WRONG = [
     ({"gpu": POOL | {"minCudaVersion": 12.8}}, 'endpoint.gpu.minCudaVersion must be text, such as "12.8"'),
     (
         {"gpu": POOL | {"minCudaVersion": "12.8", "allowedCudaVersions": ["12.8"]}},
-        "endpoint.gpu.minCudaVersion and gpu.allowedCudaVersions exclude each other",
+        "endpoint.gpu.minCudaVersion and endpoint.gpu.allowedCudaVersions exclude each other",
     ),
     ({"workers": {"min": 4, "max": 3}}, "endpoint.workers.min is above max"),
     ({"workers": {"idleTimeout": 5}, "scaling": BY_COUNT}, "endpoint.workers.idleTimeout does not go with"),
