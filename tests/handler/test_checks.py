@@ -1,7 +1,8 @@
 """Whatever a job does for long, it asks again and again whether it must end, and ends at once if so."""
 
 import hashlib
-import sys
+import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from pathlib import Path
 import av
 import pytest
 
-from handler.context import CHUNK_BYTES, JobControl
-from handler.errors import ErrorCode, WorkerError
-from handler.job import ChosenPerson, Options
+from handler.context import CHUNK_BYTES, JobControl, unstoppable
+from handler.errors import ComputeError, ErrorCode, WorkerError
+from handler.job import ChosenPerson, Options, ProgressMessage
 from handler.people.perceive import perceive
 from handler.progress import Report
 from handler.results.overlay import overlay
@@ -21,13 +22,15 @@ from handler.results.write import write, write_document
 from handler.settings import IntakeSettings
 from handler.source.packets import first_look
 from handler.source.probe import probe
-from model_cache.errors import DeviceOutOfMemory
+from model_cache.errors import DeviceFault, DeviceOutOfMemory
 from model_cache.interfaces import PerceptionOptions
-from tests.fakes import FakeBody, FakePerception
+from tests.fakes import FakeBody, FakeModels, FakePerception
 from tests.handler.results.factories import make_facts, walk
+from tests.handler.results.places import complete
 from tests.handler.results.test_overlay import pictures
-from tests.handler.rig import NUM_FRAMES, Rig
+from tests.handler.rig import NUM_FRAMES, Rig, before_frame
 from tests.video_factory import make_video
+from tests.waiting import wait_until
 
 SETTINGS = IntakeSettings(reserve_disk_bytes=0)
 Check = Callable[[], None]
@@ -95,6 +98,11 @@ def look_for_the_first_picture(folder: Path) -> Task:
     return Task(lambda check: first_look(path, SETTINGS, check), 20)
 
 
+def store_a_summary(folder: Path) -> Task:
+    """The last step of a job, into the folder of `track`."""
+    return Task(lambda check: complete(Folder(folder / "out"), folder), 0)
+
+
 def draw_an_overlay(folder: Path) -> Task:
     """Every frame once when it is drawn and once when the encoder gives it back at the end."""
     frames = list(walk(6))
@@ -143,6 +151,29 @@ def test_long_work_ends_wherever_it_is_told_to(tmp_path: Path, make: Callable[[P
         assert count_calls(task, stop_at=last) == last
 
 
+@pytest.mark.parametrize(
+    ("make", "name", "stage"),
+    [
+        (write_lines, "frames.jsonl.gz", "write"),
+        (write_one_document, "frames.json", "write"),
+        (draw_an_overlay, "overlay.mp4", "overlay"),
+        (store_a_summary, "result.json", "upload"),
+    ],
+)
+def test_full_disk_is_coded(tmp_path: Path, make: Callable[[Path], Task], name: str, stage: str) -> None:
+    """A disk that fills up is DISK_FULL of its stage; any other error of the disk stays what it is."""
+    task, path = make(tmp_path), tmp_path / name
+    path.symlink_to("/dev/full")
+    with pytest.raises(WorkerError) as failed:
+        task.run(unstoppable)
+    assert (failed.value.code, failed.value.stage) == ("DISK_FULL", stage)
+
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        task.run(unstoppable)
+
+
 def count_calls(task: Task, *, stop_at: int | None = None) -> int:
     """How often a task asks, if the answer is no from the `stop_at`-th time on."""
     num_calls = 0
@@ -179,7 +210,7 @@ class ListeningControl(JobControl):
 
     def check(self) -> None:
         """As it is, and noted."""
-        self.askers[sys._getframe(1).f_code.co_name] += 1
+        self.askers[traceback.extract_stack(limit=2)[0].name] += 1
         super().check()
 
 
@@ -199,7 +230,47 @@ def test_whole_job_asks_in_everything_that_takes_long(rig: Rig) -> None:
     assert control.askers["_people_in_images"] >= NUM_FRAMES // 8
 
 
-def test_probe_of_a_downloaded_video_asks(tmp_path: Path) -> None:
-    """Its hash is known; its packets are read all the same."""
-    path = make_video(tmp_path / "clip.mp4", num_frames=2)
-    assert count_calls(Task(lambda check: probe(path, SETTINGS, sha256="0" * 64, check=check), 1)) >= 1
+@pytest.mark.parametrize("stage", ["download", "probe", "decode", "perceive", "track", "overlay", "upload"])
+def test_job_is_cancelled_in_each_stage(rig: Rig, stage: str) -> None:
+    """Wherever a stop comes, the job ends at its next check, with nothing stored and nothing left."""
+    control = JobControl(time_budget_seconds=60.0)
+
+    def stop(_: object = None) -> None:
+        control.stop(ErrorCode.CANCELLED, "by the caller")
+
+    def publish(message: ProgressMessage) -> None:
+        stages.append(message.stage)
+        if message.stage == stage:
+            stop()
+
+    stages: list[str] = []
+    if stage == "perceive":
+        rig.models = FakeModels(perception=FakePerception(before=stop))
+    job = rig.job(f"cancel-{stage}", options={"artifacts": ["overlay.mp4"]})
+    with pytest.raises(WorkerError, match="CANCELLED"):
+        rig.run_alone(job, control, Report(publish))
+    assert stages[-1] == ("decode" if stage == "perceive" else stage)
+    assert rig.bucket.keys(f"cancel-{stage}") == []
+
+
+def test_failed_stage_leaves_nothing_running(rig: Rig) -> None:
+    """Threads and files are closed by the time the error comes out, not when its traceback is forgotten."""
+    rig.models = FakeModels(perception=before_frame(12, DeviceFault("x")))
+    rig.limits = {"decode_queue_frames": 1}  # the decoder is in the middle of the clip
+    with pytest.raises(ComputeError) as caught:
+        rig.run_alone(rig.job("closed"), JobControl(time_budget_seconds=60.0), Report(lambda message: None))
+    assert rig.leftovers() == []
+    assert caught.value.code == "GPU_FAULT"
+
+
+def test_job_that_hangs_in_a_model_is_stalled(rig: Rig) -> None:
+    """A model that never comes back fails the job, which is answered without it."""
+    release = threading.Event()
+    rig.models = FakeModels(perception=FakePerception(before=lambda indices: release.wait(30) and None))
+    rig.limits = {"stall_seconds": 0.5}
+    reply = rig.run(rig.job("hangs"))
+    release.set()
+    wait_until(lambda: not rig.leftovers())  # the abandoned job ends by itself, and cleans up
+
+    assert (reply["error_code"], reply["refresh_worker"]) == ("STALLED", True)
+    assert rig.bucket.keys("hangs") == []

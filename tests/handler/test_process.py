@@ -1,11 +1,23 @@
-"""How a process that runs jobs treats memory."""
+"""A worker's process: its memory, its imports, its start, and its end by a clock of the test's own."""
 
 import ctypes
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import cpuinfo
 import pytest
+
+from handler import lifecycle, worker
+from handler.handler import Handler
+from handler.lifecycle import Lifecycle
+from handler.logs import Redactor
+from handler.scratch import Scratch
+from handler.settings import Settings, WorkerSettings
 
 # Ten frames of 6 MB come and go, eight times over; the first rounds only find out how much is needed.
 FRAMES = """
@@ -64,3 +76,106 @@ def test_tuned_process_uses_memory_again(script: str, measure: Callable[[str], i
         return measure(done.stdout)
 
     assert measured("tuned") <= limit < measured("as it is")
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+for name in ("torch", "transformers", "onnxruntime"):
+    sys.modules[name] = None  # importing it raises ImportError
+import handler
+names = [module.name for module in pkgutil.walk_packages(handler.__path__, "handler.")]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+
+
+def test_handler_imports_no_torch():
+    """All of `handler`, its command line too, can be imported where torch cannot."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IMPORT_ALL], capture_output=True, text=True, timeout=100
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 50
+
+
+def test_sdk_is_imported_quiet_and_without_a_survey_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring the clock takes a second and a process; DEBUG, the SDK's own level, would show whole jobs."""
+    at_import = []
+    real_import = worker.import_module
+
+    def watched(name: str) -> object:
+        if name != "runpod":
+            return real_import(name)
+        at_import.append((cpuinfo.get_cpu_info(), worker.os.environ["RUNPOD_LOG_LEVEL"]))
+        return None
+
+    monkeypatch.setattr(cpuinfo, "get_cpu_info", pytest.fail)
+    monkeypatch.setattr(worker, "import_module", watched)
+    monkeypatch.setattr(worker.logs, "configure", lambda *_: None)
+    monkeypatch.setenv("RUNPOD_LOG_LEVEL", "")
+    monkeypatch.delenv("RUNPOD_LOG_LEVEL")
+    worker.prepare(Settings())
+
+    assert at_import == [({}, "INFO")]
+
+
+PLATFORM_GRACE_SECONDS = 10.0  # what RunPod is taken to allow between SIGTERM and SIGKILL
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    """The handlers of the tests' own process, put back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # instead of the SDK's
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the end is an exception
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize("job_ends_after", [0.5, 5.5, 60.0], ids=["soon", "when stopped", "never"])
+def test_busy_worker_ends_within_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job_ends_after: float
+) -> None:
+    """All waits together are `WORKER_SHUTDOWN_SECONDS`, well below the platform's grace, whatever a job does.
+
+    The job may finish in most of them, and is stopped while there is time to clean up.
+    """
+    now, stopped_at, codes = [0.0], [], []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def end(code: int) -> None:
+        codes.append(code)
+        raise SystemExit
+
+    monkeypatch.setattr(lifecycle.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(lifecycle.time, "sleep", sleep)
+    monkeypatch.setattr(lifecycle.os, "_exit", end)
+    settings, scratch = WorkerSettings(), Scratch(tmp_path)
+    handler = Handler(
+        lambda work: pytest.fail("no job"), settings=settings, scratch=scratch, redactor=Redactor()
+    )
+    monkeypatch.setattr(handler, "stop", lambda *reason: stopped_at.append(now[0]))
+    ending = Lifecycle(
+        handler,
+        num_jobs=lambda: int(now[0] < job_ends_after),
+        shutdown_seconds=settings.shutdown_seconds,
+        clean_up=scratch.close,
+    )
+
+    assert ending.concurrency(1) == 1
+    os.kill(os.getpid(), signal.SIGTERM)
+    for thread in threading.enumerate():
+        if thread.name == "shutdown":
+            thread.join(30)
+
+    assert codes == [0]
+    assert now[0] == pytest.approx(min(job_ends_after, settings.shutdown_seconds), abs=0.06)
+    assert settings.shutdown_seconds <= 0.75 * PLATFORM_GRACE_SECONDS
+    assert stopped_at == ([] if job_ends_after < 5 else [pytest.approx(5.25)])
+    assert not scratch.folder.exists()

@@ -1,10 +1,11 @@
-"""PHALP's cost and assignment: its terms, its exact pruning, its order, and its faults."""
+"""PHALP's location prediction, cost and assignment: their terms, exact pruning, order, and faults."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.people.association import assign, cost_factors, pair_costs, squared_distances
+from handler.people.motion import predict_locations
 
 THRESHOLD = 100.0
 
@@ -143,3 +144,11 @@ def test_assign_uses_everybody_once(shape, seed):
     assert list(range(cost.shape[0])) == sorted(tracks)
     assert list(range(cost.shape[1])) == sorted(detections)
     assert all(cost[row, column] <= THRESHOLD for row, column in association.matches)
+
+
+def test_predict_locations_is_phalps(golden):
+    """All golden histories: regular, padded, with gaps, long lost; NaN exactly where the official has it."""
+    data = golden("location")
+    predicted = predict_locations(data["loca"], data["times"], data["time_since_update"])
+
+    np.testing.assert_allclose(predicted, data["out"], rtol=2e-5, atol=1e-7)

@@ -2,7 +2,9 @@
 
 import tracemalloc
 import weakref
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,18 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.job import TrackingOptions
-from handler.people.track import track
+from handler.people.track import follow, track
 from handler.people.tracker import Tracker
-from handler.records import DEPTH, ORIGIN_X, location_vectors, pose_vectors
-from tests.fakes import FakePosePredictor, FakeTextureModel
+from handler.records import DEPTH, ORIGIN_X, PeopleInFrame, TrackedFrame, location_vectors, pose_vectors
+from model_cache.interfaces import Texture, TrackState
+from tests.fakes import FakePosePredictor, FakeTexture, FakeTextureModel
 from tests.handler.people.people_to_track import HEIGHT, WIDTH, frame_of, person, times_of, world
 
 PRESENCE = st.lists(st.lists(st.integers(0, 3), unique=True, max_size=4), max_size=24)
 
 
-def run(frames, **options):
+def run(frames, *, keep=True, **options):
     """The tracked frames with fake models."""
-    return list(track(iter(frames), FakeTextureModel(), FakePosePredictor(), TrackingOptions(**options)))
+    tracked = track(iter(frames), FakeTextureModel(), FakePosePredictor(), TrackingOptions(**options))
+    return list(tracked) if keep else deque(tracked, maxlen=0)
 
 
 def ids(frame, state="tracked"):
@@ -86,6 +90,7 @@ def test_a_job_knows_nothing_of_the_one_before(first, second):
     ("present", "options", "tracked", "predicted"),
     [
         pytest.param([[0, 1, 2]] * 7, {}, [[1, 2, 3]] * 7, [[]] * 7, id="who stays keeps the number"),
+        pytest.param([range(30)] * 12, {}, [[*range(1, 31)]] * 12, [[]] * 12, id="a crowd"),
         pytest.param(
             [[0]] * 4 + [[]] + [[1]] * 6, {}, [[]] * 5 + [[2]] * 6, [[]] * 11, id="seen too shortly"
         ),
@@ -254,66 +259,47 @@ def test_quirks_hand_the_predictor_the_official_batches():
     assert sizes[False] == ((2, False),)
 
 
-@dataclass(eq=False)
-class Handle:
-    """A texture that can be watched."""
+def test_little_of_a_frame_is_kept():
+    """Histories, waiting frames and lost people keep no measurement's texture, and of a batch only rows."""
 
-    colour: str
+    class Copies(FakeTextureModel):
+        def copy(self, texture):
+            return FakeTexture(texture.colour)  # else a measurement's texture that is kept would not show
 
+    textures, batches = [], []
 
-class WatchedTextures(FakeTextureModel):
-    """Real copies, so that a kept detection texture would show."""
-
-    def distance(self, tracks, detections, pairs):
-        return np.array([0.0 if tracks[t].colour == detections[d].colour else 30.0 for t, d in pairs])
-
-    def copy(self, texture):
-        return Handle(texture.colour)
-
-
-def test_one_texture_is_kept_per_live_track():
-    """Neither histories, nor frames that wait, nor lost people keep the texture of a measurement."""
-    alive = weakref.WeakSet()
-
-    def watched(frames):
-        for frame in frames:
-            handles = tuple(Handle(texture.colour) for texture in frame.people.textures)
-            alive.update(handles)
-            frame = replace(frame, people=replace(frame.people, textures=handles))
-            del handles
+    def watched():
+        for frame in world([[0, 1, 2]] * 8 + [[0]] * 8):
+            batch = np.concatenate([frame.people.betas] * 100)
+            batches.append(weakref.ref(batch))
+            textures.extend(map(weakref.ref, frame.people.textures))
+            frame = replace(frame, people=replace(frame.people, betas=batch[: len(frame.people)]))
+            del batch
             yield frame
 
-    present = [[0, 1, 2]] * 8 + [[0]] * 8
-    most = 0
-    kept = []
-    for frame in track(watched(world(present)), WatchedTextures(), FakePosePredictor(), TrackingOptions()):
-        kept.append(frame)
-        most = max(most, len(alive))
+    options, num_lost = TrackingOptions(n_init=2), 0
+    for frame in track(watched(), Copies(), FakePosePredictor(), options):
+        assert sum(texture() is not None for texture in textures) <= 3  # those of the newest frame
+        assert sum(batch() is not None for batch in batches) <= 4  # of the frames still held or handed on
+        num_lost += ids(frame, "predicted") == [2, 3]
 
-    assert most <= 3  # those of the newest frame, which the stages still hold
-
-
-def _peak_bytes(num_frames):
-    present = [0, 1, 2]
-    tracemalloc.start()
-    frames = (
-        frame_of(time, [person(who, time) for who in present], width=WIDTH, height=HEIGHT)
-        for time in range(num_frames)
-    )
-    for _ in track(frames, FakeTextureModel(), FakePosePredictor(), TrackingOptions()):
-        pass
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return peak
+    assert num_lost == 8
 
 
 @pytest.mark.usefixtures("unchecked_types")
 def test_memory_does_not_grow_with_the_video():
     """Ten times the frames, the same peak."""
-    _peak_bytes(20)  # what is made once and kept, such as caches
-    short, long = _peak_bytes(30), _peak_bytes(300)
 
-    assert long < 1.05 * short + 20_000
+    def peak(num_frames):
+        tracemalloc.start()
+        run(world([[0, 1, 2]] * num_frames), keep=False)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(20)  # what is made once and kept, such as caches
+
+    assert peak(300) < 1.05 * peak(30) + 20_000
 
 
 def test_people_without_textures_are_a_mistake_of_the_caller():
@@ -325,22 +311,103 @@ def test_people_without_textures_are_a_mistake_of_the_caller():
         run([bare])
 
 
-def test_a_lost_person_keeps_no_batch_alive():
-    """Of the frame that a person was last seen in, only that person's row is kept."""
-    frames = world([[0, 1]] * 6 + [[1]] * 8)
-    batches = []
+POSE, LOCATION = np.ones(229, np.float32), np.ones(99, np.float32)
 
-    def in_batches():
-        for frame in frames:
-            batch = np.concatenate([frame.people.betas] * 100)
-            batches.append(weakref.ref(batch))
-            yield replace(frame, people=replace(frame.people, betas=batch[: len(frame.people)]))
-            del batch
 
-    tracked = track(in_batches(), FakeTextureModel(), FakePosePredictor(), TrackingOptions(n_init=2))
-    num_lost = 0
-    for frame in tracked:
-        assert sum(batch() is not None for batch in batches) <= 4  # of the frames still held or handed on
-        num_lost += ids(frame, "predicted") == [1]
+class ByColour:
+    """An engine's tracker that knows people by their colour and forgets nobody.
 
-    assert num_lost == 8
+    Args:
+        n_init: measurements that confirm a track.
+        location: expected of whoever is lost.
+    """
+
+    def __init__(self, n_init: int, location: np.ndarray = LOCATION) -> None:
+        self._n_init = n_init
+        self._location = location
+        self._hits: dict[Texture, int] = {}
+
+    def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list[TrackState]:
+        for texture in people:
+            self._hits[texture] = self._hits.get(texture, 0) + 1
+        return [
+            TrackState(
+                track_id=track_id,
+                detection=people.index(texture) if texture in people else None,
+                confirmed=hits >= self._n_init,
+                expected_pose=None if texture in people else POSE,
+                expected_location=None if texture in people else self._location,
+            )
+            for track_id, (texture, hits) in enumerate(self._hits.items(), start=1)
+        ]
+
+
+def followed(present: Sequence[Sequence[int]], n_init: int = 3, **options: np.ndarray) -> list[TrackedFrame]:
+    """The frames of a small world, tracked by colour."""
+    return list(follow(world(present), ByColour(n_init, **options), n_init))
+
+
+@pytest.mark.parametrize(
+    ("present", "n_init"),
+    [
+        ([[0], [0, 1], [0, 1], [1, 0], [1, 0, 2], [0, 1, 2], [2, 1, 0], [0], [0, 1, 2]], 3),
+        ([[], [0], [0], [0], [], []], 3),
+    ],
+    ids=["come and go", "nobody at first"],
+)
+def test_records_are_those_of_our_own_tracker(present: list[list[int]], n_init: int) -> None:
+    """Same frames, same people, same order, same back-filling as `track` gives for the same identities."""
+    options = TrackingOptions(n_init=n_init)
+
+    own = track(world(present), FakeTextureModel(), FakePosePredictor(), options)
+
+    def facts(frames: Iterable[TrackedFrame]) -> list[tuple[object, ...]]:
+        people = [(frame.info, frame.people) for frame in frames]
+        return [(i, p.track_ids.tolist(), p.frames_since_seen.tolist(), times_of(p)) for i, p in people]
+
+    assert facts(followed(present, n_init)) == facts(own)
+
+
+def test_a_lost_person_is_marked_and_expected():
+    """It carries its last measurement and what the engine expected, never a texture."""
+    last = followed([[0]] * 3 + [[]] * 2)[-1].people
+
+    assert (last.frames_since_seen.tolist(), times_of(last)) == ([2], [2])
+    np.testing.assert_array_equal(last.poses, POSE[None])
+    assert last.textures is None
+
+
+def test_a_tentative_person_who_was_missed_begins_anew():
+    """Only measurements in a row are reported in earlier frames, should an engine keep tentative tracks."""
+    frames = followed([[0], [], [0], [0]])
+
+    assert [times_of(frame.people) for frame in frames] == [[], [], [2], [3]]
+
+
+def test_expectations_are_always_finite():
+    """Where the engine expects a place that is no number, the last one seen stands in."""
+    frames = followed([[0]] * 3 + [[]], location=np.full(99, np.nan, np.float32))
+
+    assert np.isfinite(frames[-1].people.locations).all()
+
+
+def test_one_measurement_confirms_whatever_the_engine_says() -> None:
+    """With `n_init` 1 nothing is held back."""
+    frames = follow(world([[0], [0]]), ByColour(9), 1)
+
+    assert [frame.people.track_ids.tolist() for frame in frames] == [[1], [1]]
+
+
+def test_the_engine_gets_the_handles_of_its_own_perception():
+    """What perception gave as textures comes back in detector order."""
+    seen: list[list[Texture]] = []
+
+    class Listens(ByColour):
+        def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list[TrackState]:
+            seen.append(list(people))
+            return super().update(people, frame_index, shot=shot)
+
+    people: Iterator[PeopleInFrame] = world([[2, 0]])
+    list(follow(people, Listens(3), 3))
+
+    assert seen == [[FakeTexture("2"), FakeTexture("0")]]

@@ -72,23 +72,18 @@ def test_the_default_stream_is_used(tmp_path, name, default):
     assert numbers(frames_of(path)[0]) == list(range(100 * default, 100 * default + 20))
 
 
-def test_a_stream_that_can_be_read_is_preferred(tmp_path):
-    """A default stream in a codec off the list does not hide one that can be read."""
-    path = make_streams(tmp_path / "a.mov", ("png", 0, 20), ("libx264", 100, 20), default=0)
+@pytest.mark.parametrize(
+    ("streams", "shown"),
+    [
+        ([("png", 0, 20), ("libx264", 100, 20)], range(100, 120)),  # PNG is off the list
+        ([("mjpeg", 7, 1)], [7]),  # nothing is passed over if nothing else is there
+        ([("mjpeg", 1000, 1), ("libx264", 0, 2)], [0, 1]),  # two frames are more than one
+    ],
+    ids=["a codec that can be read", "a cover alone", "a short video"],
+)
+def test_what_can_be_shown_is_preferred(tmp_path, streams, shown):
+    """A default stream does not hide one that can be read, nor a cover a video, however short."""
+    frames, report = frames_of(make_streams(tmp_path / "a.mov", *streams, default=0))
 
-    assert probe(path, LIMITS).codec == "h264"
-
-
-def test_a_cover_alone_is_a_video_of_one_frame(tmp_path):
-    """Nothing is passed over if nothing else is there."""
-    frames, _ = frames_of(make_streams(tmp_path / "a.mkv", ("mjpeg", 7, 1)))
-
-    assert numbers(frames) == [7]
-
-
-def test_a_short_video_beside_a_cover_is_used(tmp_path):
-    """Two frames are more than one."""
-    path = make_streams(tmp_path / "a.mkv", ("mjpeg", 1000, 1), ("libx264", 0, 2))
-
-    assert numbers(frames_of(path)[0]) == [0, 1]
-    assert frames_of(path)[1].reached_end
+    assert numbers(frames) == list(shown)
+    assert report.reached_end

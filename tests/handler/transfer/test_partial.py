@@ -7,19 +7,6 @@ import pytest
 from handler.transfer.partial import PartialFile
 
 
-def test_restart_forgets_bytes_hash_version_and_length(tmp_path):
-    """What is thrown away leaves nothing behind."""
-    with PartialFile(tmp_path / "f", reserve_bytes=0) as partial:
-        partial.describe('"a"', 100)
-        partial.write(b"old bytes")
-        partial.restart()
-        partial.write(b"new")
-
-        assert (partial.size, partial.version, partial.total) == (3, None, None)
-        assert partial.sha256 == hashlib.sha256(b"new").hexdigest()
-    assert (tmp_path / "f").read_bytes() == b"new"
-
-
 @pytest.mark.parametrize(
     ("source", "version", "note", "kept"),
     [
