@@ -86,7 +86,12 @@ def person_of(
 
 
 def frame_of(
-    index: int, people: Sequence[PlacedPeople], *, width: int, height: int, shot: bool = False
+    index: int,
+    people: Sequence[PlacedPeople],
+    *,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    shot: bool = False,
 ) -> PeopleInFrame:
     """A frame with the given people."""
     somebody = person_of(np.zeros(229), np.zeros(99), bbox_xywh=np.ones(4), score=1, index=0, texture=None)
@@ -132,7 +137,7 @@ def world(present: Sequence[Sequence[int]], shots: Sequence[int] = ()) -> Iterat
     """Frames in which the given people stand still, each in a place of its own."""
     for time, identities in enumerate(present):
         people = [person(identity, time, index=index) for index, identity in enumerate(identities)]
-        yield frame_of(time, people, width=WIDTH, height=HEIGHT, shot=time in shots)
+        yield frame_of(time, people, shot=time in shots)
 
 
 def golden_frames(data: dict[str, ndarray]) -> Iterator[PeopleInFrame]:

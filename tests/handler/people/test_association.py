@@ -19,37 +19,6 @@ def _vectors(num: int, seed: int):
     return poses, locations
 
 
-def _one_pair_cost(pose_t, loca_t, pose_d, loca_d, r):
-    """EQ_019 for one pair, term by term, in float64."""
-    pose = min(np.sum((pose_t[:226] - pose_d[:226]) ** 2), 1.5)
-    apart = np.hypot(*(loca_t[88:90] - loca_d[88:90]))
-    nearer = abs(np.log(loca_t[92] / loca_d[92]))
-    location = np.exp(apart / (0.1 + np.tanh(np.hypot(loca_t[93], loca_t[94]))) / 0.3792)
-    depth = np.exp(nearer / (0.1 + np.tanh(abs(np.log(1 / loca_t[95])))) / 4.1658)
-    return (1 + 4.0536 * r) * (1 + 1.3070 * pose) * location * depth
-
-
-def test_costs_are_the_equation_pair_by_pair():
-    """The table is EQ_019 of every pair, clamped."""
-    (pose_t, loca_t), (pose_d, loca_d) = _vectors(6, 1), _vectors(5, 2)
-    r = np.random.default_rng(3).uniform(0, 10, (6, 5))
-    cost = pair_costs(
-        *cost_factors(pose_t, loca_t, pose_d, loca_d),
-        lambda pairs: r[pairs[:, 0], pairs[:, 1]],
-        THRESHOLD,
-        upstream_quirks=False,
-    )
-    tracks = [*zip(pose_t.astype(float), loca_t.astype(float), strict=True)]
-    detections = [*zip(pose_d.astype(float), loca_d.astype(float), strict=True)]
-    expected = np.array(
-        [[_one_pair_cost(*t, *d, r[i, j]) for j, d in enumerate(detections)] for i, t in enumerate(tracks)]
-    )
-    assert (expected > THRESHOLD).any()
-    assert (expected < THRESHOLD).any()
-
-    np.testing.assert_allclose(cost, np.where(expected > THRESHOLD, THRESHOLD + 1e-5, expected), rtol=5e-3)
-
-
 def test_squared_distances_round_as_phalps():
     """float32 in PHALP's order: the two squares are added to the product one after the other."""
     a = np.array([[0.6531, 0.4812]], np.float32)
