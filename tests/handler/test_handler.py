@@ -64,12 +64,6 @@ def make(tmp_path: Path) -> Iterator[Make]:
     scratch.close()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for something another thread does."""
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
 def test_handler_gives_the_work_what_it_needs(make: Make) -> None:
     """A private folder, gone afterwards, and a hash of the input's content; the reply is plain JSON."""
     seen: list[JobContext] = []
@@ -141,11 +135,12 @@ def test_handler_keeps_secrets_out_of_replies(make: Make) -> None:
 
 def test_handler_runs_the_same_id_once(make: Make) -> None:
     """Two calls with one id and input share one run; another input under a running id is refused."""
-    release = threading.Event()
+    started, release = threading.Event(), threading.Event()
     runs: list[str] = []
 
     def do(work: JobContext) -> Reply:
         runs.append(work.job_id)
+        started.set()
         release.wait(10)
         return reply(work)
 
@@ -154,7 +149,7 @@ def test_handler_runs_the_same_id_once(make: Make) -> None:
     async def main() -> list[dict[str, Any]]:
         first = asyncio.create_task(handler.handle({"id": "a", "input": GOOD}))
         second = asyncio.create_task(handler.handle({"id": "a", "input": dict(GOOD)}))
-        await until(lambda: runs)
+        await asyncio.to_thread(started.wait, 10)
         third = await handler.handle({"id": "a", "input": {"video_url": "https://example.com/other"}})
         release.set()
         return [await first, await second, third]
@@ -191,12 +186,12 @@ def test_handler_runs_jobs_one_at_a_time(make: Make) -> None:
 def test_cancelled_job_ends_within_a_check_and_is_not_answered(make: Make, tmp_path: Path) -> None:
     """A cancel comes out at once, the work ends at its next check, its folder goes, and its id runs anew."""
     ended: list[str] = []
-    started: list[str] = []
+    started = threading.Event()
 
     def do(work: JobContext) -> Reply:
-        started.append(work.job_id)
-        if len(started) > 1:
+        if started.is_set():
             return reply(work)
+        started.set()
         try:
             return until_stopped(work)
         except WorkerError as error:
@@ -207,7 +202,7 @@ def test_cancelled_job_ends_within_a_check_and_is_not_answered(make: Make, tmp_p
 
     async def main() -> dict[str, Any]:
         task = asyncio.create_task(handler.handle({"id": "a", "input": GOOD}))
-        await until(lambda: started)
+        await asyncio.to_thread(started.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -231,7 +226,7 @@ def test_job_stopped_by_a_shutdown_is_not_answered(make: Make) -> None:
 
     async def main() -> None:
         task = asyncio.create_task(handler.handle({"id": "a", "input": GOOD}))
-        await until(started.is_set)
+        await asyncio.to_thread(started.wait, 10)
         handler.stop(ErrorCode.SHUTTING_DOWN, "told to")
         await task
 
@@ -248,14 +243,16 @@ def test_job_over_its_time_budget_ends(make: Make) -> None:
 def test_progress_arrives_before_the_reply(make: Make) -> None:
     """The last update has been delivered when the reply is given, and it belongs to its job."""
     delivered: list[tuple[str, str]] = []
+    over = threading.Event()
 
     def send(job: Any, message: ProgressMessage, seconds: float) -> None:
-        time.sleep(0.05)  # a slow queue
+        over.wait(10)  # a slow queue: nothing is delivered before the work is done
         delivered.append((job["id"], message.stage))
 
     def do(work: JobContext) -> Reply:
         work.report.stage("download")
         work.report.stage("upload")
+        over.set()
         return reply(work)
 
     run(make(do, send_progress=send))

@@ -6,11 +6,11 @@ from pathlib import Path
 import av
 import pytest
 
+from benchmarks.job_memory import job_peak
 from benchmarks.soak import reports
 from handler.settings import IntakeSettings
 from handler.source.decode import decode
 from handler.source.probe import probe
-from tests.handler.job_memory import job_peak
 from tests.video_factory import make_video
 
 

@@ -6,17 +6,9 @@ from hypothesis import strategies as st
 
 from handler.people.association import assign, cost_factors, pair_costs, squared_distances
 from handler.people.motion import predict_locations
+from handler.records import DEPTH
 
 THRESHOLD = 100.0
-
-
-def _vectors(num: int, seed: int):
-    rng = np.random.default_rng(seed)
-    poses = rng.normal(0, 0.1, (num, 229)).astype(np.float32)
-    locations = rng.uniform(0.3, 0.7, (num, 99)).astype(np.float32)
-    locations[:, 92] = rng.uniform(30, 60, num)
-    locations[:, 93:96] = rng.uniform(0.01, 2, (num, 3))
-    return poses, locations
 
 
 def test_squared_distances_round_as_phalps():
@@ -69,9 +61,10 @@ def test_a_cost_that_is_no_number_matches_nobody():
 
 def test_bodies_behind_the_camera_have_no_cost():
     """A depth that is not positive has no logarithm; its pairs are over the threshold, without a warning."""
-    (pose_t, loca_t), (pose_d, loca_d) = _vectors(2, 1), _vectors(2, 2)
-    loca_d[1, 92] = -40
-    _, place = cost_factors(pose_t, loca_t, pose_d, loca_d)
+    poses, locations = np.zeros((2, 229), np.float32), np.full((2, 99), 0.5, np.float32)
+    behind = locations.copy()
+    behind[1, DEPTH] = -40
+    _, place = cost_factors(poses, locations, poses, behind)
 
     np.testing.assert_array_equal([[False, True], [False, True]], np.isnan(place))
 

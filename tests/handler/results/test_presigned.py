@@ -107,18 +107,12 @@ def test_any_query_is_taken_or_refused_with_a_code(pairs):
 
 
 @pytest.mark.parametrize(
-    ("url", "intake"),
-    [
-        ("http://example.com/x", IntakeSettings()),
-        ("https://user:password@example.com/x", IntakeSettings()),
-        ("ftp://example.com/x", LOCAL),
-    ],
-    ids=["http", "password", "ftp"],
+    "url", ["http://example.com/x", "https://user:word@example.com/x", "ftp://example.com/x"]
 )
-def test_upload_url_is_checked_like_a_video_url(url, intake):
+def test_upload_url_is_checked_like_a_video_url(url):
     """A form that is not allowed is refused when the job arrives."""
     with pytest.raises(InputError) as refused:
-        put_urls(url, intake=intake)
+        put_urls(url, intake=IntakeSettings())
     assert refused.value.code == "URL_NOT_ALLOWED"
     assert "example" not in str(refused.value)
 

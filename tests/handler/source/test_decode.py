@@ -99,10 +99,7 @@ def test_decode_honours_edit_lists(tmp_path):
     """Frames hidden by an edit list do not come, are not missed, and the rest counts from zero."""
     whole = make_video(tmp_path / "whole.mp4", num_frames=150, gop=15)
     path = cut_without_encoding(tmp_path / "cut.mp4", whole, 1.2)
-    for start_s, hidden, most_decoded in (
-        (0.0, 36, 114),
-        (2.1, 99, 70),
-    ):  # the second one begins at a key frame
+    for start_s, hidden, most_decoded in ((0.0, 36, 114), (2.1, 99, 70)):  # at a key frame the second time
         frames, report = frames_of(path, start_s=start_s)
 
         assert numbers(frames) == list(range(hidden, 150))

@@ -94,10 +94,9 @@ def test_joined_transport_streams_are_one_video(tmp_path, ahead):
 
 def test_a_part_behind_the_end_is_refused(tmp_path):
     """Before decoding where the end is known, after it in a transport stream."""
-    for name in ("a.mp4", "a.mkv"):
-        facts = probe(make_video(tmp_path / name, num_frames=30), LIMITS)
-        with pytest.raises(SourceError, match="VIDEO_HAS_NO_FRAMES"):
-            check_part(facts, LIMITS, start_s=1.5, end_s=None)
+    facts = probe(make_video(tmp_path / "a.mkv", num_frames=30), LIMITS)
+    with pytest.raises(SourceError, match="VIDEO_HAS_NO_FRAMES"):
+        check_part(facts, LIMITS, start_s=1.5, end_s=None)
     path = make_video(tmp_path / "a.ts", num_frames=30)
     check_part(probe(path, LIMITS), LIMITS, start_s=1.5, end_s=None)
     with pytest.raises(SourceError, match="VIDEO_HAS_NO_FRAMES"):

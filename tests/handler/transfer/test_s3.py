@@ -16,18 +16,10 @@ from handler.transfer.errors import Problem, TransferError, s3_errors_translated
 from handler.transfer.partial import PartialFile
 from handler.transfer.s3 import s3_client, s3_file
 from tests.handler.transfer.failures import settings
-from tests.s3_server import s3_server
 
 OLD = bytes(range(256)) * 4000
 KEY = "folder with space/vidéo+1.mp4"
 LIMITS = settings(read_seconds=30)
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    """The server, with a bucket `files`."""
-    with s3_server(tmp_path_factory.mktemp("s3"), bucket="files") as server:
-        yield server
 
 
 @pytest.fixture
@@ -43,7 +35,7 @@ def client(s3):
 def test_cut_download_is_resumed(s3, client, tmp_path, new):
     """After a break the rest alone is asked for; of an object that was replaced meanwhile, all of it."""
     s3.put("f", OLD)
-    real = s3_file(client, "files", "f")
+    real = s3_file(client, s3.bucket, "f")
     starts = []
 
     @contextmanager
@@ -70,10 +62,10 @@ def test_end_that_was_missed_needs_no_byte(s3, client, tmp_path):
     """When everything is there but nobody knows, the store's answer to the rest says so."""
     s3.put("f", OLD)
     with PartialFile(tmp_path / "part", reserve_bytes=0) as partial:
-        partial.describe(client.head_object(Bucket="files", Key="f")["ETag"], None)
+        partial.describe(client.head_object(Bucket=s3.bucket, Key="f")["ETag"], None)
         partial.write(OLD)
         patience = Patience(attempts=1, min_bytes_per_second=0)
-        download(s3_file(client, "files", "f"), partial, patience, check=unstoppable)
+        download(s3_file(client, s3.bucket, "f"), partial, patience, check=unstoppable)
         assert partial.is_complete
 
 
