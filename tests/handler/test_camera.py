@@ -67,16 +67,6 @@ def test_placed_people_have_the_golden_3d_parameters(golden):
         np.testing.assert_allclose(pose, data["pose_vector"][row], atol=3e-6)
 
 
-def test_an_image_without_people_is_placed_too():
-    """Nobody in, nobody out."""
-    image = _image(crop_cam=np.empty((0, 3), np.float32), bbox_padded_xyxy=np.empty((0, 4), np.float32))
-
-    people = place(image, 640, 480)
-
-    assert pose_vectors(people).shape == (0, 229)
-    assert location_vectors(people).shape == (0, 99)
-
-
 @given(width=SIDES, height=SIDES, cam=CAMERAS, data=st.data())
 @settings(max_examples=50, deadline=None)
 def test_crop_camera_projects_the_origin_into_its_box(width, height, cam, data):
@@ -108,18 +98,13 @@ def test_assumed_intrinsics_are_the_canvas_in_pixels(width, height, cam):
     np.testing.assert_allclose(by_canvas, by_camera, atol=2e-5 * max(width, height))
 
 
-def test_assumed_intrinsics_look_at_the_middle_of_an_evenly_padded_frame():
-    """The assumed focal length is 5000 / 256 of the longer side, the principal point the frame's middle."""
+def test_intrinsics_look_at_the_middle_unless_told_otherwise():
+    """The assumed focal length is 5000 / 256 of the longer side; `fy` defaults to `fx`."""
     assert Intrinsics(fx=25000.0, fy=25000.0, cx=640.0, cy=360.0) == assumed_intrinsics(1280, 720)
     assert Intrinsics(fx=25000.0, fy=25000.0, cx=360.0, cy=640.0) == assumed_intrinsics(720, 1280)
-
-
-def test_known_intrinsics_fill_in_what_is_left_out():
-    """Fy defaults to fx, the principal point to the middle of the frame; what is given is kept."""
     assert Intrinsics(fx=900.0, fy=900.0, cx=320.0, cy=180.0) == known_intrinsics(640, 360, 900.0)
-    assert Intrinsics(fx=900.0, fy=910.0, cx=0.0, cy=5.0) == known_intrinsics(
-        640, 360, 900.0, 910.0, 0.0, 5.0
-    )
+    given = Intrinsics(fx=900.0, fy=910.0, cx=0.0, cy=5.0)
+    assert given == known_intrinsics(640, 360, 900.0, 910.0, 0.0, 5.0)
 
 
 def test_vectors_are_made_row_by_row():

@@ -1,6 +1,5 @@
 """Whatever a job does for long, it asks again and again whether it must end, and ends at once if so."""
 
-import hashlib
 import threading
 import traceback
 from collections import Counter
@@ -177,15 +176,6 @@ def count_calls(task: Task, *, stop_at: int | None = None) -> int:
         with pytest.raises(WorkerError, match="CANCELLED"):
             task(check)
     return num_calls
-
-
-def test_length_and_hash_are_of_the_whole_file(tmp_path: Path) -> None:
-    """Read in chunks or at once: the same numbers."""
-    for size in (0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 7):
-        content = bytes(range(256)) * (size // 256) + bytes(size % 256)
-        (tmp_path / "file").write_bytes(content)
-        file = local_file("result.json", tmp_path / "file")
-        assert (file.size_bytes, file.sha256) == (size, hashlib.sha256(content).hexdigest())
 
 
 class ListeningControl(JobControl):

@@ -56,7 +56,7 @@ NO_BUCKET = dict.fromkeys(("name", "access_key_id", "secret_access_key"))
     ids=str,
 )
 def test_job_that_cannot_be_done_ends_before_a_model_is_asked(
-    rig: Rig, tmp_path: Path, wrong: dict[str, Any], code: str, stage: str, retryable: bool
+    rig, tmp_path, wrong, code, stage, retryable
 ) -> None:
     """It fails in its stage and stores nothing; without a place for its results no video is fetched."""
     limits = dict(wrong)
@@ -184,9 +184,7 @@ class BrokenPredictor(FakePosePredictor):
     ],
     ids=["out of memory always", "device fault", "nan", "bug", "disk full", "predictor"],
 )
-def test_failures_of_the_models_have_codes(
-    rig: Rig, broken: FakePerception | FakePosePredictor, code: str, retryable: bool, refresh: bool | None
-) -> None:
+def test_failures_of_the_models_have_codes(rig, broken, code, retryable, refresh) -> None:
     """Whatever a model does in the middle of a video, the reply says so, and no result is stored."""
     is_predictor = isinstance(broken, FakePosePredictor)
     rig.models = FakeModels(**{"pose_predictor" if is_predictor else "perception": broken})
@@ -215,9 +213,7 @@ def later(rig: Rig, proxy: FaultProxy, fault: Answer | Stall) -> None:
 
 
 @pytest.mark.parametrize("fault", [Answer(status=503), Stall(after_bytes=1000)], ids=["503", "stalled"])
-def test_bucket_that_fails_at_the_end_has_a_code(
-    rig: Rig, proxy: FaultProxy, request: pytest.FixtureRequest, fault: Answer | Stall
-) -> None:
+def test_bucket_that_fails_at_the_end_has_a_code(rig, proxy, request, fault) -> None:
     """UPLOAD_FAILED, worth a retry; no summary, so nobody takes the rest for complete."""
     job_id = f"bucket-{request.node.callspec.id}"
     later(rig, proxy, fault)

@@ -26,16 +26,8 @@ Make = Callable[..., Handler]
 
 def reply(work: JobContext) -> Reply:
     """What finished work returns."""
-    return Reply(
-        job_id=work.job_id,
-        bucket="results",
-        artifacts=(),
-        frames=1,
-        people=0,
-        duration_s=1.0,
-        fps=1.0,
-        models="fake",
-    )
+    facts = {"frames": 1, "people": 0, "duration_s": 1.0, "fps": 1.0, "models": "fake"}
+    return Reply(job_id=work.job_id, bucket="results", artifacts=(), **facts)
 
 
 def until_stopped(work: JobContext) -> Reply:
@@ -97,9 +89,7 @@ def test_handler_gives_the_work_what_it_needs(make: Make) -> None:
     ],
     ids=repr,
 )
-def test_handler_turns_errors_into_replies(
-    make: Make, error: BaseException, code: str, retryable: bool, refresh: bool | None
-) -> None:
+def test_handler_turns_errors_into_replies(make, error, code, retryable, refresh) -> None:
     """Every exception becomes a coded string with its flags; the unexpected keep their text to themselves."""
 
     def do(work: JobContext) -> Reply:
@@ -289,9 +279,7 @@ def test_no_progress_follows_the_reply_to_a_job_that_was_given_up(make: Make) ->
     ("limit", "reason"),
     [("recycle_after_jobs", "2 jobs done"), ("recycle_growth_bytes", "memory grew by 1 MiB")],
 )
-def test_worker_is_recycled_after_some_jobs_or_when_its_memory_grew(
-    make: Make, limit: str, reason: str
-) -> None:
+def test_worker_is_recycled_after_some_jobs_or_when_its_memory_grew(make, limit, reason) -> None:
     """The reply that reaches the limit asks for a new worker, and succeeds all the same."""
     sizes = iter([0, 1 << 20, 2 << 20]) if limit == "recycle_after_jobs" else iter([0, 1, 1 << 20])
     handler = make(**{limit: 2}, memory_bytes=lambda: next(sizes))

@@ -156,34 +156,24 @@ def test_scratch_sweeps_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
     second.close()
 
 
-class Clock:
-    """A clock that moves when told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_stages_count_nested_time_once() -> None:
     """A writer that pulls a tracker that pulls a decoder: each second belongs to the innermost stage."""
-    clock = Clock()
-    stages = StageTimer(clock)
+    now = [0.0]
+    stages = StageTimer(lambda: now[0])
 
     def decode() -> Iterator[int]:
         for index in range(3):
-            clock.now += 1
+            now[0] += 1
             yield index
 
     def track(frames: Iterator[int]) -> Iterator[int]:
         for frame in frames:
-            clock.now += 10
+            now[0] += 10
             yield frame
 
     with stages.stage("write"):
         for _ in stages.each("track", track(stages.each("decode", decode()))):
-            clock.now += 100
+            now[0] += 100
 
     assert stages.seconds() == {"decode": 3.0, "track": 30.0, "write": 300.0}
     assert stages.total_seconds() == 333.0
@@ -191,12 +181,12 @@ def test_stages_count_nested_time_once() -> None:
 
 def test_waiting_for_another_thread_counts_for_no_stage() -> None:
     """Time in which a stage waits for what another thread makes is nobody's work."""
-    clock = Clock()
-    stages = StageTimer(clock)
+    now = [0.0]
+    stages = StageTimer(lambda: now[0])
 
     def slow() -> Iterator[int]:
         for index in range(3):
-            clock.now += 5
+            now[0] += 5
             yield index
 
     made = read_ahead(stages.each("perceive", slow()), depth=1, name="test")
@@ -257,7 +247,8 @@ def test_each_closes_what_it_iterates() -> None:
         finally:
             closed.append(True)
 
-    items = StageTimer().each("decode", source())
+    made = source()  # held here too, so that only `close` can end it
+    items = StageTimer().each("decode", made)
     assert next(items) == 1
     items.close()
     assert closed == [True]

@@ -65,18 +65,6 @@ def test_job_gives_exactly_the_expected_document(rig: Rig) -> None:
     ]
 
 
-def test_progress_tells_the_stages_in_order(rig: Rig) -> None:
-    """Stages come in the order of the flow, and the counted frames only grow, to the last one."""
-    rig.run(rig.job("progress"))
-
-    stages = [message.stage for message in rig.progress]
-    order = ["download", "probe", "decode", "track", "upload"]
-    assert sorted(stages, key=order.index) == stages
-    done = [message.frames_done for message in rig.progress]
-    assert sorted(done) == done
-    assert (done[-1], rig.progress[-1].frames_total) == (NUM_FRAMES, NUM_FRAMES)
-
-
 def test_jobs_do_not_touch_each_other(rig: Rig) -> None:
     """A job after another one in the same worker gives the same bytes as alone: ids start at 1 again."""
     handler = rig.handler()

@@ -60,9 +60,7 @@ LIMITS = {"max_people": 1, "stride": 2, "start_s": 0.4, "tracking": {"phalp.n_in
 @pytest.mark.parametrize(
     ("options", "frames"), [({}, range(NUM_FRAMES)), (LIMITS, range(10, NUM_FRAMES, 2))], ids=["all", "part"]
 )
-def test_job_gives_the_same_people_progress_and_reply(
-    rig: Rig, options: dict[str, Any], frames: range
-) -> None:
+def test_job_gives_the_same_people_progress_and_reply(rig, options, frames) -> None:
     """Ids, states and boxes in every frame, progress and the reply's keys are the same; limits hold."""
     ours, theirs = f"ours-{len(frames)}", f"theirs-{len(frames)}"
     reply = rig.run(rig.job(ours, options=options))
@@ -115,9 +113,7 @@ def test_each_job_begins_anew_and_leaves_nothing(rig: Rig, monkeypatch: pytest.M
     ids=["out of memory", "device fault", "bug"],
 )
 @pytest.mark.parametrize("stage", ["perceive", "track"])
-def test_what_the_official_code_raises_fails_the_job(
-    rig: Rig, error: Exception, code: str, stage: str
-) -> None:
+def test_what_the_official_code_raises_fails_the_job(rig, error, code, stage) -> None:
     """Their own loop would print it and go on without a result; here it has a code, and nothing is stored."""
 
     def fail(index: int) -> None:

@@ -23,10 +23,7 @@ class GoldenTexture:
 
 
 class GoldenTextures:
-    """Distances read from the golden file; mixing computed on the 16 x 16 maps, on which they are blocky.
-
-    Counts the pairs it was asked for, to show the pruning.
-    """
+    """The golden file's distances, and mixing on its blocky 16 x 16 maps; counts the pairs asked for."""
 
     def __init__(self, tables: dict[int, ndarray]) -> None:
         self.tables = tables
@@ -102,15 +99,7 @@ def frame_of(
 def person(
     identity: int, time: int, *, x: float | None = None, depth: float = 60.0, index: int = 0
 ) -> PlacedPeople:
-    """One person: pose and colour tell who, `betas[0]` the frame.
-
-    Args:
-        identity: which person.
-        time: frame index.
-        x: place on the canvas, 0 to 1; default one of its own.
-        depth: metres on the canvas.
-        index: place among the frame's detections.
-    """
+    """Pose and colour tell who, `betas[0]` the frame; `x` is 0 to 1 on the canvas, `depth` in metres."""
     rng = np.random.default_rng(identity)
     pose = rng.normal(0, 0.3, 229).astype(np.float32)
     pose[216] = time / 1e4

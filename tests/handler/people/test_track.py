@@ -43,11 +43,7 @@ def ids(frame, state="tracked"):
 )
 @settings(max_examples=40, deadline=None)
 def test_track_keeps_its_promises(present, n_init, max_age, predict, quirks):
-    """Whatever happens, frames, identities, measurements and predictions are in order.
-
-    Every frame once and in order, nobody twice in a frame, each measurement used at most once and in its own
-    frame, people lost no longer than allowed, everything finite, no texture.
-    """
+    """Every frame once and in order, nobody and no measurement twice in it, all finite, no texture left."""
     frames = list(world(present))
     tracked = run(frames, n_init=n_init, max_age_track=max_age, predict=predict, upstream_quirks=quirks)
 
@@ -215,10 +211,7 @@ def test_a_long_gap_does_not_stop_the_run(pose_predictor_of):
 
 
 def test_quirks_hand_the_predictor_the_official_batches():
-    """With quirks the matched and the unmatched tracks are two batches, the dying among the latter.
-
-    Without, all live tracks are one batch and the dying are spared.
-    """
+    """With quirks two batches, matched tracks and the rest with the dying; without, one of the living."""
     sizes = {}
     for quirks in (True, False):
 
@@ -294,12 +287,7 @@ POSE, LOCATION = np.ones(229, np.float32), np.ones(99, np.float32)
 
 
 class ByColour:
-    """An engine's tracker that knows people by their colour and forgets nobody.
-
-    Args:
-        n_init: measurements that confirm a track.
-        location: expected of whoever is lost.
-    """
+    """An engine's tracker that knows people by their colour; `location` is expected of whoever is lost."""
 
     def __init__(self, n_init: int, location: np.ndarray = LOCATION) -> None:
         self._n_init = n_init

@@ -49,10 +49,7 @@ def test_full_profile_keeps_every_bit():
 )
 @settings(max_examples=80, deadline=None)
 def test_numbers_describe_the_same_body(seed, x, y, height, camera):
-    """Rotations, joints and pixels of a line belong to the record's body before any camera, but for rounding.
-
-    The body's origin keeps its pixel and the body its apparent size.
-    """
+    """Before any camera, a line's rotations, joints, pixels and size are the body's, but for rounding."""
     person = make_person(seed, center=(x, y), height=height)
 
     record = line_of(make_frame(0, tracked(1, person)), camera=camera)["people"][0]

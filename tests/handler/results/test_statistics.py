@@ -119,15 +119,6 @@ def test_variable_rate_is_seen(pts, is_vfr):
     assert gathered(frames).span().is_vfr == is_vfr
 
 
-def test_span_is_that_of_the_kept_frames():
-    """First, last, the decode index and the duration with the last frame's own length."""
-    span = gathered(make_frame(i, source_index=i * 3 + 5) for i in range(31)).span()
-
-    assert (span.frames, span.start_s, span.end_s) == (31, 0, pytest.approx(1.0))
-    assert span.duration_s == pytest.approx(31 / 30)
-    assert span.last_source_index == 95
-
-
 def summary(tmp_path, frames, *, warnings=(), truncated=None, facts=None, **options):
     """The document of a job with these frames."""
     chosen = Options(**options)

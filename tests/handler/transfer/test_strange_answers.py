@@ -227,12 +227,8 @@ def coded(url: str, folder) -> None:
     assert list(folder.iterdir()) == []
 
 
-HEADER_NAMES = st.sampled_from(
-    [
-        *("Content-Length", "Content-Range", "Content-Encoding", "Transfer-Encoding", "ETag", "Retry-After"),
-        *("Location", "Connection", "Upgrade", "x-amz-bucket-region", "X"),
-    ]
-)
+KNOWN = "Content-Length Content-Range Content-Encoding Transfer-Encoding ETag Retry-After Location Connection"
+HEADER_NAMES = st.sampled_from([*KNOWN.split(), "Upgrade", "x-amz-bucket-region", "X"])
 HEADER_VALUES = st.one_of(
     st.sampled_from([number.encode() for number in NUMBERS]),
     st.sampled_from(b'bytes 0-2/3|chunked|gzip, chunked|identity|"a"|W/"a"|/|//|:|\xc3\xa9'.split(b"|")),
@@ -243,15 +239,13 @@ HEADER_VALUES = st.one_of(
 )
 HEADERS = st.lists(st.tuples(HEADER_NAMES, HEADER_VALUES), max_size=4)
 STATUSES = st.sampled_from([b"200", b"206", b"301", b"302", b"400", b"416", b"503"]) | st.binary(max_size=4)
-BODIES = st.sampled_from([b"abc", b"", b"3\r\nabc\r\n0\r\n\r\n", b"zz\r\n", b"<Region>"]) | st.binary(
-    max_size=9
-)
+CHUNKED = b"3\r\nabc\r\n0\r\n\r\n"
+BODIES = st.sampled_from([b"abc", b"", CHUNKED, b"zz\r\n", b"<Region>"]) | st.binary(max_size=9)
+VERSIONS = st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"X"])
 
 
 @hypothesis_settings(max_examples=150, deadline=None)
-@given(
-    status=STATUSES, headers=HEADERS, body=BODIES, version=st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"X"])
-)
+@given(status=STATUSES, headers=HEADERS, body=BODIES, version=VERSIONS)
 def test_any_answer_is_a_coded_answer(raw, folder, status, headers, body, version):
     """Any bytes as status, headers and body over a real connection: the file or a JobError."""
     lines = [version + b" " + status, *(name.encode() + b": " + value for name, value in headers)]
