@@ -53,7 +53,6 @@ NO_BUCKET = dict.fromkeys(("name", "access_key_id", "secret_access_key"))
         ({"bucket": {"name": "Not A Bucket!"}}, "OUTPUT_NOT_ALLOWED", "upload", False),
         ({"bucket": NO_BUCKET}, "OUTPUT_NOT_ALLOWED", "validate", False),
     ],
-    ids=str,
 )
 def test_job_that_cannot_be_done_ends_before_a_model_is_asked(
     rig, tmp_path, wrong, code, stage, retryable
@@ -79,12 +78,8 @@ def test_odd_video_keeps_its_size_turn_and_times(rig: Rig, tmp_path: Path) -> No
     rig.run(rig.job("odd", clip, options={"artifacts": ["overlay.mp4"]}))
 
     source, lines = rig.summary("odd")["source"], rig.lines("odd")
-    assert (source["width"], source["height"], source["rotation_deg"], source["is_vfr"]) == (
-        321,
-        241,
-        90,
-        True,
-    )
+    facts = [source[name] for name in ("width", "height", "rotation_deg", "is_vfr")]
+    assert facts == [321, 241, 90, True]
     assert [line["time_s"] for line in lines] == pytest.approx(times, abs=1e-5)
     places = [[person["bbox_xyxy"] for person in line["people"]] for line in lines]
     assert places == [[[float(side) for side in boxes_of(index)["red"]]] for index in range(12)]
