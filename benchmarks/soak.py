@@ -26,6 +26,7 @@ from typing import Any
 
 import cv2
 
+from benchmarks.job_memory import SIZE, example_frames
 from handler import logs, pipeline
 from handler.handler import Handler
 from handler.process import resident_bytes, tune_process
@@ -38,7 +39,6 @@ from handler.settings import (
     inherited_environment,
 )
 from tests.fakes import FakeModels, draw_people
-from tests.handler.job_memory import SIZE, example_frames
 from tests.http_source import Fault, HttpSource
 from tests.s3_server import S3Server, s3_server
 from tests.video_factory import make_video

@@ -265,8 +265,8 @@ def command_faults(words: Sequence[str], folder: Path, whole: bool) -> Iterator[
         case ["curl", *rest]:
             for body in (json.loads(word) for word in rest if word.startswith("{")):
                 JobInput.model_validate(RunRequest.model_validate(body).input)
-        case [program, *rest]:
-            if program not in PROGRAMS and f"{program} {rest[0]}" not in PROGRAMS:
+        case _:
+            if not {words[0], " ".join(words[:2])} & PROGRAMS:
                 yield "no test knows this program"
 
 

@@ -1,15 +1,21 @@
 """What tests of whole jobs share."""
 
+import io
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
-from tests.handler.rig import Rig, make_clip, make_rig
-from tests.http_source import HttpSource
+from handler.scratch import Scratch
+from tests.fault_proxy import FaultProxy, fault_proxy
+from tests.handler.rig import Rig, make_clip
+from tests.http_source import HttpSource, http_source
 from tests.s3_server import S3Server, s3_server
 
 
@@ -24,6 +30,42 @@ def bucket_of_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Serve
     """One S3 server for all whole jobs; each test uses its own job ids."""
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Another one, for tests of the results alone; every test has its own prefix."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(s3: S3Server) -> Iterator[FaultProxy]:
+    """A faithful proxy in front of it, until told otherwise."""
+    with fault_proxy(s3.endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def server() -> Iterator[HttpSource]:
+    """A running HTTP server of its own for each test."""
+    with http_source() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pose_predictor_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """`pose_predictor_of("tiny")` is the golden predictor of that name, converted from official files."""
+    import torch  # which most tests here do without
+
+    from model_cache.networks.pose_predictor import TransformerPosePredictor
+    from tests.weight_rule import golden_pose_transformer
+
+    def predictor(name: str) -> TransformerPosePredictor:
+        network = golden_pose_transformer(tmp_path_factory.mktemp(name), name)
+        return TransformerPosePredictor(network, torch.device("cpu"))
+
+    return cache(predictor)
 
 
 @pytest.fixture
@@ -62,9 +104,8 @@ def rig(
     own_logging: None,
 ) -> Iterator[Rig]:
     """Everything around a job, checked for leftovers and leaks afterwards."""
-    with (
-        HttpSource() as source,
-        make_rig(source, bucket_of_jobs, tmp_path / "scratch", clip_of_two) as rig,
-    ):
+    scratch = Scratch(tmp_path / "scratch")
+    with HttpSource() as source, closing(scratch):
+        rig = Rig(source, bucket_of_jobs, scratch, clip_of_two, io.StringIO())
         yield rig
         rig.assert_nothing_left("".join(capfd.readouterr()))

@@ -10,8 +10,7 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -96,10 +95,7 @@ def before_frame(index: int, act: Any) -> FakePerception:
 
 @dataclass(repr=False)
 class Rig:
-    """A video source, a bucket, and a handler over fake models; keeps everything that leaves the worker.
-
-    `limits`, `intake` and `stored` change the worker's, the download's and the bucket's settings.
-    """
+    """All around a handler; `limits`, `intake`, `stored` change settings of worker, download and bucket."""
 
     source: HttpSource
     bucket: S3Server
@@ -171,14 +167,8 @@ class Rig:
         """The job's work without the handler around it, in this thread."""
         request, input_sha256 = parse(job)
         with self.scratch.job() as folder:
-            work = JobContext(
-                job_id=job["id"],
-                request=request,
-                input_sha256=input_sha256,
-                folder=folder,
-                control=control,
-                report=report,
-            )
+            around = {"folder": folder, "control": control, "report": report}
+            work = JobContext(job_id=job["id"], request=request, input_sha256=input_sha256, **around)
             return pipeline.run(work, self.models, self.settings())
 
     def lines(self, job_id: str) -> list[dict[str, Any]]:
@@ -201,11 +191,8 @@ class Rig:
 
     def leftovers(self) -> list[str]:
         """Folders and threads of jobs."""
-        threads = [
-            thread.name
-            for thread in threading.enumerate()
-            if thread.name.partition("_")[0] in THREADS_OF_A_JOB
-        ]
+        threads = [thread.name for thread in threading.enumerate()]
+        threads = [name for name in threads if name.partition("_")[0] in THREADS_OF_A_JOB]
         return [*threads, *(path.name for path in self.scratch.folder.glob("job-*"))]
 
     def assert_nothing_left(self, printed: str = "") -> None:
@@ -218,13 +205,3 @@ class Rig:
                 seen.append(data.decode("latin-1"))
         for secret in (SECRET, "AKIDEXAMPLE", self.bucket.secret_access_key):
             assert not any(secret in text for text in seen)
-
-
-@contextmanager
-def make_rig(source: HttpSource, bucket: S3Server, folder: Path, clip: Path) -> Iterator[Rig]:
-    """A rig with its own scratch folder. It changes the logging set-up."""
-    scratch = Scratch(folder)
-    try:
-        yield Rig(source, bucket, scratch, clip, io.StringIO())
-    finally:
-        scratch.close()

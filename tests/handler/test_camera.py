@@ -10,14 +10,14 @@ from handler.camera import (
     assumed_intrinsics,
     canvas_to_pixels,
     canvas_translation,
-    full_image_translation,
     known_intrinsics,
     project,
     project_to_canvas,
 )
 from handler.people.perceive import place
-from handler.records import location_vectors, phalp_joints_3d, pose_vectors
+from handler.records import CAM_T, POSE_CAMERA, PlacedPeople, location_vectors, phalp_joints_3d, pose_vectors
 from model_cache.interfaces import People
+from tests.handler.people.people_to_track import person
 
 SIDES = st.integers(64, 4096)
 CAMERAS = st.tuples(st.floats(0.3, 1.5), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
@@ -67,16 +67,6 @@ def test_placed_people_have_the_golden_3d_parameters(golden):
         np.testing.assert_allclose(pose, data["pose_vector"][row], atol=3e-6)
 
 
-def test_an_image_without_people_is_placed_too():
-    """Nobody in, nobody out."""
-    image = _image(crop_cam=np.empty((0, 3), np.float32), bbox_padded_xyxy=np.empty((0, 4), np.float32))
-
-    people = place(image, 640, 480)
-
-    assert pose_vectors(people).shape == (0, 229)
-    assert location_vectors(people).shape == (0, 99)
-
-
 @given(width=SIDES, height=SIDES, cam=CAMERAS, data=st.data())
 @settings(max_examples=50, deadline=None)
 def test_crop_camera_projects_the_origin_into_its_box(width, height, cam, data):
@@ -108,55 +98,37 @@ def test_assumed_intrinsics_are_the_canvas_in_pixels(width, height, cam):
     np.testing.assert_allclose(by_canvas, by_camera, atol=2e-5 * max(width, height))
 
 
-def test_assumed_intrinsics_look_at_the_middle_of_an_evenly_padded_frame():
-    """The assumed focal length is 5000 / 256 of the longer side, the principal point the frame's middle."""
+def test_intrinsics_look_at_the_middle_unless_told_otherwise():
+    """The assumed focal length is 5000 / 256 of the longer side; `fy` defaults to `fx`."""
     assert Intrinsics(fx=25000.0, fy=25000.0, cx=640.0, cy=360.0) == assumed_intrinsics(1280, 720)
     assert Intrinsics(fx=25000.0, fy=25000.0, cx=360.0, cy=640.0) == assumed_intrinsics(720, 1280)
-
-
-def test_known_intrinsics_fill_in_what_is_left_out():
-    """Fy defaults to fx, the principal point to the middle of the frame; what is given is kept."""
     assert Intrinsics(fx=900.0, fy=900.0, cx=320.0, cy=180.0) == known_intrinsics(640, 360, 900.0)
-    assert Intrinsics(fx=900.0, fy=910.0, cx=0.0, cy=5.0) == known_intrinsics(
-        640, 360, 900.0, 910.0, 0.0, 5.0
-    )
+    given = Intrinsics(fx=900.0, fy=910.0, cx=0.0, cy=5.0)
+    assert given == known_intrinsics(640, 360, 900.0, 910.0, 0.0, 5.0)
 
 
-def test_full_image_translation_is_cam_t_for_the_assumed_camera():
-    """Without other intrinsics the canvas translation is already the full image's."""
-    cam_t = np.array([[0.3, -0.2, 140.0], [-2.0, 1.0, 60.0]], np.float32)
-    moved = full_image_translation(cam_t, 854, 481, assumed_intrinsics(854, 481))
+def test_vectors_are_made_row_by_row():
+    """What a group's tables hold of a person is what that person alone gives, and where the layout says."""
+    one_by_one = [person(who, 3, depth=40.0 + who) for who in range(4)]
+    people = PlacedPeople.concat(one_by_one)
 
-    np.testing.assert_allclose(moved, cam_t, rtol=1e-6)
-
-
-@given(
-    focal=st.floats(300, 4000),
-    ratio=st.floats(0.8, 1.25),
-    center=st.tuples(st.floats(200, 700), st.floats(100, 500)),
-    place=st.tuples(st.floats(-2, 2), st.floats(-2, 2), st.floats(40, 300)),
-)
-@settings(max_examples=50, deadline=None)
-def test_full_image_translation_keeps_pixel_and_size(focal, ratio, center, place):
-    """In front of any camera the body's origin keeps its pixel and the body its size in the image."""
-    width, height = 854, 480
-    camera = known_intrinsics(width, height, focal, focal * ratio, *center)
-    assumed = assumed_intrinsics(width, height)
-    cam_t = np.array([place], np.float32)
-    moved = full_image_translation(cam_t, width, height, camera)
-    pixel, expected = project(moved.astype(float), camera), project(cam_t.astype(float), assumed)
-
-    np.testing.assert_allclose(pixel, expected, rtol=1e-5, atol=0.05)
-    area = camera.fx * camera.fy / moved[0, 2] ** 2
-    np.testing.assert_allclose(area, assumed.fx * assumed.fy / cam_t[0, 2] ** 2, rtol=1e-5)
+    for vectors in (pose_vectors, location_vectors):
+        alone = np.concatenate([vectors(one) for one in one_by_one])
+        np.testing.assert_array_equal(alone, vectors(people))
+    np.testing.assert_array_equal(people.cam_t, location_vectors(people)[:, CAM_T])
+    expected = (people.cam_t / [1, 1, 200]).astype(np.float32)
+    np.testing.assert_array_equal(expected, pose_vectors(people)[:, POSE_CAMERA])
 
 
-@pytest.mark.parametrize("width_height", [(640, 480), (480, 640), (101, 64), (64, 101)])
-def test_canvas_to_pixels_undoes_the_padding(width_height):
-    """The canvas' corners lie at the corners of the padded square."""
-    width, height = width_height
-    side = max(width, height)
-    left, top = (side - width) // 2, (side - height) // 2
-    corners = canvas_to_pixels(np.array([[0.0, 0.0], [1.0, 1.0]], np.float32), width, height)
+@pytest.mark.parametrize("rows", [[2, 0], [], np.array([1, 1, 3])])
+def test_rows_are_taken_in_order_from_every_column(rows):
+    """Arrays, textures and absent columns alike; the new record shares no memory with the old one."""
+    people = PlacedPeople.concat([person(who, who) for who in range(4)])
 
-    np.testing.assert_array_equal([[-left, -top], [side - left, side - top]], corners)
+    taken = people.take(rows)
+
+    assert len(taken) == len(rows)
+    assert taken.textures == tuple(people.textures[row] for row in rows)
+    assert taken.mask_rle is None
+    np.testing.assert_array_equal(taken.betas, people.betas[np.array(rows, int)])
+    assert not np.shares_memory(taken.rotations, people.rotations)

@@ -42,12 +42,10 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = st.sampled_from(
-    ["video_url", "output", "options", "bucket", "put_urls", "start_s", "person", "camera", "fx", "tracking"]
-)
-MISPLACED = st.dictionaries(
-    FIELDS, JSON_VALUES | st.dictionaries(FIELDS, JSON_VALUES, max_size=4), max_size=4
-)
+NAMED = "video_url output options bucket put_urls start_s person camera fx tracking"
+FIELDS = st.sampled_from(NAMED.split())
+NESTED = JSON_VALUES | st.dictionaries(FIELDS, JSON_VALUES, max_size=4)
+MISPLACED = st.dictionaries(FIELDS, NESTED, max_size=4)
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""The life line of a job: its control, its threads, its folder."""
+"""The life line of a job: its control, its threads, its folder, its stages."""
 
+import errno
 import fcntl
 import gc
 import stat
 import threading
-import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from handler.context import JobControl
-from handler.errors import ErrorCode, WorkerError
+from handler.errors import ComputeError, ErrorCode, JobError, SourceError, WorkerError
 from handler.read_ahead import read_ahead
 from handler.scratch import LOCK_NAME, Scratch
+from handler.stage_timer import StageTimer
+from model_cache.errors import DeviceFault, DeviceOutOfMemory, ModelOutputInvalid
 
 
 def test_control_raises_the_first_reason_everywhere() -> None:
@@ -49,30 +51,29 @@ class Item:
     """Something a weak reference can watch."""
 
 
-def test_ahead_gives_the_same_items_in_order() -> None:
-    """Running ahead changes nothing about what comes out."""
-    with read_ahead(iter(range(1000)), depth=3, name="test") as ahead:
-        assert list(ahead) == list(range(1000))
-
-
 @pytest.mark.parametrize("depth", [1, 3])
 def test_ahead_is_bounded(depth: int) -> None:
     """At most `depth` items are there that nobody has taken, and a taken one is not held."""
     alive: list[weakref.ref[Item]] = []
-    most = 0
+    most, made = 0, threading.Semaphore(0)
 
-    def make() -> Iterator[Item]:
+    def make() -> Item:
         nonlocal most
-        for _ in range(50):
-            item = Item()
-            alive.append(weakref.ref(item))
-            most = max(most, sum(ref() is not None for ref in alive))
-            yield item
-            del item
+        item = Item()
+        alive.append(weakref.ref(item))
+        most = max(most, sum(ref() is not None for ref in alive))
+        made.release()
+        return item
 
-    with read_ahead(make(), depth=depth, name="test") as ahead:
+    def items() -> Iterator[Item]:
+        yield from (make() for _ in range(50))
+        made.release(depth)
+
+    with read_ahead(items(), depth=depth, name="test") as ahead:
+        for _ in range(depth):
+            assert made.acquire(timeout=30)
         for item in ahead:
-            time.sleep(0.002)  # lets the thread run ahead as far as it may
+            assert made.acquire(timeout=30)  # the thread has run ahead as far as it may
             taken = weakref.ref(item)
             del item
             assert taken() is None
@@ -153,3 +154,101 @@ def test_scratch_sweeps_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     living.close()
     second.close()
+
+
+def test_stages_count_nested_time_once() -> None:
+    """A writer that pulls a tracker that pulls a decoder: each second belongs to the innermost stage."""
+    now = [0.0]
+    stages = StageTimer(lambda: now[0])
+
+    def decode() -> Iterator[int]:
+        for index in range(3):
+            now[0] += 1
+            yield index
+
+    def track(frames: Iterator[int]) -> Iterator[int]:
+        for frame in frames:
+            now[0] += 10
+            yield frame
+
+    with stages.stage("write"):
+        for _ in stages.each("track", track(stages.each("decode", decode()))):
+            now[0] += 100
+
+    assert stages.seconds() == {"decode": 3.0, "track": 30.0, "write": 300.0}
+    assert stages.total_seconds() == 333.0
+
+
+def test_waiting_for_another_thread_counts_for_no_stage() -> None:
+    """Time in which a stage waits for what another thread makes is nobody's work."""
+    now = [0.0]
+    stages = StageTimer(lambda: now[0])
+
+    def slow() -> Iterator[int]:
+        for index in range(3):
+            now[0] += 5
+            yield index
+
+    made = read_ahead(stages.each("perceive", slow()), depth=1, name="test")
+    with made as ahead, stages.stage("track"):
+        list(stages.each("perceive", ahead, counts=False))
+
+    assert stages.seconds()["perceive"] == 15.0
+    assert stages.seconds().get("track", 0.0) <= 5.0
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "kind"),
+    [
+        (DeviceOutOfMemory("CUDA"), "GPU_OUT_OF_MEMORY", ComputeError),
+        (DeviceFault("CUDA"), "GPU_FAULT", ComputeError),
+        (ModelOutputInvalid("Mine gave boxes of shape (2, 5)"), "MODEL_OUTPUT_INVALID", ComputeError),
+        (OSError(errno.ENOSPC, "No space left on device"), "DISK_FULL", WorkerError),
+        (OSError(errno.EDQUOT, "Quota exceeded"), "DISK_FULL", WorkerError),
+        (OSError(errno.EIO, "I/O error"), "INTERNAL", WorkerError),
+        (ValueError("/secret/path"), "INTERNAL", WorkerError),
+    ],
+    ids=lambda value: getattr(value, "__name__", repr(value)),
+)
+def test_stages_translate_errors(raised: Exception, code: str, kind: type[JobError]) -> None:
+    """What libraries and models raise becomes a code with its stage; the cause stays for the log."""
+    stages = StageTimer()
+    with pytest.raises(kind) as caught, stages.stage("perceive"):
+        raise raised
+
+    assert (caught.value.code, caught.value.stage) == (code, "perceive")
+    assert caught.value.__cause__ is raised
+    assert "/secret" not in str(caught.value)
+    if isinstance(raised, ModelOutputInvalid):  # for whoever writes a detector of their own
+        assert caught.value.message == "Mine gave boxes of shape (2, 5)"
+
+
+def test_the_innermost_stage_is_named() -> None:
+    """An error of the decoder is the decoder's, although the writer pulled it."""
+    stages = StageTimer()
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise SourceError(ErrorCode.VIDEO_UNREADABLE, "broken")
+
+    with pytest.raises(SourceError) as caught, stages.stage("write"):
+        list(stages.each("decode", broken()))
+    assert caught.value.stage == "decode"
+
+
+def test_each_closes_what_it_iterates() -> None:
+    """Leaving early reaches the source's `finally`."""
+    closed = []
+
+    def source() -> Iterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(True)
+
+    made = source()  # held here too, so that only `close` can end it
+    items = StageTimer().each("decode", made)
+    assert next(items) == 1
+    items.close()
+    assert closed == [True]

@@ -6,11 +6,11 @@ from pathlib import Path
 import av
 import pytest
 
+from benchmarks.job_memory import job_peak
 from benchmarks.soak import reports
 from handler.settings import IntakeSettings
 from handler.source.decode import decode
 from handler.source.probe import probe
-from tests.handler.job_memory import job_peak
 from tests.video_factory import make_video
 
 
@@ -39,22 +39,10 @@ def test_decoded_pictures_are_freed_without_the_garbage_collector(tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_memory_of_a_job_does_not_grow_with_its_length(tmp_path: Path) -> None:
-    """10,000 frames peak within 5 % of 500."""
-    short, long = (job_peak(tmp_path, num_frames, "fake") for num_frames in (500, 10_000))
-
-    assert long["people"] > short["people"]
-    assert long["peak_bytes"] < 1.05 * short["peak_bytes"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_memory_with_real_networks_does_not_grow_either(tmp_path: Path) -> None:
-    """With the bundled networks too, once as many tracks have been alive as ever will be (200 frames).
-
-    `python -m benchmarks.job_memory` shows the same for longer videos.
-    """
-    short, long = (job_peak(tmp_path, num_frames, "lite") for num_frames in (250, 700))
+@pytest.mark.parametrize(("models", "few", "many"), [("fake", 500, 10_000), ("lite", 250, 700)])
+def test_memory_of_a_job_does_not_grow_with_its_length(tmp_path, models, few, many) -> None:
+    """Within 5 %, once as many tracks as ever have been alive: after 200 frames with the bundled networks."""
+    short, long = (job_peak(tmp_path, num_frames, models) for num_frames in (few, many))
 
     assert long["people"] > short["people"] > 0
     assert long["peak_bytes"] < 1.05 * short["peak_bytes"]
@@ -63,10 +51,7 @@ def test_memory_with_real_networks_does_not_grow_either(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_memory_does_not_grow_with_the_number_of_jobs() -> None:
-    """Good, failed, refused and cancelled jobs of all sizes leave no object, thread or file behind.
-
-    `python -m benchmarks.soak` does the same with 1,000 jobs, and with real networks.
-    """
+    """Good, failed, refused and cancelled jobs of all sizes leave no object, thread or file behind."""
     seen = list(reports("fake", 240))
     before, last = seen[-6], seen[-1]
 

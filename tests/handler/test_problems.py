@@ -89,21 +89,15 @@ WRONG: list[tuple[object, str]] = [
         "output.put_urls must be an object, such as "
         '{"result.json": "https://...", "frames.jsonl.gz": "https://..."}',
     ),
-    (
-        output(put_urls={"result.json": FILES["result.json"]}),
-        "output.put_urls.frames.jsonl.gz is missing",
-    ),
+    (output(put_urls={"result.json": "https://s3cret"}), "output.put_urls.frames.jsonl.gz is missing"),
     (output(put_urls={**FILES, "overlay.mp4": 5}), "output.put_urls.overlay.mp4 must be text"),
     (
         output(put_urls={**FILES, "overlay.avi": "https://s3cret"}),
         "output.put_urls.overlay.avi is not known; did you mean output.put_urls.overlay.mp4?",
     ),
+    (output(put_urls=FILES, bucket="clips"), "output.bucket cannot be combined with the others beside it"),
     (
-        output(put_urls=FILES, bucket="clips"),
-        "output.bucket cannot be combined with the others beside it",
-    ),
-    (
-        {**output(put_urls=FILES), **{"options": {"artifacts": ["overlay.mp4"]}}},
+        {**output(put_urls=FILES), "options": {"artifacts": ["overlay.mp4"]}},
         "output.put_urls needs a URL for overlay.mp4 too, which options.artifacts asks for",
     ),
     (

@@ -109,10 +109,7 @@ def test_pump_survives_a_receiver_that_fails_in_its_time() -> None:
 
 
 def test_pump_gives_up_on_a_receiver_that_hangs() -> None:
-    """A job waits no longer than the drain for an update under way; what waits behind it is dropped.
-
-    It would follow the result.
-    """
+    """A job waits as long as the drain for an update under way; what waits behind it is dropped."""
     release = threading.Event()
     receiver = Receiver(lambda one: release.wait(WAIT_SECONDS))
     with ProgressPump(receiver, interval_seconds=0.001, drain_seconds=0.05) as pump:

@@ -12,7 +12,7 @@ from model_cache.interfaces import Models
 from model_cache.upstream.load import UpstreamModels
 from model_cache.upstream.perception import UpstreamPerception
 from model_cache.upstream.shims import Official
-from tests.fakes import DESCRIPTION, FakeBody, FakeModels
+from tests.fakes import DESCRIPTION, FakeBody
 from tests.handler.rig import NUM_FRAMES, Rig
 from tests.model_cache.upstream.standins import (
     OUT_OF_MEMORY,
@@ -54,25 +54,34 @@ def who_is_where(lines: list[dict[str, Any]]) -> list[list[tuple[object, ...]]]:
     return [[(p["track_id"], p["state"], tuple(p["bbox_xyxy"])) for p in line["people"]] for line in lines]
 
 
-def test_job_gives_the_same_people_progress_and_reply(rig: Rig) -> None:
-    """Ids, states and boxes in every frame, progress and the reply's keys are the same."""
-    reply = rig.run(rig.job("ours"))
+LIMITS = {"max_people": 1, "stride": 2, "start_s": 0.4, "tracking": {"phalp.n_init": 2}}
+
+
+@pytest.mark.parametrize(
+    ("options", "frames"), [({}, range(NUM_FRAMES)), (LIMITS, range(10, NUM_FRAMES, 2))], ids=["all", "part"]
+)
+def test_job_gives_the_same_people_progress_and_reply(rig, options, frames) -> None:
+    """Ids, states and boxes in every frame, progress and the reply's keys are the same; limits hold."""
+    ours, theirs = f"ours-{len(frames)}", f"theirs-{len(frames)}"
+    reply = rig.run(rig.job(ours, options=options))
     told = rig.progress[-1]
     rig.progress.clear()
     models = engine(ColourModel())
     assert isinstance(models, Models)
     rig.models = models
 
-    theirs = rig.run(rig.job("theirs"))
+    other = rig.run(rig.job(theirs, options=options))
 
-    assert theirs.keys() == reply.keys()
-    assert (theirs["status"], theirs["frames"], theirs["people"]) == ("completed", NUM_FRAMES, 2)
+    assert other.keys() == reply.keys()
+    assert (other["status"], other["frames"], other["people"]) == ("completed", len(frames), reply["people"])
+    assert reply["people"] == options.get("max_people", 2)
     last = rig.progress[-1]
-    assert (last.stage, last.frames_done, last.people) == (told.stage, NUM_FRAMES, told.people)
+    assert (last.stage, last.frames_done, last.people) == (told.stage, len(frames), told.people)
     done = [message.frames_done for message in rig.progress]
     assert sorted(done) == done
-    assert who_is_where(rig.lines("theirs")) == who_is_where(rig.lines("ours"))
-    assert rig.summary("theirs")["models"]["engine"] == "upstream"
+    assert who_is_where(rig.lines(theirs)) == who_is_where(rig.lines(ours))
+    assert [line["source_frame"] for line in rig.lines(theirs)] == list(frames)
+    assert rig.summary(theirs)["models"]["engine"] == "upstream"
 
 
 def test_each_job_begins_anew_and_leaves_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +113,7 @@ def test_each_job_begins_anew_and_leaves_nothing(rig: Rig, monkeypatch: pytest.M
     ids=["out of memory", "device fault", "bug"],
 )
 @pytest.mark.parametrize("stage", ["perceive", "track"])
-def test_what_the_official_code_raises_fails_the_job(
-    rig: Rig, error: Exception, code: str, stage: str
-) -> None:
+def test_what_the_official_code_raises_fails_the_job(rig, error, code, stage) -> None:
     """Their own loop would print it and go on without a result; here it has a code, and nothing is stored."""
 
     def fail(index: int) -> None:
@@ -121,19 +128,3 @@ def test_what_the_official_code_raises_fails_the_job(
 
     assert (reply["error_code"], reply["stage"]) == (code, stage)
     assert rig.bucket.keys(f"fails-{code}-{stage}") == []
-
-
-def test_a_jobs_limits_hold(rig: Rig) -> None:
-    """`max_people`, `stride` and the part of the clip mean the same as with our engine."""
-    options = {"max_people": 1, "stride": 2, "start_s": 0.4, "tracking": {"phalp.n_init": 2}}
-    rig.models = FakeModels()
-    rig.run(rig.job("limits-ours", options=options))
-    model = ColourModel()
-    rig.models = engine(model)
-
-    rig.run(rig.job("limits-theirs", options=options))
-
-    lines = rig.lines("limits-theirs")
-    assert who_is_where(lines) == who_is_where(rig.lines("limits-ours"))
-    assert [line["source_frame"] for line in lines] == list(range(10, NUM_FRAMES, 2))
-    assert {len(line["people"]) for line in lines} == {1}

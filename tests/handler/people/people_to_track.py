@@ -23,10 +23,7 @@ class GoldenTexture:
 
 
 class GoldenTextures:
-    """Distances read from the golden file; mixing computed on the 16 x 16 maps, on which they are blocky.
-
-    Counts the pairs it was asked for, to show the pruning.
-    """
+    """The golden file's distances, and mixing on its blocky 16 x 16 maps; counts the pairs asked for."""
 
     def __init__(self, tables: dict[int, ndarray]) -> None:
         self.tables = tables
@@ -86,7 +83,12 @@ def person_of(
 
 
 def frame_of(
-    index: int, people: Sequence[PlacedPeople], *, width: int, height: int, shot: bool = False
+    index: int,
+    people: Sequence[PlacedPeople],
+    *,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    shot: bool = False,
 ) -> PeopleInFrame:
     """A frame with the given people."""
     somebody = person_of(np.zeros(229), np.zeros(99), bbox_xywh=np.ones(4), score=1, index=0, texture=None)
@@ -97,15 +99,7 @@ def frame_of(
 def person(
     identity: int, time: int, *, x: float | None = None, depth: float = 60.0, index: int = 0
 ) -> PlacedPeople:
-    """One person: pose and colour tell who, `betas[0]` the frame.
-
-    Args:
-        identity: which person.
-        time: frame index.
-        x: place on the canvas, 0 to 1; default one of its own.
-        depth: metres on the canvas.
-        index: place among the frame's detections.
-    """
+    """Pose and colour tell who, `betas[0]` the frame; `x` is 0 to 1 on the canvas, `depth` in metres."""
     rng = np.random.default_rng(identity)
     pose = rng.normal(0, 0.3, 229).astype(np.float32)
     pose[216] = time / 1e4
@@ -132,7 +126,7 @@ def world(present: Sequence[Sequence[int]], shots: Sequence[int] = ()) -> Iterat
     """Frames in which the given people stand still, each in a place of its own."""
     for time, identities in enumerate(present):
         people = [person(identity, time, index=index) for index, identity in enumerate(identities)]
-        yield frame_of(time, people, width=WIDTH, height=HEIGHT, shot=time in shots)
+        yield frame_of(time, people, shot=time in shots)
 
 
 def golden_frames(data: dict[str, ndarray]) -> Iterator[PeopleInFrame]:

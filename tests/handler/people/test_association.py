@@ -1,52 +1,14 @@
-"""PHALP's cost and assignment: its terms, its exact pruning, its order, and its faults."""
+"""PHALP's location prediction, cost and assignment: their terms, exact pruning, order, and faults."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.people.association import assign, cost_factors, pair_costs, squared_distances
+from handler.people.motion import predict_locations
+from handler.records import DEPTH
 
 THRESHOLD = 100.0
-
-
-def _vectors(num: int, seed: int):
-    rng = np.random.default_rng(seed)
-    poses = rng.normal(0, 0.1, (num, 229)).astype(np.float32)
-    locations = rng.uniform(0.3, 0.7, (num, 99)).astype(np.float32)
-    locations[:, 92] = rng.uniform(30, 60, num)
-    locations[:, 93:96] = rng.uniform(0.01, 2, (num, 3))
-    return poses, locations
-
-
-def _one_pair_cost(pose_t, loca_t, pose_d, loca_d, r):
-    """EQ_019 for one pair, term by term, in float64."""
-    pose = min(np.sum((pose_t[:226] - pose_d[:226]) ** 2), 1.5)
-    apart = np.hypot(*(loca_t[88:90] - loca_d[88:90]))
-    nearer = abs(np.log(loca_t[92] / loca_d[92]))
-    location = np.exp(apart / (0.1 + np.tanh(np.hypot(loca_t[93], loca_t[94]))) / 0.3792)
-    depth = np.exp(nearer / (0.1 + np.tanh(abs(np.log(1 / loca_t[95])))) / 4.1658)
-    return (1 + 4.0536 * r) * (1 + 1.3070 * pose) * location * depth
-
-
-def test_costs_are_the_equation_pair_by_pair():
-    """The table is EQ_019 of every pair, clamped."""
-    (pose_t, loca_t), (pose_d, loca_d) = _vectors(6, 1), _vectors(5, 2)
-    r = np.random.default_rng(3).uniform(0, 10, (6, 5))
-    cost = pair_costs(
-        *cost_factors(pose_t, loca_t, pose_d, loca_d),
-        lambda pairs: r[pairs[:, 0], pairs[:, 1]],
-        THRESHOLD,
-        upstream_quirks=False,
-    )
-    tracks = [*zip(pose_t.astype(float), loca_t.astype(float), strict=True)]
-    detections = [*zip(pose_d.astype(float), loca_d.astype(float), strict=True)]
-    expected = np.array(
-        [[_one_pair_cost(*t, *d, r[i, j]) for j, d in enumerate(detections)] for i, t in enumerate(tracks)]
-    )
-    assert (expected > THRESHOLD).any()
-    assert (expected < THRESHOLD).any()
-
-    np.testing.assert_allclose(cost, np.where(expected > THRESHOLD, THRESHOLD + 1e-5, expected), rtol=5e-3)
 
 
 def test_squared_distances_round_as_phalps():
@@ -99,9 +61,10 @@ def test_a_cost_that_is_no_number_matches_nobody():
 
 def test_bodies_behind_the_camera_have_no_cost():
     """A depth that is not positive has no logarithm; its pairs are over the threshold, without a warning."""
-    (pose_t, loca_t), (pose_d, loca_d) = _vectors(2, 1), _vectors(2, 2)
-    loca_d[1, 92] = -40
-    _, place = cost_factors(pose_t, loca_t, pose_d, loca_d)
+    poses, locations = np.zeros((2, 229), np.float32), np.full((2, 99), 0.5, np.float32)
+    behind = locations.copy()
+    behind[1, DEPTH] = -40
+    _, place = cost_factors(poses, locations, poses, behind)
 
     np.testing.assert_array_equal([[False, True], [False, True]], np.isnan(place))
 
@@ -143,3 +106,11 @@ def test_assign_uses_everybody_once(shape, seed):
     assert list(range(cost.shape[0])) == sorted(tracks)
     assert list(range(cost.shape[1])) == sorted(detections)
     assert all(cost[row, column] <= THRESHOLD for row, column in association.matches)
+
+
+def test_predict_locations_is_phalps(golden):
+    """All golden histories: regular, padded, with gaps, long lost; NaN exactly where the official has it."""
+    data = golden("location")
+    predicted = predict_locations(data["loca"], data["times"], data["time_since_update"])
+
+    np.testing.assert_allclose(predicted, data["out"], rtol=2e-5, atol=1e-7)

@@ -2,7 +2,9 @@
 
 import tracemalloc
 import weakref
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,18 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.job import TrackingOptions
-from handler.people.track import track
+from handler.people.track import follow, track
 from handler.people.tracker import Tracker
-from handler.records import DEPTH, ORIGIN_X, location_vectors, pose_vectors
-from tests.fakes import FakePosePredictor, FakeTextureModel
-from tests.handler.people.people_to_track import HEIGHT, WIDTH, frame_of, person, times_of, world
+from handler.records import DEPTH, ORIGIN_X, PeopleInFrame, TrackedFrame, location_vectors, pose_vectors
+from model_cache.interfaces import Texture, TrackState
+from tests.fakes import FakePosePredictor, FakeTexture, FakeTextureModel
+from tests.handler.people.people_to_track import frame_of, person, times_of, world
 
 PRESENCE = st.lists(st.lists(st.integers(0, 3), unique=True, max_size=4), max_size=24)
 
 
-def run(frames, **options):
+def run(frames, *, keep=True, **options):
     """The tracked frames with fake models."""
-    return list(track(iter(frames), FakeTextureModel(), FakePosePredictor(), TrackingOptions(**options)))
+    tracked = track(iter(frames), FakeTextureModel(), FakePosePredictor(), TrackingOptions(**options))
+    return list(tracked) if keep else deque(tracked, maxlen=0)
 
 
 def ids(frame, state="tracked"):
@@ -39,11 +43,7 @@ def ids(frame, state="tracked"):
 )
 @settings(max_examples=40, deadline=None)
 def test_track_keeps_its_promises(present, n_init, max_age, predict, quirks):
-    """Whatever happens, frames, identities, measurements and predictions are in order.
-
-    Every frame once and in order, nobody twice in a frame, each measurement used at most once and in its own
-    frame, people lost no longer than allowed, everything finite, no texture.
-    """
+    """Every frame once and in order, nobody and no measurement twice in it, all finite, no texture left."""
     frames = list(world(present))
     tracked = run(frames, n_init=n_init, max_age_track=max_age, predict=predict, upstream_quirks=quirks)
 
@@ -82,51 +82,37 @@ def test_a_job_knows_nothing_of_the_one_before(first, second):
     ]
 
 
+@pytest.mark.parametrize("num", [3, 30])
+def test_who_stays_keeps_the_number(num):
+    """A few people, or a crowd."""
+    assert [ids(frame) for frame in run(world([range(num)] * 12))] == [[*range(1, num + 1)]] * 12
+
+
 @pytest.mark.parametrize(
     ("present", "options", "tracked", "predicted"),
     [
-        pytest.param([[0, 1, 2]] * 7, {}, [[1, 2, 3]] * 7, [[]] * 7, id="who stays keeps the number"),
-        pytest.param(
-            [[0]] * 4 + [[]] + [[1]] * 6, {}, [[]] * 5 + [[2]] * 6, [[]] * 11, id="seen too shortly"
-        ),
+        ("0000.111111", {}, ".....222222", "..........."),  # the first is seen too shortly
         # The first measurements are handed in once, though PHALP's counter of hits stays at n_init.
-        pytest.param(
-            [[0]] * 5 + [[]] * 4 + [[0]] * 3,
-            {},
-            [[1]] * 5 + [[]] * 4 + [[1]] * 3,
-            [[]] * 5 + [[1]] * 4 + [[]] * 3,
-            id="lost right after confirmation",
-        ),
-        pytest.param(
-            [[0]] * 5 + [[]] * 3 + [[0]] * 6,
-            {"max_age_track": 3},
-            [[1]] * 5 + [[]] * 3 + [[1]] * 6,
-            [[]] * 5 + [[1]] * 3 + [[]] * 6,
-            id="back in time",
-        ),
-        pytest.param(
-            [[0]] * 5 + [[]] * 4 + [[0]] * 6,
-            {"max_age_track": 3},
-            [[1]] * 5 + [[]] * 4 + [[2]] * 6,
-            [[]] * 5 + [[1]] * 3 + [[]] * 7,
-            id="back too late",
-        ),
+        ("00000....000", {}, "11111....111", ".....1111..."),
+        ("00000...000000", {"max_age_track": 3}, "11111...111111", ".....111......"),
+        ("00000....000000", {"max_age_track": 3}, "11111....222222", ".....111......."),
         # Official fault: with n_init 1 the first measurement of every track is lost.
-        pytest.param(
-            [[0], [0], [], [1]], {"n_init": 1}, [[1], [1], [], [2]], [[], [], [1], [1]], id="one is enough"
-        ),
+        ("00.1", {"n_init": 1}, "11.2", "..11"),
         # Official fault: with n_init above track_history + 1 the run ends with an IndexError.
-        pytest.param(
-            [[0]] * 12, {"n_init": 10, "track_history": 3}, [[1]] * 12, [[]] * 12, id="more than history"
-        ),
+        ("0" * 12, {"n_init": 10, "track_history": 3}, "1" * 12, "." * 12),
     ],
 )
 def test_tracks_live_as_in_phalp(present, options, tracked, predicted):
-    """Who is reported in which frame, and who is only expected; a number is never given twice."""
-    frames = run(world(present), **options)
+    """Frame by frame: who is there, who is reported, and who is only expected; no number is given twice."""
+    frames = run(world(people_in(present)), **options)
 
-    assert [sorted(ids(frame)) for frame in frames] == tracked
-    assert [ids(frame, "predicted") for frame in frames] == predicted
+    assert [ids(frame) for frame in frames] == people_in(tracked)
+    assert [ids(frame, "predicted") for frame in frames] == people_in(predicted)
+
+
+def people_in(signs):
+    """The one person of each frame, or nobody."""
+    return [[] if sign == "." else [int(sign)] for sign in signs]
 
 
 def test_frames_leave_as_soon_as_they_are_complete():
@@ -147,10 +133,7 @@ def test_frames_leave_as_soon_as_they_are_complete():
 def test_a_prediction_is_for_its_own_frame():
     """A lost person is handed on with what was expected in that frame, not one frame later."""
     frames = [
-        frame_of(
-            time, [person(0, time, x=0.3 + 0.01 * time)] if time < 10 else [], width=WIDTH, height=HEIGHT
-        )
-        for time in range(14)
+        frame_of(time, [person(0, time, x=0.3 + 0.01 * time)] if time < 10 else []) for time in range(14)
     ]
     tracked = run(frames)
     lost = tracked[11].people
@@ -185,7 +168,7 @@ def test_a_shot_makes_old_places_forgotten():
         tracker = Tracker(FakeTextureModel(), FakePosePredictor(), TrackingOptions())
         for time in range(8):
             people = [person(0, time, x=0.3 + 0.01 * time)]
-            tracker.update(frame_of(time, people, width=WIDTH, height=HEIGHT, shot=shot and time == 7))
+            tracker.update(frame_of(time, people, shot=shot and time == 7))
         expected[shot] = float(tracker.histories.expected_locations[0, ORIGIN_X])
 
     assert expected[True] == pytest.approx(0.37)
@@ -197,7 +180,7 @@ def test_a_body_behind_the_camera_does_not_spoil_the_job():
     frames = []
     for time in range(12):
         people = [person(0, time), person(1, time, depth=-50.0, index=1)]
-        frames.append(frame_of(time, people, width=WIDTH, height=HEIGHT))
+        frames.append(frame_of(time, people))
     tracked = run(frames)
 
     assert [ids(frame) for frame in tracked] == [[1]] * 12
@@ -206,15 +189,12 @@ def test_a_body_behind_the_camera_does_not_spoil_the_job():
 def test_a_depth_that_turns_negative_still_gives_finite_predictions():
     """Where no line fits, a lost person is expected where seen last."""
     depths = [50.0] * 6 + [-50.0]
-    frames = [
-        frame_of(time, [person(0, time, depth=depth)], width=WIDTH, height=HEIGHT)
-        for time, depth in enumerate(depths)
-    ]
+    frames = [frame_of(time, [person(0, time, depth=depth)]) for time, depth in enumerate(depths)]
     tracker = Tracker(FakeTextureModel(), FakePosePredictor(), TrackingOptions())
     for frame in frames[:6]:
         tracker.update(frame)
     tracker.histories.locations[0, -1] = location_vectors(frames[6].people)[0]
-    tracker.update(frame_of(6, [], width=WIDTH, height=HEIGHT))
+    tracker.update(frame_of(6, []))
 
     assert np.isfinite(tracker.histories.expected_locations).all()
     assert tracker.histories.expected_locations[0, DEPTH] == -50.0
@@ -231,10 +211,7 @@ def test_a_long_gap_does_not_stop_the_run(pose_predictor_of):
 
 
 def test_quirks_hand_the_predictor_the_official_batches():
-    """With quirks the matched and the unmatched tracks are two batches, the dying among the latter.
-
-    Without, all live tracks are one batch and the dying are spared.
-    """
+    """With quirks two batches, matched tracks and the rest with the dying; without, one of the living."""
     sizes = {}
     for quirks in (True, False):
 
@@ -254,66 +231,47 @@ def test_quirks_hand_the_predictor_the_official_batches():
     assert sizes[False] == ((2, False),)
 
 
-@dataclass(eq=False)
-class Handle:
-    """A texture that can be watched."""
+def test_little_of_a_frame_is_kept():
+    """Histories, waiting frames and lost people keep no measurement's texture, and of a batch only rows."""
 
-    colour: str
+    class Copies(FakeTextureModel):
+        def copy(self, texture):
+            return FakeTexture(texture.colour)  # else a measurement's texture that is kept would not show
 
+    textures, batches = [], []
 
-class WatchedTextures(FakeTextureModel):
-    """Real copies, so that a kept detection texture would show."""
-
-    def distance(self, tracks, detections, pairs):
-        return np.array([0.0 if tracks[t].colour == detections[d].colour else 30.0 for t, d in pairs])
-
-    def copy(self, texture):
-        return Handle(texture.colour)
-
-
-def test_one_texture_is_kept_per_live_track():
-    """Neither histories, nor frames that wait, nor lost people keep the texture of a measurement."""
-    alive = weakref.WeakSet()
-
-    def watched(frames):
-        for frame in frames:
-            handles = tuple(Handle(texture.colour) for texture in frame.people.textures)
-            alive.update(handles)
-            frame = replace(frame, people=replace(frame.people, textures=handles))
-            del handles
+    def watched():
+        for frame in world([[0, 1, 2, 3]] * 4 + [[0, 1, 2]] * 4 + [[0, 1]] * 4 + [[0]] * 4):
+            batch = np.concatenate([frame.people.betas] * 100)
+            batches.append(weakref.ref(batch))
+            textures.extend(map(weakref.ref, frame.people.textures))
+            frame = replace(frame, people=replace(frame.people, betas=batch[: len(frame.people)]))
+            del batch
             yield frame
 
-    present = [[0, 1, 2]] * 8 + [[0]] * 8
-    most = 0
-    kept = []
-    for frame in track(watched(world(present)), WatchedTextures(), FakePosePredictor(), TrackingOptions()):
-        kept.append(frame)
-        most = max(most, len(alive))
+    options, num_lost = TrackingOptions(n_init=2), 0
+    for frame in track(watched(), Copies(), FakePosePredictor(), options):
+        assert sum(texture() is not None for texture in textures) <= 4  # those of the newest frame
+        assert sum(batch() is not None for batch in batches) <= 3  # of the frames still held or handed on
+        num_lost += len(ids(frame, "predicted"))
 
-    assert most <= 3  # those of the newest frame, which the stages still hold
-
-
-def _peak_bytes(num_frames):
-    present = [0, 1, 2]
-    tracemalloc.start()
-    frames = (
-        frame_of(time, [person(who, time) for who in present], width=WIDTH, height=HEIGHT)
-        for time in range(num_frames)
-    )
-    for _ in track(frames, FakeTextureModel(), FakePosePredictor(), TrackingOptions()):
-        pass
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return peak
+    assert num_lost == 12 + 8 + 4
 
 
 @pytest.mark.usefixtures("unchecked_types")
 def test_memory_does_not_grow_with_the_video():
     """Ten times the frames, the same peak."""
-    _peak_bytes(20)  # what is made once and kept, such as caches
-    short, long = _peak_bytes(30), _peak_bytes(300)
 
-    assert long < 1.05 * short + 20_000
+    def peak(num_frames):
+        tracemalloc.start()
+        run(world([[0, 1, 2]] * num_frames), keep=False)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(20)  # what is made once and kept, such as caches
+
+    assert peak(300) < 1.05 * peak(30) + 20_000
 
 
 def test_people_without_textures_are_a_mistake_of_the_caller():
@@ -325,22 +283,98 @@ def test_people_without_textures_are_a_mistake_of_the_caller():
         run([bare])
 
 
-def test_a_lost_person_keeps_no_batch_alive():
-    """Of the frame that a person was last seen in, only that person's row is kept."""
-    frames = world([[0, 1]] * 6 + [[1]] * 8)
-    batches = []
+POSE, LOCATION = np.ones(229, np.float32), np.ones(99, np.float32)
 
-    def in_batches():
-        for frame in frames:
-            batch = np.concatenate([frame.people.betas] * 100)
-            batches.append(weakref.ref(batch))
-            yield replace(frame, people=replace(frame.people, betas=batch[: len(frame.people)]))
-            del batch
 
-    tracked = track(in_batches(), FakeTextureModel(), FakePosePredictor(), TrackingOptions(n_init=2))
-    num_lost = 0
-    for frame in tracked:
-        assert sum(batch() is not None for batch in batches) <= 4  # of the frames still held or handed on
-        num_lost += ids(frame, "predicted") == [1]
+class ByColour:
+    """An engine's tracker that knows people by their colour; `location` is expected of whoever is lost."""
 
-    assert num_lost == 8
+    def __init__(self, n_init: int, location: np.ndarray = LOCATION) -> None:
+        self._n_init = n_init
+        self._location = location
+        self._hits: dict[Texture, int] = {}
+
+    def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list[TrackState]:
+        for texture in people:
+            self._hits[texture] = self._hits.get(texture, 0) + 1
+        return [
+            TrackState(
+                track_id=track_id,
+                detection=people.index(texture) if texture in people else None,
+                confirmed=hits >= self._n_init,
+                expected_pose=None if texture in people else POSE,
+                expected_location=None if texture in people else self._location,
+            )
+            for track_id, (texture, hits) in enumerate(self._hits.items(), start=1)
+        ]
+
+
+def followed(present: Sequence[Sequence[int]], n_init: int = 3, **options: np.ndarray) -> list[TrackedFrame]:
+    """The frames of a small world, tracked by colour."""
+    return list(follow(world(present), ByColour(n_init, **options), n_init))
+
+
+@pytest.mark.parametrize(
+    ("present", "n_init"),
+    [
+        ([[0], [0, 1], [0, 1], [1, 0], [1, 0, 2], [0, 1, 2], [2, 1, 0], [0], [0, 1, 2]], 3),
+        ([[], [0], [0], [0], [], []], 3),
+    ],
+    ids=["come and go", "nobody at first"],
+)
+def test_records_are_those_of_our_own_tracker(present: list[list[int]], n_init: int) -> None:
+    """Same frames, same people, same order, same back-filling as `track` gives for the same identities."""
+    options = TrackingOptions(n_init=n_init)
+
+    own = track(world(present), FakeTextureModel(), FakePosePredictor(), options)
+
+    def facts(frames: Iterable[TrackedFrame]) -> list[tuple[object, ...]]:
+        people = [(frame.info, frame.people) for frame in frames]
+        return [(i, p.track_ids.tolist(), p.frames_since_seen.tolist(), times_of(p)) for i, p in people]
+
+    assert facts(followed(present, n_init)) == facts(own)
+
+
+def test_a_lost_person_is_marked_and_expected():
+    """It carries its last measurement and what the engine expected, never a texture."""
+    last = followed([[0]] * 3 + [[]] * 2)[-1].people
+
+    assert (last.frames_since_seen.tolist(), times_of(last)) == ([2], [2])
+    np.testing.assert_array_equal(last.poses, POSE[None])
+    assert last.textures is None
+
+
+def test_a_tentative_person_who_was_missed_begins_anew():
+    """Only measurements in a row are reported in earlier frames, should an engine keep tentative tracks."""
+    frames = followed([[0], [], [0], [0]])
+
+    assert [times_of(frame.people) for frame in frames] == [[], [], [2], [3]]
+
+
+def test_expectations_are_always_finite():
+    """Where the engine expects a place that is no number, the last one seen stands in."""
+    frames = followed([[0]] * 3 + [[]], location=np.full(99, np.nan, np.float32))
+
+    assert np.isfinite(frames[-1].people.locations).all()
+
+
+def test_one_measurement_confirms_whatever_the_engine_says() -> None:
+    """With `n_init` 1 nothing is held back."""
+    frames = follow(world([[0], [0]]), ByColour(9), 1)
+
+    assert [frame.people.track_ids.tolist() for frame in frames] == [[1], [1]]
+
+
+def test_the_engine_gets_the_handles_of_its_own_perception():
+    """What perception gave as textures comes back in detector order."""
+    seen: list[list[Texture]] = []
+
+    class Listens(ByColour):
+        def update(self, people: Sequence[Texture], frame_index: int, *, shot: bool) -> list[TrackState]:
+            seen.append(list(people))
+            return super().update(people, frame_index, shot=shot)
+
+    people: Iterator[PeopleInFrame] = world([[2, 0]])
+    list(follow(people, Listens(3), 3))
+
+    assert seen == [[FakeTexture("2"), FakeTexture("0")]]

@@ -8,12 +8,12 @@ from moto import mock_aws
 from pydantic import SecretStr
 
 from handler.context import unstoppable
-from handler.errors import ErrorCode, InputError, ResultError, WorkerError
+from handler.errors import ErrorCode, InputError, WorkerError
 from handler.results.bucket import Bucket, key_prefix, safe_job_id
 from handler.settings import BucketSettings
 from handler.transfer.s3 import s3_client
 from tests.fault_proxy import AnswerTo
-from tests.handler.results.places import MEBIBYTE, assert_no_secret, complete, make_file, settings, store_of
+from tests.handler.results.places import MEBIBYTE, complete, make_file, settings, store_of
 
 ON_AWS = {"access_key_id": SecretStr("a"), "secret_access_key": SecretStr("b"), "region": "us-east-1"}
 USUAL_ID = "c80ffee4-f315-4e25-a146-0f3d98cf024b-u1"
@@ -70,26 +70,6 @@ def test_job_ids_never_meet(first, second):
     assert (one == other) == (first == second)
     assert one.strip(".")
     assert "/" not in one
-
-
-@pytest.mark.parametrize(
-    ("bucket", "changes", "code"),
-    [
-        (None, {"secret_access_key": SecretStr("wrong")}, "UPLOAD_DENIED"),
-        ("no-such-bucket", {}, "UPLOAD_DENIED"),
-        ("Not A Bucket!", {}, "OUTPUT_NOT_ALLOWED"),
-    ],
-    ids=["wrong secret", "no such bucket", "impossible name"],
-)
-def test_bucket_that_cannot_take_results_is_told_before_any_work(s3, bucket, changes, code):
-    """The look for an earlier result already says that nothing could be stored."""
-    store = Bucket(settings(s3, **changes), bucket=bucket or s3.bucket, prefix="x/")
-
-    with pytest.raises(ResultError) as denied:
-        store.summary(unstoppable)
-
-    assert (denied.value.code, denied.value.code.retryable) == (code, False)
-    assert_no_secret(denied.value, s3)
 
 
 # On the wire

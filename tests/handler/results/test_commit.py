@@ -1,18 +1,22 @@
 """Where results go, that the summary comes last, and that a finished job is found again."""
 
 import hashlib
-import json
+import itertools
+import threading
+from pathlib import Path
 
 import pytest
 
 from handler.context import unstoppable
-from handler.errors import ResultError, WorkerError
-from handler.job import BucketOutput
-from handler.results.store import Folder
+from handler.errors import ResultError
+from handler.job import Artifact, ArtifactKind, BucketOutput, Reply
+from handler.results.bucket import object_key
+from handler.results.document import ResultDocument
+from handler.results.store import Folder, LocalFile, Store
 from handler.results.upload import find_complete, open_store, upload
 from handler.settings import BucketSettings, IntakeSettings
-from tests.fault_proxy import Cut
-from tests.handler.results.places import LOCAL, MEBIBYTE, complete, make_file, settings, store_of
+from tests.handler.results.places import LOCAL, complete, make_file, settings, store_of
+from tests.handler.results.test_golden import make
 
 
 def find(store, folder, *, job_id="golden-1", input_sha256="1" * 64):
@@ -56,22 +60,6 @@ def test_folder_never_shows_a_summary_beside_other_files(tmp_path):
     assert isinstance(store, Folder)
 
 
-def test_reply_points_at_every_file(s3, tmp_path):
-    """Reply, summary and bucket tell the same, and the hashes are those of the objects."""
-    _, reply = complete(store_of("bucket", s3, "reply"), tmp_path)
-
-    assert [artifact.kind for artifact in reply.artifacts] == ["frames.jsonl.gz", "result.json"]
-    for artifact in reply.artifacts:
-        content = s3.get(str(artifact.key))
-        assert (len(content), hashlib.sha256(content).hexdigest()) == (artifact.bytes, artifact.sha256)
-    summary = json.loads(s3.get("reply/result.json"))
-    assert [item["kind"] for item in summary["artifacts"]] == ["frames.jsonl.gz"]
-    assert (reply.job_id, reply.bucket, reply.reused) == ("golden-1", s3.bucket, False)
-    assert (reply.frames, reply.people, reply.duration_s) == (6, 2, pytest.approx(0.2))
-    assert (reply.fps, reply.models) == (3.0, "lite")
-    assert len(reply.model_dump_json()) < 2000
-
-
 @pytest.mark.parametrize(
     ("job", "is_found"),
     [({}, True), ({"input_sha256": "f" * 64}, False), ({"job_id": "other"}, False)],
@@ -81,6 +69,9 @@ def test_finished_job_is_found_again(s3, request, tmp_path, job, is_found):
     """The same id and input give the earlier reply, only marked as reused; others are other jobs."""
     store = store_of("bucket", s3, f"again-{request.node.callspec.id}")
     _, reply = complete(store, tmp_path)
+    assert (reply.job_id, reply.bucket, reply.reused, reply.models) == ("golden-1", s3.bucket, False, "lite")
+    assert (reply.frames, reply.people, reply.duration_s, reply.fps) == (6, 2, pytest.approx(0.2), 3.0)
+    assert len(reply.model_dump_json()) < 2000
 
     assert find(store, tmp_path, **job) == (reply.model_copy(update={"reused": True}) if is_found else None)
 
@@ -150,22 +141,84 @@ def test_presigned_places_cannot_be_asked(s3, tmp_path):
     assert find(store, tmp_path) is None
 
 
-def test_failed_upload_leaves_no_summary(s3, proxy, tmp_path):
-    """What breaks in the middle never looks complete."""
-    store = store_of("bucket", s3.behind(proxy.url), "half")
-    files = [make_file(tmp_path, 1000), make_file(tmp_path, 3 * MEBIBYTE, "overlay.mp4")]
-    proxy.fault = Cut(after_bytes=MEBIBYTE)
-
-    with pytest.raises(ResultError):
-        upload(store, files, check=unstoppable, seconds=60)
-
-    assert s3.keys("half/") == [f"half/{files[0].sha256[:16]}/frames.jsonl.gz"]
+STEPS = 4  # of each worker: the frames, end_uploads, a look, the summary
 
 
-def test_full_disk_is_coded(tmp_path):
-    """A summary that the worker's own disk has no room for is DISK_FULL."""
-    (tmp_path / "result.json").symlink_to("/dev/full")
+class Memory(Store):
+    """A store that is a dictionary; `turn` is called before each of its operations."""
 
-    with pytest.raises(WorkerError) as failed:
-        complete(Folder(tmp_path / "out"), tmp_path)
-    assert (failed.value.code, failed.value.stage) == ("DISK_FULL", "upload")
+    bucket = "results"
+
+    def __init__(self, objects: dict[str, bytes], turn) -> None:
+        self._objects = objects
+        self._turn = turn
+
+    def key(self, kind: ArtifactKind, sha256: str) -> str:
+        return object_key("job/", kind, sha256)
+
+    def put(self, file: LocalFile, check) -> Artifact:
+        self._turn()
+        artifact = file.artifact(self.key(file.kind, file.sha256))
+        self._objects[artifact.key] = file.path.read_bytes()
+        return artifact
+
+    def summary(self, check) -> bytes | None:
+        self._turn()
+        return self._objects.get("job/result.json")
+
+    def holds(self, artifact: Artifact, check) -> bool:
+        return is_there(self._objects, artifact)
+
+    def end_uploads(self, check) -> None:
+        self._turn()
+
+
+def is_there(objects: dict[str, bytes], artifact: Artifact) -> bool:
+    """Whether the artifact's very bytes lie under its key."""
+    return hashlib.sha256(objects.get(artifact.key, b"")).hexdigest() == artifact.sha256
+
+
+class Worker(threading.Thread):
+    """A worker at the end of its job, which takes one step at a time."""
+
+    def __init__(self, objects: dict[str, bytes], document: ResultDocument, folder: Path) -> None:
+        super().__init__()
+        self.reply: Reply | None = None
+        self._objects, self._document, self._folder = objects, document, folder
+        self._may, self._waits = threading.Semaphore(0), threading.Semaphore(0)
+        folder.mkdir(exist_ok=True)
+        self.start()
+        self._waits.acquire()
+
+    def _turn(self) -> None:
+        self._waits.release()
+        self._may.acquire()
+
+    def run(self) -> None:
+        store, frames = Memory(self._objects, self._turn), self._folder.name.encode()
+        _, self.reply = complete(store, self._folder, frames=frames, document=self._document)
+        self._waits.release()
+
+    def step(self) -> None:
+        """Do the next operation of the store, if there is one."""
+        if self.reply is None:
+            self._may.release()
+            self._waits.acquire()
+
+
+def test_summary_matches_its_files_in_every_order_of_steps(tmp_path):
+    """All orders of two workers' steps, seen after each step: so also with a worker killed at any of them."""
+    document, _ = make(tmp_path)
+    for later in itertools.combinations(range(1, 2 * STEPS), STEPS - 1):
+        order = {0, *later}  # the steps of the one who begins
+        objects: dict[str, bytes] = {}
+        workers = [Worker(objects, document, tmp_path / name) for name in ("first", "second")]
+        for position in range(2 * STEPS):
+            workers[0 if position in order else 1].step()
+            if content := objects.get("job/result.json"):  # a reader finds all its files at any moment
+                artifacts = ResultDocument.model_validate_json(content).artifacts
+                assert all(is_there(objects, artifact) for artifact in artifacts)
+        for worker in workers:
+            worker.join()
+            assert worker.reply is not None
+            assert all(is_there(objects, artifact) for artifact in worker.reply.artifacts[:-1])

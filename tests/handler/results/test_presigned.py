@@ -93,9 +93,7 @@ def test_expired_url_is_refused_at_once(query):
 
 
 NAMES = st.sampled_from(["X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "Expires", "se", "sig", "sv"])
-VALUES = st.one_of(
-    st.text(max_size=20), st.integers().map(str), st.just("9" * 5000), st.just("20260101T000000Z")
-)
+VALUES = st.text(max_size=20) | st.integers().map(str) | st.sampled_from(["9" * 5000, "20260101T000000Z"])
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=6))
@@ -107,18 +105,12 @@ def test_any_query_is_taken_or_refused_with_a_code(pairs):
 
 
 @pytest.mark.parametrize(
-    ("url", "intake"),
-    [
-        ("http://example.com/x", IntakeSettings()),
-        ("https://user:password@example.com/x", IntakeSettings()),
-        ("ftp://example.com/x", LOCAL),
-    ],
-    ids=["http", "password", "ftp"],
+    "url", ["http://example.com/x", "https://user:word@example.com/x", "ftp://example.com/x"]
 )
-def test_upload_url_is_checked_like_a_video_url(url, intake):
+def test_upload_url_is_checked_like_a_video_url(url):
     """A form that is not allowed is refused when the job arrives."""
     with pytest.raises(InputError) as refused:
-        put_urls(url, intake=intake)
+        put_urls(url, intake=IntakeSettings())
     assert refused.value.code == "URL_NOT_ALLOWED"
     assert "example" not in str(refused.value)
 
@@ -153,9 +145,8 @@ def test_url_that_signs_what_is_sent_is_taken(s3, tmp_path, more):
     """Host and the documented Content-Type may be signed."""
     key = f"signed-{len(more)}/frames.jsonl.gz"
 
-    put_urls(s3.presign("put_object", key, **more), bucket=settings(s3)).put(
-        make_file(tmp_path, 9), unstoppable
-    )
+    store = put_urls(s3.presign("put_object", key, **more), bucket=settings(s3))
+    store.put(make_file(tmp_path, 9), unstoppable)
 
     assert len(s3.get(key)) == 9
 
@@ -212,11 +203,10 @@ def test_put_says_its_length(s3, proxy, tmp_path):
 
 def test_azure_gets_the_header_it_needs(s3, proxy, tmp_path):
     """A shared access signature works as it is handed out; other stores do not see the header."""
+    file = make_file(tmp_path, 10)
     for query in ("sv=2022-11-02&sig=x", "X-Amz-Signature=x"):
         with pytest.raises(ResultError):  # it is no Azure
-            put_urls(f"{proxy.url}/frames?{query}", bucket=settings(s3)).put(
-                make_file(tmp_path, 10), unstoppable
-            )
+            put_urls(f"{proxy.url}/frames?{query}", bucket=settings(s3)).put(file, unstoppable)
 
     azure, other = (head.decode().lower() for head in proxy.heads)
     assert "x-ms-blob-type: blockblob" in azure

@@ -1,19 +1,23 @@
 """Frames come in order, upright, at their exact times, whatever the file; damage is counted, never hidden."""
 
-import contextlib
 import gc
+import itertools
 import os
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from handler.context import JobControl
-from handler.errors import ErrorCode, InputError, JobError, SourceError, WorkerError
+from handler.errors import InputError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.decode import decode, frames_ahead
+from handler.source.packets import ReadTally, StartPoint, read_pictures
 from handler.source.probe import probe
+from handler.source.seek import find_start
+from handler.source.timestamps import TimestampRepair
 from tests.handler.results.factories import make_facts
 from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers, seconds_of
 from tests.video_factory import cut_without_encoding, damage, join, make_video, read_index
@@ -76,22 +80,6 @@ def test_decode_turns_frames_upright(tmp_path, rotation, mirrored):
     assert mirrored or facts.rotation_degrees == rotation
 
 
-def test_decode_shows_colours_as_tagged(tmp_path):
-    """Blue, green and red come in BGR order."""
-
-    def colours(index, size):
-        image = np.zeros((size[1], size[0], 3), np.uint8)
-        for part, channel in enumerate(np.eye(3, dtype=np.uint8) * 200):
-            image[:, part * size[0] // 3 : (part + 1) * size[0] // 3] = channel
-        return image
-
-    path = make_video(tmp_path / "a.mp4", num_frames=1, size=(96, 32), pixel_format="yuv444p", draw=colours)
-    image = frames_of(path)[0][0].image_bgr.astype(int)
-
-    for part in range(3):
-        np.testing.assert_allclose(image[16, part * 32 + 16], np.eye(3)[part] * 200, atol=12)
-
-
 def test_decode_keeps_a_variable_rate(tmp_path):
     """Times are the file's own, from its first frame on, not a count divided by a rate."""
     times = [0.0, 0.01, 0.2, 0.25, 1.75, 1.8, 3.0]
@@ -106,19 +94,12 @@ def test_decode_keeps_a_variable_rate(tmp_path):
     late, _ = frames_of(make_video(tmp_path / "a.mkv", num_frames=4, times=[5.0, 5.1, 5.2, 5.3]))
     assert seconds_of(late) == pytest.approx([0, 0.1, 0.2, 0.3], abs=1e-3)
 
-    path = make_video(tmp_path / "b.mp4", num_frames=20, variable_rate=True)
-    steps = np.diff([frame.info.pts_seconds for frame in frames_of(path)[0]])
-    np.testing.assert_allclose(steps, [1 / 30] * 10 + [2.5 / 30] * 9, atol=1e-4)
-
 
 def test_decode_honours_edit_lists(tmp_path):
     """Frames hidden by an edit list do not come, are not missed, and the rest counts from zero."""
     whole = make_video(tmp_path / "whole.mp4", num_frames=150, gop=15)
     path = cut_without_encoding(tmp_path / "cut.mp4", whole, 1.2)
-    for start_s, hidden, most_decoded in (
-        (0.0, 36, 114),
-        (2.1, 99, 70),
-    ):  # the second one begins at a key frame
+    for start_s, hidden, most_decoded in ((0.0, 36, 114), (2.1, 99, 70)):  # at a key frame the second time
         frames, report = frames_of(path, start_s=start_s)
 
         assert numbers(frames) == list(range(hidden, 150))
@@ -161,40 +142,6 @@ def test_decode_marks_and_counts_damage_in_the_middle(tmp_path, seed):
     assert numbers(frames[:15]) == list(range(15))
     assert numbers(frames[-30:]) == list(range(120, 150))
     assert seconds_of(frames[-30:]) == pytest.approx([n / 30 for n in range(120, 150)])
-
-
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
-def test_decode_keeps_what_a_truncated_file_holds(tmp_path, name):
-    """A file cut off in the middle gives its good frames and a warning."""
-    more = {"codec": "mpeg4"} if name == "a.avi" else {}
-    path = make_video(tmp_path / name, num_frames=120, truncated=0.5, **more)
-
-    facts = probe(path, LIMITS)
-    frames, report = frames_of(path)
-
-    assert 20 < len(frames) < 110
-    assert facts.num_frames_estimate < 110  # what is there, not what the index lists
-    good = [frame for frame in frames if not frame.info.is_corrupt][:-1]
-    assert numbers(good) == list(range(len(good)))
-    told = codes(report) + [warning.code for warning in facts.warnings]
-    assert name == "a.ts" or {"FRAMES_MISSING", "VIDEO_CUT_OFF", "VIDEO_ENDED_EARLY"} & set(told)
-
-
-@pytest.mark.parametrize("start", [0, 0.05], ids=["header too", "pictures"])
-@pytest.mark.parametrize("seed", range(8))
-def test_decode_survives_any_damage(tmp_path, seed, start):
-    """Random bytes anywhere give frames or a coded error, never a hang, another exception or more frames."""
-    path = damage(make_video(tmp_path / "a.mp4", num_frames=40), start=start, end=1, num_bytes=80, seed=seed)
-    with contextlib.suppress(JobError):
-        assert len(frames_of(path)[0]) <= 40
-
-
-def test_decode_gives_the_one_frame_of_a_one_frame_video(tmp_path):
-    """One frame is enough."""
-    frames, report = frames_of(make_video(tmp_path / "a.mp4", num_frames=1))
-
-    assert (len(frames), frames[0].info.pts_seconds, codes(report)) == (1, 0.0, [])
-    assert probe(tmp_path / "a.mp4", LIMITS).num_frames_estimate == 1
 
 
 @pytest.mark.parametrize(
@@ -250,18 +197,6 @@ def test_decode_refuses_a_change_to_too_large_frames(tmp_path):
         frames_of(path, IntakeSettings(max_pixels=128 * 96))
 
 
-def test_decode_ends_on_cancel(tmp_path):
-    """What the check raises comes out at the next frame."""
-    facts = probe(make_video(tmp_path / "a.mp4", num_frames=120), LIMITS)
-    control = JobControl(time_budget_seconds=600.0)
-
-    frames = decode(facts, LIMITS, check=control.check)
-    next(frames)
-    control.stop(ErrorCode.CANCELLED, "the caller ended the job")
-    with pytest.raises(WorkerError, match="CANCELLED"):
-        list(frames)
-
-
 def test_decode_releases_the_file_when_closed(tmp_path):
     """Closing the iterator closes the file before it returns."""
     path = make_video(tmp_path / "a.mp4", num_frames=120)
@@ -290,3 +225,109 @@ def test_making_an_av1_clip_leaves_the_tests_priority_alone(tmp_path):
     make_video(tmp_path / "a.mp4", num_frames=3, codec="libsvtav1")
 
     assert os.sched_getscheduler(0) == before
+
+
+ALT_REF = {"deadline": "good", "cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "8"}
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("a.mp4", {}),
+        ("a.mp4", {"variable_rate": True}),
+        ("a.mp4", {"rotation": 90, "fps": Fraction(30_000, 1001)}),
+        ("a.mp4", {"options": {"preset": "fast", "x264-params": "open-gop=1:bframes=3:threads=1"}}),
+        ("a.mkv", {"codec": "libx265", "options": {"x265-params": "open-gop=1:bframes=3:log-level=none"}}),
+        ("a.mkv", {"b_frames": 0}),
+        ("a.webm", {"codec": "libvpx-vp9", "options": ALT_REF}),
+    ],
+    ids=["mp4", "variable rate", "rotated", "open gop", "hevc open gop", "mkv", "vp9 hidden frames"],
+)
+def test_decode_from_a_key_frame_equals_decoding_everything(tmp_path, name, more):
+    """A late start decodes less and gives the very same frames: numbers, times and pixels."""
+    path = make_video(tmp_path / name, num_frames=140, gop=20, **more)
+
+    whole, whole_report = frames_of(path)
+    for start_s in (2.001, 2.667, 3.9):
+        part, report = frames_of(path, start_s=start_s)
+
+        expected = [frame for frame in whole if frame.info.pts_seconds >= start_s - 1e-6]
+        assert report.num_decoded < whole_report.num_decoded - 20
+        assert len(part) == len(expected)
+        for one, other in zip(part, expected, strict=True):
+            assert (one.info.source_index, one.info.pts) == (other.info.source_index, other.info.pts)
+            assert one.info.pts_seconds == other.info.pts_seconds
+            np.testing.assert_array_equal(one.image_bgr, other.image_bgr)
+
+
+def test_find_start_takes_no_shortcut_where_it_is_not_sure(tmp_path):
+    """Transport streams, hidden-frame codecs and early starts are decoded from the beginning."""
+
+    def shortcut(name: str, start_s: float = 2.1, **more) -> StartPoint | None:
+        path = make_video(tmp_path / name, num_frames=70, gop=15, **more)
+        return find_start(probe(path, LIMITS), start_s, LIMITS, lambda: None)
+
+    assert shortcut("a.mp4") is not None
+    assert shortcut("a.mp4", start_s=1.0) is None
+    assert shortcut("a.ts") is None
+    assert shortcut("a.webm", codec="libvpx") is None
+    assert shortcut("b.mp4", start_s=100.0) is not None  # beyond the end: the last key frame
+
+
+def test_read_pictures_falls_back_when_the_key_frame_does_not_come(tmp_path):
+    """A start point that proves wrong costs time, not frames."""
+    path = make_video(tmp_path / "a.mp4", num_frames=30, gop=10)
+    wrong = StartPoint(packet_index=10, source_index=99, pts=7)
+
+    read = list(read_pictures(probe(path, LIMITS), LIMITS, lambda: None, ReadTally(), wrong))
+
+    assert [source_index for source_index, _ in read] == list(range(30))
+
+
+@pytest.mark.parametrize("may_restart", [True, False])
+@pytest.mark.parametrize(
+    ("pts", "fps", "places"),
+    [
+        ([7000, 7001, 10_003, 9_000_000], 1.0, [0, 1, 3003, 8_993_000]),  # whatever the header's rate
+        ([5, None, None, 8], 30.0, [0, 1, 2, 3]),  # a missing one is a step after the last
+        ([0, 1, 2, 9, 3, 10, 11], 30.0, [0, 1, 2, 9, None, 10, 11]),  # one out of place moves no other
+    ],
+    ids=["good", "missing", "out of place"],
+)
+def test_timeline_keeps_good_timestamps_exactly(pts, fps, places, may_restart):
+    """Growing timestamps pass unchanged, counted from the first; any other lies between its neighbours."""
+    timeline = TimestampRepair(Fraction(1, 30), fps, may_restart=may_restart)
+    placed = [timeline.place(value) for value in pts]
+
+    assert placed == sorted(set(placed), key=lambda one: one[1])
+    expected = [None if place is None else (pts[0] + place, place / 30) for place in places]
+    assert [one if place else place for one, place in zip(placed, expected, strict=True)] == expected
+    assert (timeline.num_repaired == 0) == (None not in (*pts, *places))
+
+
+@pytest.mark.parametrize(
+    ("pts", "may_restart", "last"),
+    [([0, 9, 3, 4, 5, 10], False, 10), ([*range(100, 120), *range(100, 120)], True, 39)],
+    ids=["any number out of place in an indexed file", "stretches that are joined"],
+)
+def test_timeline_finds_back(pts, may_restart, last):
+    """Behind stragglers the times are a file's own; where time may begin anew, no gap is left."""
+    timeline = TimestampRepair(Fraction(1, 30), 30.0, may_restart=may_restart)
+    placed = [timeline.place(value)[1] for value in pts]
+
+    assert placed == sorted(set(placed))
+    assert placed[-1] == pytest.approx(last / 30)
+
+
+@given(
+    st.lists(st.none() | st.integers(-(2**40), 2**40), max_size=60),
+    st.sampled_from([Fraction(1, 90_000), Fraction(1001, 30_000), Fraction(1, 1000)]),
+    st.booleans(),
+)
+def test_timeline_always_grows(pts, time_base, may_restart):
+    """Whatever the timestamps, times strictly grow and begin at zero."""
+    timeline = TimestampRepair(time_base, None, may_restart=may_restart)
+    placed = [timeline.place(value)[1] for value in pts]
+
+    assert all(later > earlier for earlier, later in itertools.pairwise(placed))
+    assert placed[:1] in ([], [0.0])

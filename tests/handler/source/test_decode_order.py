@@ -5,10 +5,7 @@ from pathlib import Path
 import av
 import pytest
 
-from handler.source.packets import first_look
-from handler.source.probe import probe
 from tests.handler.source.decoding import (
-    LIMITS,
     X264,
     X264_OPEN,
     X265,
@@ -82,30 +79,3 @@ def test_a_lost_frame_does_not_move_the_frames_behind_the_next_key_frame(tmp_pat
     assert NUM_FRAMES - 3 <= len(frames) < NUM_FRAMES
     assert numbers(frames[-30:]) == list(range(60, 90))
     assert seconds_of(frames[-30:]) == pytest.approx([n / 30 for n in range(60, 90)])
-
-
-@pytest.mark.parametrize(
-    ("name", "more"),
-    [
-        ("a.mp4", {"options": X264}),
-        ("a.mp4", {"options": X264, "variable_rate": True}),
-        ("a.mkv", {"options": X264}),
-        ("a.ts", {"options": X264}),
-        ("a.avi", {"codec": "mpeg4"}),
-        ("a.mp4", {"b_frames": 0}),
-        ("a.mp4", {"codec": "libx265", "options": X265}),
-        ("a.webm", {"codec": "libvpx-vp9"}),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, dict) else value,
-)
-def test_true_times_are_left_alone(tmp_path, name, more):
-    """A file that says when its frames are shown is believed."""
-    path = make_video(tmp_path / name, num_frames=40, gop=20, **more)
-
-    assert not first_look(path, LIMITS).in_decode_order
-    assert not probe(path, LIMITS).in_decode_order
-    frames, report = frames_of(path)
-    with av.open(str(path)) as container:
-        stored = sorted(packet.pts for packet in container.demux(video=0) if packet.size)
-    assert [frame.info.pts for frame in frames] == stored
-    assert codes(report) == []

@@ -1,5 +1,6 @@
 """Networks and overlay get what a player shows: the right colours, square pixels, one moment, SDR."""
 
+import struct
 from fractions import Fraction
 
 import av
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from handler.errors import InputError
 from handler.records import PictureTags
 from handler.settings import IntakeSettings
-from handler.source.picture import Renderer, complete_tags, square_size
+from handler.source.picture import (
+    Orientation,
+    Renderer,
+    complete_tags,
+    deinterlace,
+    fit,
+    orientation_of_matrix,
+    square_size,
+    turn_upright,
+)
 from handler.source.probe import probe
 from tests.handler.source.decoding import LIMITS, codes, frames_of, numbers, seconds_of
 from tests.hdr_pictures import hdr_codes
@@ -138,14 +148,6 @@ def test_hdr_of_every_range_and_depth(transfer, pixel_format, bits, colour_range
 
     # One code value of 8 bits is up to four levels.
     np.testing.assert_allclose(shown, np.repeat(levels[:, None], 3, axis=1), atol=1 if bits > 8 else 4)
-
-
-def test_sdr_of_ten_bits_is_left_alone(tmp_path):
-    """More bits do not make a video HDR."""
-    facts = probe(make_video(tmp_path / "a.mp4", num_frames=2, pixel_format="yuv420p10le"), LIMITS)
-
-    assert not facts.is_hdr
-    assert facts.warnings == ()
 
 
 def test_hdr_that_begins_in_the_middle_is_mapped_and_said(tmp_path):
@@ -278,3 +280,103 @@ def test_interlaced_frames_show_one_moment(tmp_path, name, rotation, more):
         assert away.sum() <= 24
     assert [warning.code for warning in facts.warnings] == ["VIDEO_INTERLACED"]
     assert codes(report) == []
+
+
+def planes_of(picture: av.VideoFrame) -> list[np.ndarray]:
+    """The samples of each plane, without padding."""
+    wide = picture.format.components[0].bits > 8
+    sample = np.dtype((">u2" if picture.format.is_big_endian else "<u2") if wide else "u1")
+    return [
+        np.frombuffer(plane, sample).reshape(plane.height, -1)[:, : plane.width] for plane in picture.planes
+    ]
+
+
+def noise(pixel_format: str, seed: int, width: int = 32, height: int = 18) -> av.VideoFrame:
+    """A picture of random samples."""
+    picture = av.VideoFrame(width, height, pixel_format)
+    top = 1 << picture.format.components[0].bits
+    for number, rows in enumerate(planes_of(picture)):
+        rows[:] = np.random.default_rng([seed, number]).integers(0, top, rows.shape)
+    return picture
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv422p10be", "gray", "yuv444p12le"])
+@given(seed=st.integers(0, 1000), height=st.integers(1, 20))
+def test_the_lower_field_lies_between_its_neighbours(pixel_format, seed, height):
+    """In every plane, whatever the depth, the upper field stays and no other line stands out."""
+    picture = noise(pixel_format, seed, height=height)
+    before = [rows.copy() for rows in planes_of(picture)]
+
+    deinterlace(picture)
+
+    for old, new in zip(before, planes_of(picture), strict=True):
+        np.testing.assert_array_equal(new[0::2], old[0::2])
+        for row in range(1, len(new), 2):
+            neighbours = new[[row - 1, row + 1 if row + 1 < len(new) else row - 1]]
+            expected = np.clip(old[row], neighbours.min(axis=0), neighbours.max(axis=0))
+            np.testing.assert_array_equal(new[row], expected)
+
+
+def test_a_still_slope_is_left_as_it_is():
+    """Progressive pictures that are only marked as interlaced keep their full height."""
+    picture = av.VideoFrame(32, 18, "yuv420p")
+    for rows in planes_of(picture):
+        rows[:] = np.arange(rows.shape[0])[:, None] * 7 + np.arange(rows.shape[1])
+    before = [rows.copy() for rows in planes_of(picture)]
+
+    deinterlace(picture)
+
+    for old, new in zip(before, planes_of(picture), strict=True):
+        np.testing.assert_array_equal(new[:-1], old[:-1])
+
+
+ONE = 65536
+# a, b, c, d: a stored point (x, y) is shown at (a x + c y, b x + d y).
+MIRRORS = [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]
+ROTATIONS = {(1, 0, 0, 1): 0, (0, -1, 1, 0): 90, (-1, 0, 0, -1): 180, (0, 1, -1, 0): 270}
+
+
+def packed(a: float, b: float, c: float, d: float) -> bytes:
+    """A display matrix as FFmpeg stores it."""
+    return struct.pack("=9i", int(a * ONE), int(b * ONE), 0, int(c * ONE), int(d * ONE), 0, 0, 0, 1 << 30)
+
+
+@pytest.mark.parametrize("matrix", [*MIRRORS, *ROTATIONS])
+def test_turn_upright_follows_the_display_matrix(matrix):
+    """Every pixel lands where the matrix says; rotations go by the counter-clockwise angle to apply."""
+    a, b, c, d = matrix
+    stored = np.arange(5 * 3 * 3, dtype=np.uint8).reshape(3, 5, 3)
+
+    orientation = orientation_of_matrix(packed(*matrix))
+
+    upright = turn_upright(stored, orientation)
+
+    points = {(x, y): (a * x + c * y, b * x + d * y) for x in range(5) for y in range(3)}
+    left, top = min(x for x, _ in points.values()), min(y for _, y in points.values())
+    assert upright.shape == ((3, 5, 3) if a else (5, 3, 3))
+    assert upright.flags.c_contiguous
+    for (x, y), (shown_x, shown_y) in points.items():
+        np.testing.assert_array_equal(upright[shown_y - top, shown_x - left], stored[y, x])
+    if matrix in ROTATIONS:
+        assert orientation.rotation_degrees == ROTATIONS[matrix]
+        np.testing.assert_array_equal(upright, np.rot90(stored, ROTATIONS[matrix] // 90))
+
+
+def test_orientation_takes_the_nearest_right_angle_and_ignores_nonsense():
+    """Slanted matrices are rounded; one of the wrong length is none."""
+    assert orientation_of_matrix(packed(0.9, 0.3, -0.3, 0.9)) == Orientation()
+    assert orientation_of_matrix(packed(0.2, -0.9, 0.9, 0.2)).rotation_degrees == 90
+    assert orientation_of_matrix(b"short") == Orientation()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_fit_keeps_the_whole_picture(old_width, old_height, width, height):
+    """Whatever the sizes, a grey picture is scaled whole into the middle, black beside it."""
+    fitted = fit(np.full((old_height, old_width, 3), 100, np.uint8), width, height)
+
+    assert fitted.shape == (height, width, 3)
+    rows, columns = (np.unique(axis) for axis in np.nonzero(fitted[:, :, 0]))
+    assert len(rows) == height or len(columns) == width
+    assert set(np.unique(fitted)) <= {0, 100}
+    assert abs((rows[0]) - (height - 1 - rows[-1])) <= 1
+    assert abs((columns[0]) - (width - 1 - columns[-1])) <= 1

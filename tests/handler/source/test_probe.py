@@ -1,17 +1,20 @@
-"""What a file is found to be, and which files are refused before the GPU is spent."""
+"""Which stream of a file is used, what is found of it, and which files are refused before any work."""
 
 import hashlib
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+from av.stream import Disposition
 
 from handler.errors import InputError, JobError, SourceError
 from handler.settings import IntakeSettings
 from handler.source.probe import check_part, probe
 from handler.source.truncation import is_cut_off
-from tests.handler.source.decoding import LIMITS
-from tests.video_factory import make_audio, make_still, make_video
+from tests.handler.source.decoding import LIMITS, frames_of, numbers
+from tests.video_factory import draw_frame, make_audio, make_still, make_video
 
 
 def refused(path, settings=LIMITS) -> JobError:
@@ -139,7 +142,6 @@ def test_probe_refuses_files_without_a_video_it_can_decode(tmp_path, make, code,
     ("changes", "words"),
     [
         ({"max_pixels": 128 * 96 - 1}, "128 x 96"),
-        ({"max_fps": 29}, "frames per second"),
         ({"max_streams": 1}, "streams"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -147,19 +149,13 @@ def test_probe_refuses_files_without_a_video_it_can_decode(tmp_path, make, code,
 def test_probe_enforces_limits(tmp_path, changes, words):
     """Frame size, rate and number of streams are limited, with the limit in the message."""
     path = make_video(tmp_path / "clip.mp4", num_frames=3, audio=True)
+    exact = IntakeSettings(max_pixels=128 * 96, max_fps=30, max_streams=2)
+    assert probe(path, exact).width == 128
 
-    error = refused(path, IntakeSettings(**changes))
+    error = refused(path, exact.model_copy(update=changes))
 
     assert error.code == "VIDEO_TOO_LARGE"
     assert words in error.message
-
-
-def test_probe_accepts_what_is_exactly_at_the_limits(tmp_path):
-    """A limit is the largest value accepted."""
-    path = make_video(tmp_path / "clip.mp4", num_frames=3, size=(136, 104))
-    limits = IntakeSettings(max_pixels=136 * 104, max_fps=30, max_streams=1)
-
-    assert probe(path, limits).width == 136
 
 
 def test_probe_does_not_believe_a_small_size_in_the_header(tmp_path):
@@ -192,11 +188,86 @@ def test_check_part_refuses_by_the_header(tmp_path):
 def test_is_cut_off_reads_the_boxes_of_an_mp4(tmp_path):
     """A whole MP4 is not cut off at any of its ends, a shortened one is."""
     path = make_video(tmp_path / "clip.mp4", num_frames=5)
-    assert not is_cut_off(path)
     data = path.read_bytes()
-    path.write_bytes(data[:-1])
-    assert is_cut_off(path)
-    path.write_bytes(data + b"junk")
-    assert not is_cut_off(path)
-    path.write_bytes((1).to_bytes(4, "big") + b"mdat" + (2**40).to_bytes(8, "big"))
-    assert is_cut_off(path)
+    huge = (1).to_bytes(4, "big") + b"mdat" + (2**40).to_bytes(8, "big")
+    for content, is_cut in ((data, False), (data[:-1], True), (data + b"junk", False), (huge, True)):
+        path.write_bytes(content)
+        assert is_cut_off(path) is is_cut
+
+
+SIZE = (64, 48)
+STREAM_CODECS = {"mjpeg": "yuvj420p", "png": "rgb24", "libx264": "yuv420p", "mpeg4": "yuv420p"}
+
+
+def make_streams(path: Path, *streams: tuple[str, int, int], default: int | None = None) -> Path:
+    """A file of several streams of (codec, first number drawn, frames), side by side in time."""
+    with av.open(str(path), "w") as container:
+        made = []
+        for codec, _, _ in streams:
+            stream = container.add_stream(codec, rate=30)
+            stream.width, stream.height, stream.pix_fmt = *SIZE, STREAM_CODECS[codec]
+            if default is not None:
+                stream.disposition = Disposition.default if len(made) == default else Disposition(0)
+            made.append(stream)
+        for index in range(max(num_frames for _, _, num_frames in streams)):
+            for stream, (_, first, num_frames) in zip(made, streams, strict=True):
+                if index < num_frames:
+                    frame = av.VideoFrame.from_ndarray(np.array(draw_frame(first + index, SIZE)), "bgr24")
+                    frame = frame.reformat(format=stream.pix_fmt)
+                    frame.pts = index
+                    container.mux(stream.encode(frame))
+        for stream in made:
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("default", [None, 0, 1])
+@pytest.mark.parametrize(
+    ("name", "cover"),
+    [
+        ("a.mkv", "mjpeg"),
+        ("a.mp4", "mjpeg"),
+        ("a.mp4", "png"),
+        ("a.mov", "libx264"),
+        ("a.avi", "mjpeg"),
+    ],
+)
+def test_a_cover_is_no_video_wherever_it_is_stored(tmp_path, name, cover, default):
+    """A stream of one picture before the video is passed over, marked as default or not."""
+    video = "mpeg4" if name == "a.avi" else "libx264"
+    path = make_streams(tmp_path / name, (cover, 1000, 1), (video, 0, 20), default=default)
+
+    facts = probe(path, LIMITS)
+
+    assert facts.warnings == ()
+    assert numbers(frames_of(path)[0]) == list(range(20))
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+@pytest.mark.parametrize("default", [0, 1])
+def test_the_default_stream_is_used(tmp_path, name, default):
+    """Of two videos the one marked as default is used, and the warning says which."""
+    path = make_streams(tmp_path / name, ("libx264", 0, 20), ("libx264", 100, 20), default=default)
+
+    facts = probe(path, LIMITS)
+
+    assert [warning.code for warning in facts.warnings] == ["MORE_VIDEO_STREAMS"]
+    assert f"2 video streams; stream {default} is used" in facts.warnings[0].message
+    assert numbers(frames_of(path)[0]) == list(range(100 * default, 100 * default + 20))
+
+
+@pytest.mark.parametrize(
+    ("streams", "shown"),
+    [
+        ([("png", 0, 20), ("libx264", 100, 20)], range(100, 120)),  # PNG is off the list
+        ([("mjpeg", 7, 1)], [7]),  # nothing is passed over if nothing else is there
+        ([("mjpeg", 1000, 1), ("libx264", 0, 2)], [0, 1]),  # two frames are more than one
+    ],
+    ids=["a codec that can be read", "a cover alone", "a short video"],
+)
+def test_what_can_be_shown_is_preferred(tmp_path, streams, shown):
+    """A default stream does not hide one that can be read, nor a cover a video, however short."""
+    frames, report = frames_of(make_streams(tmp_path / "a.mov", *streams, default=0))
+
+    assert numbers(frames) == list(shown)
+    assert report.reached_end
