@@ -94,6 +94,7 @@ class Obtainer:
         self._caches = caches
         self._listener = listener
         self._authorities = _authorities(settings.ca_file)
+        self._silent: set[str] = set()  # hosts that gave nothing, however often they were asked
         self._failed: dict[str, str] = {}  # address -> why: one archive answers for several files
         self._lock_path = settings.lock_file(models.model_store)
         self.lock: Lock = read_lock(self._lock_path)
@@ -151,8 +152,9 @@ class Obtainer:
 
     def _download(self, address: str, partial: PartialFile, name: str) -> str | None:
         """Fetches what is missing of a file; returns the hub's commit, where there is one."""
+        host = address.split("/")[2]
         patience = Patience(
-            attempts=self._settings.attempts,
+            attempts=1 if host in self._silent else self._settings.attempts,
             forgives=True,  # so that a host which cuts every connection still gets there
             min_bytes_per_second=MIN_BYTES_PER_SECOND,
             first_wait_seconds=self._settings.retry_seconds,
@@ -178,7 +180,12 @@ class Obtainer:
             # Some servers call a .tar.gz a tar with the content coding gzip; it must stay as it is.
             takes_encoded=True,
         )
-        download(source.open_at, partial, patience, check=unstoppable, report=report)
+        try:
+            download(source.open_at, partial, patience, check=unstoppable, report=report)
+        except TransferError as error:
+            if error.problem is Problem.UNAVAILABLE and not partial.size:
+                self._silent.add(host)
+            raise
         return source.commit
 
     @cached_property

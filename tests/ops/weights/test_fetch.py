@@ -339,3 +339,13 @@ def test_upstream_engine_gets_the_official_files_as_they_are(official_tiny_files
         assert (store / "official" / file.path).is_file()
     assert set(find_official(store, ())) == {file.role for file in OFFICIAL_FILES}
     assert list(store.glob("*.safetensors")) == []
+
+
+def test_silent_host_is_tried_once_for_each_further_file(https, run_fetch):
+    """So that a fetch without a network ends soon, and still says of each file what was wrong."""
+    for name in (BMAP, FMAP):
+        https.add(f"m/{name}", b"", always=Fault(status=503))
+    with pytest.raises(WeightsMissing, match=r"bmap_256.npy.*503(.|\n)*fmap_256.npy.*503"):
+        run_fetch(mirror=https.url("m"), attempts=3)
+    asked = [request.path for request in https.requests]
+    assert [sum(name in path for path in asked) for name in (BMAP, FMAP)] == [3, 1]
