@@ -139,7 +139,7 @@ def status(file: FileOption = DEPLOY_FILE, profile: ProfileOption = None) -> Non
         session.say(f"           {live.workers.min} to {live.workers.max}, flashboot {live.flashboot}")
         session.say(f"  release  {releases.endpoint_version}, on {reach} workers")
         for use, url in live.request_urls.items():
-            session.say(f"  {use:<8} {url}")
+            session.say(f"  {use:<10} {url}")
 
 
 @app.command()
@@ -159,7 +159,7 @@ def destroy(
             session.say(f"there is no endpoint called {meant}")
             return
         busy = session.deployment.api.workers(live.id)
-        session.say(f"{live.name} ({live.id}): {busy.total} workers, {busy.running} of them at a job")
+        session.say(f"{live.name} ({live.id}): workers: {busy.total}, at a job: {busy.running}")
         if not yes:
             raise DeployError("this cancels queued and running jobs for good; say --yes to do it")
         session.deployment.destroy(live)
