@@ -71,8 +71,8 @@ class _Run:
 
     def reply(self, local: LocalRun | None) -> Reply:
         work, settings, timer, check = self.work, self.settings, self.timer, self.check
-        self.models.peak_device_bytes()  # counts from here
         with timer.stage("validate"):
+            self.models.peak_device_bytes()  # counts from here
             store = open_store(
                 work.request.output,
                 work.job_id,
