@@ -15,7 +15,7 @@ from torch.nn.functional import softmax
 
 from benchmarks.timing import best_ms, print_head, print_row
 from model_cache.networks import vit
-from model_cache.networks.device import exact_float32
+from model_cache.networks.device import use_exact_float32
 from model_cache.networks.smpl import BodyData, PosedBody, Smpl, rotation_from_6d
 from model_cache.networks.vit import CROP_SIZE, NUM_PATCHES, VitBackbone, VitConfig
 from model_cache.store.body_files import read_body
@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="crops per batch; default 2 on the CPU, 32 on a GPU")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with torch.inference_mode(), exact_float32():
+    use_exact_float32()
+    with torch.inference_mode():
         compare_bodies(arguments.device)
         compare_backbones(arguments.device, arguments.batch or (2 if arguments.device == "cpu" else 32))
 
@@ -131,7 +132,7 @@ def compare_backbones(device: str, batch: int) -> None:
     print(f"  bf16: {batch / ours_ms * 1e3:.1f} crops/s, {rate / 1e12:.2f} TFLOP/s, "
           f"{rate / peak:.0%} of this device's {peak / 1e12:.2f} in a large product")  # fmt: skip
     if device != "cpu":
-        print(f"  peak memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
+        print(f"  peak memory {torch.cuda.max_memory_reserved() / 2**30:.2f} GiB")
 
 
 def naive_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ def main() -> None:
         else:
             models = load_official(weights, clip, device)
             _go(models, gauge, 1) if way == "upstream" else _official_track(models.model, gauge, clip)
-    most = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+    most = torch.cuda.max_memory_reserved() if device.type == "cuda" else None
     print(json.dumps({"resident": gauge.resident, "allocated": gauge.allocated, "device": most}))
 
 

@@ -71,8 +71,8 @@ class _Run:
 
     def reply(self, local: LocalRun | None) -> Reply:
         work, settings, timer, check = self.work, self.settings, self.timer, self.check
-        self.models.peak_device_bytes()  # counts from here
         with timer.stage("validate"):
+            self.models.peak_device_bytes()  # counts from here
             store = open_store(
                 work.request.output,
                 work.job_id,
@@ -96,19 +96,19 @@ class _Run:
         files = self.files(facts, written)
         with self.stage("upload"):
             artifacts = upload(store, files, check=check, seconds=settings.bucket.upload_seconds)
-        document = summarise(
-            job_id=work.job_id,
-            input_sha256=work.input_sha256,
-            options=self.options,
-            facts=facts,
-            written=written,
-            models=self.models.description,
-            timing=self.timing(written.span.frames),
-            warnings=decoding.warnings,
-            artifacts=artifacts,
-            truncated=None if decoding.reached_end else _truncated(facts, decoding),
-        )
         with timer.stage("upload"):
+            document = summarise(
+                job_id=work.job_id,
+                input_sha256=work.input_sha256,
+                options=self.options,
+                facts=facts,
+                written=written,
+                models=self.models.description,
+                timing=self.timing(written.span.frames),
+                warnings=decoding.warnings,
+                artifacts=artifacts,
+                truncated=None if decoding.reached_end else _truncated(facts, decoding),
+            )
             return commit(
                 store, document, into=self.folder, check=check, seconds=settings.bucket.upload_seconds
             )

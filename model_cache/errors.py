@@ -26,7 +26,7 @@ class StoreUnavailable(ModelError):
 
 
 class DeviceOutOfMemory(ModelError):
-    """A batch of one frame does not fit on the device."""
+    """The device has no memory left. Perception then halves its batch; one frame alone must fit."""
 
 
 class DeviceFault(ModelError):

@@ -334,4 +334,4 @@ class Models(Protocol):
         """Give unused device memory back (`torch.cuda.empty_cache`); cheap and harmless on the CPU."""
 
     def peak_device_bytes(self) -> int | None:
-        """Most device memory held since the last call of this method; None without a GPU."""
+        """Most device memory in use since the last call of this method; None without a GPU."""

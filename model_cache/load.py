@@ -24,6 +24,7 @@ from model_cache.interfaces import (
 )
 from model_cache.networks.appearance import PAIRS_AT_ONCE, AppearanceEncoder, UvTextureModel
 from model_cache.networks.detector import Detector, load_detector
+from model_cache.networks.device import device_faults, has_bf16, peak_memory, use_exact_float32
 from model_cache.networks.hmr2 import BodyEstimator, BodyRegressor, load_regressor
 from model_cache.networks.pose_predictor import TransformerPosePredictor
 from model_cache.networks.pose_transformer import PoseTransformer
@@ -38,6 +39,10 @@ from model_cache.store.load import load_hmr2, load_pose_predictor, load_smpl, re
 SMPL_NOTICE = (
     "Parameters of the SMPL body model: its licence, and a commercial one where it applies, is the "
     "responsibility of whoever runs this worker and uses this result."
+)
+BF16_NOTICE = (
+    " Computed in bf16: the last digits also depend on which people share a batch (WORKER_BATCH_FRAMES, "
+    "MAX_BATCH_CROPS, halved batches where memory was short)."
 )
 WARM_UP_TRACKS = (1, 4)  # torch runs other code for one than for several
 
@@ -59,18 +64,16 @@ class PartsOnDevice:
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @device_faults()
     def clear_cache(self) -> None:
         """Give unused device memory back."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    @device_faults()
     def peak_device_bytes(self) -> int | None:
-        """Most device memory held since the last call; None without a GPU."""
-        if self.device.type != "cuda":
-            return None
-        peak = torch.cuda.max_memory_allocated(self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
-        return peak
+        """Most device memory in use since the last call; None without a GPU."""
+        return peak_memory(self.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,7 @@ def load(settings: ModelSettings, *, warm_up_frames: int = 1) -> Models:
         from model_cache.upstream.load import load_upstream  # brings its own heavy libraries
 
         return load_upstream(settings, device, watch)
+    use_exact_float32()
     models = _load_native(settings, device, watch)
     with watch.step("warm_up"):
         warm_up(models, num_frames=warm_up_frames)
@@ -181,7 +185,7 @@ def _load_official(settings: ModelSettings, device: torch.device, watch: Stopwat
     store = settings.model_store
     precision: Literal["auto", "fp32", "bf16"] = settings.model_precision
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        precision = "bf16" if has_bf16(device) else "fp32"
     options = settings.load_options(settings.detector, str(device), precision)
     regressor, detector = load_chosen(settings, options, lambda: load_hmr2(store, device, precision), watch)
     with watch.step("phalp"):
@@ -214,7 +218,7 @@ def _load_official(settings: ModelSettings, device: torch.device, watch: Stopwat
                 for name, facts in converted[role]["files"].items()
                 if name.endswith(".safetensors")
             ),
-            notice=SMPL_NOTICE,
+            notice=SMPL_NOTICE + (BF16_NOTICE if precision == "bf16" else ""),
         ),
     )
 

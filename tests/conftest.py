@@ -34,6 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        return
+    from model_cache.networks.device import use_exact_float32
+
+    use_exact_float32()  # as a worker does when it loads
 
 
 def pytest_configure(config: pytest.Config) -> None:

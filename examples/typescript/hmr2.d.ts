@@ -393,6 +393,7 @@ export interface Timing {
   /** Seconds per stage; stages overlap. */
   stages_s: Record<string, number>;
   peak_rss_bytes: number | null;
+  /** In use on the GPU, its context and other processes included. */
   peak_device_bytes: number | null;
 }
 

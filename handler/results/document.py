@@ -184,7 +184,9 @@ class Timing(Output):
     fps: float = Field(description="Frames per second of total_s.")
     stages_s: dict[str, float] = Field(description="Seconds per stage; stages overlap.")
     peak_rss_bytes: int | None = None
-    peak_device_bytes: int | None = None
+    peak_device_bytes: int | None = Field(
+        default=None, description="In use on the GPU, its context and other processes included."
+    )
 
 
 class ResultDocument(Output):

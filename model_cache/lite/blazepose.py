@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
-from model_cache.lite.files import open_session
+from model_cache.lite.files import open_session, run_session
 from model_cache.lite.pixel_owners import fill, stroke, torso_length
 
 INPUT_SIZE = 256
@@ -46,7 +46,8 @@ class BlazePose:
     def run(self, crop_rgb: Float32[ndarray, "256 256 3"]) -> BodyCrop:
         """One crop, RGB in 0 to 1."""
         names = ["landmarks", "world_landmarks", "presence", "segmentation", "features"]
-        landmarks, world, presence, mask, features = self._session.run(names, {"image": crop_rgb[None]})
+        outputs = run_session(self._session, names, {"image": crop_rgb[None]})
+        landmarks, world, presence, mask, features = outputs
         return BodyCrop(
             landmarks=landmarks.reshape(39, 5)[:NUM_LANDMARKS],
             world_landmarks=world.reshape(39, 3)[:NUM_LANDMARKS],

@@ -1,7 +1,13 @@
 """The bundled files, by their role, and how the ONNX networks among them are opened."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from model_cache.errors import ModelOutputInvalid
 
 LITE_FOLDER = Path(__file__).parent
 CONFIG_FILE = "lite.json"
@@ -14,6 +20,18 @@ FILES = {
     "appearance": "appearance.safetensors",
     "pose_predictor": "pose_predictor.safetensors",
 }
+
+
+def run_session(session: Any, wanted: Sequence[str] | None, inputs: Mapping[str, ndarray]) -> list[ndarray]:
+    """What the network gives.
+
+    Raises:
+        ModelOutputInvalid: numbers that are not finite, which the filters after it would take for nobody.
+    """
+    outputs: list[ndarray] = session.run(wanted, inputs)
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise ModelOutputInvalid("a network of the lite models gave numbers that are not finite")
+    return outputs
 
 
 def open_session(file_name: str, num_threads: int) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
-from model_cache.lite.files import open_session
+from model_cache.lite.files import open_session, run_session
 
 NUM_SLOTS = 6
 STRIDE = 32  # both input sides are multiples of it
@@ -77,7 +77,7 @@ class MoveNet:
         columns, rows = (-(-side // STRIDE) * STRIDE for side in inner)  # rounded up
         canvas = np.zeros((rows, columns, 3), np.int32)
         canvas[: inner[1], : inner[0]] = resized[..., ::-1]
-        (people,) = self._session.run(None, {"image": canvas[None]})
+        (people,) = run_session(self._session, None, {"image": canvas[None]})
         to_pixels = np.array([columns * width / inner[0], rows * height / inner[1]])
         return [
             Pose(

@@ -10,9 +10,9 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_cache.errors import DeviceOutOfMemory, WeightsInvalid
+from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid, WeightsInvalid
 from model_cache.interfaces import Texture
-from model_cache.networks.device import device_faults, exact_float32
+from model_cache.networks.device import device_faults, to_device, to_host
 
 NUM_TEXTURE_CHANNELS = 4  # three colours and a mask
 POOLED_LAYERS = ("conv1x", "conv2", "conv3", "conv4")
@@ -26,7 +26,7 @@ PAIRS_AT_ONCE = {"cpu": 2, "cuda": 32}  # two encoder passes each, about 10 MB e
 class AppearanceEncoder(nn.Module):
     """HMAR's texture encoder: six 3x3 convolutions, the first four halve the map.
 
-    Computes in float32 without TF32, since the tracker compares small differences of its output.
+    Computes in float32, since the tracker compares small differences of its output.
     """
 
     def __init__(self, widths: tuple[int, ...]) -> None:  # official (16, 64, 128, 256, 256, 16)
@@ -66,7 +66,7 @@ class AppearanceEncoder(nn.Module):
         return torch.cat([self._encode(part.contiguous(memory_format=torch.channels_last)) for part in parts])
 
     def _encode(self, maps: Float32[Tensor, "b 4 rows columns"]) -> Float32[Tensor, "b a"]:
-        with exact_float32(), torch.autocast(maps.device.type, enabled=False):
+        with torch.autocast(maps.device.type, enabled=False):
             for name in LAYERS:
                 maps = self.get_submodule(name)(maps)
                 if name in POOLED_LAYERS:
@@ -95,7 +95,6 @@ class UvTextureModel:
     def __init__(self, encoder: AppearanceEncoder) -> None:
         self._encoder = encoder
 
-    @device_faults()
     @torch.inference_mode()
     def distance(
         self, tracks: Sequence[Texture], detections: Sequence[Texture], pairs: Int64[ndarray, "p 2"]
@@ -107,25 +106,34 @@ class UvTextureModel:
 
         Raises:
             DeviceOutOfMemory: not even one pair fits.
+            ModelOutputInvalid: the encoder gave numbers that are not finite.
         """
         if not len(pairs):
             return np.zeros(0)
         track_rows, track_of_pair = np.unique(pairs[:, 0], return_inverse=True)
         detection_rows, detection_of_pair = np.unique(pairs[:, 1], return_inverse=True)
-        track_maps = torch.stack([_open(tracks[row]) for row in track_rows])
-        detection_maps = torch.stack([_open(detections[row]) for row in detection_rows])
-        indices = torch.from_numpy(np.stack([track_of_pair, detection_of_pair])).to(track_maps.device)
-        at_once = PAIRS_AT_ONCE[track_maps.device.type]
+        of_tracks = [_open(tracks[row]) for row in track_rows]
+        of_detections = [_open(detections[row]) for row in detection_rows]
+        device = of_tracks[0].device
+        at_once = PAIRS_AT_ONCE[device.type]
         while at_once:
             try:
-                parts = [
-                    self._distance(track_maps[of_track], detection_maps[of_detection])
-                    for of_track, of_detection in torch.split(indices, at_once, dim=1)
-                ]
-                return torch.cat(parts).cpu().numpy().astype(np.float64)
-            except torch.OutOfMemoryError:
+                with device_faults():
+                    track_maps, detection_maps = torch.stack(of_tracks), torch.stack(of_detections)
+                    (indices,) = to_device([np.stack([track_of_pair, detection_of_pair])], device)
+                    parts = [
+                        self._distance(track_maps[of_track], detection_maps[of_detection])
+                        for of_track, of_detection in torch.split(indices, at_once, dim=1)
+                    ]
+                    (found,) = to_host(torch.cat(parts))
+                break
+            except DeviceOutOfMemory:
                 at_once //= 2
-        raise DeviceOutOfMemory("one pair of textures cannot be compared in the device's free memory")
+        else:
+            raise DeviceOutOfMemory("one pair of textures cannot be compared in the device's free memory")
+        if not np.isfinite(found).all():
+            raise ModelOutputInvalid("the appearance encoder gave numbers that are not finite")
+        return found.astype(np.float64)
 
     @device_faults()
     def mix(self, track: Texture, detection: Texture, score: float, *, alpha: float = 0.1) -> Texture:

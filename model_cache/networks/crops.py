@@ -15,7 +15,9 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 from numpy import ndarray
 from torch import Tensor
 
+from model_cache.errors import ModelOutputInvalid
 from model_cache.interfaces import PerceptionOptions
+from model_cache.networks.device import to_device
 
 ASPECT_WIDTH, ASPECT_HEIGHT = 192, 256  # PHALP's `expand_bbox_shape`
 CROP_SIZE = 256  # HMR2's training crop, pixels
@@ -45,13 +47,18 @@ def select(
     """People with `score > score_threshold` and a box that is not narrower or lower than allowed.
 
     If there are more than `max_people` of them, those with the highest scores stay, in detector order.
-    Boxes without finite coordinates or without area are dropped whatever the options say.
+    Boxes without area are dropped whatever the options say.
+
+    Raises:
+        ModelOutputInvalid: a score, or a box whose score passed, is not finite. Comparing such numbers says
+            "nobody", so they are looked at first.
     """
     passed = np.flatnonzero(scores > np.float32(options.score_threshold))
-    with np.errstate(invalid="ignore"):
-        size = bbox_xyxy[passed, 2:] - bbox_xyxy[passed, :2]
-        large = (size[:, 0] >= options.small_w) & (size[:, 1] >= options.small_h) & (size > 0).all(axis=1)
-    kept = np.flatnonzero(large & np.isfinite(bbox_xyxy[passed]).all(axis=1))
+    if not (np.isfinite(scores).all() and np.isfinite(bbox_xyxy[passed]).all()):
+        raise ModelOutputInvalid("the detector gave numbers that are not finite")
+    size = bbox_xyxy[passed, 2:] - bbox_xyxy[passed, :2]
+    large = (size[:, 0] >= options.small_w) & (size[:, 1] >= options.small_h) & (size > 0).all(axis=1)
+    kept = np.flatnonzero(large)
     if options.max_people is not None and len(kept) > options.max_people:
         best = np.argsort(-scores[passed[kept]], kind="stable")[: options.max_people]
         kept = kept[np.sort(best)]
@@ -160,9 +167,8 @@ def crop_people_on_device(
     device = frames_bgr[0].device
     counts = [len(boxes) for boxes in bbox_padded_xyxy]
     positions = _sample_positions(crop_matrices(np.concatenate(list(bbox_padded_xyxy))))
-    steps = torch.from_numpy(positions).to(device, non_blocking=True)
-    sizes = torch.tensor([frame.shape[:2] for frame in frames_bgr], dtype=torch.int32)
-    sizes = sizes.repeat_interleave(torch.tensor(counts), dim=0).to(device, non_blocking=True)
+    frame_sizes = np.array([frame.shape[:2] for frame in frames_bgr], np.int32)
+    steps, sizes = to_device([positions, frame_sizes.repeat(counts, axis=0)], device)
     height, width = sizes[:, 0, None, None], sizes[:, 1, None, None]
 
     # (n, 256, 256) from the parts that go with the crop's columns and with its rows
@@ -185,7 +191,7 @@ def crop_people_on_device(
 
     half, shift = 1 << (2 * FRACTION_BITS - 1), 2 * FRACTION_BITS
     rgb = ((colour_sum + half) >> shift).flip(-1).movedim(-1, 1).long()  # (n, 3, 256, 256)
-    levels = torch.from_numpy(normalised_levels()).to(device, non_blocking=True)
+    (levels,) = to_device([normalised_levels()], device)
     channel = torch.arange(3, device=device)[:, None, None]
     mask = (mask_sum * 255 + half) >> shift >= 1
     return torch.cat([levels[channel, rgb], mask[:, None].float()], dim=1)

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from model_cache.networks.device import to_host
+
 MAP_SIZE = 256  # pixels of HMR2's crop
 FOCAL_LENGTH_PX = 5000.0  # HMR2's crop camera
 NEAR_DEPTH = 0.1  # neural_renderer's defaults, metres
@@ -39,8 +41,8 @@ class Triangles(NamedTuple):  # a tuple, since numba takes one
     inverse_depth: Float32[Tensor, "t 3"]  # 1 / camera z of the corners, 1/m
 
 
-Fill = Callable[[Triangles, Float32[Tensor, "b 256 256"]], None]
-"""Lowers the given depth maps, which start at `FAR_DEPTH`, in place."""
+Fill = Callable[[Triangles, int, Float32[Tensor, "b 256 256"]], None]
+"""Lowers depth maps, which start at `FAR_DEPTH`, in place, by what `find_triangles` gave."""
 
 
 def depth_maps(
@@ -57,12 +59,15 @@ def depth_maps(
         fill: how triangles become pixels; by default `fill_in_torch`.
     """
     maps = vertices.new_full((len(vertices), MAP_SIZE, MAP_SIZE), FAR_DEPTH)
-    (fill or fill_in_torch)(find_triangles(vertices, faces), maps)
+    (fill or fill_in_torch)(*find_triangles(vertices, faces), maps)
     return maps
 
 
-def find_triangles(vertices: Float32[Tensor, "b v 3"], faces: Int64[Tensor, "f 3"]) -> Triangles:
-    """Projects the meshes and keeps the triangles whose box holds a pixel centre and whose depth counts."""
+def find_triangles(vertices: Float32[Tensor, "b v 3"], faces: Int64[Tensor, "f 3"]) -> tuple[Triangles, int]:
+    """Projects the meshes and keeps the triangles whose box holds a pixel centre and whose depth counts.
+
+    Waits for the device once, to know how many there are and, the second value, how many pixels they box.
+    """
     z = vertices[..., 2:]
     pixels = vertices[..., :2] / z * FOCAL_LENGTH_PX + (MAP_SIZE - 1) / 2  # whole numbers at pixel centres
     points = torch.cat([pixels, z], dim=-1)
@@ -72,18 +77,22 @@ def find_triangles(vertices: Float32[Tensor, "b v 3"], faces: Int64[Tensor, "f 3
     last = torch.floor(highest[..., :2] + PIXEL_SLACK).clamp(max=MAP_SIZE - 1)
     in_depth = (highest[..., 2] > NEAR_DEPTH) & (lowest[..., 2] < FAR_DEPTH)
     holds_pixel = (last[..., 0] >= first[..., 0]) & (last[..., 1] >= first[..., 1])
-    mesh, face = torch.nonzero(holds_pixel & in_depth, as_tuple=True)
+    kept = holds_pixel & in_depth
+    boxed = torch.where(kept, (last[..., 0] - first[..., 0] + 1) * (last[..., 1] - first[..., 1] + 1), 0)
+    (counts,) = to_host(torch.stack([kept.sum(), boxed.sum(dtype=torch.int64)]))
+    num_triangles, num_pixels = counts.tolist()
+    chosen = torch.nonzero_static(kept.flatten(), size=num_triangles)[:, 0]
 
-    corners = torch.stack([corner[mesh, face] for corner in (a, b, c)], dim=1)
-    first, last = first[mesh, face], last[mesh, face]
+    corners = torch.stack([corner.flatten(0, 1).index_select(0, chosen) for corner in (a, b, c)], dim=1)
+    first, last = (side.flatten(0, 1).index_select(0, chosen) for side in (first, last))
     relative = corners[..., :2] - first[:, None]
     start, end = relative.roll(-1, dims=1), relative.roll(-2, dims=1)
     edge = end - start
     constant = edge[..., 1] * start[..., 0] - edge[..., 0] * start[..., 1]
     doubled_area = constant.sum(1, keepdim=True)
     winding = torch.where(doubled_area < 0, -1.0, 1.0)
-    return Triangles(
-        mesh=mesh,
+    triangles = Triangles(
+        mesh=chosen // len(faces),
         corner=first.long(),
         size=(last - first + 1).long(),
         constant=constant * winding,
@@ -91,28 +100,28 @@ def find_triangles(vertices: Float32[Tensor, "b v 3"], faces: Int64[Tensor, "f 3
         by_row=edge[..., 0] * winding,
         inverse_depth=1 / corners[..., 2],
     )
+    return triangles, num_pixels
 
 
-def fill_in_torch(triangles: Triangles, maps: Float32[Tensor, "b 256 256"]) -> None:
-    """Lists every pixel of every triangle's box, keeps those inside, and lets the nearest win.
+def fill_in_torch(triangles: Triangles, num_pixels: int, maps: Float32[Tensor, "b 256 256"]) -> None:
+    """Lists every pixel of every triangle's box, so many at once, and lets the nearest inside win.
 
-    Waits for the device thrice a part: for the numbers of pixels to list (in all, of the part) and inside.
+    Does not wait for the device.
     """
     ends = triangles.size.prod(1).cumsum(0)
-    total = int(ends[-1]) if len(ends) else 0
     at_once = CANDIDATES_AT_ONCE[maps.device.type]
-    wanted = torch.arange(1, total // at_once + 1, device=ends.device) * at_once
-    cuts = [0, *torch.searchsorted(ends, wanted).add(1).tolist()]
-    for first, last in zip(cuts, [*cuts[1:], len(ends)], strict=True):
-        if last > first:
-            _fill_part(Triangles._make(column[first:last] for column in triangles), maps)
+    for start in range(0, num_pixels, at_once):
+        _fill_part(triangles, ends, range(start, min(start + at_once, num_pixels)), maps)
 
 
-def _fill_part(triangles: Triangles, maps: Float32[Tensor, "b 256 256"]) -> None:
-    num_pixels = triangles.size.prod(1)
-    ends = num_pixels.cumsum(0)
-    triangle = torch.repeat_interleave(num_pixels, output_size=int(ends[-1]))
-    place = torch.arange(len(triangle), device=maps.device) - (ends - num_pixels)[triangle]
+def _fill_part(
+    triangles: Triangles, ends: Int64[Tensor, " t"], part: range, maps: Float32[Tensor, "b 256 256"]
+) -> None:
+    """Some of the pixels of all boxes in a row; a triangle's are those before its place in `ends`."""
+    in_part = ends.clamp(part.start, part.stop).diff(prepend=ends.new_full((1,), part.start))
+    triangle = torch.repeat_interleave(in_part, output_size=len(part))
+    starts = ends - triangles.size.prod(1)
+    place = torch.arange(part.start, part.stop, device=maps.device) - starts[triangle]
     columns = triangles.size[triangle, 0]
     row = place // columns
     column = place - row * columns
@@ -120,11 +129,13 @@ def _fill_part(triangles: Triangles, maps: Float32[Tensor, "b 256 256"]) -> None
     edges = triangles.constant[triangle]
     edges.addcmul_(triangles.by_column[triangle], column[:, None].float())
     edges.addcmul_(triangles.by_row[triangle], row[:, None].float())
-    inside = torch.nonzero(edges.amin(1) >= 0)[:, 0]
-    edges, triangle, row, column = edges[inside], triangle[inside], row[inside], column[inside]
+    inside = edges.amin(1) >= 0
+    if maps.device.type == "cpu":  # where their number is known at once, the others can go
+        kept = torch.nonzero(inside)[:, 0]
+        edges, triangle, row, column, inside = (x[kept] for x in (edges, triangle, row, column, inside))
     # perspective-correct: 1/z is the mean of the corners' 1/z with the edge functions as weights
     z = edges.sum(1) / (edges * triangles.inverse_depth[triangle]).sum(1)
-    z = torch.where((z > NEAR_DEPTH) & (z < FAR_DEPTH), z, FAR_DEPTH)  # also drops triangles without area
+    z = torch.where(inside & (z > NEAR_DEPTH), z, FAR_DEPTH)  # also drops triangles without area
     corner = triangles.corner[triangle]
     mesh_row = triangles.mesh[triangle] * MAP_SIZE + corner[:, 1] + row
     maps.view(-1).scatter_reduce_(0, mesh_row * MAP_SIZE + corner[:, 0] + column, z, "amin")
@@ -142,7 +153,7 @@ def compiled_fill() -> Fill | None:
     # unwrapped: the shape checks that tests switch on wrap every function, and numba cannot compile them
     fill_loop = numba.njit(unwrap(_fill_loop), nogil=True)
 
-    def fill(triangles: Triangles, maps: Float32[Tensor, "b 256 256"]) -> None:
+    def fill(triangles: Triangles, num_pixels: int, maps: Float32[Tensor, "b 256 256"]) -> None:
         fill_loop(Triangles._make(column.numpy() for column in triangles), maps.numpy())
 
     return fill

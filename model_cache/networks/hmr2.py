@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from model_cache.errors import ModelOutputInvalid, UnknownModel
 from model_cache.networks.decoder import BodyParameters, SmplHead
-from model_cache.networks.device import exact_float32
 from model_cache.networks.smpl import NUM_BETAS, NUM_JOINTS, PosedBody, Smpl
 from model_cache.networks.vit import CROP_SIZE
 from model_cache.registry import LoadOptions, load_named
@@ -93,7 +92,7 @@ class BodyEstimator:
         Raises:
             ModelOutputInvalid: the regressor gave tensors of other shapes than promised.
         """
-        with torch.inference_mode(), exact_float32():
+        with torch.inference_mode():
             parts = [self._estimate(part) for part in torch.split(crops, self.batch_sizes[-1])]
         return BodyEstimate(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 

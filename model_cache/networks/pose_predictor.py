@@ -6,7 +6,7 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from model_cache.errors import DeviceOutOfMemory, ModelOutputInvalid
-from model_cache.networks.device import device_faults, exact_float32
+from model_cache.networks.device import device_faults, to_device, to_host
 from model_cache.networks.pose_transformer import PoseTransformer
 
 
@@ -47,12 +47,15 @@ class TransformerPosePredictor:
         newest = np.where(repeated, slots.shape[1], np.arange(slots.shape[1]))  # the last entry of each slot
         newest = np.minimum.accumulate(newest[:, ::-1], axis=1)[:, ::-1]
         poses = np.take_along_axis(poses, newest[..., None], axis=1)
-        arrays = (poses, slots, repeated, asked[:, None])
         try:
-            with torch.inference_mode(), exact_float32(), device_faults():
-                tokens = self._network.tokens(*(torch.from_numpy(a).to(self._device) for a in arrays))
-                predicted: Float32[ndarray, "b 229"] = self._network.read_out(tokens[:, 0]).cpu().numpy()
-        except torch.OutOfMemoryError as exc:
+            with torch.inference_mode(), device_faults():
+                (given,) = to_device([poses], self._device)
+                (blocked,) = to_device([repeated], self._device)
+                at, wanted = to_device([slots, asked[:, None]], self._device)
+                tokens = self._network.tokens(given, at, blocked, wanted)
+                predicted: Float32[ndarray, "b 229"]
+                (predicted,) = to_host(self._network.read_out(tokens[:, 0]))
+        except DeviceOutOfMemory as exc:
             raise DeviceOutOfMemory(f"no memory to predict the poses of {len(slots)} tracks") from exc
         if not np.isfinite(predicted).all():
             raise ModelOutputInvalid("the pose predictor gave numbers that are not finite")

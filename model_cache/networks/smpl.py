@@ -9,6 +9,8 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize, pad
 
+from model_cache.networks.device import device_faults, to_device, to_host
+
 NUM_JOINTS = 24
 NUM_BETAS = 10
 NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
@@ -155,7 +157,8 @@ class SmplBody:
         betas: Float32[ndarray, "n 10"],
     ) -> Float32[ndarray, "n v 3"]:
         """Posed vertices, metres, body frame without translation."""
-        return self._pose(global_orient, body_pose, betas).vertices.cpu().numpy()
+        (vertices,) = self._pose("vertices", global_orient, body_pose, betas)
+        return vertices
 
     def joints(
         self,
@@ -164,11 +167,12 @@ class SmplBody:
         betas: Float32[ndarray, "n 10"],
     ) -> tuple[Float32[ndarray, "n 44 3"], Float32[ndarray, "n 24 3"]]:
         """HMR2's 44 joints and SMPL's own 24, metres, body frame without translation."""
-        posed = self._pose(global_orient, body_pose, betas)
-        return posed.joints.cpu().numpy(), posed.smpl_joints.cpu().numpy()
+        joints, smpl_joints = self._pose("joints smpl_joints", global_orient, body_pose, betas)
+        return joints, smpl_joints
 
+    @device_faults()
     @torch.inference_mode()
-    def _pose(self, *arrays: ndarray) -> PosedBody:
-        copies = [torch.from_numpy(np.array(array, np.float32)) for array in arrays]  # they may be read-only
-        posed: PosedBody = self._smpl(*(copy.to(self._smpl.v_template.device) for copy in copies))
-        return posed
+    def _pose(self, wanted: str, *arrays: ndarray) -> list[ndarray]:
+        copies = [np.array(array, np.float32) for array in arrays]  # they may be read-only
+        posed: PosedBody = self._smpl(*to_device(copies, self._smpl.v_template.device))
+        return to_host(*(getattr(posed, name) for name in wanted.split()))

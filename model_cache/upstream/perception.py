@@ -71,7 +71,7 @@ class UpstreamPerception:
             try:
                 with device_faults(), on_device(self._device), torch.no_grad():
                     people.append(self._perceive_one(image, index, options))
-            except torch.OutOfMemoryError as error:
+            except DeviceOutOfMemory as error:
                 raise DeviceOutOfMemory("one frame alone does not fit on the device") from error
         return people
 
@@ -128,6 +128,14 @@ class UpstreamPerception:
         )
 
 
+def _finite(found: dict[str, Any]) -> dict[str, Any]:
+    """The detector's answer, refused if it is not finite: the official filters would drop it silently."""
+    people = found["instances"]
+    if not (people.scores.isfinite().all() and people.pred_boxes.tensor.isfinite().all()):
+        raise ModelOutputInvalid("the detector gave numbers that are not finite")
+    return found
+
+
 def _stack(arrays: Sequence[ndarray], shape: tuple[int, ...]) -> ndarray:
     """The arrays stacked, (0, ...) if there are none; copied, so that the batch's tensors can be freed."""
     return np.stack(arrays).astype(np.float32) if arrays else np.zeros((0, *shape), np.float32)
@@ -157,7 +165,7 @@ def official_detector(
     config.train.init_checkpoint = str(path)
     with on_device(device):
         predict = official.phalp.DefaultPredictor_Lazy(config)
-    return lambda image, frame_index: predict(image)
+    return lambda image, frame_index: _finite(predict(image))
 
 
 def find_checkpoint(name: OfficialDetectorName, weights: Path | None, store: Path) -> Path:
@@ -189,15 +197,14 @@ class ReplacedDetector:
         """What was found in one frame, on the host: the part of detectron2's `Instances` that PHALP reads."""
         frame = torch.from_numpy(image_bgr).to(self._device)
         (found,) = self._detector.detect([frame], [frame_index])
-        everybody = torch.arange(len(found.scores), device=found.scores.device)
-        return {
-            "instances": Columns(
-                pred_boxes=Columns(tensor=found.bbox_xyxy.float().cpu()),
-                scores=found.scores.float().cpu(),
-                pred_classes=torch.full((len(found.scores),), PERSON),
-                pred_masks=found.paint_masks(everybody).cpu(),
-            )
-        }
+        everybody = torch.arange(len(found.scores))
+        people = Columns(
+            pred_boxes=Columns(tensor=found.bbox_xyxy.float().cpu()),
+            scores=found.scores.float().cpu(),
+            pred_classes=torch.full((len(found.scores),), PERSON),
+            pred_masks=found.paint_masks(everybody).cpu(),
+        )
+        return _finite({"instances": people})
 
 
 class Columns(SimpleNamespace):

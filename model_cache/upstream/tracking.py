@@ -94,7 +94,7 @@ class UpstreamTracker:
             with device_faults(), on_device(self._device), torch.no_grad():
                 self._tracker.predict()
                 self._tracker.update(detections, frame_index, str(frame_index), int(shot))
-        except torch.OutOfMemoryError as error:
+        except DeviceOutOfMemory as error:
             raise DeviceOutOfMemory("one pair of textures does not fit on the device") from error
         self.last = self._take_association(frame_index, list(expected))
         seen = {self.last.ids[track]: detection for track, detection in self.last.matches}

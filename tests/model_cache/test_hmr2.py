@@ -10,7 +10,6 @@ import torch
 
 from model_cache.errors import ModelOutputInvalid
 from model_cache.networks.decoder import BodyParameters
-from model_cache.networks.device import exact_float32
 from model_cache.networks.hmr2 import FOCAL_LENGTH, BodyEstimate, BodyEstimator, BodyRegressor
 from model_cache.networks.vit import CROP_SIZE
 from model_cache.store.load import load_body, load_hmr2
@@ -90,7 +89,7 @@ def test_tiny_hmr2_gives_the_official_numbers(golden, official_tiny_store, crops
     factor = 1 if device == "cpu" else 5  # another order of sums; a wrong GELU or epsilon shows far above
     expected = golden("hmr2_tiny")
     hmr2 = load_hmr2(official_tiny_store, device)
-    with torch.inference_mode(), exact_float32():
+    with torch.inference_mode():
         tokens = hmr2.backbone(crops.to(device))
         token = hmr2.head.decode(tokens)
     close(tokens, expected["features"].reshape(4, 64, 192).transpose(0, 2, 1), factor * 1e-5)
@@ -139,24 +138,6 @@ def test_a_regressor_that_gives_other_shapes_is_named(body, crops, unchecked_typ
 
     with pytest.raises(ModelOutputInvalid, match=r"TwoNumberCamera gave crop_cam of shape \(4, 2\)"):
         BodyEstimator(TwoNumberCamera(), body)(crops)
-
-
-def test_exact_float32_switches_tf32_off_and_back():
-    """Inside the block no product is rounded to TF32; afterwards all is as before, also after an error."""
-
-    def state() -> tuple[bool, bool, bool]:
-        cudnn = torch.backends.cudnn
-        return cudnn.enabled, cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-
-    def fail_inside() -> None:
-        with exact_float32():
-            assert state() == (True, False, False)
-            raise KeyError
-
-    before = state()
-    with pytest.raises(KeyError):
-        fail_inside()
-    assert state() == before
 
 
 def test_bf16_stays_within_its_stated_tolerance(official_tiny_store, body, crops, golden):
