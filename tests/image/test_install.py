@@ -20,7 +20,7 @@ from transformers import RfDetrForInstanceSegmentation
 
 from tests.contract.fake_queue import FakeQueue
 from tests.image.recipe import copy_context, environment, shell_script, values
-from tests.model_cache.test_detectors import tiny_config
+from tests.model_cache.rf_detr_network import tiny_config
 from tests.no_authorities import know_the_machines
 from tests.video_factory import make_video
 

@@ -1,4 +1,4 @@
-"""A tiny RF-DETR-Seg with random weights whose boxes follow the picture."""
+"""A tiny RF-DETR-Seg with random weights, and one whose boxes follow the picture."""
 
 import torch
 from torch import nn
@@ -7,10 +7,9 @@ from transformers import RfDetrConfig, RfDetrForInstanceSegmentation
 SIDE = 96  # pixels of its square input
 
 
-def tiny_rf_detr() -> nn.Module:
-    """As many queries as patches, all alike but for their proposals, so that their order changes no box."""
-    torch.manual_seed(3)
-    config = RfDetrConfig(
+def tiny_config(num_queries: int = 20) -> RfDetrConfig:
+    """RF-DETR-Seg with 208 thousand parameters."""
+    return RfDetrConfig(
         backbone_config={
             "model_type": "rf_detr_dinov2",
             "hidden_size": 48,
@@ -27,11 +26,16 @@ def tiny_rf_detr() -> nn.Module:
         decoder_cross_attention_heads=4,
         decoder_n_points=2,
         decoder_ffn_dim=64,
-        num_queries=64,
+        num_queries=num_queries,
         num_labels=91,
         group_detr=1,
     )
-    network = RfDetrForInstanceSegmentation(config).eval().requires_grad_(False)
+
+
+def tiny_rf_detr() -> nn.Module:
+    """As many queries as patches, all alike but for their proposals, so that their order changes no box."""
+    torch.manual_seed(3)
+    network = RfDetrForInstanceSegmentation(tiny_config(num_queries=64)).eval().requires_grad_(False)
     model = network.model.model
     model.query_feat.weight[:] = model.query_feat.weight[:1]
     model.reference_point_embed.weight[:] = torch.tensor([0.0, 0, 1, 1])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import RfDetrConfig, RfDetrForInstanceSegmentation
+from transformers import RfDetrForInstanceSegmentation
 from transformers.utils import logging
 
 import model_cache.load
@@ -17,33 +17,7 @@ from model_cache.networks.detector import Detections, NumpyDetector, ReplayDetec
 from model_cache.networks.rf_detr import RfDetrSegDetector, load_rf_detr
 from model_cache.registry import DETECTORS, LoadOptions, check_detector
 from model_cache.settings import ModelSettings
-
-SIZE = 96
-
-
-def tiny_config() -> RfDetrConfig:
-    """RF-DETR-Seg with 208 thousand parameters."""
-    return RfDetrConfig(
-        backbone_config={
-            "model_type": "rf_detr_dinov2",
-            "hidden_size": 48,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 3,
-            "image_size": SIZE,
-            "patch_size": 12,
-            "num_windows": 2,
-            "out_features": ["stage1", "stage2", "stage3", "stage4"],
-        },
-        d_model=32,
-        decoder_layers=2,
-        decoder_self_attention_heads=4,
-        decoder_cross_attention_heads=4,
-        decoder_n_points=2,
-        decoder_ffn_dim=64,
-        num_queries=20,
-        num_labels=91,
-        group_detr=1,
-    )
+from tests.model_cache.rf_detr_network import SIDE, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +54,7 @@ def test_rf_detr_gives_the_networks_own_boxes_scores_and_masks(detector, folder)
     frame = frames(1)[0]
     network = RfDetrForInstanceSegmentation.from_pretrained(folder).eval()
     rgb = frame.flip(-1).permute(2, 0, 1)[None] / 255
-    square = torch.nn.functional.interpolate(rgb, (SIZE, SIZE), mode="bilinear", antialias=True)
+    square = torch.nn.functional.interpolate(rgb, (SIDE, SIDE), mode="bilinear", antialias=True)
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
     with torch.inference_mode():
@@ -118,14 +92,6 @@ def test_rf_detr_batch_equals_single_frames(detector):
         alone = detector.detect([frame], [0])[0]
         assert torch.allclose(alone.scores, found.scores, atol=1e-5)
         assert torch.allclose(alone.bbox_xyxy[0], found.bbox_xyxy[0], atol=1e-2)
-
-
-def test_rf_detr_runs_in_bf16(detector, folder):
-    """The bf16 detector gives finite float32 boxes near the fp32 ones (best box, within 3 % of the frame)."""
-    box = load(folder, precision="bf16").detect(frames(1), [0])[0].bbox_xyxy
-
-    assert box.dtype == torch.float32
-    assert (detector.detect(frames(1), [0])[0].bbox_xyxy - box[0]).abs().amax(-1).min() < 0.03 * 160
 
 
 def test_warm_up_paints_masks_though_nobody_passes_the_threshold(folder, monkeypatch):

@@ -24,7 +24,7 @@ from model_cache.load import load
 from model_cache.settings import ModelSettings
 from model_cache.upstream.shims import on_device
 from tests.handler.results.factories import make_info
-from tests.model_cache.test_detectors import tiny_config
+from tests.model_cache.rf_detr_network import tiny_config
 
 # The official code leans on defaults and names that torch, numpy and scipy have deprecated.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
