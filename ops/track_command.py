@@ -23,6 +23,7 @@ from handler.scratch import Scratch
 from handler.settings import IntakeSettings, Settings
 from handler.source.download import local_source
 from handler.source.probe import check_part, probe
+from handler.transfer.addresses import AddressRefused, check_url, check_written_address
 from model_cache.errors import ModelError
 from model_cache.interfaces import Models
 from ops.local_files import CannotUse, check_all, check_out, check_scratch, naming, sentences
@@ -80,8 +81,12 @@ def track(
 
 
 def _look_at(video: Path | None, overrides: Overrides, settings: IntakeSettings) -> Iterator[Pictures]:
-    """Refuse what is no video; gives the pictures if it is a folder of them."""
+    """Refuse a link or a file that cannot be read; gives the pictures if it is a folder of them."""
     if video is None:
+        try:
+            check_written_address(check_url(overrides.source, settings), settings)
+        except AddressRefused as error:
+            raise CannotUse(str(error)) from error
         return
     with naming(video):
         if video.is_dir():

@@ -169,6 +169,7 @@ def test_track_checks_everything_before_it_loads_models(run: Run, clip: Path, tm
     assert run(str(notes), out=clip) == 1
     assert run(str(clip), "start_s=9", out=tmp_path / "new" / "er") == 1
     assert run(str(tmp_path / ("a" * 300))) == 1
+    assert run("http://127.0.0.1:1/a?sig=secretsig") == 1
 
     assert run.errors.getvalue().splitlines() == [
         r"error: /mnt/c/clips/a.mp4 (C:\clips\a.mp4; that drive is not mounted here): there is no such file",
@@ -178,6 +179,7 @@ def test_track_checks_everything_before_it_loads_models(run: Run, clip: Path, tm
         f"error: {clip} is not a folder",
         f"error: {clip}: the video ends after 0.40 s, before start_s",
         f"error: {tmp_path}/{'a' * 300} cannot be read: File name too long",
+        "error: the URL must start with https://",
     ]
     assert run.loaded == 0
     assert not (tmp_path / "new").exists()
