@@ -1,6 +1,5 @@
 """The example clients against a real endpoint: submit, follow or be called, read the frames as a stream."""
 
-import gzip
 import json
 import os
 import re
@@ -46,19 +45,12 @@ def check_output(text: str, *, by_webhook: bool) -> None:
 
 @pytest.fixture(scope="module")
 def typescript(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the compiled client and its tests; compiling checks types, the generated ones among them.
-
-    The example of docs/03 is compiled beside it, as it stands there.
-    """
+    """The folder of the compiled client and its tests; compiling checks types, the generated ones too."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("typescript")
     for file in [*TYPESCRIPT.glob("*.*"), Path(__file__).parent / "typescript_client.test.ts"]:
         shutil.copy(file, folder)
-    (example,) = re.findall(
-        r"```typescript\n(.*?)```", (ROOT / "docs" / "03-output.md").read_text(), re.DOTALL
-    )
-    (folder / "example.ts").write_text(example)
     install = _run(["npm", "ci", "--no-audit", "--no-fund"], folder=folder)
     if install.returncode != 0:
         pytest.skip(f"the TypeScript compiler cannot be installed: {install.stderr[-300:]}")
@@ -225,14 +217,6 @@ console.log(one, two);
     assert build.returncode != 0
     assert "Property '\"frames.jsonl.gz\"' is missing" in build.stdout
     assert "'strid' does not exist" in build.stdout
-
-
-@pytest.mark.slow
-def test_example_of_the_docs_reads_frames(typescript: Path) -> None:
-    """docs/03's TypeScript prints a line per person."""
-    line = json.dumps({"time_s": 0.5, "people": [{"track_id": 3, "smpl": {"transl": [1, 2, 3]}}]})
-    (typescript / "frames.jsonl.gz").write_bytes(gzip.compress(line.encode()))
-    assert _run(["node", "dist/example.js"], folder=typescript).stdout == "0.5 3 [ 1, 2, 3 ]\n"
 
 
 def test_example_request_is_valid() -> None:
