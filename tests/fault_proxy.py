@@ -91,7 +91,7 @@ def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
     threads: list[threading.Thread] = []
 
     def begin(work: Callable[..., None], *arguments: object) -> None:
-        threads.append(threading.Thread(target=work, args=arguments))
+        threads.append(threading.Thread(target=work, args=arguments, name="test-server"))
         threads[-1].start()
 
     def accept() -> None:
@@ -155,7 +155,7 @@ class _Connection:
             return
         with socket.create_connection(target) as server:
             server.settimeout(0.1)
-            back = threading.Thread(target=self._pump_back, args=(server,))
+            back = threading.Thread(target=self._pump_back, args=(server,), name="test-server")
             back.start()
             self._pump(server, head)
             with contextlib.suppress(OSError):
