@@ -137,7 +137,7 @@ class FakeQueue:
     async def _hold(self, ready: Callable[[], object]) -> bool:
         deadline = self._loop.time() + HOLD_SECONDS
         while not ready() and self._loop.time() < deadline:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)  # jobs also come due by the clock
         return bool(ready())
 
     async def _take(self, request: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ async def handle(job: dict[str, Any]) -> Any:
     if "started" in asked:
         with Path(asked["started"]).open("a") as file:
             file.write(f"{WORKER_ID} {os.getpid()}\n")
-    await asyncio.sleep(asked.get("sleep", 0))
+    await asyncio.sleep(asked.get("sleep", 0))  # the length of its work
     while "release" in asked and not Path(asked["release"]).exists():
         await asyncio.sleep(0.02)  # the test is another process
     if asked.get("nan"):

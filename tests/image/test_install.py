@@ -81,7 +81,7 @@ def roomy_folder() -> str | None:
 
 def python_for_everyone(root: Path) -> Path:
     """This Python, or a copy of it if it lives where other users may not look (in root's home, say)."""
-    python = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+    python = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]  # no public name leads out of a venv
     if all(folder.stat().st_mode & 0o001 for folder in python.parents):
         return python
     left_out = shutil.ignore_patterns("site-packages", "test", "tests", "__pycache__")

@@ -126,7 +126,7 @@ from tests.handler.rig import local_settings
 
 def slow(indices):
     print("perceiving", flush=True)
-    time.sleep(600)
+    time.sleep(600)  # a device that does not answer; the signal ends it
 
 clip, folder = map(Path, sys.argv[1:])
 models = FakeModels(perception=FakePerception(before=slow))

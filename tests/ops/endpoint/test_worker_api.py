@@ -209,7 +209,7 @@ async def test_notifier_does_not_swallow_a_cancellation():
     """Woken and cancelled at once, the waiting task ends: the endpoint would hang at its end otherwise."""
     notifier = Notifier()
     task = asyncio.create_task(notifier.wait(60))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # lets the task begin to wait
     notifier.notify()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
